@@ -1,0 +1,69 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+/// Every target of ours is made here, so that the strict settings stand in one place.
+let strict: [SwiftSetting] = [
+    .swiftLanguageMode(.v6),
+    .treatAllWarnings(as: .error),
+]
+
+/// A room of the house: its folder is `Sources/<floor>/<name>`, and it may import only what it names.
+func room(_ name: String, on floor: String, uses: [Target.Dependency] = []) -> Target {
+    .target(name: name, dependencies: uses, path: "Sources/\(floor)/\(name)", swiftSettings: strict)
+}
+
+func program(_ name: String, on floor: String, uses: [Target.Dependency]) -> Target {
+    .executableTarget(name: name, dependencies: uses, path: "Sources/\(floor)/\(name)", swiftSettings: strict)
+}
+
+func tests(_ name: String, uses: [Target.Dependency], resources: [Resource] = []) -> Target {
+    .testTarget(name: name, dependencies: uses, path: "Tests/\(name)", resources: resources, swiftSettings: strict)
+}
+
+let package = Package(
+    name: "muster",
+    products: [
+        .executable(name: "muster", targets: ["muster"]),
+        .executable(name: "correlation-engine", targets: ["correlation-engine"]),
+        .library(name: "MusterHTTP", targets: ["HTTP"]),
+    ],
+    targets: [
+        // System: C libraries and shims, no logic.
+        .target(name: "CLinux", path: "Sources/System/CLinux"),
+        .target(
+            name: "CSimdJSON", path: "Sources/System/CSimdJSON",
+            linkerSettings: [.linkedLibrary("simdjson"), .linkedLibrary("stdc++")]),
+        .systemLibrary(
+            name: "CYAML", path: "Sources/System/CYAML", pkgConfig: "yaml-0.1",
+            providers: [.apt(["libyaml-dev"])]),
+        .systemLibrary(
+            name: "COpenSSL", path: "Sources/System/COpenSSL", pkgConfig: "libcrypto",
+            providers: [.apt(["libssl-dev"])]),
+
+        // Core
+        room("Basics", on: "Core", uses: ["CLinux"]),
+        room("JSONCoding", on: "Core", uses: ["Basics", "CSimdJSON"]),
+        room("Observability", on: "Core", uses: ["Basics", "JSONCoding"]),
+
+        // Policy: pure.
+        room("Balancing", on: "Policy", uses: ["Basics"]),
+        room("Resilience", on: "Policy", uses: ["Basics"]),
+        room("Topology", on: "Policy", uses: ["Basics", "JSONCoding", "CYAML"]),
+
+        // Wire: bytes and sockets.
+        room("EventLoops", on: "Wire", uses: ["Basics", "CLinux"]),
+        room("HTTP", on: "Wire", uses: ["EventLoops", "Basics", "JSONCoding"]),
+        room("Redis", on: "Wire", uses: ["EventLoops", "Basics", "COpenSSL"]),
+
+        // Runtime
+        room("SharedState", on: "Runtime", uses: ["Redis", "EventLoops", "Observability", "Basics", "JSONCoding"]),
+        room("Gateway", on: "Runtime", uses: ["HTTP", "EventLoops", "Balancing", "Resilience", "Topology", "Observability", "Basics", "JSONCoding"]),
+        room("Supervision", on: "Runtime", uses: ["Gateway", "HTTP", "EventLoops", "Topology", "Resilience", "Balancing", "Observability", "Basics", "JSONCoding"]),
+
+        // Services and tools
+        room("CorrelationEngine", on: "Services", uses: ["SharedState", "Redis", "HTTP", "EventLoops", "Observability", "Basics", "JSONCoding", "COpenSSL"]),
+        program("correlation-engine", on: "Services", uses: ["CorrelationEngine"]),
+        program("muster", on: "Tools", uses: ["Supervision", "Gateway", "Topology", "HTTP", "EventLoops", "Observability", "Basics", "JSONCoding"]),
+    ],
+    cxxLanguageStandard: .cxx17
+)

@@ -1,0 +1,21 @@
+import Glibc
+
+/// The system's own words for an error number: `Connection refused`.
+public func errorText(_ code: Int32) -> String {
+    var buffer = [CChar](repeating: 0, count: 256)
+    guard strerror_r(code, &buffer, buffer.count) == 0 else { return "error \(code)" }
+    return buffer.withUnsafeBufferPointer { String(cString: $0.baseAddress!) }
+}
+
+/// A failed call to the operating system: which, on what, and why.
+public struct SystemError: Error, Equatable, CustomStringConvertible {
+    public let call: String
+    public let code: Int32
+
+    public init(_ call: String, _ code: Int32 = errno) {
+        self.call = call
+        self.code = code
+    }
+
+    public var description: String { "\(call): \(errorText(code))" }
+}

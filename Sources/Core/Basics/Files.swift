@@ -1,0 +1,107 @@
+import Glibc
+
+/// Small whole files, without Foundation. Every path is the caller's; every error names it.
+public enum Files {
+    /// Reads a file of at most `limit` bytes.
+    public static func read(_ path: String, limit: Int = 16 << 20) throws(SystemError) -> [UInt8] {
+        let fd = open(path, O_RDONLY | O_CLOEXEC)
+        guard fd >= 0 else { throw SystemError("open \(path)") }
+        defer { close(fd) }
+        var out: [UInt8] = []
+        var chunk = [UInt8](repeating: 0, count: 65536)
+        while true {
+            let got = Glibc.read(fd, &chunk, chunk.count)
+            if got < 0 { throw SystemError("read \(path)") }
+            if got == 0 { return out }
+            out.append(contentsOf: chunk[..<got])
+            if out.count > limit { throw SystemError("read \(path) (more than \(limit) bytes)", EFBIG) }
+        }
+    }
+
+    public static func text(_ path: String) -> String? {
+        (try? read(path)).map { String(decoding: $0, as: UTF8.self) }
+    }
+
+    /// Writes beside the file and renames over it, so that a reader (or a crash) sees the old or the new one.
+    public static func replace(_ path: String, with bytes: [UInt8], mode: mode_t = 0o644) throws(SystemError) {
+        let temporary = path + ".new"
+        unlink(temporary)
+        let fd = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode)
+        guard fd >= 0 else { throw SystemError("create \(temporary)") }
+        var offset = 0
+        while offset < bytes.count {
+            let wrote = bytes.withUnsafeBytes { Glibc.write(fd, $0.baseAddress! + offset, $0.count - offset) }
+            if wrote < 0 {
+                let failure = SystemError("write \(temporary)")
+                close(fd)
+                throw failure
+            }
+            offset += wrote
+        }
+        close(fd)
+        guard rename(temporary, path) == 0 else { throw SystemError("rename to \(path)") }
+    }
+
+    /// `mkdir -p`, with `mode` for what is created.
+    public static func makeFolder(_ path: String, mode: mode_t = 0o755) throws(SystemError) {
+        var partial = path.hasPrefix("/") ? "" : "."
+        for part in path.split(separator: "/") {
+            partial += "/" + part
+            if mkdir(partial, mode) != 0, errno != EEXIST { throw SystemError("create folder \(partial)") }
+        }
+    }
+
+    public static func exists(_ path: String) -> Bool { access(path, F_OK) == 0 }
+
+    /// The names in a folder, sorted, without `.` and `..`; empty if it cannot be read.
+    public static func list(_ path: String) -> [String] {
+        guard let folder = opendir(path) else { return [] }
+        defer { closedir(folder) }
+        var names: [String] = []
+        while let entry = readdir(folder) {
+            let name = withUnsafePointer(to: &entry.pointee.d_name) {
+                $0.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
+            }
+            if name != ".", name != ".." { names.append(name) }
+        }
+        return names.sorted()
+    }
+
+    /// Removes a file, or a folder with all that is in it; symbolic links are removed, not followed.
+    public static func remove(_ path: String) {
+        var info = stat()
+        guard lstat(path, &info) == 0 else { return }
+        if info.st_mode & S_IFMT == S_IFDIR {
+            for name in list(path) { remove(path + "/" + name) }
+            rmdir(path)
+        } else {
+            unlink(path)
+        }
+    }
+
+    /// The absolute form of a path, links resolved where it exists.
+    public static func absolute(_ path: String) -> String {
+        if let resolved = realpath(path, nil) {
+            defer { free(resolved) }
+            return String(cString: resolved)
+        }
+        if path.hasPrefix("/") { return path }
+        return currentFolder() + "/" + path
+    }
+
+    public static func currentFolder() -> String {
+        guard let pointer = getcwd(nil, 0) else { return "." }
+        defer { free(pointer) }
+        return String(cString: pointer)
+    }
+
+    public static func folder(of path: String) -> String {
+        guard let slash = path.lastIndex(of: "/") else { return "." }
+        return slash == path.startIndex ? "/" : String(path[..<slash])
+    }
+}
+
+/// One variable of the environment; nil when unset.
+public func environmentValue(_ name: String) -> String? {
+    getenv(name).map { String(cString: $0) }
+}

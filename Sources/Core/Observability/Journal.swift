@@ -1,0 +1,82 @@
+import Basics
+import JSONCoding
+import Synchronization
+
+/// The decision journal: the latest decisions of a process, in memory, read by `muster why` and the admin
+/// page. Bounded: beyond `capacity` the oldest goes, and `dropped` counts it.
+public final class Journal: Sendable {
+    public struct Entry: Sendable {
+        public let at: WallTime
+        public let record: DecisionRecord
+    }
+
+    private struct State {
+        var entries: [Entry] = []
+        var start = 0
+        var dropped = 0
+    }
+
+    private let state = Mutex(State())
+    private let capacity: Int
+
+    public init(capacity: Int = 4096) { self.capacity = capacity }
+
+    public func append(_ record: DecisionRecord, at: WallTime = .now) {
+        state.withLock { state in
+            if state.entries.count < capacity {
+                state.entries.append(Entry(at: at, record: record))
+            } else {
+                state.entries[state.start] = Entry(at: at, record: record)
+                state.start = (state.start + 1) % capacity
+                state.dropped += 1
+            }
+        }
+    }
+
+    /// Newest last; with `subject`, those about it or a replica of it.
+    public func entries(subject: String? = nil) -> [Entry] {
+        let (entries, start) = state.withLock { ($0.entries, $0.start) }
+        let ordered = entries[start...] + entries[..<start]
+        guard let subject else { return Array(ordered) }
+        return ordered.filter { $0.record.subject == subject || $0.record.subject.hasPrefix(subject + "/") }
+    }
+
+    public var dropped: Int { state.withLock { $0.dropped } }
+
+    /// The contract's JSON array.
+    public static func json(_ entries: [Entry]) -> [UInt8] {
+        var json = JSONWriter(reserving: entries.count * 400 + 16)
+        json.beginArray()
+        for entry in entries { write(entry, to: &json) }
+        json.endArray()
+        return json.bytes
+    }
+
+    private static func write(_ entry: Entry, to json: inout JSONWriter) {
+        let record = entry.record
+        json.beginObject()
+        json.member("at", CalendarTime.render(entry.at))
+        json.member("kind", record.kind.rawValue)
+        json.member("subject", record.subject)
+        json.key("inputs")
+        json.beginObject()
+        for input in record.inputs { json.member(input.name, input.value) }
+        json.endObject()
+        json.member("raw", record.raw)
+        json.key("constraints")
+        json.beginArray()
+        for constraint in record.constraints {
+            json.beginObject()
+            json.member("name", constraint.name)
+            json.member("before", constraint.before)
+            json.member("after", constraint.after)
+            json.member("reason", constraint.reason)
+            json.endObject()
+        }
+        json.endArray()
+        json.member("outcome", record.outcome)
+        json.member("sentence", record.sentence)
+        json.member("flip", record.flip)
+        json.endObject()
+    }
+}

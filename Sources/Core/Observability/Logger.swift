@@ -1,0 +1,153 @@
+import Basics
+import Glibc
+import JSONCoding
+import Synchronization
+
+/// A structured log: the message is a fixed word, everything else is a field.
+///
+/// Text form `INFO  | redis_connected | url=redis://127.0.0.1:6379`, or a JSON object a line. Lines are
+/// collected and leave in one write when `flush` is called (a loop does that at the end of its turn) or when
+/// 32 KiB have gathered. A line is never split over two writes; a full pipe makes the writer wait.
+public final class Logger: Sendable {
+    public enum Level: Int, Sendable, Comparable, CaseIterable {
+        case debug, info, warning, error
+        public static func < (a: Self, b: Self) -> Bool { a.rawValue < b.rawValue }
+
+        /// `debug`, `info`, `warn` or `warning`, `error`, in any case.
+        public init?(name: String) {
+            switch name.lowercased() {
+            case "debug": self = .debug
+            case "info": self = .info
+            case "warn", "warning": self = .warning
+            case "error": self = .error
+            default: return nil
+            }
+        }
+
+        var word: String {
+            switch self {
+            case .debug: "DEBUG"
+            case .info: "INFO"
+            case .warning: "WARN"
+            case .error: "ERROR"
+            }
+        }
+    }
+
+    public enum Format: String, Sendable { case text, json }
+
+    public struct Field {
+        let name: StaticString
+        let value: String
+        public init(_ name: StaticString, _ value: some CustomStringConvertible) {
+            self.name = name
+            self.value = value.description
+        }
+    }
+
+    public let level: Level
+    private let format: Format
+    private let descriptor: Int32
+    private let immediate: Bool
+    private let pending = Mutex<[UInt8]>([])
+
+    /// `immediate` writes each line at once: for programs without a loop to flush them.
+    public init(level: Level, format: Format, descriptor: Int32 = 1, immediate: Bool = false) {
+        self.level = level
+        self.format = format
+        self.descriptor = descriptor
+        self.immediate = immediate
+    }
+
+    public func debug(_ event: StaticString, _ fields: Field...) { if level <= .debug { write(.debug, event, fields) } }
+    public func info(_ event: StaticString, _ fields: Field...) { if level <= .info { write(.info, event, fields) } }
+    public func warning(_ event: StaticString, _ fields: Field...) { if level <= .warning { write(.warning, event, fields) } }
+    public func error(_ event: StaticString, _ fields: Field...) { write(.error, event, fields) }
+
+    private func write(_ level: Level, _ event: StaticString, _ fields: [Field]) {
+        var line: [UInt8] = []
+        line.reserveCapacity(160)
+        switch format {
+        case .text:
+            line.append(contentsOf: level.word.utf8)
+            for _ in level.word.utf8.count..<5 { line.append(32) }
+            line.append(contentsOf: " | ".utf8)
+            event.withUTF8Buffer { line.append(contentsOf: $0) }
+            for (i, field) in fields.enumerated() {
+                line.append(contentsOf: (i == 0 ? " | " : " ").utf8)
+                field.name.withUTF8Buffer { line.append(contentsOf: $0) }
+                line.append(61)
+                Logger.appendText(field.value, to: &line)
+            }
+        case .json:
+            var json = JSONWriter()
+            json.beginObject()
+            json.member("time", CalendarTime.render(.now))
+            json.member("level", level.word.lowercased())
+            json.member("event", event.description)
+            for field in fields { json.member(field.name.description, field.value) }
+            json.endObject()
+            line = json.bytes
+        }
+        line.append(10)
+        let full = pending.withLock { pending in
+            pending.append(contentsOf: line)
+            return immediate || pending.count > 32768
+        }
+        if full { flush() }
+    }
+
+    /// Control characters would let a value from outside forge a line; they are written as `\xNN`. A value
+    /// with spaces is quoted.
+    private static func appendText(_ value: String, to line: inout [UInt8]) {
+        let quoted = value.utf8.contains { $0 <= 32 || $0 == 34 || $0 == 127 } || value.isEmpty
+        if quoted { line.append(34) }
+        for byte in value.utf8 {
+            switch byte {
+            case 0..<32, 127:
+                let digits = Array("0123456789abcdef".utf8)
+                line.append(contentsOf: [92, 120, digits[Int(byte >> 4)], digits[Int(byte & 15)]])
+            case 34, 92: line.append(contentsOf: [92, byte])
+            default: line.append(byte)
+            }
+        }
+        if quoted { line.append(34) }
+    }
+
+    /// Writes what has gathered.
+    public func flush() {
+        pending.withLock { pending in
+            if pending.isEmpty { return }
+            pending.withUnsafeBytes { bytes in
+                var offset = 0
+                while offset < bytes.count {
+                    let wrote = Glibc.write(descriptor, bytes.baseAddress! + offset, bytes.count - offset)
+                    if wrote > 0 { offset += wrote } else if errno == EAGAIN { usleep(1000) } else if errno != EINTR { break }
+                }
+            }
+            pending.removeAll(keepingCapacity: true)
+        }
+    }
+}
+
+/// A URL with its password replaced by `***`, for logs and tables.
+public func redacted(url: String) -> String {
+    guard let scheme = url.range(of: "://") else { return url }
+    let rest = url[scheme.upperBound...]
+    let authorityEnd = rest.firstIndex(of: "/") ?? rest.endIndex
+    guard let at = rest[..<authorityEnd].lastIndex(of: "@") else { return url }
+    let user = rest[..<at].split(separator: ":", maxSplits: 1, omittingEmptySubsequences: false).first ?? ""
+    return url[..<scheme.upperBound] + user + ":***" + rest[at...]
+}
+
+extension String {
+    /// The first occurrence of `part`; Foundation has the like, and is not linked for it.
+    func range(of part: String) -> Range<String.Index>? {
+        var start = startIndex
+        while start < endIndex {
+            if self[start...].hasPrefix(part) { return start..<index(start, offsetBy: part.count) }
+            start = index(after: start)
+        }
+        return nil
+    }
+}

@@ -1,0 +1,102 @@
+import Redis
+
+/// The script that merges a group of records into its correlation.
+///
+/// KEYS: the hash, the JSON text, the index. ARGV: id, trace id as JSON, lifetime in ms, most records, most logs, most names,
+/// service and host as JSON strings, earliest and latest time, n, then for each record: field, time, severity, JSON.
+/// Returns {added, duplicates, refused, created}.
+///
+/// The text is `{"logs":[…` + a tail with everything that changes. `len` in the hash is where the logs end; a merge replaces what
+/// comes behind it. A new tail is never shorter than the old one in practice (counters and lists only grow); where it would be, the
+/// text is cut first, so that it is right in any case.
+enum CorrelationScript {
+    static let merge = RedisScript(
+        """
+        local hash, text, index = KEYS[1], KEYS[2], KEYS[3]
+        local lifetime, most, logs, names = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
+        local n = tonumber(ARGV[11])
+        local levels = {'TRACE', 'DEBUG', 'INFO', 'WARN', 'ERROR', 'FATAL'}
+        local fields = {'n', 'kept', 'len', 'first', 'last', 'services', 'hosts', 'TRACE', 'DEBUG', 'INFO', 'WARN', 'ERROR', 'FATAL'}
+        for i = 1, n do fields[13 + i] = ARGV[8 + 4 * i] end
+        local had = redis.call('HMGET', hash, unpack(fields))
+        local count, kept, len = tonumber(had[1]) or 0, tonumber(had[2]) or 0, tonumber(had[3]) or 0
+        local created = 0
+        if count > 0 and redis.call('EXISTS', text) == 0 then
+          redis.call('DEL', hash)
+          had, count, kept, len = {}, 0, 0, 0
+        end
+        if count == 0 then created = 1 end
+        local level = {}
+        for i = 1, 6 do level[levels[i]] = tonumber(had[7 + i]) or 0 end
+        local first, last = had[4] or ARGV[9], had[5] or ARGV[10]
+        local added, duplicates, refused = 0, 0, 0
+        local seen, set, piece = {}, {}, {}
+        for i = 1, n do
+          local at = 8 + 4 * i
+          local field = ARGV[at]
+          if had[13 + i] or seen[field] then
+            duplicates = duplicates + 1
+          elseif count >= most then
+            refused = refused + 1
+          else
+            seen[field] = true
+            count = count + 1
+            added = added + 1
+            set[#set + 1] = field
+            set[#set + 1] = ''
+            local time, severity = ARGV[at + 1], ARGV[at + 2]
+            if time < first then first = time end
+            if time > last then last = time end
+            level[severity] = level[severity] + 1
+            if kept < logs then
+              piece[#piece + 1] = (kept == 0 and '' or ',') .. ARGV[at + 3]
+              kept = kept + 1
+            end
+          end
+        end
+        if added == 0 then return {0, duplicates, refused, 0} end
+        local function note(list, name)
+          list = list or ','
+          if string.find(list, ',' .. name .. ',', 1, true) then return list end
+          -- `","` stands between two names only: inside one, quotes are escaped.
+          local _, between = string.gsub(list, '","', '')
+          if list ~= ',' and between + 1 >= names then return list end
+          return list .. name .. ','
+        end
+        local services, hosts = note(had[6] or nil, ARGV[7]), note(had[7] or nil, ARGV[8])
+        local counts, status = {}, 'ok'
+        for i = 1, 6 do
+          local c = level[levels[i]]
+          if c > 0 then
+            counts[#counts + 1] = '"' .. levels[i] .. '":' .. c
+            if i >= 5 then status = 'error' elseif i == 4 then status = 'warning' end
+          end
+        end
+        local body = table.concat(piece)
+        local head = len == 0 and '{"logs":[' or ''
+        local tail = '],"id":"' .. ARGV[1] .. '","trace_id":' .. ARGV[2]
+          .. ',"services":[' .. string.sub(services, 2, -2) .. '],"hosts":[' .. string.sub(hosts, 2, -2)
+          .. '],"first_seen":"' .. first .. '","last_seen":"' .. last .. '","log_count":' .. count
+          .. ',"span_count":0,"logs_dropped":' .. (count - kept)
+          .. ',"severities":{' .. table.concat(counts, ',') .. '},"status":"' .. status .. '"}'
+        local from = len
+        len = len + #head + #body
+        if from == 0 then
+          redis.call('SET', text, head .. body .. tail)
+        else
+          local before = redis.call('STRLEN', text)
+          if len + #tail < before then redis.call('SET', text, redis.call('GETRANGE', text, 0, from - 1)) end
+          redis.call('SETRANGE', text, from, body .. tail)
+        end
+        redis.call('HSET', hash, 'n', count, 'kept', kept, 'len', len, 'first', first, 'last', last,
+          'services', services, 'hosts', hosts, 'TRACE', level.TRACE, 'DEBUG', level.DEBUG, 'INFO', level.INFO,
+          'WARN', level.WARN, 'ERROR', level.ERROR, 'FATAL', level.FATAL, unpack(set))
+        local clock = redis.call('TIME')
+        local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+        redis.call('PEXPIREAT', text, now + lifetime)
+        redis.call('PEXPIREAT', hash, now + lifetime)
+        redis.call('ZADD', index, now, ARGV[1])
+        redis.call('ZREMRANGEBYSCORE', index, '-inf', now - lifetime)
+        return {added, duplicates, refused, created}
+        """)
+}

@@ -1,0 +1,134 @@
+import Basics
+import EventLoops
+import Glibc
+import HTTP
+import Observability
+import Redis
+import SharedState
+
+/// The engine as a process: reads its environment, serves until SIGTERM or SIGINT, drains, ends with 0.
+public enum EngineProcess {
+    /// How long requests under way may take to finish after SIGTERM.
+    static let grace = Duration.seconds(10)
+
+    /// Returns the exit status: 0 after a drain, 2 for a wrong environment, 1 when it could not start.
+    public static func run() -> Int32 {
+        let configuration: Configuration
+        do throws(Configuration.Failure) { configuration = try Configuration(environment: environmentValue) } catch {
+            Logger(level: .error, format: .text, immediate: true).error("configuration_invalid", .init("reason", error.description))
+            return 2
+        }
+        let logger = Logger(level: configuration.logLevel, format: configuration.logFormat)
+        defer { logger.flush() }
+        do {
+            try serve(configuration, logger)
+            return 0
+        } catch {
+            logger.error("start_failed", .init("error", "\(error)"))
+            return 1
+        }
+    }
+
+    private static func serve(_ configuration: Configuration, _ logger: Logger) throws {
+        let loop = try EventLoop()
+        let metrics = MetricsRegistry()
+        metrics.addProcessMetrics()
+        loop.onTurnEnd = { logger.flush() }
+        let redis = configuration.redis.map { makeRedis($0, configuration, metrics, logger, loop) }
+        let store: any CorrelationStore = if let redis {
+            RedisCorrelationStore(redis: redis, prefix: configuration.keyPrefix, lifetime: configuration.lifetime)
+        } else {
+            MemoryCorrelationStore(lifetime: configuration.lifetime)
+        }
+        let engine = Engine(configuration: configuration, store: store, redis: redis, metrics: metrics, logger: logger, loop: loop)
+        let server = makeServer(engine, metrics, logger, loop)
+        let signals = try SignalWatch([SIGTERM, SIGINT], loop: loop) { _ in
+            logger.info("draining", .init("grace", grace.brief))
+            server.drain(grace: grace) {
+                logger.info("stopped")
+                loop.stop()
+            }
+        }
+        let failure = Box<(any Error)?>(nil)
+        let begin = LoopBound({
+            do {
+                try signals.start()
+                try open(server, configuration, logger)
+                sweepNowAndThen(store, loop)
+            } catch {
+                failure.value = error
+                loop.stop()
+            }
+        }, on: loop)
+        loop.execute { begin.value() }
+        logger.info("correlation_state_backend", .init("backend", store.backend))
+        redis?.client.start()
+        loop.run()
+        if let error = failure.value { throw error }
+    }
+
+    private static func open(_ server: HTTPServer, _ configuration: Configuration, _ logger: Logger) throws {
+        guard let address = SocketAddress(host: configuration.host, port: configuration.port) else {
+            throw Configuration.Failure(description: "HOST: '\(configuration.host)' is no numeric address")
+        }
+        let bound = try server.listen(on: address)
+        if let path = environmentValue("MUSTER_SOCKET"), !path.isEmpty { try server.listen(on: .unix(path)) }
+        logger.info(
+            "Correlation Engine started", .init("address", bound), .init("instance", configuration.instanceID),
+            .init("env", configuration.deployment))
+    }
+
+    private static func makeRedis(
+        _ url: RedisURL, _ configuration: Configuration, _ metrics: MetricsRegistry, _ logger: Logger, _ loop: EventLoop
+    ) -> RedisOperations {
+        var options = RedisClient.Options()
+        options.maxConnections = configuration.redisConnections
+        options.name = "correlation-engine-\(configuration.instanceID)".filter { $0 != " " }
+        let client = RedisClient(url: url, loop: loop, options: options) { status in
+            switch status {
+            case .connected: logger.info("redis_connected", .init("url", configuration.redisLabel))
+            case .disconnected(let reason): logger.error("Failed to connect to Redis", .init("url", configuration.redisLabel), .init("error", reason))
+            case .connecting: break
+            }
+        }
+        return RedisOperations(client: client, metrics: metrics)
+    }
+
+    private static func makeServer(_ engine: Engine, _ metrics: MetricsRegistry, _ logger: Logger, _ loop: EventLoop) -> HTTPServer {
+        let duration = metrics.histogram("http_request_duration_seconds", "Time from a request's head to its answer.")
+        let classes = (1...5).map {
+            metrics.counter("http_requests_total", "Requests answered, by class of status.", labels: [("status", "\($0)xx")])
+        }
+        let refused = metrics.counter("http_requests_refused_total", "Messages that were no acceptable HTTP request.")
+        let id = engine.configuration.instanceID
+        // Probes and scrapes would drown what the log is read for (F1.12).
+        let quiet: Set<String> = ["/health/live", "/health/ready", "/metrics"]
+        let server = HTTPServer(loop: loop, router: engine.router()) { summary in
+            duration.observe(summary.duration)
+            classes[min(max(summary.status / 100, 1), 5) - 1].add()
+            if quiet.contains(summary.pattern) { return }
+            logger.info(
+                "request_completed", .init("method", summary.method), .init("path", summary.path), .init("status", summary.status),
+                .init("duration_ms", Double(summary.duration.nanoseconds / 1000) / 1000), .init("instance", id),
+                .init("request_id", summary.requestID ?? "-"))
+        }
+        server.context.onRefusal = { _ in refused.add() }
+        return server
+    }
+
+    /// Every instance tidies the index every ten seconds; a second one finds nothing to do.
+    private static func sweepNowAndThen(_ store: any CorrelationStore, _ loop: EventLoop) {
+        let holder = Box<LoopTimer?>(nil)
+        holder.value = LoopTimer(loop: loop) {
+            // Ends by itself; the next one begins ten seconds later whatever became of it.
+            Task(executorPreference: loop) { try? await store.sweep() }
+            holder.value?.schedule(after: .seconds(10))
+        }
+        holder.value?.schedule(after: .seconds(10))
+    }
+}
+
+private final class Box<T> {
+    var value: T
+    init(_ value: T) { self.value = value }
+}

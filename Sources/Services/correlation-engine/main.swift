@@ -1,0 +1,4 @@
+import CorrelationEngine
+import Glibc
+
+exit(EngineProcess.run())

@@ -1,0 +1,118 @@
+#define _GNU_SOURCE
+#include "CLinux.h"
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <spawn.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/pidfd.h>
+#include <sys/random.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+#include <fcntl.h>
+
+int muster_epoll_create(void) { return epoll_create1(EPOLL_CLOEXEC); }
+
+static int add(int epoll, int fd, uint64_t data, uint32_t events) {
+    struct epoll_event event = {.events = events, .data.u64 = data};
+    return epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event) == 0 ? 0 : -errno;
+}
+int muster_epoll_add(int epoll, int fd, uint64_t data, bool writable) {
+    return add(epoll, fd, data, EPOLLIN | EPOLLRDHUP | EPOLLET | (writable ? EPOLLOUT : 0));
+}
+int muster_epoll_add_level(int epoll, int fd, uint64_t data) { return add(epoll, fd, data, EPOLLIN); }
+int muster_epoll_remove(int epoll, int fd) { return epoll_ctl(epoll, EPOLL_CTL_DEL, fd, NULL) == 0 ? 0 : -errno; }
+
+int muster_epoll_wait(int epoll, struct muster_event *out, int capacity, int64_t timeout_ns) {
+    struct epoll_event events[256];
+    if (capacity > 256) capacity = 256;
+    // epoll_pwait2 keeps sub-millisecond timers honest.
+    struct timespec limit = {.tv_sec = timeout_ns / 1000000000, .tv_nsec = timeout_ns % 1000000000};
+    int count = epoll_pwait2(epoll, events, capacity, timeout_ns < 0 ? NULL : &limit, NULL);
+    if (count < 0) return -errno;
+    for (int i = 0; i < count; i++) { out[i].events = events[i].events; out[i].data = events[i].data.u64; }
+    return count;
+}
+
+int muster_eventfd(void) { return eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC); }
+
+int muster_signalfd(const int *signals, int count) {
+    sigset_t set;
+    sigemptyset(&set);
+    for (int i = 0; i < count; i++) sigaddset(&set, signals[i]);
+    if (pthread_sigmask(SIG_BLOCK, &set, NULL) != 0) return -1;
+    return signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
+}
+int muster_signalfd_read(int fd) {
+    struct signalfd_siginfo info;
+    return read(fd, &info, sizeof info) == sizeof info ? (int)info.ssi_signo : 0;
+}
+
+int muster_accept(int fd, void *address, uint32_t *length) {
+    socklen_t size = *length;
+    int result = accept4(fd, address, &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    *length = size;
+    return result >= 0 ? result : -errno;
+}
+
+int muster_pidfd_open(int pid) {
+    int fd = pidfd_open(pid, 0);
+    return fd >= 0 ? fd : -errno;
+}
+
+static int64_t clock_ns(clockid_t id) {
+    struct timespec t;
+    clock_gettime(id, &t);
+    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+int64_t muster_monotonic_ns(void) { return clock_ns(CLOCK_MONOTONIC); }
+int64_t muster_realtime_ns(void) { return clock_ns(CLOCK_REALTIME); }
+int64_t muster_process_cpu_ns(void) { return clock_ns(CLOCK_PROCESS_CPUTIME_ID); }
+
+static __thread void *slot;
+void *muster_thread_slot(void) { return slot; }
+void muster_set_thread_slot(void *value) { slot = value; }
+
+int muster_spawn(int *pid, const char *path, char *const argv[], char *const envp[],
+                 int in, int out, int err, bool new_session, const char *directory) {
+    posix_spawnattr_t attributes;
+    posix_spawn_file_actions_t actions;
+    sigset_t none, all;
+    sigemptyset(&none);
+    sigfillset(&all);
+    posix_spawnattr_init(&attributes);
+    posix_spawn_file_actions_init(&actions);
+    posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF |
+                                          (new_session ? POSIX_SPAWN_SETSID : POSIX_SPAWN_SETPGROUP));
+    posix_spawnattr_setpgroup(&attributes, 0);
+    posix_spawnattr_setsigmask(&attributes, &none);
+    posix_spawnattr_setsigdefault(&attributes, &all);
+    posix_spawn_file_actions_adddup2(&actions, in, 0);
+    posix_spawn_file_actions_adddup2(&actions, out, 1);
+    posix_spawn_file_actions_adddup2(&actions, err, 2);
+    posix_spawn_file_actions_addclosefrom_np(&actions, 3);
+    if (directory) posix_spawn_file_actions_addchdir_np(&actions, directory);
+    int result = posix_spawn(pid, path, &actions, &attributes, argv, envp);
+    posix_spawn_file_actions_destroy(&actions);
+    posix_spawnattr_destroy(&attributes);
+    return result;
+}
+
+int muster_reap(int pid, int *code) {
+    int status = 0;
+    pid_t result = waitpid(pid, &status, WNOHANG);
+    if (result == 0) return 0;
+    if (result < 0) return -1;
+    *code = WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+    return 1;
+}
+
+bool muster_random(void *bytes, size_t count) { return getrandom(bytes, count, 0) == (ssize_t)count; }
+
+void muster_name_thread(const char *name) { pthread_setname_np(pthread_self(), name); }

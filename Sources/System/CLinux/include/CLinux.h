@@ -1,0 +1,48 @@
+// What Swift's Glibc module does not import: epoll, pidfd, accept4, a thread-local slot, and
+// posix_spawn's newer attributes. Thin wrappers only; every decision is made in Swift.
+#ifndef MUSTER_CLINUX_H
+#define MUSTER_CLINUX_H
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct muster_event { uint32_t events; uint64_t data; };
+
+enum {
+    MUSTER_EPOLLIN = 0x001, MUSTER_EPOLLOUT = 0x004, MUSTER_EPOLLERR = 0x008,
+    MUSTER_EPOLLHUP = 0x010, MUSTER_EPOLLRDHUP = 0x2000,
+};
+
+int muster_epoll_create(void);
+/// Registers once, edge-triggered. `writable` adds EPOLLOUT.
+int muster_epoll_add(int epoll, int fd, uint64_t data, bool writable);
+/// Registers for input only, level-triggered: for eventfd, signalfd, pidfd.
+int muster_epoll_add_level(int epoll, int fd, uint64_t data);
+int muster_epoll_remove(int epoll, int fd);
+/// Fills `out` with up to `capacity` events; `timeout_ns` < 0 waits for ever. Returns the count or -errno.
+int muster_epoll_wait(int epoll, struct muster_event *out, int capacity, int64_t timeout_ns);
+int muster_eventfd(void);
+int muster_signalfd(const int *signals, int count);
+/// The next pending signal of a signalfd, or 0.
+int muster_signalfd_read(int fd);
+int muster_accept(int fd, void *address, uint32_t *length);
+/// Fills `bytes` from the kernel's random source; false if it could not.
+bool muster_random(void *bytes, size_t count);
+int muster_pidfd_open(int pid);
+int64_t muster_monotonic_ns(void);
+int64_t muster_realtime_ns(void);
+/// CPU time of this process, user and system, in nanoseconds.
+int64_t muster_process_cpu_ns(void);
+
+void muster_name_thread(const char *name);
+void *muster_thread_slot(void);
+void muster_set_thread_slot(void *value);
+
+/// Starts a program in a process group of its own (or a session of its own), with its standard streams
+/// replaced. Returns 0 and the pid, or an errno. All signals are reset to their defaults in the child.
+int muster_spawn(int *pid, const char *path, char *const argv[], char *const envp[],
+                 int in, int out, int err, bool new_session, const char *directory);
+/// Reaps the child if it has ended: 1 = ended (`code` ≥ 0 exit status, or -signal), 0 = still running,
+/// -1 = not a child of this process.
+int muster_reap(int pid, int *code);
+#endif

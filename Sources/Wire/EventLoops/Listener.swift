@@ -1,0 +1,123 @@
+import Basics
+import CLinux
+import Glibc
+
+/// A listening socket on a loop. Each accepted connection goes to `onAccept` as a non-blocking descriptor that
+/// the callee owns.
+///
+/// With `shared`, several loops listen on one TCP address (`SO_REUSEPORT`) and the kernel spreads connections.
+/// When descriptors run out, accepting rests for 100 ms instead of spinning; the kernel's backlog holds the rest.
+public final class Listener: Pollable {
+    public let loop: EventLoop
+    public private(set) var address: SocketAddress
+    private var fd: Int32
+    private var slot = 0
+    private var isOpen = true
+    private let onAccept: (Int32, SocketAddress) -> Void
+    private var rest: LoopTimer?
+    /// How often accepting had to rest for want of descriptors.
+    public private(set) var exhausted = 0
+
+    public init(
+        loop: EventLoop, address: SocketAddress, shared: Bool = false,
+        onAccept: @escaping (Int32, SocketAddress) -> Void
+    ) throws(SystemError) {
+        self.loop = loop
+        self.onAccept = onAccept
+        fd = try Listener.open(address, shared: shared)
+        self.address = Listener.boundAddress(fd) ?? address
+        super.init()
+        do throws(SystemError) { slot = try loop.register(self, fd: fd, level: false, writable: false) } catch {
+            Glibc.close(fd)
+            throw error
+        }
+        rest = LoopTimer(loop: loop) { [unowned self] in acceptAll() }
+    }
+
+    private static func open(_ address: SocketAddress, shared: Bool) throws(SystemError) -> Int32 {
+        let fd = socket(address.family, Int32(SOCK_STREAM.rawValue | SOCK_NONBLOCK.rawValue | SOCK_CLOEXEC.rawValue), 0)
+        guard fd >= 0 else { throw SystemError("socket") }
+        var one: Int32 = 1
+        if case .unix(let path) = address { unlink(path) } else {
+            setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, 4)
+            if shared { setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &one, 4) }
+        }
+        guard let bound = address.withSockaddr({ Glibc.bind(fd, $0, $1) }), bound == 0 else {
+            let failure = SystemError("listen on \(address)")
+            Glibc.close(fd)
+            throw failure
+        }
+        // 4096 is the kernel's own ceiling (net.core.somaxconn) on today's systems.
+        guard listen(fd, 4096) == 0 else {
+            let failure = SystemError("listen on \(address)")
+            Glibc.close(fd)
+            throw failure
+        }
+        return fd
+    }
+
+    private static func boundAddress(_ fd: Int32) -> SocketAddress? {
+        var storage = sockaddr_storage()
+        var length = socklen_t(MemoryLayout<sockaddr_storage>.size)
+        let result = withUnsafeMutablePointer(to: &storage) {
+            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { getsockname(fd, $0, &length) }
+        }
+        guard result == 0, let address = SocketAddress(storage), address.family != AF_UNIX else { return nil }
+        return address
+    }
+
+    public override func ready(_ events: UInt32) { acceptAll() }
+
+    private func acceptAll() {
+        while isOpen {
+            var storage = sockaddr_storage()
+            var length = UInt32(MemoryLayout<sockaddr_storage>.size)
+            let accepted = muster_accept(fd, &storage, &length)
+            if accepted >= 0 {
+                let peer = SocketAddress(storage) ?? .unix("")
+                if peer.family != AF_UNIX { setNoDelay(accepted) }
+                onAccept(accepted, peer)
+                continue
+            }
+            switch -accepted {
+            case EMFILE, ENFILE, ENOBUFS, ENOMEM:
+                exhausted += 1
+                rest?.schedule(after: .milliseconds(100))
+                return
+            case EINTR, ECONNABORTED, EPROTO: continue
+            default: return
+            }
+        }
+    }
+
+    /// Accepts no more. Connections in the backlog that nobody accepted are reset by the kernel.
+    public func close() {
+        guard isOpen else { return }
+        isOpen = false
+        rest?.cancel()
+        loop.deregister(slot: slot, fd: fd)
+        Glibc.close(fd)
+        if case .unix(let path) = address { unlink(path) }
+    }
+
+    deinit { if isOpen { Glibc.close(fd) } }
+}
+
+/// A TCP port of 127.0.0.1 that was free a moment ago, by asking the kernel.
+public func freePort() throws(SystemError) -> UInt16 {
+    let fd = socket(AF_INET, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
+    guard fd >= 0 else { throw SystemError("socket") }
+    defer { Glibc.close(fd) }
+    let bound = SocketAddress.loopback(port: 0).withSockaddr { Glibc.bind(fd, $0, $1) }
+    guard bound == 0 else { throw SystemError("bind") }
+    var storage = sockaddr_storage()
+    var length = socklen_t(MemoryLayout<sockaddr_storage>.size)
+    _ = withUnsafeMutablePointer(to: &storage) {
+        $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { getsockname(fd, $0, &length) }
+    }
+    guard let port = SocketAddress(storage)?.port else { throw SystemError("getsockname") }
+    return port
+}
+
+/// Closes a descriptor that nobody took over.
+public func closeDescriptor(_ fd: Int32) { Glibc.close(fd) }

@@ -1,0 +1,108 @@
+import Basics
+
+/// Takes a chunked body apart as its bytes arrive (RFC 9112, 7.1), strictly: sizes are 1 to 15 hex digits,
+/// lines end in CR LF, extensions and trailers are read, bounded and dropped.
+struct ChunkDecoder {
+    private enum State {
+        case size(digits: Int)
+        case extensions
+        case sizeLineFeed
+        case data
+        case dataReturn
+        case dataLineFeed
+        case trailerStart
+        case trailerName
+        case trailerValue
+        case trailerLineFeed
+        case endLineFeed
+        case done
+    }
+
+    /// Extensions of one chunk, and all trailers, may have this many bytes.
+    private static let ornamentLimit = 8192
+
+    private var state = State.size(digits: 0)
+    private var remaining = 0
+    private var ornament = 0
+
+    var isDone: Bool { if case .done = state { true } else { false } }
+
+    /// Hands pieces of the body to `body` (which returns false to stop early) and returns how many bytes of
+    /// `bytes` were used; what follows the end is not touched.
+    mutating func decode(
+        _ bytes: UnsafeRawBufferPointer, _ body: (UnsafeRawBufferPointer) throws(HTTPFailure) -> Bool
+    ) throws(HTTPFailure) -> Int {
+        let span = Span<UInt8>(_unsafeBytes: bytes)
+        var at = 0
+        while at < span.count {
+            if case .done = state { return at }
+            if case .data = state {
+                let part = min(remaining, span.count - at)
+                remaining -= part
+                if remaining == 0 { state = .dataReturn }
+                at += part
+                if try !body(bytes.part(at - part, part)) { return at }
+                continue
+            }
+            try step(span[at])
+            at += 1
+        }
+        return at
+    }
+
+    private mutating func step(_ byte: UInt8) throws(HTTPFailure) {
+        switch state {
+        case .size(let digits):
+            if let value = ChunkDecoder.hex(byte) {
+                guard digits < 15 else { throw .badChunk }
+                remaining = remaining << 4 | value
+                state = .size(digits: digits + 1)
+            } else {
+                guard digits > 0 else { throw .badChunk }
+                if byte == 13 { state = .sizeLineFeed } else if byte == 59 { state = .extensions } else { throw .badChunk }
+            }
+        case .extensions:
+            if byte == 13 { state = .sizeLineFeed } else { try count(byte) }
+        case .sizeLineFeed:
+            guard byte == 10 else { throw .badChunk }
+            state = remaining == 0 ? .trailerStart : .data
+            if remaining > 0 { ornament = 0 }
+        case .dataReturn:
+            guard byte == 13 else { throw .badChunk }
+            state = .dataLineFeed
+        case .dataLineFeed:
+            guard byte == 10 else { throw .badChunk }
+            state = .size(digits: 0)
+        case .trailerStart:
+            if byte == 13 { state = .endLineFeed } else {
+                guard HeadParser.isToken(byte) else { throw .badChunk }
+                state = .trailerName
+            }
+        case .trailerName:
+            if byte == 58 { state = .trailerValue } else {
+                guard HeadParser.isToken(byte) else { throw .badChunk }
+                try count(byte)
+            }
+        case .trailerValue:
+            if byte == 13 { state = .trailerLineFeed } else { try count(byte) }
+        case .trailerLineFeed:
+            guard byte == 10 else { throw .badChunk }
+            state = .trailerStart
+        case .endLineFeed:
+            guard byte == 10 else { throw .badChunk }
+            state = .done
+        case .data, .done: break
+        }
+    }
+
+    private mutating func count(_ byte: UInt8) throws(HTTPFailure) {
+        ornament += 1
+        guard ornament <= ChunkDecoder.ornamentLimit, byte >= 32 || byte == 9, byte != 127 else { throw .badChunk }
+    }
+
+    private static func hex(_ byte: UInt8) -> Int? {
+        if byte &- 48 < 10 { return Int(byte - 48) }
+        let lower = byte | 32
+        return lower &- 97 < 6 ? Int(lower - 87) : nil
+    }
+}

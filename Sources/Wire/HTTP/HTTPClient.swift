@@ -1,0 +1,232 @@
+import Basics
+import EventLoops
+
+/// A whole response, as a client gets it.
+public struct HTTPClientResponse: Sendable {
+    public let status: Int
+    public let headers: [(name: String, value: String)]
+    public let body: [UInt8]
+
+    public func header(_ name: String) -> String? {
+        let lower = name.lowercased()
+        return headers.first { $0.name == lower }?.value
+    }
+    public var text: String { String(decoding: body, as: UTF8.self) }
+}
+
+/// Why a request has no response.
+public struct HTTPClientError: Error, Sendable, CustomStringConvertible {
+    public enum Code: String, Sendable { case connect, timeout, lost, malformed, tooLarge, resolve }
+    public enum Retry: String, Sendable {
+        /// Nothing was sent: any request may be sent again.
+        case nothingSent
+        /// It may have been carried out.
+        case ifIdempotent
+        case never
+    }
+    public let code: Code
+    public let retry: Retry
+    public let place: String
+    public let underlying: String
+    public var description: String { "\(place): \(code.rawValue): \(underlying)" }
+}
+
+/// Sends whole requests and gathers whole responses, over kept-alive connections. For probes, tools and tests; the
+/// gateway streams by itself.
+///
+/// Sendable: everything inside is on `loop`; `send` may be called from anywhere.
+public final class HTTPClient: Sendable {
+    public let loop: EventLoop
+    private let core: LoopBound<Core>
+
+    /// `responseLimit` bounds the body that is gathered, in bytes.
+    public init(loop: EventLoop, responseLimit: Int = 64 << 20) {
+        self.loop = loop
+        core = LoopBound(Core(loop: loop, limit: responseLimit), on: loop)
+    }
+
+    public func send(
+        _ method: String, _ target: String, to endpoint: Endpoint, headers: [(String, String)] = [],
+        body: [UInt8]? = nil, timeout: Duration = .seconds(10)
+    ) async throws(HTTPClientError) -> HTTPClientResponse {
+        var head = "\(method) \(target) HTTP/1.1\r\n"
+        if !headers.contains(where: { $0.0.lowercased() == "host" }) { head += "Host: \(HTTPClient.host(endpoint))\r\n" }
+        for (name, value) in headers { head += "\(name): \(value)\r\n" }
+        if let body { head += "Content-Length: \(body.count)\r\n" }
+        let bytes = Array((head + "\r\n").utf8) + (body ?? [])
+        let core = core, loop = loop
+        let result: Result<HTTPClientResponse, HTTPClientError> = await withUnsafeContinuation { continuation in
+            loop.execute {
+                let exchange = ClientExchange(bytes: bytes, method: method, endpoint: endpoint) { continuation.resume(returning: $0) }
+                core.value.start(exchange, timeout: timeout)
+            }
+        }
+        return try result.get()
+    }
+
+    /// Closes idle connections.
+    public func close() {
+        let core = core
+        loop.execute { core.value.closeIdle() }
+    }
+
+    private static func host(_ endpoint: Endpoint) -> String {
+        if case .address(.unix) = endpoint { return "localhost" }
+        return endpoint.description
+    }
+
+    fileprivate final class Core {
+        let loop: EventLoop
+        let limit: Int
+        let table = HeadTable()
+        var idle: [Endpoint: [GatheringConnection]] = [:]
+
+        init(loop: EventLoop, limit: Int) {
+            self.loop = loop
+            self.limit = limit
+        }
+
+        func start(_ exchange: ClientExchange, timeout: Duration) {
+            exchange.timer = LoopTimer(loop: loop) { [unowned exchange] in exchange.timedOut() }
+            exchange.timer?.schedule(after: timeout)
+            while let connection = idle[exchange.endpoint]?.popLast() {
+                if connection.isOpen {
+                    connection.reused = true
+                    return connection.run(exchange)
+                }
+            }
+            connect(exchange)
+        }
+
+        func connect(_ exchange: ClientExchange) {
+            switch exchange.endpoint {
+            case .address(let address): open(address, exchange)
+            case .name(let host, let port):
+                let bound = LoopBound((self, exchange), on: loop)
+                Resolver.shared.resolve(host, port: port, on: loop) { result in
+                    let (core, exchange) = bound.value
+                    switch result {
+                    case .success(let addresses): core.open(addresses[0], exchange)
+                    case .failure(let failure): exchange.fail(.resolve, .nothingSent, failure.description)
+                    }
+                }
+            }
+        }
+
+        private func open(_ address: SocketAddress, _ exchange: ClientExchange) {
+            let connection = GatheringConnection(core: self)
+            connection.connect(to: address)
+            connection.run(exchange)
+        }
+
+        func keep(_ connection: GatheringConnection, _ endpoint: Endpoint) {
+            // More idle connections than this to one place serve nobody.
+            if idle[endpoint, default: []].count < 64 { idle[endpoint]!.append(connection) } else { connection.close() }
+        }
+
+        func closeIdle() {
+            for connections in idle.values { for connection in connections { connection.close() } }
+            idle = [:]
+        }
+    }
+}
+
+/// One request and where its answer goes. Answers exactly once.
+private final class ClientExchange {
+    let bytes: [UInt8]
+    let isHead: Bool
+    let isIdempotent: Bool
+    let endpoint: Endpoint
+    private var done: ((Result<HTTPClientResponse, HTTPClientError>) -> Void)?
+    var timer: LoopTimer?
+    weak var connection: GatheringConnection?
+
+    init(bytes: [UInt8], method: String, endpoint: Endpoint, done: @escaping (Result<HTTPClientResponse, HTTPClientError>) -> Void) {
+        self.bytes = bytes
+        isHead = method == "HEAD"
+        isIdempotent = ["GET", "HEAD", "PUT", "DELETE", "OPTIONS"].contains(method)
+        self.endpoint = endpoint
+        self.done = done
+    }
+
+    var isDone: Bool { done == nil }
+
+    func finish(_ result: Result<HTTPClientResponse, HTTPClientError>) {
+        timer?.cancel()
+        timer = nil
+        let callback = done
+        done = nil
+        callback?(result)
+    }
+
+    func fail(_ code: HTTPClientError.Code, _ retry: HTTPClientError.Retry, _ text: String) {
+        finish(.failure(HTTPClientError(code: code, retry: retry, place: endpoint.description, underlying: text)))
+    }
+
+    func timedOut() {
+        let sent = connection?.isConnected ?? false
+        fail(.timeout, sent ? .ifIdempotent : .nothingSent, "no answer in time")
+        connection?.close()
+    }
+}
+
+private final class GatheringConnection: HTTPClientConnection {
+    private let core: HTTPClient.Core
+    private var exchange: ClientExchange?
+    private var status = 0
+    private var headers: [(name: String, value: String)] = []
+    private var body: [UInt8] = []
+    var reused = false
+
+    init(core: HTTPClient.Core) {
+        self.core = core
+        super.init(loop: core.loop, table: core.table, limits: HTTPLimits())
+    }
+
+    func run(_ exchange: ClientExchange) {
+        self.exchange = exchange
+        exchange.connection = self
+        body = []
+        begin(isHead: exchange.isHead)
+        if isConnected { send(exchange) }
+    }
+
+    private func send(_ exchange: ClientExchange) { exchange.bytes.withUnsafeBytes { write($0) } }
+
+    override func connectionReady() { if let exchange { send(exchange) } }
+
+    override func responseHead(_ table: HeadTable) {
+        status = table.status
+        headers = table.fields.map { (table.text($0.name).string.lowercased(), table.text($0.value).string) }
+    }
+
+    override func responseBody(_ bytes: UnsafeRawBufferPointer) {
+        if body.count + bytes.count > core.limit {
+            exchange?.fail(.tooLarge, .never, "the response has more than \(core.limit) bytes")
+            return close()
+        }
+        body.append(contentsOf: bytes)
+    }
+
+    override func responseEnd(reusable: Bool) {
+        guard let exchange else { return }
+        self.exchange = nil
+        if reusable { core.keep(self, exchange.endpoint) }
+        exchange.finish(.success(HTTPClientResponse(status: status, headers: headers, body: body)))
+        body = []
+    }
+
+    override func connectionClosed(_ failure: Failure?) {
+        guard let exchange, !exchange.isDone else { return }
+        self.exchange = nil
+        switch failure {
+        case .notConnected(let reason): exchange.fail(.connect, .nothingSent, reason.description)
+        case .lost(_, let begun) where reused && !begun && exchange.isIdempotent:
+            // The server closed an idle connection as we took it: a fresh one tells more.
+            core.connect(exchange)
+        case .lost: exchange.fail(.lost, .ifIdempotent, failure!.description)
+        case .malformed: exchange.fail(.malformed, .never, failure!.description)
+        case nil: exchange.fail(.lost, .ifIdempotent, "closed")
+        }
+    }
+}

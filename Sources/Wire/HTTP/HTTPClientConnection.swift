@@ -1,0 +1,170 @@
+import Basics
+import EventLoops
+
+/// The client's side of one HTTP/1.1 connection: one request at a time, its response told in pieces.
+///
+/// The caller writes the request's bytes itself (`write`) after `begin`. States: `idle` → `head` → `body` → `idle`.
+open class HTTPClientConnection: Stream {
+    private enum State {
+        case idle
+        case head
+        case fixedBody(remaining: Int)
+        case chunkedBody(ChunkDecoder)
+        case bodyUntilClose
+    }
+
+    /// A response that broke the rules, or a connection that ended in the middle of one.
+    public enum Failure: Error, Equatable, CustomStringConvertible {
+        /// Nothing of the request left this machine.
+        case notConnected(CloseReason)
+        /// The request (or a part of it) was sent and no complete response came.
+        case lost(CloseReason, responseBegun: Bool)
+        case malformed(HTTPFailure)
+
+        public var description: String {
+            switch self {
+            case .notConnected(let reason): "could not connect: \(reason)"
+            case .lost(let reason, let begun): "\(begun ? "lost in the middle of the response" : "lost before the response"): \(reason)"
+            case .malformed(let failure): "malformed response: \(failure.message)"
+            }
+        }
+    }
+
+    private let table: HeadTable
+    private let limits: HTTPLimits
+    private var state = State.idle
+    private var scanner = HeadScanner()
+    private var input = ByteBuffer()
+    private var toHead = false
+    private var everConnected = false
+    private var mayStayOpen = true
+
+    public init(loop: EventLoop, table: HeadTable, limits: HTTPLimits) {
+        self.table = table
+        self.limits = limits
+        super.init(loop: loop)
+    }
+
+    // MARK: what subclasses are told
+
+    open func connectionReady() {}
+    /// `table` is valid until this returns. Interim responses (1xx) are not told.
+    open func responseHead(_ table: HeadTable) {}
+    open func responseBody(_ bytes: UnsafeRawBufferPointer) {}
+    /// The connection is idle again, or closing if `reusable` is false.
+    open func responseEnd(reusable: Bool) {}
+    /// The last event: a request was under way or (`nil`) none was.
+    open func connectionClosed(_ failure: Failure?) {}
+
+    // MARK: requests
+
+    public var isIdle: Bool { if case .idle = state { true } else { false } }
+
+    /// Expects a response to the request that is about to be written.
+    public func begin(isHead: Bool) {
+        toHead = isHead
+        state = .head
+    }
+
+    public final override func connected() {
+        everConnected = true
+        connectionReady()
+    }
+
+    public final override func received(_ bytes: UnsafeRawBufferPointer) {
+        if input.isEmpty {
+            let used = process(bytes)
+            if isOpen, used < bytes.count { input.append(bytes.part(used, bytes.count - used)) }
+        } else {
+            input.append(bytes)
+            let used = process(input.bytes)
+            if isOpen { input.consume(used) }
+        }
+    }
+
+    private func process(_ bytes: UnsafeRawBufferPointer) -> Int {
+        var used = 0
+        do throws(HTTPFailure) {
+            while isOpen, used < bytes.count {
+                guard let more = try step(bytes.part(used, bytes.count - used)) else { return used }
+                used += more
+            }
+        } catch {
+            failure = .malformed(error)
+            close(.ours)
+        }
+        return used
+    }
+
+    private var failure: Failure?
+
+    private func step(_ bytes: UnsafeRawBufferPointer) throws(HTTPFailure) -> Int? {
+        switch state {
+        case .idle:
+            // Bytes that nobody asked for: what follows could be taken for the next response.
+            throw .badStatusLine
+        case .head:
+            guard let length = try scanner.scan(bytes, limits: limits) else { return nil }
+            try HeadParser.parseResponse(bytes.part(0, length), into: table, toHead: toHead, limits: limits)
+            if table.status < 200 {
+                // 101 would need us to have asked for an upgrade, which is never passed on yet.
+                if table.status == 101 { throw .badStatusLine }
+                return length
+            }
+            mayStayOpen = table.keepsAlive && table.framing != .untilClose
+            switch table.framing {
+            case .none: break
+            case .length(let count): state = .fixedBody(remaining: count)
+            case .chunked: state = .chunkedBody(ChunkDecoder())
+            case .untilClose: state = .bodyUntilClose
+            }
+            let framing = table.framing
+            responseHead(table)
+            if framing == .none { ended() }
+            return length
+        case .fixedBody(let remaining):
+            let part = min(remaining, bytes.count)
+            state = .fixedBody(remaining: remaining - part)
+            responseBody(bytes.part(0, part))
+            if part == remaining, isOpen { ended() }
+            return part
+        case .chunkedBody(var decoder):
+            let used = try decoder.decode(bytes) { (piece) throws(HTTPFailure) -> Bool in
+                responseBody(piece)
+                return isOpen
+            }
+            guard isOpen else { return used }
+            state = .chunkedBody(decoder)
+            if decoder.isDone { ended() }
+            return used
+        case .bodyUntilClose:
+            responseBody(bytes)
+            return bytes.count
+        }
+    }
+
+    private func ended() {
+        state = .idle
+        let reusable = mayStayOpen && isOpen
+        responseEnd(reusable: reusable)
+        if !reusable { close(.ours) }
+    }
+
+    public final override func receivedEnd() {
+        if case .bodyUntilClose = state {
+            mayStayOpen = false
+            return ended()
+        }
+        close(.endOfFile)
+    }
+
+    public final override func closed(_ reason: CloseReason) {
+        if let failure { return connectionClosed(failure) }
+        if !everConnected { return connectionClosed(.notConnected(reason)) }
+        switch state {
+        case .idle: connectionClosed(nil)
+        case .head: connectionClosed(.lost(reason, responseBegun: !input.isEmpty))
+        default: connectionClosed(.lost(reason, responseBegun: true))
+        }
+    }
+}

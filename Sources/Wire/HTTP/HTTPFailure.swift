@@ -1,0 +1,103 @@
+/// A message that cannot be taken as it is, with the status that says so. After each of these the connection
+/// closes, because where the next message would begin is no longer certain.
+public enum HTTPFailure: String, Error, CaseIterable, Sendable {
+    case badRequestLine = "bad_request_line"
+    case badTarget = "bad_target"
+    case badVersion = "bad_version"
+    case badHeaderName = "bad_header_name"
+    case badHeaderValue = "bad_header_value"
+    case foldedHeader = "folded_header"
+    case bareLineFeed = "bare_line_feed"
+    case badHost = "bad_host"
+    case badContentLength = "bad_content_length"
+    case lengthAndChunked = "length_and_chunked"
+    case badTransferEncoding = "bad_transfer_encoding"
+    case unknownTransferCoding = "unknown_transfer_coding"
+    case badChunk = "bad_chunk"
+    case requestLineTooLong = "request_line_too_long"
+    case headTooLarge = "head_too_large"
+    case bodyTooLarge = "body_too_large"
+    case badStatusLine = "bad_status_line"
+    case badExpectation = "bad_expectation"
+    case headTimeout = "head_timeout"
+    case bodyTimeout = "body_timeout"
+
+    public var status: Int {
+        switch self {
+        case .requestLineTooLong: 414
+        case .headTooLarge: 431
+        case .bodyTooLarge: 413
+        case .unknownTransferCoding: 501
+        case .badVersion: 505
+        case .badExpectation: 417
+        case .headTimeout, .bodyTimeout: 408
+        default: 400
+        }
+    }
+
+    /// A sentence for whoever sent it.
+    public var message: String {
+        switch self {
+        case .badRequestLine: "the request line is not 'METHOD target HTTP/1.1'"
+        case .badTarget: "the request target is not a path that may be sent over HTTP"
+        case .badVersion: "only HTTP/1.0 and HTTP/1.1 are spoken here"
+        case .badHeaderName: "a header name has a character that may not be in one, or a space before the colon"
+        case .badHeaderValue: "a header value has a control character"
+        case .foldedHeader: "a header is continued on a second line, which HTTP no longer allows"
+        case .bareLineFeed: "a line ends with LF alone; HTTP ends lines with CR LF"
+        case .badHost: "exactly one valid Host header is needed"
+        case .badContentLength: "Content-Length must be one decimal number, given once"
+        case .lengthAndChunked: "Content-Length and Transfer-Encoding may not both be given"
+        case .badTransferEncoding: "Transfer-Encoding must be 'chunked', once, in HTTP/1.1"
+        case .unknownTransferCoding: "the only transfer coding understood is chunked"
+        case .badChunk: "the chunked body is malformed"
+        case .requestLineTooLong: "the request line is too long"
+        case .headTooLarge: "the headers are too many or too large"
+        case .bodyTooLarge: "the body is larger than is accepted here"
+        case .badStatusLine: "the answer does not begin with a status line"
+        case .badExpectation: "the only expectation understood is 100-continue"
+        case .headTimeout: "the request's head did not arrive in time"
+        case .bodyTimeout: "the request's body did not arrive in time"
+        }
+    }
+}
+
+/// The reason phrase that belongs to a status.
+public func reasonPhrase(_ status: Int) -> String {
+    switch status {
+    case 100: "Continue"
+    case 101: "Switching Protocols"
+    case 200: "OK"
+    case 201: "Created"
+    case 202: "Accepted"
+    case 204: "No Content"
+    case 206: "Partial Content"
+    case 301: "Moved Permanently"
+    case 302: "Found"
+    case 303: "See Other"
+    case 304: "Not Modified"
+    case 307: "Temporary Redirect"
+    case 308: "Permanent Redirect"
+    case 400: "Bad Request"
+    case 401: "Unauthorized"
+    case 403: "Forbidden"
+    case 404: "Not Found"
+    case 405: "Method Not Allowed"
+    case 408: "Request Timeout"
+    case 409: "Conflict"
+    case 413: "Content Too Large"
+    case 414: "URI Too Long"
+    case 415: "Unsupported Media Type"
+    case 417: "Expectation Failed"
+    case 422: "Unprocessable Content"
+    case 429: "Too Many Requests"
+    case 431: "Request Header Fields Too Large"
+    case 500: "Internal Server Error"
+    case 501: "Not Implemented"
+    case 502: "Bad Gateway"
+    case 503: "Service Unavailable"
+    case 504: "Gateway Timeout"
+    case 505: "HTTP Version Not Supported"
+    default: "Status"
+    }
+}

@@ -1,0 +1,338 @@
+import Basics
+import EventLoops
+
+/// What the connections of one loop and one listener share: limits, the reused tables, the way to all of them
+/// when the server drains.
+open class HTTPServerContext {
+    public let loop: EventLoop
+    public var limits: HTTPLimits
+    public let table = HeadTable()
+    /// A response's head is put together here and leaves at once.
+    public var scratch = ByteBuffer()
+    public private(set) var isDraining = false
+    public internal(set) var connections: [ObjectIdentifier: HTTPServerConnection] = [:]
+    /// Connections beyond this are answered 503 and closed.
+    public var connectionLimit = 10_000
+    /// Told of each message that was refused.
+    public var onRefusal: (HTTPFailure) -> Void = { _ in }
+    private var dateSecond: Int64 = -1
+    private var date: [UInt8] = []
+
+    public init(loop: EventLoop, limits: HTTPLimits = HTTPLimits()) {
+        self.loop = loop
+        self.limits = limits
+    }
+
+    /// No further requests: idle connections close now, busy ones after their response.
+    public func drain() {
+        isDraining = true
+        for connection in Array(connections.values) { connection.closeIfIdle() }
+    }
+
+    public func closeAll() {
+        for connection in Array(connections.values) { connection.close() }
+    }
+
+    /// `Date: …\r\n` (RFC 9110, 5.6.7), made once a second.
+    public func dateLine() -> [UInt8] {
+        let second = WallTime.now.milliseconds / 1000
+        if second != dateSecond {
+            dateSecond = second
+            date = Array("Date: \(httpDate(seconds: second))\r\n".utf8)
+        }
+        return date
+    }
+}
+
+/// `Sun, 06 Nov 1994 08:49:37 GMT`
+func httpDate(seconds: Int64) -> String {
+    let text = Array(CalendarTime.render(WallTime(milliseconds: seconds * 1000)).utf8)
+    func part(_ start: Int, _ count: Int) -> String { String(decoding: text[start..<start + count], as: UTF8.self) }
+    let days = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"]
+    let months = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
+    return "\(days[Int(seconds / 86400 % 7)]), \(part(8, 2)) \(months[Int(part(5, 2))! - 1]) \(part(0, 4)) \(part(11, 8)) GMT"
+}
+
+/// The server's side of one HTTP/1.1 connection: reads requests one after the other and tells its subclass.
+/// Pipelined requests wait (bounded, in the kernel) until the response before them is finished.
+///
+/// States: `head` (idle or reading a head) → `body` → `answering` → `head` …; `leaving` from anywhere: an answer is on
+/// its way and then the connection ends, what still comes in is thrown away.
+open class HTTPServerConnection: Stream {
+    private enum State {
+        case head
+        case fixedBody(remaining: Int)
+        case chunkedBody(ChunkDecoder)
+        /// The request is complete; its response is not.
+        case answering
+        case leaving
+    }
+
+    public let context: HTTPServerContext
+    public let peer: SocketAddress
+    private var state = State.head
+    private var scanner = HeadScanner()
+    private var input = ByteBuffer()
+    private var isProcessing = false
+    private var bodyCount = 0
+    private var deadline: LoopTimer?
+    private var answered = false
+    private var keepsAlive = true
+    private var wantsContinue = false
+    private var isTold = false
+
+    /// What may wait here while a response is under way; beyond it the kernel keeps the rest.
+    private static let pipelineLimit = 65536
+    /// A connection that was refused may go on sending for this long, so that it can read why.
+    private static let lingerTime = Duration.seconds(2)
+
+    public init(context: HTTPServerContext, peer: SocketAddress) {
+        self.context = context
+        self.peer = peer
+        super.init(loop: context.loop)
+    }
+
+    /// Takes over an accepted socket.
+    public func start(_ descriptor: Int32) throws(SystemError) {
+        try adopt(descriptor)
+        context.connections[ObjectIdentifier(self)] = self
+        isTold = true
+        deadline = LoopTimer(loop: loop) { [unowned self] in timePassed() }
+        deadline?.schedule(after: context.limits.headTime)
+        if context.connections.count > context.connectionLimit {
+            refuse(status: 503, code: "too_many_connections", message: "this server has as many connections as it takes")
+        }
+    }
+
+    // MARK: what subclasses are told
+
+    /// A head has arrived; `table` is valid until this returns. Body and end follow.
+    open func requestHead(_ table: HeadTable) {}
+    open func requestBody(_ bytes: UnsafeRawBufferPointer) {}
+    open func requestEnd() {}
+    /// The connection ended. A response may have been under way.
+    open func connectionClosed(_ reason: CloseReason) {}
+    /// A request was refused before it became one (the answer has been sent).
+    open func requestRefused(_ status: Int) {}
+
+    // MARK: reading
+
+    public final override func received(_ bytes: UnsafeRawBufferPointer) {
+        if input.isEmpty {
+            let used = process(bytes)
+            if isOpen, used < bytes.count { input.append(bytes.part(used, bytes.count - used)) }
+        } else {
+            input.append(bytes)
+            processInput()
+        }
+        if case .answering = state, input.count > HTTPServerConnection.pipelineLimit { pauseReading() }
+    }
+
+    private func processInput() {
+        let used = process(input.bytes)
+        if isOpen {
+            input.consume(used)
+            if input.isEmpty { input.clear(keeping: 0) }
+        }
+    }
+
+    private func process(_ bytes: UnsafeRawBufferPointer) -> Int {
+        isProcessing = true
+        defer { isProcessing = false }
+        var used = 0
+        do throws(HTTPFailure) {
+            while isOpen, used < bytes.count {
+                let rest = bytes.part(used, bytes.count - used)
+                guard let more = try step(rest) else { break }
+                used += more
+            }
+        } catch {
+            refuse(error)
+            return bytes.count
+        }
+        return used
+    }
+
+    /// Uses the beginning of `bytes`; nil when more must come first.
+    private func step(_ bytes: UnsafeRawBufferPointer) throws(HTTPFailure) -> Int? {
+        switch state {
+        case .head:
+            return try readHead(bytes)
+        case .fixedBody(let remaining):
+            let part = min(remaining, bytes.count)
+            if part < remaining { state = .fixedBody(remaining: remaining - part) }
+            requestBody(bytes.part(0, part))
+            if part == remaining { bodyEnded() }
+            return part
+        case .chunkedBody(var decoder):
+            let limit = context.limits.body
+            let used = try decoder.decode(bytes) { (piece) throws(HTTPFailure) -> Bool in
+                bodyCount += piece.count
+                if bodyCount > limit { throw .bodyTooLarge }
+                requestBody(piece)
+                return isOpen && !answeredAndLeaving
+            }
+            if answeredAndLeaving || !isOpen { return used }
+            state = .chunkedBody(decoder)
+            if decoder.isDone { bodyEnded() }
+            return used
+        case .answering:
+            return nil
+        case .leaving:
+            return bytes.count
+        }
+    }
+
+    private var answeredAndLeaving: Bool { if case .leaving = state { true } else { false } }
+
+    private func readHead(_ bytes: UnsafeRawBufferPointer) throws(HTTPFailure) -> Int? {
+        guard let length = try scanner.scan(bytes, limits: context.limits) else {
+            // The clock for a head starts with its first byte.
+            if !headStarted {
+                headStarted = true
+                deadline?.schedule(after: context.limits.headTime)
+            }
+            return nil
+        }
+        headStarted = false
+        let table = context.table
+        try HeadParser.parseRequest(bytes.part(0, length), into: table, limits: context.limits)
+        keepsAlive = table.keepsAlive
+        wantsContinue = table.expectsContinue
+        answered = false
+        bodyCount = 0
+        let framing = table.framing
+        switch framing {
+        case .length(let count):
+            if count > context.limits.body { throw .bodyTooLarge }
+            state = .fixedBody(remaining: count)
+            deadline?.schedule(after: context.limits.bodyTime)
+        case .chunked:
+            state = .chunkedBody(ChunkDecoder())
+            deadline?.schedule(after: context.limits.bodyTime)
+        default:
+            state = .answering
+            deadline?.cancel()
+        }
+        requestHead(table)
+        if wantsContinue, isOpen, !answered, framing != .none {
+            write(HTTPServerConnection.continueLine)
+        }
+        // The response may have been finished inside requestHead; then `state` is `.head` again or `.leaving`.
+        if framing == .none, isOpen { endWithoutBody() }
+        return length
+    }
+
+    private var headStarted = false
+    private static let continueText: StaticString = "HTTP/1.1 100 Continue\r\n\r\n"
+    private static var continueLine: UnsafeRawBufferPointer {
+        UnsafeRawBufferPointer(start: continueText.utf8Start, count: continueText.utf8CodeUnitCount)
+    }
+
+    private func endWithoutBody() {
+        if case .answering = state, !answered { requestEnd() }
+    }
+
+    private func bodyEnded() {
+        guard isOpen, !answeredAndLeaving else { return }
+        deadline?.cancel()
+        state = .answering
+        if answered { nextRequest() } else { requestEnd() }
+    }
+
+    // MARK: answering
+
+    /// Whether the head of the response must say `Connection: close`. Ask before writing it.
+    public func mustClose() -> Bool {
+        if context.isDraining { keepsAlive = false }
+        if case .fixedBody = state { keepsAlive = false }
+        if case .chunkedBody = state { keepsAlive = false }
+        return !keepsAlive
+    }
+
+    /// The whole response has been written. With `close` (or when the client asked for it) the connection ends.
+    public func responseFinished(close: Bool = false) {
+        guard isOpen else { return }
+        answered = true
+        if close || !keepsAlive { return leave() }
+        if case .answering = state { nextRequest() }
+    }
+
+    private func nextRequest() {
+        if context.isDraining { return leave() }
+        state = .head
+        deadline?.schedule(after: input.isEmpty ? context.limits.idleTime : context.limits.headTime)
+        if isPaused { resumeReading() }
+        if !isProcessing, !input.isEmpty {
+            // From a turn of its own, so that a client that pipelines cannot deepen the stack.
+            let bound = LoopBound(self, on: loop)
+            loop.execute { bound.value.continueWithInput() }
+        }
+    }
+
+    private func continueWithInput() {
+        if isOpen, !isProcessing, !input.isEmpty { processInput() }
+    }
+
+    /// Answers a failure and leaves.
+    private func refuse(_ failure: HTTPFailure) {
+        context.onRefusal(failure)
+        refuse(status: failure.status, code: failure.rawValue, message: failure.message)
+    }
+
+    private func refuse(status: Int, code: String, message: String) {
+        guard isOpen else { return }
+        if case .leaving = state { return }
+        if !answered {
+            let body = Array("{\"error\":{\"code\":\"\(code)\",\"message\":\"\(message)\"}}\n".utf8)
+            let retry = status == 503 ? "Retry-After: 1\r\n" : ""
+            let head = "HTTP/1.1 \(status) \(reasonPhrase(status))\r\nContent-Type: application/json\r\n\(retry)Content-Length: \(body.count)\r\nConnection: close\r\n"
+            var out = ByteBuffer()
+            out.append(text: head)
+            out.append(context.dateLine())
+            out.append("\r\n")
+            out.append(body)
+            write(out.bytes)
+            requestRefused(status)
+        }
+        leave()
+    }
+
+    /// Ends the connection after what was written has left; until the peer has closed or `lingerTime` is over, what it
+    /// still sends is read and dropped, because closing with unread bytes would reset the answer away.
+    private func leave() {
+        guard isOpen else { return }
+        state = .leaving
+        if isPaused { resumeReading() }
+        input.clear(keeping: 0)
+        deadline?.schedule(after: HTTPServerConnection.lingerTime)
+        if waiting == 0 { shutdownSending() }
+    }
+
+    open override func drained() { if case .leaving = state { shutdownSending() } }
+
+    open override func receivedEnd() {
+        // A client that ends its side in the middle of a request will not get an answer; one that has sent its whole
+        // request may still read.
+        if case .answering = state { keepsAlive = false } else { close(.endOfFile) }
+    }
+
+    private func timePassed() {
+        switch state {
+        case .head where headStarted: refuse(.headTimeout)
+        case .fixedBody, .chunkedBody: refuse(.bodyTimeout)
+        default: close(.ours)
+        }
+    }
+
+    fileprivate func closeIfIdle() {
+        if case .head = state, !headStarted, input.isEmpty { close(.ours) }
+    }
+
+    public final override func closed(_ reason: CloseReason) {
+        deadline?.cancel()
+        deadline = nil
+        if isTold { context.connections[ObjectIdentifier(self)] = nil }
+        connectionClosed(reason)
+    }
+}

@@ -1,0 +1,163 @@
+import Basics
+
+/// The header fields that somebody on the way looks at. Everything else is passed on unseen.
+public enum KnownHeader: UInt8, Sendable {
+    case other, connection, contentLength, transferEncoding, host, expect, upgrade, keepAlive, proxyConnection
+    case te, trailer, xForwardedFor, xForwardedProto, xForwardedHost, xRealIP, xRequestID, idempotencyKey
+    case contentType, proxyAuthenticate, proxyAuthorization
+
+    /// By length first, so that most names cost one comparison.
+    static func identify(_ name: Span<UInt8>) -> KnownHeader {
+        switch name.count {
+        case 2: name.equals("te") ? .te : .other
+        case 4: name.equals("host") ? .host : .other
+        case 6: name.equals("expect") ? .expect : .other
+        case 7: name.equals("upgrade") ? .upgrade : name.equals("trailer") ? .trailer : .other
+        case 9: name.equals("x-real-ip") ? .xRealIP : .other
+        case 10: name.equals("connection") ? .connection : name.equals("keep-alive") ? .keepAlive : .other
+        case 12: name.equals("content-type") ? .contentType : name.equals("x-request-id") ? .xRequestID : .other
+        case 14: name.equals("content-length") ? .contentLength : .other
+        case 15:
+            name.equals("x-forwarded-for") ? .xForwardedFor : name.equals("idempotency-key") ? .idempotencyKey : .other
+        case 16: name.equals("x-forwarded-host") ? .xForwardedHost : name.equals("proxy-connection") ? .proxyConnection : .other
+        case 17:
+            name.equals("transfer-encoding") ? .transferEncoding : name.equals("x-forwarded-proto") ? .xForwardedProto : .other
+        case 18: name.equals("proxy-authenticate") ? .proxyAuthenticate : .other
+        case 19: name.equals("proxy-authorization") ? .proxyAuthorization : .other
+        default: .other
+        }
+    }
+}
+
+extension Span<UInt8> {
+    /// Equal to `lower`, which is ASCII in lower case, whatever the case of this.
+    @inline(__always)
+    func equals(_ lower: StaticString) -> Bool {
+        guard count == lower.utf8CodeUnitCount else { return false }
+        let other = lower.utf8Start
+        for i in 0..<count {
+            var byte = self[i]
+            if byte &- 65 < 26 { byte |= 32 }
+            if byte != other[i] { return false }
+        }
+        return true
+    }
+}
+
+/// Where a part of a head lies.
+public struct HeadRange: Sendable {
+    public var start: Int32 = 0
+    public var count: Int32 = 0
+    init() {}
+    init(_ start: Int, _ end: Int) {
+        self.start = Int32(truncatingIfNeeded: start)
+        count = Int32(truncatingIfNeeded: end - start)
+    }
+}
+
+public struct HeaderField: Sendable {
+    public var name: HeadRange
+    public var value: HeadRange
+    public var known: KnownHeader
+}
+
+/// How the end of a body is told.
+public enum BodyFraming: Equatable, Sendable {
+    case none
+    case length(Int)
+    case chunked
+    /// Responses only: the body ends where the connection does.
+    case untilClose
+}
+
+/// One parsed head: ranges into the bytes it was parsed from. Reused for head after head by everything on one
+/// loop, so that parsing allocates nothing; valid until the callback it was handed to returns.
+public final class HeadTable {
+    public internal(set) var bytes = UnsafeRawBufferPointer(start: nil, count: 0)
+    public internal(set) var fields: [HeaderField] = []
+    public internal(set) var method = HeadRange()
+    /// Origin form (`/path?query`) or `*`; an absolute target has lost its scheme and authority.
+    public internal(set) var target = HeadRange()
+    public internal(set) var status = 0
+    public internal(set) var minorVersion = 1
+    public internal(set) var framing = BodyFraming.none
+    /// What the sender said (or the version's default) about the connection.
+    public internal(set) var keepsAlive = true
+    public internal(set) var expectsContinue = false
+    /// `Connection` names fields beyond the usual ones: they are hop-by-hop as well.
+    public internal(set) var nominatesFields = false
+    public internal(set) var isHead = false
+
+    public init() { fields.reserveCapacity(128) }
+
+    @inline(__always)
+    public func text(_ range: HeadRange) -> UnsafeRawBufferPointer {
+        UnsafeRawBufferPointer(start: bytes.baseAddress.map { $0 + Int(range.start) }, count: Int(range.count))
+    }
+
+    public func first(_ known: KnownHeader) -> UnsafeRawBufferPointer? {
+        for field in fields where field.known == known { return text(field.value) }
+        return nil
+    }
+
+    public func contains(_ known: KnownHeader) -> Bool {
+        for field in fields where field.known == known { return true }
+        return false
+    }
+
+    public var methodText: UnsafeRawBufferPointer { text(method) }
+    public var targetText: UnsafeRawBufferPointer { text(target) }
+
+    /// GET, HEAD, PUT, DELETE, OPTIONS, TRACE (RFC 9110, 9.2.2).
+    public var methodIsIdempotent: Bool {
+        let method = Span<UInt8>(_unsafeBytes: methodText)
+        return method.equals("get") || method.equals("head") || method.equals("put") || method.equals("delete")
+            || method.equals("options") || method.equals("trace")
+    }
+
+    /// Whether `Connection` names this field, which makes it hop-by-hop.
+    public func isNominated(_ name: HeadRange) -> Bool {
+        let wanted = text(name)
+        for field in fields where field.known == .connection {
+            for token in text(field.value).split(separator: 44) {
+                if equalIgnoringCase(trimmed(token), wanted) { return true }
+            }
+        }
+        return false
+    }
+
+    func reset(_ bytes: UnsafeRawBufferPointer) {
+        self.bytes = bytes
+        fields.removeAll(keepingCapacity: true)
+        framing = .none
+        keepsAlive = true
+        expectsContinue = false
+        nominatesFields = false
+        isHead = false
+    }
+}
+
+/// Without the spaces and tabs at either end.
+func trimmed(_ bytes: Slice<UnsafeRawBufferPointer>) -> UnsafeRawBufferPointer {
+    var part = bytes
+    while let first = part.first, first == 32 || first == 9 { part = part.dropFirst() }
+    while let last = part.last, last == 32 || last == 9 { part = part.dropLast() }
+    return UnsafeRawBufferPointer(rebasing: part)
+}
+
+/// ASCII letters compared without their case.
+public func equalIgnoringCase(_ a: UnsafeRawBufferPointer, _ b: UnsafeRawBufferPointer) -> Bool {
+    guard a.count == b.count else { return false }
+    for i in 0..<a.count {
+        let x = a[i], y = b[i]
+        if x != y {
+            guard x ^ y == 32, (x | 32) &- 97 < 26 else { return false }
+        }
+    }
+    return true
+}
+
+extension UnsafeRawBufferPointer {
+    /// Equal to lower-case ASCII `word`, whatever the case of this.
+    public func equals(_ word: StaticString) -> Bool { Span<UInt8>(_unsafeBytes: self).equals(word) }
+}

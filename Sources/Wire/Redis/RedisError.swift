@@ -1,0 +1,39 @@
+/// Why a command has no answer, and whether it may have been carried out all the same.
+public struct RedisError: Error, Sendable, Equatable, CustomStringConvertible {
+    public enum Code: String, Sendable {
+        /// No connection stands and none is being made right now.
+        case unavailable
+        case timeout
+        /// The connection ended under the command.
+        case lost
+        /// Redis answered with an error; its first word is in `serverCode`.
+        case server
+        case authentication
+        case malformed
+        /// More commands wait than are allowed to.
+        case overloaded
+    }
+
+    public enum Execution: String, Sendable {
+        case notExecuted
+        case maybeExecuted
+        /// Redis answered: it was not carried out, or only as far as the error says.
+        case answered
+    }
+
+    public let code: Code
+    public let execution: Execution
+    public let serverCode: String
+    public let place: String
+    public let message: String
+
+    public init(_ code: Code, _ execution: Execution, place: String, message: String) {
+        self.code = code
+        self.execution = execution
+        self.place = place
+        self.message = message
+        serverCode = code == .server ? String(message.prefix { $0 != " " }) : ""
+    }
+
+    public var description: String { "\(place): \(code.rawValue) (\(execution.rawValue)): \(message)" }
+}
