@@ -1,1 +1,3 @@
-print("")
+import Glibc
+
+exit(runMuster(Array(CommandLine.arguments.dropFirst())))

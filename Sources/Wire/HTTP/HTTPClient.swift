@@ -121,7 +121,7 @@ public final class HTTPClient: Sendable {
 
         func keep(_ connection: GatheringConnection, _ endpoint: Endpoint) {
             // More idle connections than this to one place serve nobody.
-            if idle[endpoint, default: []].count < 64 { idle[endpoint]!.append(connection) } else { connection.close() }
+            if idle[endpoint, default: []].count < 64 { idle[endpoint, default: []].append(connection) } else { connection.close() }
         }
 
         func closeIdle() {

@@ -53,6 +53,8 @@ open class HTTPClientConnection: Stream {
     open func responseBody(_ bytes: UnsafeRawBufferPointer) {}
     /// The connection is idle again, or closing if `reusable` is false.
     open func responseEnd(reusable: Bool) {}
+    /// Everything that one read brought has been told.
+    open func readFinished() {}
     /// The last event: a request was under way or (`nil`) none was.
     open func connectionClosed(_ failure: Failure?) {}
 
@@ -80,6 +82,7 @@ open class HTTPClientConnection: Stream {
             let used = process(input.bytes)
             if isOpen { input.consume(used) }
         }
+        readFinished()
     }
 
     private func process(_ bytes: UnsafeRawBufferPointer) -> Int {

@@ -36,7 +36,7 @@ public final class HTTPServer {
     /// Listens; returns the address with the port that the kernel chose if it was 0.
     @discardableResult
     public func listen(on address: SocketAddress, shared: Bool = false) throws(SystemError) -> SocketAddress {
-        let listener = try Listener(loop: context.loop, address: address, shared: shared) { [unowned self] fd, peer in
+        let listener = try Listener(loop: context.loop, address: address, shared: shared) { [self] fd, peer in
             let connection = ServiceConnection(server: self, peer: peer)
             do throws(SystemError) { try connection.start(fd) } catch { closeDescriptor(fd) }
         }
@@ -71,7 +71,7 @@ public final class HTTPServer {
 
 /// A connection that gathers each request whole, and answers with what its handler returns.
 final class ServiceConnection: HTTPServerConnection {
-    private unowned let server: HTTPServer
+    private let server: HTTPServer
     private var method = ""
     private var target = ""
     private var headers: [(name: String, value: String)] = []

@@ -77,6 +77,7 @@ open class HTTPServerConnection: Stream {
     private var bodyCount = 0
     private var deadline: LoopTimer?
     private var answered = false
+    private var answerBegun = false
     private var keepsAlive = true
     private var wantsContinue = false
     private var isTold = false
@@ -110,6 +111,8 @@ open class HTTPServerConnection: Stream {
     open func requestHead(_ table: HeadTable) {}
     open func requestBody(_ bytes: UnsafeRawBufferPointer) {}
     open func requestEnd() {}
+    /// Everything that one read brought has been told: a time to send on what was gathered.
+    open func readFinished() {}
     /// The connection ended. A response may have been under way.
     open func connectionClosed(_ reason: CloseReason) {}
     /// A request was refused before it became one (the answer has been sent).
@@ -126,6 +129,7 @@ open class HTTPServerConnection: Stream {
             processInput()
         }
         if case .answering = state, input.count > HTTPServerConnection.pipelineLimit { pauseReading() }
+        if isOpen { readFinished() }
     }
 
     private func processInput() {
@@ -200,6 +204,7 @@ open class HTTPServerConnection: Stream {
         keepsAlive = table.keepsAlive
         wantsContinue = table.expectsContinue
         answered = false
+        answerBegun = false
         bodyCount = 0
         let framing = table.framing
         switch framing {
@@ -242,8 +247,10 @@ open class HTTPServerConnection: Stream {
 
     // MARK: answering
 
-    /// Whether the head of the response must say `Connection: close`. Ask before writing it.
+    /// Whether the head of the response must say `Connection: close`. Ask right before writing it: from then on the answer counts
+    /// as begun, and a request that turns out malformed can only be cut off.
     public func mustClose() -> Bool {
+        answerBegun = true
         if context.isDraining { keepsAlive = false }
         if case .fixedBody = state { keepsAlive = false }
         if case .chunkedBody = state { keepsAlive = false }
@@ -271,7 +278,9 @@ open class HTTPServerConnection: Stream {
     }
 
     private func continueWithInput() {
-        if isOpen, !isProcessing, !input.isEmpty { processInput() }
+        guard isOpen, !isProcessing, !input.isEmpty else { return }
+        processInput()
+        if isOpen { readFinished() }
     }
 
     /// Answers a failure and leaves.
@@ -283,6 +292,10 @@ open class HTTPServerConnection: Stream {
     private func refuse(status: Int, code: String, message: String) {
         guard isOpen else { return }
         if case .leaving = state { return }
+        if answerBegun, !answered {
+            resetOnClose()
+            return close(.ours)
+        }
         if !answered {
             let body = Array("{\"error\":{\"code\":\"\(code)\",\"message\":\"\(message)\"}}\n".utf8)
             let retry = status == 503 ? "Retry-After: 1\r\n" : ""

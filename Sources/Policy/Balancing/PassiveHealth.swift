@@ -1,0 +1,86 @@
+import Basics
+
+/// Ejects a replica whose requests fail: `failures` of them within `window` take it out for `ejection` (nginx's max_fails and
+/// fail_timeout, which are one number there). A success forgets the failures before it.
+///
+/// After `ejection` the replica is on probation: the next request decides. A failure there ejects it again, twice as long each
+/// time, at most `longest`.
+public struct PassiveHealth: Sendable {
+    public struct Settings: Sendable, Equatable {
+        public var failures: Int
+        public var window: Duration
+        public var ejection: Duration
+        public var longest: Duration
+        /// nginx's 3 fails within 30 s (document 000), but 10 s out at first: the supervisor or a probe tells of recovery sooner.
+        public init(failures: Int = 3, window: Duration = .seconds(30), ejection: Duration = .seconds(10), longest: Duration = .seconds(60)) {
+            self.failures = failures
+            self.window = window
+            self.ejection = ejection
+            self.longest = longest
+        }
+    }
+
+    public enum State: Sendable, Equatable {
+        /// Takes requests. Leaves for `ejected` at the last of too many failures.
+        case healthy
+        /// Takes none. Leaves for `probation` at or after `until`.
+        case ejected(until: MonotonicTime)
+        /// Takes requests; one success makes it healthy, one failure ejects it again.
+        case probation
+    }
+
+    public let settings: Settings
+    public private(set) var state = State.healthy
+    /// Times of the latest failures, oldest first; at most `settings.failures` of them.
+    private var recent: [MonotonicTime] = []
+    private var ejections = 0
+
+    public init(_ settings: Settings) { self.settings = settings }
+
+    public var isEjected: Bool { if case .ejected = state { true } else { false } }
+
+    public mutating func requestSucceeded() {
+        if state == .probation {
+            state = .healthy
+            ejections = 0
+        }
+        if !recent.isEmpty { recent.removeAll(keepingCapacity: true) }
+    }
+
+    /// A decision when this failure ejects the replica; nil when it only counts.
+    public mutating func requestFailed(_ now: MonotonicTime, subject: String, cause: String) -> Decision<State>? {
+        if isEjected { return nil }
+        recent.removeAll { now - $0 > settings.window }
+        recent.append(now)
+        guard state == .probation || recent.count >= settings.failures else { return nil }
+        let wasProbation = state == .probation
+        let count = recent.count
+        let doubled = settings.ejection.nanoseconds << min(ejections, 20)
+        let time = Duration.nanoseconds(min(doubled, settings.longest.nanoseconds))
+        ejections += 1
+        recent.removeAll(keepingCapacity: true)
+        state = .ejected(until: now + time)
+        let reason = wasProbation ? "its first request on probation failed" : "\(count) requests failed within \(settings.window.brief)"
+        let record = DecisionRecord(
+            .eject, subject: subject,
+            inputs: [.init("failures", count), .init("limit", settings.failures), .init("window", settings.window.brief), .init("last_failure", cause)],
+            raw: "eject for \(settings.ejection.brief)",
+            constraints: [.init("longer each time", before: settings.ejection.brief, after: time.brief, reason: "ejection number \(ejections), at most \(settings.longest.brief)")],
+            outcome: "ejected for \(time.brief)",
+            sentence: "\(subject) gets no requests for \(time.brief): \(reason); the last one: \(cause).",
+            flip: "a successful request before the \(settings.failures)th failure, or a successful probe now")
+        return Decision(state, because: record)
+    }
+
+    /// Lets time pass: an ejection that is over becomes probation.
+    public mutating func timePassed(_ now: MonotonicTime) -> Bool {
+        guard case .ejected(let until) = state, now >= until else { return false }
+        state = .probation
+        return true
+    }
+
+    /// Something better than our own observation (a probe, the supervisor) says that it serves again.
+    public mutating func recovered() {
+        if isEjected { state = .probation }
+    }
+}

@@ -1,0 +1,93 @@
+import Basics
+
+/// What may stand in a stack file: the one description from which the reader, its suggestions and `muster schema` all work.
+indirect enum ValueType: Sendable {
+    case string
+    /// A word of letters, digits and dashes.
+    case name
+    case integer(ClosedRange<Int>)
+    case boolean
+    case duration
+    /// `20%`
+    case percent
+    /// `512Mi`, `2Gi`, `64k`: bytes.
+    case size
+    /// `500m` or `2`: thousandths of a core.
+    case cpu
+    /// `8080`, `127.0.0.1:8080`, `[::1]:8080`
+    case address
+    /// `3` or `3..20`
+    case replicas
+    /// A path that begins with `/`.
+    case path
+    case choice([String])
+    /// A list, or one value that stands for a list of one.
+    case list(ValueType)
+    /// Any name to a value.
+    case map(ValueType)
+    case object(ObjectSpec)
+    /// A short form (any scalar type) or the full object, as in `- 127.0.0.1:9001` and `- { address: …, weight: 3 }`: the short form is
+    /// the object's key named here.
+    case objectOr(ObjectSpec, short: String)
+}
+
+struct ObjectSpec: Sendable {
+    let title: String
+    let keys: [KeySpec]
+
+    init(_ title: String, _ keys: [KeySpec]) {
+        self.title = title
+        self.keys = keys
+    }
+
+    func key(_ name: String) -> KeySpec? { keys.first { $0.name == name } }
+}
+
+struct KeySpec: Sendable {
+    let name: String
+    let type: ValueType
+    let isRequired: Bool
+    let about: String
+
+    init(_ name: String, _ type: ValueType, required: Bool = false, _ about: String) {
+        self.name = name
+        self.type = type
+        isRequired = required
+        self.about = about
+    }
+}
+
+/// A value that has been checked against its type.
+indirect enum Checked {
+    case string(String)
+    case integer(Int)
+    case boolean(Bool)
+    case duration(Duration)
+    case fraction(Double)
+    case range(ClosedRange<Int>)
+    case address(ListenAddress)
+    case list([Checked])
+    case map([(name: String, value: Checked, line: Int, column: Int)])
+    case object(CheckedObject)
+}
+
+/// The keys that were given, with their places.
+struct CheckedObject {
+    let line: Int
+    let column: Int
+    let values: [String: Checked]
+    let places: [String: (line: Int, column: Int)]
+
+    func string(_ key: String) -> String? { if case .string(let v)? = values[key] { v } else { nil } }
+    func integer(_ key: String) -> Int? { if case .integer(let v)? = values[key] { v } else { nil } }
+    func boolean(_ key: String) -> Bool? { if case .boolean(let v)? = values[key] { v } else { nil } }
+    func duration(_ key: String) -> Duration? { if case .duration(let v)? = values[key] { v } else { nil } }
+    func fraction(_ key: String) -> Double? { if case .fraction(let v)? = values[key] { v } else { nil } }
+    func range(_ key: String) -> ClosedRange<Int>? { if case .range(let v)? = values[key] { v } else { nil } }
+    func address(_ key: String) -> ListenAddress? { if case .address(let v)? = values[key] { v } else { nil } }
+    func object(_ key: String) -> CheckedObject? { if case .object(let v)? = values[key] { v } else { nil } }
+    func list(_ key: String) -> [Checked] { if case .list(let v)? = values[key] { v } else { [] } }
+    func strings(_ key: String) -> [String] { list(key).compactMap { if case .string(let v) = $0 { v } else { nil } } }
+    func objects(_ key: String) -> [CheckedObject] { list(key).compactMap { if case .object(let v) = $0 { v } else { nil } } }
+    func map(_ key: String) -> [(name: String, value: Checked, line: Int, column: Int)] { if case .map(let v)? = values[key] { v } else { [] } }
+}

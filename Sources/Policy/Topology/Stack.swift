@@ -1,0 +1,157 @@
+/// A stack, validated: what Supervision runs, the gateway serves and (later) Rendering writes. There is no other description.
+public struct Stack: Sendable, Equatable {
+    public let name: String
+    public let services: [ServiceSpec]
+    public let stores: [StoreSpec]
+    public let gateway: GatewaySpec?
+
+    public func service(_ name: String) -> ServiceSpec? { services.first { $0.name == name } }
+}
+
+/// Where something listens.
+public struct ListenAddress: Sendable, Equatable, CustomStringConvertible {
+    /// Numeric; `0.0.0.0` when only a port was given.
+    public let host: String
+    public let port: UInt16
+    /// Only a port was given: the admin page then takes loopback.
+    public let isBare: Bool
+
+    public init(host: String, port: UInt16) {
+        self.host = host
+        self.port = port
+        isBare = false
+    }
+
+    init?(_ text: String) {
+        if let port = UInt16(text), port > 0 {
+            host = "0.0.0.0"
+            self.port = port
+            isBare = true
+            return
+        }
+        guard let colon = text.lastIndex(of: ":"), let port = UInt16(text[text.index(after: colon)...]), port > 0 else { return nil }
+        var host = String(text[..<colon])
+        if host.hasPrefix("["), host.hasSuffix("]") { host = String(host.dropFirst().dropLast()) }
+        if host == "localhost" { host = "127.0.0.1" }
+        let plausible = !host.isEmpty && host.utf8.allSatisfy { $0 &- 48 < 10 || $0 == 46 || $0 == 58 || ($0 | 32) &- 97 < 6 }
+        guard plausible else { return nil }
+        self.host = host
+        self.port = port
+        isBare = false
+    }
+
+    public var description: String { host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)" }
+}
+
+public struct ServiceSpec: Sendable, Equatable {
+    public let name: String
+    /// The program and its arguments.
+    public let command: [String]
+    public let image: String?
+    /// What is run, at least and at most; at the start the least.
+    public let replicas: ClosedRange<Int>
+    public let http: HTTPInterface?
+    /// Thousandths of a core, and bytes; nil: not declared.
+    public let cpu: Int?
+    public let memory: Int?
+    /// Stores whose address this service gets.
+    public let uses: [String]
+    public let environment: [EnvironmentVariable]
+    /// From SIGTERM to SIGKILL.
+    public let grace: Duration
+    /// From start to ready; beyond it the replica is killed and counted as a crash.
+    public let startTime: Duration
+}
+
+public struct EnvironmentVariable: Sendable, Equatable {
+    public let name: String
+    public let value: String
+}
+
+public struct HTTPInterface: Sendable, Equatable {
+    /// In a container; on one machine the kernel gives each replica a port.
+    public let port: UInt16
+    public let live: String
+    public let ready: String
+    public let metrics: String?
+}
+
+public struct StoreSpec: Sendable, Equatable {
+    public enum Role: String, Sendable, CaseIterable {
+        /// Never evicts: a write that does not fit is refused.
+        case state
+        /// May evict the least recently used.
+        case cache
+    }
+    public let name: String
+    public let role: Role
+    /// Bytes.
+    public let memory: Int
+    /// nil: the kernel chooses once, and the choice is kept in the data folder.
+    public let port: UInt16?
+}
+
+public struct GatewaySpec: Sendable, Equatable {
+    public let listen: ListenAddress
+    public let admin: ListenAddress?
+    public let threads: Int
+    public let accessLog: Bool
+    /// Addresses whose X-Forwarded-* are believed.
+    public let routes: [RouteSpec]
+}
+
+public struct RouteSpec: Sendable, Equatable {
+    public enum Target: Sendable, Equatable {
+        case service(String)
+        case backends([BackendSpec])
+    }
+    public let path: String
+    public let target: Target
+    public let balance: String
+    /// Every method may be tried again after it was sent, because the service counts a request once (F1.8).
+    public let isIdempotent: Bool
+    public let attempts: Int
+    /// 0…1 of the requests.
+    public let retryBudget: Double
+    /// Bodies up to this many bytes are kept for a second try.
+    public let keptBody: Int
+    public let connectTime: Duration
+    /// From the request's last byte to the response's head, and between two reads of a response.
+    public let responseTime: Duration
+    public let bodyLimit: Int
+    public let probe: ProbeSpec?
+    public let eject: EjectSpec
+    /// Paths below the route's that are refused from outside.
+    public let deny: [String]
+}
+
+public struct BackendSpec: Sendable, Equatable {
+    public let address: String
+    public let weight: Int
+    public let line: Int
+    public let column: Int
+
+    public init(address: String, weight: Int, line: Int = 0, column: Int = 0) {
+        self.address = address
+        self.weight = weight
+        self.line = line
+        self.column = column
+    }
+
+    public static func == (a: Self, b: Self) -> Bool { a.address == b.address && a.weight == b.weight }
+}
+
+public struct ProbeSpec: Sendable, Equatable {
+    /// nil: connecting is enough.
+    public let path: String?
+    public let interval: Duration
+    public let timeout: Duration
+    public let rise: Int
+    public let fall: Int
+}
+
+public struct EjectSpec: Sendable, Equatable {
+    public let failures: Int
+    public let within: Duration
+    public let time: Duration
+}

@@ -1,0 +1,153 @@
+import Basics
+
+extension Stack {
+    /// Reads and validates a stack file. Everything that is wrong is in the error, each with line and column.
+    ///
+    /// `path` is only for messages and the default name; nothing is opened here.
+    public static func read(_ text: [UInt8], path: String) throws(Problems) -> Stack {
+        let root: YAMLNode
+        do throws(Problem) { root = try YAMLNode.parse(text, file: path) } catch { throw Problems(list: [error]) }
+        var reader = StackReader(checker: SchemaChecker(file: path))
+        let stack = reader.stack(root, defaultName: StackReader.name(of: path))
+        if let stack, reader.checker.problems.isEmpty { return stack }
+        throw Problems(list: reader.checker.problems.sorted { ($0.line, $0.column) < ($1.line, $1.column) })
+    }
+}
+
+/// Makes the model from checked values, and checks what concerns more than one of them.
+private struct StackReader {
+    var checker: SchemaChecker
+
+    /// `stacks/correlation.yaml` → `correlation`.
+    static func name(of path: String) -> String {
+        let file = path.split(separator: "/").last.map(String.init) ?? "stack"
+        let base = file.split(separator: ".").first.map(String.init) ?? "stack"
+        return SchemaChecker.isName(base) ? base : "stack"
+    }
+
+    mutating func stack(_ root: YAMLNode, defaultName: String) -> Stack? {
+        guard let top = checker.object(root, StackSchema.stack, "") else { return nil }
+        var stores: [StoreSpec] = []
+        for entry in top.map("stores") {
+            checkName(entry.name, "store", entry.line, entry.column)
+            if case .object(let object) = entry.value, let redis = object.object("redis") { stores.append(store(entry.name, redis)) }
+        }
+        var services: [ServiceSpec] = []
+        for entry in top.map("services") {
+            checkName(entry.name, "service", entry.line, entry.column)
+            if case .object(let object) = entry.value { services.append(service(entry.name, object, stores)) }
+        }
+        let gateway = top.object("gateway").map { self.gateway($0, services) }
+        if services.isEmpty, gateway == nil {
+            checker.report(root.line, root.column, "the stack has neither services nor a gateway: there is nothing to run")
+        }
+        return Stack(name: top.string("stack") ?? defaultName, services: services, stores: stores, gateway: gateway)
+    }
+
+    private mutating func checkName(_ name: String, _ what: String, _ line: Int, _ column: Int) {
+        if !SchemaChecker.isName(name) { checker.report(line, column, "'\(name)' is no name for a \(what): use letters, digits and dashes") }
+    }
+
+    private func store(_ name: String, _ redis: CheckedObject) -> StoreSpec {
+        StoreSpec(
+            name: name, role: StoreSpec.Role(rawValue: redis.string("role") ?? "") ?? .state,
+            memory: redis.integer("memory") ?? 512 << 20, port: redis.integer("port").map(UInt16.init))
+    }
+
+    private mutating func service(_ name: String, _ object: CheckedObject, _ stores: [StoreSpec]) -> ServiceSpec {
+        let uses = object.strings("uses")
+        for store in uses where !stores.contains(where: { $0.name == store }) {
+            let place = object.places["uses"] ?? (object.line, object.column)
+            let hint = nearestWord(to: store, in: stores.map(\.name)).map { "; did you mean '\($0)'?" } ?? ""
+            checker.report(place.line, place.column, "services.\(name).uses: there is no store '\(store)'\(hint)")
+        }
+        if uses.count > 1 {
+            let place = object.places["uses"]!
+            checker.report(place.line, place.column, "services.\(name).uses: one store at most, because it arrives as REDIS_URL")
+        }
+        var environment: [EnvironmentVariable] = []
+        for entry in object.map("environment") {
+            guard case .string(let value) = entry.value else { continue }
+            let plain = !entry.name.isEmpty && entry.name.utf8.allSatisfy { ($0 | 32) &- 97 < 26 || $0 &- 48 < 10 || $0 == 95 }
+            if !plain { checker.report(entry.line, entry.column, "'\(entry.name)' is no name of an environment variable") }
+            environment.append(EnvironmentVariable(name: entry.name, value: value))
+        }
+        return ServiceSpec(
+            name: name, command: object.strings("command"), image: object.string("image"), replicas: object.range("replicas") ?? 1...1,
+            http: object.object("http").map(http), cpu: object.object("resources")?.integer("cpu"),
+            memory: object.object("resources")?.integer("memory"), uses: uses, environment: environment,
+            grace: object.duration("grace") ?? .seconds(10), startTime: object.duration("start") ?? .seconds(30))
+    }
+
+    private func http(_ object: CheckedObject) -> HTTPInterface {
+        HTTPInterface(
+            port: UInt16(object.integer("port") ?? 8080), live: object.string("live") ?? "/health/live",
+            ready: object.string("ready") ?? "/health/ready", metrics: object.string("metrics"))
+    }
+
+    private mutating func gateway(_ object: CheckedObject, _ services: [ServiceSpec]) -> GatewaySpec {
+        var admin = object.address("admin")
+        if let bare = admin, bare.isBare { admin = ListenAddress(host: "127.0.0.1", port: bare.port) }
+        let listen = object.address("listen") ?? ListenAddress(host: "127.0.0.1", port: 1)
+        if let admin, admin.port == listen.port {
+            let place = object.places["admin"]!
+            checker.report(place.line, place.column, "gateway.admin: port \(admin.port) is gateway.listen's already")
+        }
+        var routes: [RouteSpec] = []
+        for (i, entry) in object.objects("routes").enumerated() {
+            let route = self.route(entry, services, "gateway.routes[\(i)]")
+            if routes.contains(where: { $0.path == route.path }) {
+                checker.report(entry.line, entry.column, "gateway.routes[\(i)]: there is a route for \(route.path) already")
+            }
+            routes.append(route)
+        }
+        if routes.isEmpty { checker.report(object.line, object.column, "gateway.routes: at least one route is needed") }
+        return GatewaySpec(
+            listen: listen, admin: admin, threads: object.integer("threads") ?? 1,
+            accessLog: object.boolean("access-log") ?? true, routes: routes)
+    }
+
+    private mutating func route(_ object: CheckedObject, _ services: [ServiceSpec], _ path: String) -> RouteSpec {
+        let service = object.string("service")
+        let backends = object.objects("backends").map {
+            BackendSpec(address: $0.string("address") ?? "", weight: $0.integer("weight") ?? 1, line: $0.line, column: $0.column)
+        }
+        var deny = object.strings("deny")
+        if let service {
+            if let found = services.first(where: { $0.name == service }) {
+                if let metrics = found.http?.metrics { deny.append(metrics) }
+                if found.http == nil {
+                    checker.report(object.line, object.column, "\(path): service '\(service)' has no http, so nothing can be sent to it")
+                }
+            } else {
+                let place = object.places["service"]!
+                let hint = nearestWord(to: service, in: services.map(\.name)).map { "; did you mean '\($0)'?" } ?? ""
+                checker.report(place.line, place.column, "\(path).service: there is no service '\(service)'\(hint)")
+            }
+        }
+        if (service == nil) == backends.isEmpty {
+            checker.report(object.line, object.column, "\(path): give either a service or backends")
+        }
+        if !backends.isEmpty, backends.allSatisfy({ $0.weight == 0 }) {
+            checker.report(object.line, object.column, "\(path): all backends have weight 0, so nothing could be sent to any")
+        }
+        let retry = object.object("retry"), timeout = object.object("timeout"), eject = object.object("eject")
+        return RouteSpec(
+            path: object.string("path") ?? "/", target: service.map(RouteSpec.Target.service) ?? .backends(backends),
+            balance: object.string("balance") ?? "least-connections", isIdempotent: object.boolean("idempotent") ?? false,
+            attempts: retry?.integer("attempts") ?? 2, retryBudget: retry?.fraction("budget") ?? 0.2,
+            keptBody: retry?.integer("body") ?? 256 << 10, connectTime: timeout?.duration("connect") ?? .seconds(2),
+            responseTime: timeout?.duration("response") ?? .seconds(60), bodyLimit: object.integer("body") ?? 10 << 20,
+            probe: object.object("probe").map(probe),
+            eject: EjectSpec(
+                failures: eject?.integer("failures") ?? 3, within: eject?.duration("within") ?? .seconds(30),
+                time: eject?.duration("for") ?? .seconds(10)),
+            deny: deny)
+    }
+
+    private func probe(_ object: CheckedObject) -> ProbeSpec {
+        ProbeSpec(
+            path: object.string("path"), interval: object.duration("interval") ?? .seconds(2),
+            timeout: object.duration("timeout") ?? .seconds(1), rise: object.integer("rise") ?? 2, fall: object.integer("fall") ?? 3)
+    }
+}

@@ -1,0 +1,50 @@
+import HTTP
+import Resilience
+
+/// What the gateway itself answers, when no backend did: one table, tested whole.
+enum GatewayFailure: String, CaseIterable {
+    case noRoute = "no_route"
+    case denied = "denied"
+    case bodyTooLarge = "body_too_large"
+    case noReplica = "no_replica"
+    case unreachable = "backend_unreachable"
+    case connectTimeout = "backend_connect_timeout"
+    case noResponse = "backend_closed"
+    case responseTimeout = "backend_timeout"
+    case brokenResponse = "backend_broke_http"
+
+    init(_ failure: TryFailure) {
+        switch failure {
+        case .notSent: self = .unreachable
+        case .connectTimeout: self = .connectTimeout
+        case .noResponse: self = .noResponse
+        case .responseTimeout: self = .responseTimeout
+        case .brokenResponse: self = .brokenResponse
+        }
+    }
+
+    var status: Int {
+        switch self {
+        case .noRoute: 404
+        case .denied: 403
+        case .bodyTooLarge: 413
+        case .noReplica: 503
+        case .unreachable, .noResponse, .brokenResponse: 502
+        case .connectTimeout, .responseTimeout: 504
+        }
+    }
+
+    var message: String {
+        switch self {
+        case .noRoute: "no route of this gateway has this path"
+        case .denied: "this path is not served from outside; each replica's own port has it, see muster ps"
+        case .bodyTooLarge: "the body is larger than this route takes"
+        case .noReplica: "no replica is running; send again in a moment"
+        case .unreachable: "no replica could be reached"
+        case .connectTimeout: "no replica took the connection in time"
+        case .noResponse: "the replica ended the connection without an answer"
+        case .responseTimeout: "the replica did not answer in time"
+        case .brokenResponse: "the replica's answer broke off or was not HTTP"
+        }
+    }
+}

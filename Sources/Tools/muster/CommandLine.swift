@@ -1,0 +1,114 @@
+import Basics
+import Glibc
+
+/// How a verb ended: 0 done, 1 the thing asked for failed or does not hold, 2 the command line or a file is wrong.
+struct Exit: Error {
+    let status: Int32
+    let message: String
+
+    static func failed(_ message: String) -> Exit { Exit(status: 1, message: message) }
+    static func usage(_ message: String) -> Exit { Exit(status: 2, message: message) }
+}
+
+/// One verb: what it is called, its help, and what it does.
+struct Verb: Sendable {
+    let name: String
+    let summary: String
+    /// Shown by `--help`: usage, options, an example.
+    let help: String
+    let run: @Sendable (Arguments) throws -> Void
+}
+
+/// A verb's arguments, taken apart against the options it knows.
+struct Arguments {
+    private(set) var positional: [String] = []
+    private var flags: Set<String> = []
+    private var values: [String: [String]] = [:]
+
+    /// `flags` stand alone, `options` take a value (`--name value` or `--name=value`).
+    init(_ words: [String], flags known: Set<String>, options: Set<String>) throws(Exit) {
+        var rest = words[...]
+        while let word = rest.popFirst() {
+            guard word.hasPrefix("-"), word != "-" else {
+                positional.append(word)
+                continue
+            }
+            let parts = word.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false).map(String.init)
+            if known.contains(word) { flags.insert(word) } else if options.contains(parts[0]) {
+                guard let value = parts.count == 2 ? parts[1] : rest.popFirst() else { throw .usage("\(parts[0]) needs a value") }
+                values[parts[0], default: []].append(value)
+            } else {
+                let hint = nearestWord(to: parts[0], in: known.union(options)).map { "; did you mean \($0)?" } ?? ""
+                throw .usage("unknown option '\(word)'\(hint)")
+            }
+        }
+    }
+
+    func has(_ flag: String) -> Bool { flags.contains(flag) }
+    func value(_ option: String) -> String? { values[option]?.last }
+    func all(_ option: String) -> [String] { values[option] ?? [] }
+
+    func atMost(_ count: Int, _ what: String) throws(Exit) {
+        if positional.count > count { throw .usage("too many arguments: \(what)") }
+    }
+}
+
+func printOut(_ text: String) {
+    var text = text + "\n"
+    text.withUTF8 { writeAll(1, UnsafeRawBufferPointer($0)) }
+}
+
+func printError(_ text: String) {
+    var text = text + "\n"
+    text.withUTF8 { writeAll(2, UnsafeRawBufferPointer($0)) }
+}
+
+func writeAll(_ descriptor: Int32, _ bytes: UnsafeRawBufferPointer) {
+    var offset = 0
+    while offset < bytes.count {
+        let wrote = write(descriptor, bytes.baseAddress! + offset, bytes.count - offset)
+        if wrote <= 0 { return }
+        offset += wrote
+    }
+}
+
+let verbs: [Verb] = [gatewayVerb]
+
+func runMuster(_ words: [String]) -> Int32 {
+    // A reader of our output that goes away is no reason to die in the middle.
+    signal(SIGPIPE, SIG_IGN)
+    guard let name = words.first, name != "--help", name != "-h", name != "help" else {
+        printOut(overview)
+        return words.isEmpty ? 2 : 0
+    }
+    guard let verb = verbs.first(where: { $0.name == name }) else {
+        let hint = nearestWord(to: name, in: verbs.map(\.name)).map { "; did you mean '\($0)'?" } ?? ""
+        printError("muster: there is no verb '\(name)'\(hint)\nmuster --help lists them.")
+        return 2
+    }
+    let rest = Array(words.dropFirst())
+    if rest.contains("--help") || rest.contains("-h") {
+        printOut(verb.help)
+        return 0
+    }
+    do {
+        try verb.run(try Arguments(rest, flags: verbFlags, options: verbOptions))
+        return 0
+    } catch let exit as Exit {
+        if !exit.message.isEmpty { printError("muster \(name): \(exit.message)") }
+        if exit.status == 2 { printError("muster \(name) --help tells how it is used.") }
+        return exit.status
+    } catch {
+        printError("muster \(name): \(error)")
+        return 1
+    }
+}
+
+let verbFlags: Set<String> = ["-d", "--json", "--purge", "-f", "--follow", "--supervise"]
+let verbOptions: Set<String> = ["--replicas", "--stack", "--lines", "-n"]
+
+var overview: String {
+    "Muster: declare a service once, run it as many.\n\nusage: muster VERB [arguments]\n\n"
+        + verbs.map { "  \($0.name)\(String(repeating: " ", count: 10 - $0.name.count))\($0.summary)" }.joined(separator: "\n")
+        + "\n\nmuster VERB --help tells more, with an example.\nStatus: 0 done, 1 failed, 2 wrong command line or file."
+}
