@@ -58,12 +58,13 @@ let package = Package(
         // Runtime
         room("SharedState", on: "Runtime", uses: ["Redis", "EventLoops", "Observability", "Basics", "JSONCoding"]),
         room("Gateway", on: "Runtime", uses: ["HTTP", "EventLoops", "Balancing", "Resilience", "Topology", "Observability", "Basics", "JSONCoding"]),
-        room("Supervision", on: "Runtime", uses: ["Gateway", "HTTP", "EventLoops", "Topology", "Resilience", "Balancing", "Observability", "Basics", "JSONCoding"]),
+        room(
+            "Supervision", on: "Runtime", uses: ["Gateway", "Redis", "HTTP", "EventLoops", "Topology", "Resilience", "Observability", "Basics", "JSONCoding", "CLinux"]),
 
         // Services and tools
         room("CorrelationEngine", on: "Services", uses: ["SharedState", "Redis", "HTTP", "EventLoops", "Observability", "Basics", "JSONCoding", "COpenSSL"]),
         program("correlation-engine", on: "Services", uses: ["CorrelationEngine"]),
-        program("muster", on: "Tools", uses: ["Supervision", "Gateway", "Topology", "HTTP", "EventLoops", "Observability", "Basics", "JSONCoding"]),
+        program("muster", on: "Tools", uses: ["CLinux", "Supervision", "Gateway", "Topology", "HTTP", "EventLoops", "Observability", "Basics", "JSONCoding"]),
     ],
     cxxLanguageStandard: .cxx17
 )

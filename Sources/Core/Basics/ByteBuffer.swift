@@ -56,7 +56,10 @@ public struct ByteBuffer: ~Copyable {
         reserve(20)
         var digits = 1
         var probe = magnitude
-        while probe >= 10 { probe /= 10; digits += 1 }
+        while probe >= 10 {
+            probe /= 10
+            digits += 1
+        }
         var at = end + digits
         end = at
         repeat {
@@ -80,7 +83,10 @@ public struct ByteBuffer: ~Copyable {
     public mutating func consume(_ count: Int) {
         precondition(count >= 0 && count <= end - start)
         start += count
-        if start == end { start = 0; end = 0 }
+        if start == end {
+            start = 0
+            end = 0
+        }
     }
 
     /// Forgets the contents; keeps the memory if it is at most `keeping` bytes.

@@ -81,7 +81,10 @@ public enum CalendarTime {
         let milliseconds = min(max(time.milliseconds, -62_167_219_200_000), 253_402_300_799_999)
         var day = milliseconds / 86_400_000
         var rest = milliseconds % 86_400_000
-        if rest < 0 { rest += 86_400_000; day -= 1 }
+        if rest < 0 {
+            rest += 86_400_000
+            day -= 1
+        }
         let (year, month, dayOfMonth) = civil(day)
         func put(_ value: Int64, _ at: Int, _ digits: Int) {
             var value = value
@@ -90,13 +93,20 @@ public enum CalendarTime {
                 value /= 10
             }
         }
-        put(year, 0, 4); out[4] = 45
-        put(month, 5, 2); out[7] = 45
-        put(dayOfMonth, 8, 2); out[10] = 84
-        put(rest / 3_600_000, 11, 2); out[13] = 58
-        put(rest / 60_000 % 60, 14, 2); out[16] = 58
-        put(rest / 1000 % 60, 17, 2); out[19] = 46
-        put(rest % 1000, 20, 3); out[23] = 90
+        put(year, 0, 4)
+        out[4] = 45
+        put(month, 5, 2)
+        out[7] = 45
+        put(dayOfMonth, 8, 2)
+        out[10] = 84
+        put(rest / 3_600_000, 11, 2)
+        out[13] = 58
+        put(rest / 60_000 % 60, 14, 2)
+        out[16] = 58
+        put(rest / 1000 % 60, 17, 2)
+        out[19] = 46
+        put(rest % 1000, 20, 3)
+        out[23] = 90
     }
 
     private static func daysIn(month: Int64, year: Int64) -> Int64 {

@@ -47,9 +47,13 @@ public struct JSONWriter {
     /// NaN and the infinities have no JSON form and become null.
     public mutating func double(_ value: Double) {
         separate()
-        if !value.isFinite { bytes.append(contentsOf: "null".utf8) }
-        else if value == value.rounded(), abs(value) < 1e15 { JSONWriter.decimal(Int(value), into: &bytes) }
-        else { bytes.append(contentsOf: value.description.utf8) }
+        if !value.isFinite {
+            bytes.append(contentsOf: "null".utf8)
+        } else if value == value.rounded(), abs(value) < 1e15 {
+            JSONWriter.decimal(Int(value), into: &bytes)
+        } else {
+            bytes.append(contentsOf: value.description.utf8)
+        }
     }
 
     public mutating func bool(_ value: Bool) {
@@ -69,10 +73,22 @@ public struct JSONWriter {
     }
 
     // One call for a member, which is most of what is written.
-    public mutating func member(_ name: String, _ value: String) { key(name); string(value) }
-    public mutating func member(_ name: String, _ value: Int) { key(name); int(value) }
-    public mutating func member(_ name: String, _ value: Double) { key(name); double(value) }
-    public mutating func member(_ name: String, _ value: Bool) { key(name); bool(value) }
+    public mutating func member(_ name: String, _ value: String) {
+        key(name)
+        string(value)
+    }
+    public mutating func member(_ name: String, _ value: Int) {
+        key(name)
+        int(value)
+    }
+    public mutating func member(_ name: String, _ value: Double) {
+        key(name)
+        double(value)
+    }
+    public mutating func member(_ name: String, _ value: Bool) {
+        key(name)
+        bool(value)
+    }
     public mutating func member(_ name: String, _ values: some Sequence<String>) {
         key(name)
         beginArray()

@@ -65,7 +65,9 @@ public struct PassiveHealth: Sendable {
             .eject, subject: subject,
             inputs: [.init("failures", count), .init("limit", settings.failures), .init("window", settings.window.brief), .init("last_failure", cause)],
             raw: "eject for \(settings.ejection.brief)",
-            constraints: [.init("longer each time", before: settings.ejection.brief, after: time.brief, reason: "ejection number \(ejections), at most \(settings.longest.brief)")],
+            constraints: [
+                .init("longer each time", before: settings.ejection.brief, after: time.brief, reason: "ejection number \(ejections), at most \(settings.longest.brief)")
+            ],
             outcome: "ejected for \(time.brief)",
             sentence: "\(subject) gets no requests for \(time.brief): \(reason); the last one: \(cause).",
             flip: "a successful request before the \(settings.failures)th failure, or a successful probe now")

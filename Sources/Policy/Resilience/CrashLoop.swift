@@ -20,13 +20,15 @@ public struct CrashLoop: Sendable {
     public mutating func died(after life: Duration, how: String, subject: String) -> Decision<Duration> {
         if life >= CrashLoop.settled { deaths = 0 }
         deaths += 1
-        let wait: Duration = deaths == 1
+        let wait: Duration =
+            deaths == 1
             ? .zero : .nanoseconds(min(CrashLoop.first.nanoseconds << min(deaths - 2, 20), CrashLoop.longest.nanoseconds))
         let record = DecisionRecord(
             .restart, subject: subject,
             inputs: [.init("ended", how), .init("lived", life.brief), .init("deaths_in_a_row", deaths)],
             raw: "restart at once",
-            constraints: wait == .zero ? [] : [.init("backoff", before: "0s", after: wait.brief, reason: "death number \(deaths) within \(CrashLoop.settled.brief) of its start")],
+            constraints: wait == .zero
+                ? [] : [.init("backoff", before: "0s", after: wait.brief, reason: "death number \(deaths) within \(CrashLoop.settled.brief) of its start")],
             outcome: wait == .zero ? "restarted at once" : "restart in \(wait.brief)",
             sentence: "\(subject) ended (\(how)) after \(life.brief) and is started again \(wait == .zero ? "at once" : "in \(wait.brief)")"
                 + (isLooping ? "; it is in a crash loop, read its log." : "."),

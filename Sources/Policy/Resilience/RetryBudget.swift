@@ -30,11 +30,19 @@ public struct RetryBudget: Sendable {
             }
             while second < now {
                 second += 1
-                update { total, bucket in total -= bucket; bucket = 0 }
+                update { total, bucket in
+                    total -= bucket
+                    bucket = 0
+                }
             }
         }
 
-        mutating func add() { update { total, bucket in total += 1; bucket += 1 } }
+        mutating func add() {
+            update { total, bucket in
+                total += 1
+                bucket += 1
+            }
+        }
 
         private mutating func update(_ body: (inout Int, inout Int) -> Void) {
             let place = Int(second % 10)

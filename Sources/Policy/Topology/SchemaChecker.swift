@@ -18,7 +18,9 @@ struct SchemaChecker {
 
     mutating func object(_ node: YAMLNode, _ spec: ObjectSpec, _ path: String) -> CheckedObject? {
         guard case .mapping(let pairs) = node.content else {
-            report(node.line, node.column, "\(path.isEmpty ? "the file" : path): expected \(spec.title) (keys \(spec.keys.map(\.name).joined(separator: ", "))), found \(node.kind)")
+            report(
+                node.line, node.column,
+                "\(path.isEmpty ? "the file" : path): expected \(spec.title) (keys \(spec.keys.map(\.name).joined(separator: ", "))), found \(node.kind)")
             return nil
         }
         var values: [String: Checked] = [:]

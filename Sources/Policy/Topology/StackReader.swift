@@ -3,11 +3,14 @@ import Basics
 extension Stack {
     /// Reads and validates a stack file. Everything that is wrong is in the error, each with line and column.
     ///
-    /// `path` is only for messages and the default name; nothing is opened here.
-    public static func read(_ text: [UInt8], path: String) throws(Problems) -> Stack {
+    /// `path` is only for messages and the default name; nothing is opened here. `environment` answers for `${NAME}` in the values of
+    /// services' environment variables, as in Compose.
+    public static func read(
+        _ text: [UInt8], path: String, environment: @escaping (String) -> String? = { _ in nil }
+    ) throws(Problems) -> Stack {
         let root: YAMLNode
         do throws(Problem) { root = try YAMLNode.parse(text, file: path) } catch { throw Problems(list: [error]) }
-        var reader = StackReader(checker: SchemaChecker(file: path))
+        var reader = StackReader(checker: SchemaChecker(file: path), lookUp: environment)
         let stack = reader.stack(root, defaultName: StackReader.name(of: path))
         if let stack, reader.checker.problems.isEmpty { return stack }
         throw Problems(list: reader.checker.problems.sorted { ($0.line, $0.column) < ($1.line, $1.column) })
@@ -17,6 +20,7 @@ extension Stack {
 /// Makes the model from checked values, and checks what concerns more than one of them.
 private struct StackReader {
     var checker: SchemaChecker
+    let lookUp: (String) -> String?
 
     /// `stacks/correlation.yaml` → `correlation`.
     static func name(of path: String) -> String {
@@ -70,7 +74,9 @@ private struct StackReader {
             guard case .string(let value) = entry.value else { continue }
             let plain = !entry.name.isEmpty && entry.name.utf8.allSatisfy { ($0 | 32) &- 97 < 26 || $0 &- 48 < 10 || $0 == 95 }
             if !plain { checker.report(entry.line, entry.column, "'\(entry.name)' is no name of an environment variable") }
-            environment.append(EnvironmentVariable(name: entry.name, value: value))
+            do throws(Interpolation.Failure) {
+                environment.append(EnvironmentVariable(name: entry.name, value: try Interpolation.expand(value, lookUp)))
+            } catch { checker.report(entry.line, entry.column, "services.\(name).environment.\(entry.name): \(error.reason)") }
         }
         return ServiceSpec(
             name: name, command: object.strings("command"), image: object.string("image"), replicas: object.range("replicas") ?? 1...1,

@@ -12,12 +12,17 @@ public enum AdminAPI {
             return .text(gateway.metrics.render(), type: "text/plain; version=0.0.4; charset=utf-8")
         }
         router.get("/api/state") { _, _ in .json(state(gateway, connections: await gateway.connectionCounts)) }
-        router.get("/api/why") { request, _ in
-            let subject = request.queryValue("subject").flatMap { $0.isEmpty ? nil : $0 }
-            return .json(Journal.json(gateway.journal.entries(subject: subject)))
-        }
+        addWhy(to: &router, journal: gateway.journal)
         router.get("/health") { _, _ in .json { $0.member("status", "healthy") } }
         router.get("/") { _, _ in .text(AdminPage.html, type: "text/html; charset=utf-8") }
+    }
+
+    /// `/api/why?subject=`: the decision journal, newest last.
+    public static func addWhy(to router: inout Router, journal: Journal) {
+        router.get("/api/why") { request, _ in
+            let subject = request.queryValue("subject").flatMap { $0.isEmpty ? nil : $0 }
+            return .json(Journal.json(journal.entries(subject: subject)))
+        }
     }
 
     private static func refreshGauges(_ gateway: Gateway) {

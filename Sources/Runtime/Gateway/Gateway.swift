@@ -130,11 +130,12 @@ public final class Gateway: Sendable {
         }
         var cut = 0
         for (loop, part) in zip(loops, parts) {
-            cut += (try? await loop.run {
-                let left = part.value.context.connections.count
-                part.value.closeAll()
-                return left
-            }) ?? 0
+            cut +=
+                (try? await loop.run {
+                    let left = part.value.context.connections.count
+                    part.value.closeAll()
+                    return left
+                }) ?? 0
         }
         return cut
     }

@@ -42,7 +42,9 @@ public final class Prober: Sendable {
                 if decision.result {
                     replica.remove(.down)
                     replica.seenServing()
-                } else { replica.add(.down) }
+                } else {
+                    replica.add(.down)
+                }
                 gateway.journal.append(decision.record)
                 gateway.replicasChanged()
             }

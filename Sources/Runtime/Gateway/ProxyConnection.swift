@@ -233,8 +233,9 @@ final class ProxyConnection: HTTPServerConnection {
         let verdict = route.route.retry.verdict(failure, tries: tries, isIdempotent: isIdempotent, bodyIsHere: keepsBody) {
             route.budget.tryRetry(now)
         }
-        gateway.journal.append(route.route.retry.record(
-            verdict, failure, tries: tries, isIdempotent: isIdempotent, subject: failed.name, budget: route.budget.inputs))
+        gateway.journal.append(
+            route.route.retry.record(
+                verdict, failure, tries: tries, isIdempotent: isIdempotent, subject: failed.name, budget: route.budget.inputs))
         guard verdict == .retry else { return answer(GatewayFailure(failure)) }
         route.route.metrics.retries.add()
         sent = 0
@@ -250,7 +251,8 @@ final class ProxyConnection: HTTPServerConnection {
         let close = mustClose()
         let body = "{\"error\":{\"code\":\"\(failure.rawValue)\",\"message\":\"\(failure.message)\"}}\n"
         context.scratch.clear()
-        context.scratch.append(text: "HTTP/1.1 \(failure.status) \(reasonPhrase(failure.status))\r\nContent-Type: application/json\r\nContent-Length: \(body.utf8.count)\r\n")
+        context.scratch.append(
+            text: "HTTP/1.1 \(failure.status) \(reasonPhrase(failure.status))\r\nContent-Type: application/json\r\nContent-Length: \(body.utf8.count)\r\n")
         context.scratch.append(context.dateLine())
         context.scratch.append("X-Request-Id: ")
         context.scratch.append(mark(marks.id))
@@ -287,7 +289,9 @@ final class ProxyConnection: HTTPServerConnection {
         if let metrics = route?.route.metrics {
             metrics.classes[min(max(status / 100, 1), 5) - 1].add()
             metrics.duration.observe(total)
-        } else { gateway.unrouted.add() }
+        } else {
+            gateway.unrouted.add()
+        }
         gateway.accessLog.line(
             peer: peerText, method: mark(marks.method), target: mark(marks.target), status: status, bytes: responseBytes,
             replica: name, total: total, tries: tries, id: mark(marks.id))

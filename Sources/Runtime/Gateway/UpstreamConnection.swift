@@ -82,7 +82,9 @@ final class UpstreamConnection: HTTPClientConnection {
         self.owner = nil
         let kind: TryFailure
         var detail = "timed out"
-        if let timedOut { kind = timedOut } else {
+        if let timedOut {
+            kind = timedOut
+        } else {
             detail = failure?.description ?? "closed"
             switch failure {
             case .notConnected: kind = .notSent

@@ -35,11 +35,12 @@ public enum EngineProcess {
         metrics.addProcessMetrics()
         loop.onTurnEnd = { logger.flush() }
         let redis = configuration.redis.map { makeRedis($0, configuration, metrics, logger, loop) }
-        let store: any CorrelationStore = if let redis {
-            RedisCorrelationStore(redis: redis, prefix: configuration.keyPrefix, lifetime: configuration.lifetime)
-        } else {
-            MemoryCorrelationStore(lifetime: configuration.lifetime)
-        }
+        let store: any CorrelationStore =
+            if let redis {
+                RedisCorrelationStore(redis: redis, prefix: configuration.keyPrefix, lifetime: configuration.lifetime)
+            } else {
+                MemoryCorrelationStore(lifetime: configuration.lifetime)
+            }
         let engine = Engine(configuration: configuration, store: store, redis: redis, metrics: metrics, logger: logger, loop: loop)
         let server = makeServer(engine, metrics, logger, loop)
         let signals = try SignalWatch([SIGTERM, SIGINT], loop: loop) { _ in
@@ -50,16 +51,17 @@ public enum EngineProcess {
             }
         }
         let failure = Box<(any Error)?>(nil)
-        let begin = LoopBound({
-            do {
-                try signals.start()
-                try open(server, configuration, logger)
-                sweepNowAndThen(store, loop)
-            } catch {
-                failure.value = error
-                loop.stop()
-            }
-        }, on: loop)
+        let begin = LoopBound(
+            {
+                do {
+                    try signals.start()
+                    try open(server, configuration, logger)
+                    sweepNowAndThen(store, loop)
+                } catch {
+                    failure.value = error
+                    loop.stop()
+                }
+            }, on: loop)
         loop.execute { begin.value() }
         logger.info("correlation_state_backend", .init("backend", store.backend))
         redis?.client.start()

@@ -59,7 +59,9 @@ struct IngestParser {
             do throws(Problem) {
                 let (key, record, irregular) = try self.record(element, service: service, host: host, environment: environment, now: now)
                 if irregular { batch.irregularTraceIDs += 1 }
-                if let place = places[key] { batch.groups[place].records.append(record) } else {
+                if let place = places[key] {
+                    batch.groups[place].records.append(record)
+                } else {
                     places[key] = batch.groups.count
                     batch.groups.append(RecordGroup(key: key, service: service, host: host, records: [record]))
                 }
@@ -94,14 +96,17 @@ struct IngestParser {
         let span = try optional(element["span_id"], "span_id")
         let identity = try optional(element["id"], "id")
         let key: CorrelationKey
-        if let trace { key = .trace(trace) } else {
+        if let trace {
+            key = .trace(trace)
+        } else {
             let length = window.nanoseconds / 1_000_000
             key = .window(service: service, host: host, start: time.milliseconds / length * length)
         }
         let stamp = CalendarTime.render(time)
-        let fingerprint = if let identity { digest(["id", identity]) } else {
-            digest(["content", stamp, severity.rawValue, message.string, service, host, span ?? ""])
-        }
+        let fingerprint =
+            if let identity { digest(["id", identity]) } else {
+                digest(["content", stamp, severity.rawValue, message.string, service, host, span ?? ""])
+            }
         var json = JSONWriter(reserving: message.count + 200)
         json.beginObject()
         json.member("timestamp", stamp)

@@ -34,7 +34,9 @@ struct Arguments {
                 continue
             }
             let parts = word.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false).map(String.init)
-            if known.contains(word) { flags.insert(word) } else if options.contains(parts[0]) {
+            if known.contains(word) {
+                flags.insert(word)
+            } else if options.contains(parts[0]) {
                 guard let value = parts.count == 2 ? parts[1] : rest.popFirst() else { throw .usage("\(parts[0]) needs a value") }
                 values[parts[0], default: []].append(value)
             } else {
@@ -72,7 +74,7 @@ func writeAll(_ descriptor: Int32, _ bytes: UnsafeRawBufferPointer) {
     }
 }
 
-let verbs: [Verb] = [gatewayVerb]
+let verbs: [Verb] = [upVerb, downVerb, psVerb, logsVerb, scaleVerb, rollVerb, whyVerb, gatewayVerb, schemaVerb]
 
 func runMuster(_ words: [String]) -> Int32 {
     // A reader of our output that goes away is no reason to die in the middle.

@@ -37,7 +37,7 @@ let gatewayVerb = Verb(
 func readStack(_ path: String) throws(Exit) -> Stack {
     let text: [UInt8]
     do throws(SystemError) { text = try Files.read(path, limit: 1 << 20) } catch { throw .usage("\(error)") }
-    do throws(Problems) { return try Stack.read(text, path: path) } catch { throw .usage("the file is wrong:\n\(error)") }
+    do throws(Problems) { return try Stack.read(text, path: path, environment: environmentValue) } catch { throw .usage("the file is wrong:\n\(error)") }
 }
 
 /// The gateway as a process of its own.

@@ -86,12 +86,14 @@ public final class EventLoop: TaskExecutor, SerialExecutor, @unchecked Sendable 
         let loop = try EventLoop()
         var thread = pthread_t()
         let context = Unmanaged.passRetained(LoopThread(loop: loop, name: name))
-        let result = pthread_create(&thread, nil, { raw in
-            let context = Unmanaged<LoopThread>.fromOpaque(raw!).takeRetainedValue()
-            muster_name_thread(String(context.name.prefix(15)))
-            context.loop.run()
-            return nil
-        }, context.toOpaque())
+        let result = pthread_create(
+            &thread, nil,
+            { raw in
+                let context = Unmanaged<LoopThread>.fromOpaque(raw!).takeRetainedValue()
+                muster_name_thread(String(context.name.prefix(15)))
+                context.loop.run()
+                return nil
+            }, context.toOpaque())
         guard result == 0 else {
             context.release()
             throw SystemError("pthread_create", result)
@@ -108,8 +110,11 @@ public final class EventLoop: TaskExecutor, SerialExecutor, @unchecked Sendable 
 
     private func turn() {
         var timeout: Int64 = -1
-        if !localJobs.isEmpty || !readAgain.isEmpty { timeout = 0 }
-        else if let next = timers.earliest { timeout = max(0, next.nanoseconds - MonotonicTime.now.nanoseconds) }
+        if !localJobs.isEmpty || !readAgain.isEmpty {
+            timeout = 0
+        } else if let next = timers.earliest {
+            timeout = max(0, next.nanoseconds - MonotonicTime.now.nanoseconds)
+        }
         if timeout != 0 {
             let idle = inbox.withLock { inbox in
                 let empty = inbox.jobs.isEmpty && inbox.closures.isEmpty
@@ -156,7 +161,10 @@ public final class EventLoop: TaskExecutor, SerialExecutor, @unchecked Sendable 
         let (jobs, closures) = inbox.withLock { inbox in
             inbox.awake = true
             if inbox.jobs.isEmpty, inbox.closures.isEmpty { return ([UnownedJob](), [@Sendable () -> Void]()) }
-            defer { inbox.jobs = []; inbox.closures = [] }
+            defer {
+                inbox.jobs = []
+                inbox.closures = []
+            }
             return (inbox.jobs, inbox.closures)
         }
         for closure in closures { closure() }
@@ -245,7 +253,9 @@ public final class EventLoop: TaskExecutor, SerialExecutor, @unchecked Sendable 
     func register(_ pollable: Pollable, fd: Int32, level: Bool, writable: Bool = true) throws(SystemError) -> Int {
         assertOnLoop()
         let slot: Int
-        if let free = freeSlots.popLast() { slot = free } else {
+        if let free = freeSlots.popLast() {
+            slot = free
+        } else {
             slot = slots.count
             slots.append(nil)
             generations.append(0)

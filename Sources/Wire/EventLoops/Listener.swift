@@ -38,7 +38,9 @@ public final class Listener: Pollable {
         let fd = socket(address.family, Int32(SOCK_STREAM.rawValue | SOCK_NONBLOCK.rawValue | SOCK_CLOEXEC.rawValue), 0)
         guard fd >= 0 else { throw SystemError("socket") }
         var one: Int32 = 1
-        if case .unix(let path) = address { unlink(path) } else {
+        if case .unix(let path) = address {
+            unlink(path)
+        } else {
             setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, 4)
             if shared { setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &one, 4) }
         }

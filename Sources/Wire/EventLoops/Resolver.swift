@@ -54,12 +54,16 @@ public final class Resolver: Sendable {
     private func ask(_ host: String) {
         let context = Unmanaged.passRetained(Question(host: host, resolver: self))
         var thread = pthread_t()
-        let result = pthread_create(&thread, nil, { raw in
-            let question = Unmanaged<Question>.fromOpaque(raw!).takeRetainedValue()
-            question.resolver.answer(question.host, Resolver.lookUp(question.host))
-            return nil
-        }, context.toOpaque())
-        if result == 0 { pthread_detach(thread) } else {
+        let result = pthread_create(
+            &thread, nil,
+            { raw in
+                let question = Unmanaged<Question>.fromOpaque(raw!).takeRetainedValue()
+                question.resolver.answer(question.host, Resolver.lookUp(question.host))
+                return nil
+            }, context.toOpaque())
+        if result == 0 {
+            pthread_detach(thread)
+        } else {
             context.release()
             answer(host, .failure(Failure(description: "\(host): no thread for the resolver: \(errorText(result))")))
         }

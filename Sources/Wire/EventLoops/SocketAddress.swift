@@ -22,7 +22,8 @@ public enum SocketAddress: Hashable, Sendable, CustomStringConvertible {
         var v6 = in6_addr()
         guard inet_pton(AF_INET6, bare, &v6) == 1 else { return nil }
         self = withUnsafeBytes(of: &v6) {
-            .ipv6(UInt64(bigEndian: $0.loadUnaligned(as: UInt64.self)),
+            .ipv6(
+                UInt64(bigEndian: $0.loadUnaligned(as: UInt64.self)),
                 UInt64(bigEndian: $0.loadUnaligned(fromByteOffset: 8, as: UInt64.self)), port: port)
         }
     }
@@ -122,7 +123,8 @@ public enum SocketAddress: Hashable, Sendable, CustomStringConvertible {
             var address = withUnsafeBytes(of: &storage) { $0.load(as: sockaddr_in6.self) }
             let port = UInt16(bigEndian: address.sin6_port)
             self = withUnsafeBytes(of: &address.sin6_addr) {
-                .ipv6(UInt64(bigEndian: $0.loadUnaligned(as: UInt64.self)),
+                .ipv6(
+                    UInt64(bigEndian: $0.loadUnaligned(as: UInt64.self)),
                     UInt64(bigEndian: $0.loadUnaligned(fromByteOffset: 8, as: UInt64.self)), port: port)
             }
         case AF_UNIX: self = .unix("")
@@ -159,7 +161,8 @@ public enum Endpoint: Hashable, Sendable, CustomStringConvertible {
             self = .address(address)
             return
         }
-        let plausible = !host.isEmpty && host.utf8.count <= 253
+        let plausible =
+            !host.isEmpty && host.utf8.count <= 253
             && host.utf8.allSatisfy { ($0 | 32 >= 97 && $0 | 32 <= 122) || (48...57).contains($0) || $0 == 45 || $0 == 46 || $0 == 95 }
         guard plausible else { return nil }
         self = .name(String(host), port: port)

@@ -74,12 +74,16 @@ struct ChunkDecoder {
             guard byte == 10 else { throw .badChunk }
             state = .size(digits: 0)
         case .trailerStart:
-            if byte == 13 { state = .endLineFeed } else {
+            if byte == 13 {
+                state = .endLineFeed
+            } else {
                 guard HeadParser.isToken(byte) else { throw .badChunk }
                 state = .trailerName
             }
         case .trailerName:
-            if byte == 58 { state = .trailerValue } else {
+            if byte == 58 {
+                state = .trailerValue
+            } else {
                 guard HeadParser.isToken(byte) else { throw .badChunk }
                 try count(byte)
             }

@@ -157,9 +157,10 @@ final class ServiceConnection: HTTPServerConnection {
 
     private func summarize(_ status: Int, _ pattern: String, _ path: String, _ bytes: Int) {
         let id = headers.first { $0.name == "x-request-id" }?.value
-        server.onFinished(HTTPExchangeSummary(
-            method: method, path: path, pattern: pattern, status: status, duration: .now - started,
-            requestBytes: bytes, requestID: id))
+        server.onFinished(
+            HTTPExchangeSummary(
+                method: method, path: path, pattern: pattern, status: status, duration: .now - started,
+                requestBytes: bytes, requestID: id))
     }
 
     /// Leaves the head in the context's scratch buffer.

@@ -183,7 +183,8 @@ enum HeadParser {
     private static func isHost(_ bytes: UnsafeRawBufferPointer) -> Bool {
         guard !bytes.isEmpty, bytes.count <= 255 else { return false }
         for byte in bytes {
-            let ok = (byte | 32) &- 97 < 26 || byte &- 48 < 10 || byte == 45 || byte == 46 || byte == 95 || byte == 126
+            let ok =
+                (byte | 32) &- 97 < 26 || byte &- 48 < 10 || byte == 45 || byte == 46 || byte == 95 || byte == 126
                 || byte == 37 || byte == 58 || byte == 91 || byte == 93
             if !ok { return false }
         }
@@ -213,9 +214,13 @@ enum HeadParser {
             }
         }
         if chunked, length != nil { throw .lengthAndChunked }
-        if chunked { table.framing = .chunked }
-        else if let length { table.framing = length == 0 ? .none : .length(length) }
-        else { table.framing = isRequest ? .none : .untilClose }
+        if chunked {
+            table.framing = .chunked
+        } else if let length {
+            table.framing = length == 0 ? .none : .length(length)
+        } else {
+            table.framing = isRequest ? .none : .untilClose
+        }
     }
 
     private static func settleConnection(_ value: UnsafeRawBufferPointer, _ table: HeadTable) {
@@ -229,9 +234,13 @@ enum HeadParser {
         }
         for token in value.split(separator: 44) {
             let name = trimmed(token)
-            if name.equals("close") { table.keepsAlive = false }
-            else if name.equals("keep-alive") { if table.minorVersion == 0 { table.keepsAlive = true } }
-            else if !name.equals("upgrade") { table.nominatesFields = true }
+            if name.equals("close") {
+                table.keepsAlive = false
+            } else if name.equals("keep-alive") {
+                if table.minorVersion == 0 { table.keepsAlive = true }
+            } else if !name.equals("upgrade") {
+                table.nominatesFields = true
+            }
         }
     }
 

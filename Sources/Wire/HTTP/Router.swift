@@ -59,8 +59,7 @@ public struct Router: Sendable {
         guard pattern.count == segments.count else { return nil }
         var values: [String: String] = [:]
         for (part, segment) in zip(pattern, segments) {
-            if part.hasPrefix("{") { values[String(part.dropFirst().dropLast())] = segment }
-            else if part != segment { return nil }
+            if part.hasPrefix("{") { values[String(part.dropFirst().dropLast())] = segment } else if part != segment { return nil }
         }
         return values
     }

@@ -63,7 +63,9 @@ public struct RedisURL: Sendable, Equatable {
             if byte == 37, bytes.count >= 2, let value = UInt8(String(decoding: bytes.prefix(2), as: UTF8.self), radix: 16) {
                 out.append(value)
                 bytes = bytes.dropFirst(2)
-            } else { out.append(byte) }
+            } else {
+                out.append(byte)
+            }
         }
         return String(decoding: out, as: UTF8.self)
     }

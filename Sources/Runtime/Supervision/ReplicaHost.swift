@@ -1,0 +1,23 @@
+import Balancing
+import Basics
+import EventLoops
+import Gateway
+import HTTP
+import Redis
+
+/// What a replica's runner needs from the stack around it. All on the control loop.
+protocol ReplicaHost: AnyObject {
+    var loop: EventLoop { get }
+    var httpClient: HTTPClient { get }
+    func redisClient(_ server: RedisServer) -> RedisClient
+    func eject(_ service: String) -> PassiveHealth.Settings
+    func spawned(_ runner: ReplicaRunner)
+    func ended(_ runner: ReplicaRunner, _ pid: Int32)
+    func serving(_ runner: ReplicaRunner, _ isServing: Bool)
+    func failedToStart(_ runner: ReplicaRunner)
+    func finished(_ runner: ReplicaRunner)
+    /// The set of replicas that the gateway may use has changed.
+    func membershipChanged()
+    func drainingBegan()
+    func decided(_ record: DecisionRecord)
+}

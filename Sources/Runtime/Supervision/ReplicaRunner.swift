@@ -1,0 +1,220 @@
+import Basics
+import CLinux
+import EventLoops
+import Gateway
+import Glibc
+import HTTP
+import Observability
+import Redis
+
+/// Carries out what a `ReplicaMachine` says, for one process: starts it, watches its end, probes it, signals it, admits it to the
+/// gateway. On the control loop.
+final class ReplicaRunner {
+    /// What kind of thing runs, and how it is asked whether it serves.
+    enum Kind {
+        /// Its port is chosen anew at each start.
+        /// `ready` is the path of its probe; without one it is not probed and takes no requests.
+        case service(ready: String?)
+        case redis(RedisServer)
+    }
+
+    let unit: String
+    let number: Int
+    let generation: Int
+    private(set) var machine: ReplicaMachine
+    private(set) var pid: Int32 = 0
+    private(set) var port: UInt16?
+    private(set) var startedAt = WallTime.now
+    /// What the gateway sends to; a new one for each process, so that nothing is remembered of the one before.
+    private(set) var replica: Replica?
+    private(set) var isAdmitted = false
+    private var everReady = false
+
+    private let host: any ReplicaHost
+    private let loop: EventLoop
+    private let kind: Kind
+    private let makeProgram: (UInt16) -> Program
+    private let log: String
+    private var watch: ProcessWatch?
+    private var timer: LoopTimer?
+    private var probeTimer: LoopTimer?
+    private var drainTimer: LoopTimer?
+    private var redis: RedisClient?
+    private var life = 0
+    private var quietChecks = 0
+
+    /// A replica that starts is asked often, so that it serves as soon as it can; one that serves, once a second.
+    private static let startingInterval = Duration.milliseconds(50)
+    private static let servingInterval = Duration.seconds(1)
+    private static let probeTime = Duration.seconds(2)
+
+    init(
+        unit: String, number: Int, generation: Int, kind: Kind, settings: ReplicaMachine.Settings, log: String,
+        host: any ReplicaHost, makeProgram: @escaping (UInt16) -> Program
+    ) {
+        self.unit = unit
+        self.number = number
+        self.generation = generation
+        self.kind = kind
+        self.log = log
+        self.host = host
+        self.makeProgram = makeProgram
+        loop = host.loop
+        machine = ReplicaMachine(subject: "\(unit)/\(number)", settings: settings, now: loop.now)
+        timer = nil
+    }
+
+    func start() { handle(.start) }
+    func stop() { handle(.stop) }
+
+    private func handle(_ event: ReplicaMachine.Event) {
+        let served = machine.isServing, restarts = machine.restarts
+        let actions = machine.handle(event, now: .now)
+        for action in actions { perform(action) }
+        if machine.isServing != served {
+            if machine.isServing { everReady = true }
+            host.serving(self, machine.isServing)
+        }
+        if machine.restarts > restarts, !everReady { host.failedToStart(self) }
+        if actions.contains(.finished) { host.finished(self) }
+    }
+
+    private func perform(_ action: ReplicaMachine.Action) {
+        switch action {
+        case .spawn: spawn()
+        case .terminate: signal(SIGTERM)
+        case .kill: signal(SIGKILL)
+        case .setTimer(let id, let delay):
+            timer?.cancel()
+            timer = LoopTimer(loop: loop) { [unowned self] in handle(.timer(id)) }
+            timer?.schedule(after: delay)
+        case .admit:
+            replica?.remove(.down)
+            replica?.seenServing()
+            isAdmitted = true
+            host.membershipChanged()
+        case .withdraw:
+            replica?.add(.down)
+            if isAdmitted {
+                isAdmitted = false
+                host.membershipChanged()
+            }
+        case .drain: drain()
+        case .decided(let record): host.decided(record)
+        case .finished: break
+        }
+    }
+
+    /// The whole process group: what a replica started goes with it.
+    private func signal(_ number: Int32) { if pid > 0 { kill(-pid, number) } }
+
+    // MARK: starting and ending
+
+    private func spawn() {
+        life += 1
+        do {
+            let port: UInt16 = if case .redis(let server) = kind { server.port } else { try freePort() }
+            self.port = port
+            startedAt = .now
+            pid = try makeProgram(port).start(log: log)
+            host.spawned(self)
+            let pid = pid
+            watch = try ProcessWatch(pid: pid, loop: loop) { [unowned self] in exited(pid) }
+        } catch {
+            let reason = "\(error)"
+            let bound = LoopBound(self, on: loop)
+            // After this event, not inside it.
+            loop.execute { bound.value.handle(.spawnFailed(reason)) }
+            return
+        }
+        if case .service(_?) = kind, let port {
+            replica = Replica(name: "\(unit)/\(number)", endpoint: .address(.loopback(port: port)), startsDown: true, eject: host.eject(unit))
+        }
+        if case .redis(let server) = kind { redis = host.redisClient(server) }
+        probe(after: ReplicaRunner.startingInterval)
+    }
+
+    private func exited(_ pid: Int32) {
+        var code: Int32 = 0
+        let result = muster_reap(pid, &code)
+        // What it started in its group must not outlive it.
+        kill(-pid, SIGKILL)
+        host.ended(self, pid)
+        self.pid = 0
+        watch = nil
+        probeTimer?.cancel()
+        drainTimer?.cancel()
+        redis?.close()
+        redis = nil
+        handle(.exited(result == 1 ? ending(code) : "gone"))
+    }
+
+    // MARK: probing
+
+    private func probe(after delay: Duration) {
+        let life = life
+        probeTimer?.cancel()
+        probeTimer = LoopTimer(loop: loop) { [unowned self] in ask(life) }
+        probeTimer?.schedule(after: delay)
+    }
+
+    private func ask(_ asked: Int) {
+        guard asked == life, pid > 0, let port else { return }
+        let bound = LoopBound(self, on: loop)
+        let client = host.httpClient, redis = redis, path: String?
+        if case .service(let ready) = kind { path = ready } else { path = nil }
+        // Ends with its answer or its time limit; the next one is only asked then.
+        Task(executorPreference: loop) {
+            let result: ReplicaMachine.Probe
+            if let redis {
+                result = await ReplicaRunner.ask(redis)
+            } else if let path {
+                result = await ReplicaRunner.ask(client, path, port)
+            } else {
+                // Nothing to ask: a process that has lived for a moment is taken for well.
+                result = .ready
+            }
+            bound.value.answered(asked, result)
+        }
+    }
+
+    private func answered(_ asked: Int, _ result: ReplicaMachine.Probe) {
+        guard asked == life, pid > 0 else { return }
+        handle(.probed(result))
+        guard asked == life, pid > 0 else { return }
+        probe(after: machine.phase == .starting || machine.phase == .failing ? ReplicaRunner.startingInterval : ReplicaRunner.servingInterval)
+    }
+
+    private static func ask(_ client: HTTPClient, _ path: String, _ port: UInt16) async -> ReplicaMachine.Probe {
+        do throws(HTTPClientError) {
+            let response = try await client.send("GET", path, to: .address(.loopback(port: port)), timeout: probeTime)
+            guard (200..<300).contains(response.status) else { return .failed("\(path): status \(response.status)") }
+            return response.text.contains("\"status\":\"degraded\"") ? .degraded : .ready
+        } catch { return .failed("\(path): \(error)") }
+    }
+
+    private static func ask(_ redis: RedisClient) async -> ReplicaMachine.Probe {
+        do throws(RedisError) {
+            _ = try await redis.send(RedisCommand("PING"))
+            return .ready
+        } catch { return .failed("PING: \(error)") }
+    }
+
+    // MARK: draining
+
+    private func drain() {
+        replica?.add(.draining)
+        host.drainingBegan()
+        quietChecks = 0
+        drainTimer = LoopTimer(loop: loop) { [unowned self] in checkDrained() }
+        drainTimer?.schedule(after: .milliseconds(10))
+    }
+
+    /// Two quiet looks in a row, because a gateway thread may have chosen this replica just before it was marked.
+    private func checkDrained() {
+        guard machine.phase == .draining else { return }
+        quietChecks = replica?.inFlight ?? 0 == 0 ? quietChecks + 1 : 0
+        if quietChecks >= 2 { return handle(.drained) }
+        drainTimer?.schedule(after: .milliseconds(10))
+    }
+}

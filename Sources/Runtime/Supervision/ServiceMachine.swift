@@ -1,0 +1,140 @@
+import Basics
+
+/// How many replicas of one service there are to be, and their replacement one by one: pure.
+///
+/// Promises: never more than one replica above `desired` that is not on its way out; while rolling, no old replica is stopped before
+/// a new one is ready; numbers are unique among those that run (the lowest free one is taken).
+struct ServiceMachine {
+    struct Member: Equatable {
+        let number: Int
+        let generation: Int
+        var isReady = false
+        var isLeaving = false
+    }
+
+    enum Action: Equatable {
+        case start(Int, generation: Int)
+        case stop(Int)
+        /// nil: done; else why it was given up.
+        case rollEnded(String?)
+    }
+
+    private enum Roll: Equatable {
+        case none
+        /// `surge` was started to take the place of `old`.
+        case starting(surge: Int, old: Int)
+        /// `old` is on its way out.
+        case stopping(old: Int)
+    }
+
+    let name: String
+    private(set) var desired: Int
+    private(set) var generation = 1
+    private(set) var members: [Int: Member] = [:]
+    private var roll = Roll.none
+    private var isRolling = false
+
+    init(name: String, desired: Int) {
+        self.name = name
+        self.desired = desired
+    }
+
+    var isSettled: Bool { !isRolling && members.count == desired && members.values.allSatisfy { $0.isReady && !$0.isLeaving } }
+    var isGone: Bool { members.isEmpty }
+    var isRollUnderWay: Bool { isRolling }
+
+    mutating func setDesired(_ count: Int) -> [Action] {
+        desired = count
+        return reconcile()
+    }
+
+    /// Replaces every replica. A roll that is under way is followed by the new one.
+    mutating func beginRoll() -> [Action] {
+        generation += 1
+        isRolling = true
+        return reconcile()
+    }
+
+    mutating func becameReady(_ number: Int) -> [Action] {
+        members[number]?.isReady = true
+        if case .starting(number, let old) = roll {
+            roll = .stopping(old: old)
+            return stop(old)
+        }
+        return reconcile()
+    }
+
+    mutating func becameUnready(_ number: Int) -> [Action] {
+        members[number]?.isReady = false
+        return []
+    }
+
+    /// It died before it was ever ready. In a roll that ends the roll: the new version does not work, so the old one stays.
+    mutating func failedToStart(_ number: Int, _ reason: String) -> [Action] {
+        guard case .starting(number, _) = roll else { return [] }
+        roll = .none
+        isRolling = false
+        return stop(number) + [.rollEnded("replica \(number) did not become ready: \(reason); the replicas before it go on serving")]
+    }
+
+    mutating func stopped(_ number: Int) -> [Action] {
+        members[number] = nil
+        switch roll {
+        case .stopping(number): roll = .none
+        // Its place is being taken already, whoever stopped it.
+        case .starting(let surge, number): roll = members[surge]?.isReady == true ? .none : .starting(surge: surge, old: number)
+        default: break
+        }
+        return reconcile()
+    }
+
+    private mutating func stop(_ number: Int) -> [Action] {
+        guard members[number] != nil, members[number]?.isLeaving == false else {
+            // Gone already: nothing will report its end.
+            if case .stopping(number) = roll, members[number] == nil {
+                roll = .none
+                return reconcile()
+            }
+            return []
+        }
+        members[number]!.isLeaving = true
+        return [.stop(number)]
+    }
+
+    private mutating func reconcile() -> [Action] {
+        var actions: [Action] = []
+        var surge: Int?
+        if case .starting(let number, _) = roll { surge = number }
+        var staying = members.values.filter { !$0.isLeaving && $0.number != surge }
+        while staying.count < desired {
+            let member = add()
+            staying.append(member)
+            actions.append(.start(member.number, generation: generation))
+        }
+        // The ones that do not serve go first, then the youngest numbers.
+        staying.sort { ($0.isReady ? 1 : 0, -$0.number) < ($1.isReady ? 1 : 0, -$1.number) }
+        for member in staying.prefix(max(0, staying.count - desired)) { actions += stop(member.number) }
+        return actions + rollOn()
+    }
+
+    private mutating func rollOn() -> [Action] {
+        guard isRolling, roll == .none, !members.values.contains(where: \.isLeaving) else { return [] }
+        let old = members.values.filter { $0.generation < generation }.map(\.number).min()
+        guard let old else {
+            guard members.values.allSatisfy(\.isReady) else { return [] }
+            isRolling = false
+            return [.rollEnded(nil)]
+        }
+        let member = add()
+        roll = .starting(surge: member.number, old: old)
+        return [.start(member.number, generation: generation)]
+    }
+
+    private mutating func add() -> Member {
+        var number = 1
+        while members[number] != nil { number += 1 }
+        let member = Member(number: number, generation: generation)
+        members[number] = member
+        return member
+    }
+}

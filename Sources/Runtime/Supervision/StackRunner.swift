@@ -1,0 +1,363 @@
+import Balancing
+import Basics
+import EventLoops
+import Gateway
+import Glibc
+import HTTP
+import Observability
+import Redis
+import Topology
+
+/// Runs a stack on this machine: processes, stores and the gateway, from `start` until it has stopped. On the control loop; the pure
+/// machines decide, this carries out.
+final class StackRunner: ReplicaHost {
+    /// How the stack ended.
+    enum Ending: Equatable {
+        case stopped
+        case failed(String)
+    }
+
+    let loop: EventLoop
+    let httpClient: HTTPClient
+    let folder: StackFolder
+    let gateway: Gateway?
+    let journal: Journal
+    private(set) var stack: Stack
+    private let file: String
+    private let stackFolder: String
+    private var machine: StackMachine
+    private var runners: [String: ReplicaRunner] = [:]
+    private var stores: [String: RedisServer] = [:]
+    private var table: ProcessTable
+    private let environment: [String: String]
+    private var rollWaiters: [String: [(String?) -> Void]] = [:]
+    private var scaleWaiters: [() -> Bool] = []
+    private var publishing = false
+    private var publishAgain = false
+    private var isDraining = false
+    private var rotation: LoopTimer?
+    private var startFailure: String?
+    /// Words for whoever watches.
+    private let tell: (String) -> Void
+    private let onRunning: () -> Void
+    private let onEnd: (Ending) -> Void
+
+    init(
+        stack: Stack, file: String, folder: StackFolder, counts: [String: Int], gateway: Gateway?, journal: Journal, loop: EventLoop,
+        tell: @escaping (String) -> Void, onRunning: @escaping () -> Void, onEnd: @escaping (Ending) -> Void
+    ) throws(StackFolder.Failure) {
+        self.stack = stack
+        self.file = file
+        self.folder = folder
+        self.gateway = gateway
+        self.journal = journal
+        self.loop = loop
+        self.tell = tell
+        self.onRunning = onRunning
+        self.onEnd = onEnd
+        stackFolder = Files.folder(of: Files.absolute(file))
+        httpClient = HTTPClient(loop: loop, responseLimit: 1 << 20)
+        environment = inheritedEnvironment()
+        table = ProcessTable(file: folder.processes)
+        var wanted: [String: Int] = [:]
+        for service in stack.services { wanted[service.name] = counts[service.name] ?? service.replicas.lowerBound }
+        machine = StackMachine(stores: stack.stores.map(\.name), services: wanted)
+        for store in stack.stores { stores[store.name] = try RedisServer(store, folder: folder.store(store.name)) }
+        for service in stack.services where Program.find(service.command[0], stackFolder: stackFolder) == nil {
+            throw StackFolder.Failure(
+                "service \(service.name): there is no program '\(service.command[0])' (looked beside the stack file, beside muster, and on PATH)")
+        }
+        if !stack.stores.isEmpty, Program.find("redis-server", stackFolder: stackFolder) == nil {
+            throw StackFolder.Failure("store \(stack.stores[0].name) needs redis-server, which is not installed: apt-get install redis-server")
+        }
+    }
+
+    /// Ends what a supervisor before this one left behind; how many processes that were.
+    func cleanUp() -> Int { table.endAll(grace: .seconds(10), stores: Set(stack.stores.map(\.name))) }
+
+    func start() {
+        rotation = LoopTimer(loop: loop) { [unowned self] in
+            LogRotation.rotate(folder.logs)
+            rotation?.schedule(after: .seconds(5))
+        }
+        rotation?.schedule(after: .seconds(5))
+        apply(.begin)
+    }
+
+    var phase: String { machine.phase.rawValue }
+    var isRunning: Bool { machine.phase == .running }
+
+    /// Drains the gateway, then ends services, then stores.
+    func shutDown() {
+        guard !isDraining else { return }
+        isDraining = true
+        guard let gateway else { return apply(.shutDown) }
+        tell("stopping: the gateway takes no more connections")
+        let bound = LoopBound(self, on: loop)
+        // Ends when the gateway is quiet, or after its grace.
+        Task(executorPreference: loop) {
+            _ = await gateway.drain(grace: .seconds(10))
+            bound.value.apply(.shutDown)
+        }
+    }
+
+    // MARK: the machine's wishes
+
+    private func apply(_ event: StackMachine.Event) {
+        for action in machine.handle(event) { perform(action) }
+    }
+
+    private func perform(_ action: StackMachine.Action) {
+        switch action {
+        case .start(let unit, let number, let generation): start(unit, number, generation)
+        case .stop(let unit, let number): runners["\(unit)/\(number)"]?.stop()
+        case .rollEnded(let service, let failure):
+            let waiters = rollWaiters.removeValue(forKey: service) ?? []
+            for done in waiters { done(failure) }
+        case .entered(.running): onRunning()
+        case .entered(.stopped): onEnd(startFailure.map(Ending.failed) ?? .stopped)
+        case .entered: break
+        }
+    }
+
+    private func start(_ unit: String, _ number: Int, _ generation: Int) {
+        let runner = stores[unit].map { makeStore($0) } ?? makeService(stack.service(unit)!, number, generation)
+        runners["\(unit)/\(number)"] = runner
+        runner.start()
+    }
+
+    private func makeStore(_ server: RedisServer) -> ReplicaRunner {
+        let path = Program.find("redis-server", stackFolder: stackFolder) ?? "redis-server"
+        let environment = environment
+        return ReplicaRunner(
+            unit: server.spec.name, number: 1, generation: 1, kind: .redis(server), settings: .init(),
+            log: folder.log(server.spec.name, 1), host: self
+        ) { _ in server.program(path, environment: environment) }
+    }
+
+    private func makeService(_ spec: ServiceSpec, _ number: Int, _ generation: Int) -> ReplicaRunner {
+        let settings = ReplicaMachine.Settings(startTime: spec.startTime, grace: spec.grace)
+        let path = Program.find(spec.command[0], stackFolder: stackFolder) ?? spec.command[0]
+        var environment = environment
+        environment["HOST"] = "127.0.0.1"
+        environment["INSTANCE_ID"] = String(number)
+        environment["MUSTER_STACK"] = stack.name
+        environment["MUSTER_SERVICE"] = spec.name
+        for store in spec.uses { environment["REDIS_URL"] = stores[store]?.url }
+        for variable in spec.environment { environment[variable.name] = variable.value }
+        let stackFolder = stackFolder
+        return ReplicaRunner(
+            unit: spec.name, number: number, generation: generation, kind: .service(ready: spec.http?.ready),
+            settings: settings, log: folder.log(spec.name, number), host: self
+        ) { port in
+            var environment = environment
+            environment["PORT"] = String(port)
+            return Program(path: path, arguments: Array(spec.command.dropFirst()), environment: environment, folder: stackFolder, input: [])
+        }
+    }
+
+    // MARK: what runners tell
+
+    func redisClient(_ server: RedisServer) -> RedisClient {
+        var options = RedisClient.Options()
+        options.maxConnections = 1
+        options.name = "muster-supervisor"
+        // The URL is made here of a number and hex digits, so it parses.
+        let client = RedisClient(url: try! RedisURL(server.url), loop: loop, options: options)
+        client.start()
+        return client
+    }
+
+    func eject(_ service: String) -> PassiveHealth.Settings {
+        let route = stack.gateway?.routes.first { $0.target == .service(service) }
+        return route.map(Gateway.eject) ?? .init()
+    }
+
+    func spawned(_ runner: ReplicaRunner) { table.add(unit: runner.unit, number: runner.number, pid: runner.pid) }
+    func ended(_ runner: ReplicaRunner, _ pid: Int32) { table.remove(pid: pid) }
+
+    func serving(_ runner: ReplicaRunner, _ isServing: Bool) {
+        let name = "\(runner.unit)/\(runner.number)"
+        if isServing {
+            let place = runner.port.map { " on 127.0.0.1:\($0)" } ?? ""
+            tell("\(runner.machine.state): \(name)\(place) (pid \(runner.pid))")
+            apply(.ready(unit: runner.unit, number: runner.number))
+        } else {
+            apply(.unready(unit: runner.unit, number: runner.number))
+        }
+    }
+
+    func failedToStart(_ runner: ReplicaRunner) {
+        let name = "\(runner.unit)/\(runner.number)", trouble = runner.machine.trouble
+        tell("\(name) ended before it was ready: \(trouble)")
+        apply(.failedToStart(unit: runner.unit, number: runner.number, reason: trouble))
+        let isStarting = machine.phase == .startingStores || machine.phase == .startingServices
+        guard isStarting, runner.machine.isLooping || trouble.hasPrefix("not ready") else { return }
+        startFailure = "\(name) does not start: \(trouble)\n\(lastLines(folder.log(runner.unit, runner.number)))"
+        shutDown()
+    }
+
+    /// The end of a log, for an error message.
+    private func lastLines(_ path: String) -> String {
+        let lines = (Files.text(path) ?? "").split(separator: "\n").suffix(5)
+        return lines.isEmpty ? "its log is empty (\(path))" : "the end of its log (\(path)):\n" + lines.map { "  | \($0)" }.joined(separator: "\n")
+    }
+
+    func finished(_ runner: ReplicaRunner) {
+        runners["\(runner.unit)/\(runner.number)"] = nil
+        tell("stopped: \(runner.unit)/\(runner.number)")
+        apply(.stopped(unit: runner.unit, number: runner.number))
+    }
+
+    func decided(_ record: DecisionRecord) {
+        journal.append(record)
+        if record.kind == .restart { tell(record.sentence) }
+    }
+
+    func drainingBegan() { gateway?.replicasChanged() }
+
+    func membershipChanged() {
+        gateway?.replicasChanged()
+        if publishing {
+            publishAgain = true
+            return
+        }
+        publish()
+    }
+
+    /// Gives the gateway the replicas that serve now. One publication at a time; changes meanwhile make one more.
+    private func publish() {
+        guard let gateway, let spec = stack.gateway else { return }
+        publishing = true
+        var lists: [String: [Replica]] = [:]
+        for runner in runners.values.sorted(by: { $0.number < $1.number }) where runner.isAdmitted {
+            if let replica = runner.replica { lists[runner.unit, default: []].append(replica) }
+        }
+        let published = lists
+        let bound = LoopBound(self, on: loop)
+        // Ends when every loop of the gateway has taken the routes.
+        Task(executorPreference: loop) {
+            // Declared backends were checked before the stack began.
+            try? await gateway.apply(spec.routes) { published[$0] ?? [] }
+            bound.value.published()
+        }
+    }
+
+    private func published() {
+        publishing = false
+        if publishAgain {
+            publishAgain = false
+            publish()
+        }
+    }
+
+    // MARK: requests from outside
+
+    /// Changes a service's count. nil `count` frees it: back to what the stack declares.
+    func scale(_ service: String, to count: Int?) throws(APIError) {
+        guard let spec = stack.service(service) else { throw unknown(service) }
+        let wanted = count ?? spec.replicas.lowerBound
+        let range = spec.replicas
+        if range.lowerBound < range.upperBound, !range.contains(wanted) {
+            throw APIError(400, "out_of_range", "\(service) is declared with \(range.lowerBound)..\(range.upperBound) replicas", field: "replicas")
+        }
+        guard (0...1000).contains(wanted) else { throw APIError(400, "out_of_range", "from 0 to 1000 replicas", field: "replicas") }
+        let before = machine.services[service]?.desired ?? 0
+        journal.append(
+            DecisionRecord(
+                .scale, subject: service, inputs: [.init("asked", count.map(String.init) ?? "auto"), .init("before", before)],
+                raw: String(wanted), outcome: String(wanted),
+                sentence:
+                    "\(service) goes from \(before) to \(wanted) replicas: \(count == nil ? "its count was freed, and the stack declares \(wanted)" : "somebody asked for \(wanted)").",
+                flip: "muster scale \(service)=\(before)"))
+        tell("scale: \(service) from \(before) to \(wanted)")
+        apply(.scale(service: service, count: wanted))
+    }
+
+    func isSettled(_ service: String) -> Bool { machine.services[service]?.isSettled ?? true }
+
+    /// Calls `done` with nil, or with why the roll was given up.
+    func roll(_ service: String, _ done: @escaping (String?) -> Void) throws(APIError) {
+        guard stack.service(service) != nil else { throw unknown(service) }
+        rollWaiters[service, default: []].append(done)
+        tell("roll: \(service)")
+        journal.append(
+            DecisionRecord(
+                .roll, subject: service, raw: "replace every replica", outcome: "rolling",
+                sentence: "\(service) is rolled: a new replica is ready before an old one is drained, one after the other.", flip: "nothing; somebody asked"))
+        apply(.roll(service: service))
+    }
+
+    private func unknown(_ service: String) -> APIError {
+        let hint = nearestWord(to: service, in: stack.services.map(\.name)).map { "; did you mean '\($0)'?" } ?? ""
+        return APIError(404, "no_such_service", "the stack has no service '\(service)'\(hint)", field: "service")
+    }
+
+    /// Takes a changed stack file while it runs: replica counts are scaled, changed services are rolled, routes replaced. Returns what
+    /// was done, and throws when a change needs a new start.
+    func reconcile(_ new: Stack, counts: [String: Int]) throws(APIError) -> [String] {
+        let same =
+            Set(new.services.map(\.name)) == Set(stack.services.map(\.name)) && new.stores == stack.stores
+            && new.gateway?.listen == stack.gateway?.listen && new.gateway?.admin == stack.gateway?.admin
+            && new.gateway?.threads == stack.gateway?.threads && new.gateway?.accessLog == stack.gateway?.accessLog && new.name == stack.name
+        guard same else {
+            throw APIError(409, "needs_restart", "services, stores or the gateway's addresses were added, removed or changed: run muster down, then muster up")
+        }
+        let old = stack
+        stack = new
+        var done: [String] = []
+        if new.gateway?.routes != old.gateway?.routes {
+            membershipChanged()
+            done.append("routes replaced")
+        }
+        for spec in new.services {
+            let before = old.service(spec.name)!
+            if !spec.runsLike(before) {
+                apply(.roll(service: spec.name))
+                done.append("\(spec.name) is being rolled to its new definition")
+            }
+            let wanted = counts[spec.name] ?? (spec.replicas != before.replicas ? spec.replicas.lowerBound : nil)
+            if let wanted, wanted != machine.services[spec.name]?.desired {
+                try scale(spec.name, to: wanted)
+                done.append("\(spec.name) goes to \(wanted) replicas")
+            }
+        }
+        return done
+    }
+
+    var isQuiet: Bool { machine.services.values.allSatisfy(\.isSettled) }
+
+    // MARK: what is shown
+
+    struct Row {
+        let service: String
+        let kind: String?
+        let number: Int
+        let pid: Int32
+        let port: UInt16?
+        let state: String
+        let restarts: Int
+        let since: WallTime
+        let trouble: String
+    }
+
+    var rows: [Row] {
+        let order = stack.stores.map(\.name) + stack.services.map(\.name)
+        return runners.values.sorted {
+            (order.firstIndex(of: $0.unit) ?? 0, $0.number) < (order.firstIndex(of: $1.unit) ?? 0, $1.number)
+        }.map { runner in
+            Row(
+                service: runner.unit, kind: stores[runner.unit] == nil ? nil : "redis", number: runner.number, pid: runner.pid,
+                port: runner.port, state: runner.machine.state, restarts: runner.machine.restarts, since: runner.startedAt,
+                trouble: runner.machine.isServing ? "" : runner.machine.trouble)
+        }
+    }
+}
+
+extension ServiceSpec {
+    /// Nothing differs that a running process would have to be replaced for.
+    func runsLike(_ other: ServiceSpec) -> Bool {
+        command == other.command && environment == other.environment && http == other.http && uses == other.uses && cpu == other.cpu
+            && memory == other.memory && grace == other.grace && startTime == other.startTime
+    }
+}

@@ -1,0 +1,188 @@
+import Basics
+import CLinux
+import Glibc
+import JSONCoding
+import Supervision
+import Synchronization
+import Topology
+
+let upVerb = Verb(
+    name: "up", summary: "run a stack on this machine",
+    help: """
+        usage: muster up [-d] [STACK] [--replicas SERVICE=N]...
+
+        Runs the stack (default: muster.yaml here, else stacks/correlation.yaml): stores first, then services, and the gateway before
+        them. In the foreground until Ctrl-C; with -d it returns when everything is ready. If the stack runs already, it is changed
+        to what the file says now: counts are scaled, changed services are rolled, routes replaced.
+
+          -d                       leave it running in the background
+          --replicas SERVICE=N     so many replicas instead of what the file says
+
+        example:
+          muster up -d stacks/correlation.yaml --replicas correlation-engine=5
+        """
+) { arguments in
+    try arguments.atMost(1, "one stack file")
+    let handle = try StackHandle(arguments.positional.first)
+    let counts = try replicaCounts(arguments.all("--replicas"), handle.stack)
+    if handle.isRunning, !arguments.has("--supervise") { return try reconcile(handle, counts) }
+    if arguments.has("-d") { return try startDetached(handle, arguments) }
+    try supervise(handle, counts, showsTable: !arguments.has("--supervise"))
+}
+
+func replicaCounts(_ words: [String], _ stack: Stack) throws(Exit) -> [String: Int] {
+    var counts: [String: Int] = [:]
+    for word in words {
+        let (service, count) = try parseCount(word, stack)
+        guard let count else { throw .usage("--replicas \(word): a number is needed") }
+        counts[service] = count
+    }
+    return counts
+}
+
+/// `SERVICE=N` or `SERVICE=auto` (nil).
+func parseCount(_ word: String, _ stack: Stack) throws(Exit) -> (String, Int?) {
+    let parts = word.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false).map(String.init)
+    guard parts.count == 2, parts[1] == "auto" || (Int(parts[1]).map { (0...1000).contains($0) } ?? false) else {
+        throw .usage("'\(word)' is not SERVICE=N, with N from 0 to 1000")
+    }
+    guard let service = stack.service(parts[0]) else {
+        let hint = nearestWord(to: parts[0], in: stack.services.map(\.name)).map { "; did you mean '\($0)'?" } ?? ""
+        throw .usage("the stack has no service '\(parts[0])'\(hint)")
+    }
+    let count = Int(parts[1])
+    if let count, service.replicas.lowerBound < service.replicas.upperBound, !service.replicas.contains(count) {
+        throw .usage("\(parts[0]) is declared with \(service.replicas.lowerBound)..\(service.replicas.upperBound) replicas")
+    }
+    return (parts[0], count)
+}
+
+// MARK: in this process
+
+private func supervise(_ handle: StackHandle, _ counts: [String: Int], showsTable: Bool) throws {
+    let start = MonotonicTime.now
+    printError("starting \(handle.stack.name) (\(handle.file)); data and logs in \(handle.folder.path)")
+    let supervisor = Supervisor(
+        stack: handle.stack, file: handle.file, counts: counts, readStack: { try readStack($0) },
+        tell: { line in printError("  \(line)") },
+        onRunning: {
+            printError("everything is ready after \((MonotonicTime.now - start).brief)")
+            guard showsTable else { return }
+            // Asking the supervisor from its own loop would wait for itself: a thread of its own asks.
+            detachThread { if let rows = try? handle.rows() { printOut(summary(handle, rows) + "\n\nCtrl-C stops the stack.") } }
+        })
+    do { try supervisor.run() } catch let failure as Supervisor.Failure {
+        if failure.isRunningAlready { throw Exit.failed("\(failure); see \(selfName) ps") }
+        throw Exit.failed("\(failure)")
+    } catch let failure as StackFolder.Failure { throw Exit.failed("\(failure)") }
+    printError("stopped")
+}
+
+private func detachThread(_ body: @escaping @Sendable () -> Void) {
+    final class Work: Sendable {
+        let body: @Sendable () -> Void
+        init(_ body: @escaping @Sendable () -> Void) { self.body = body }
+    }
+    var thread = pthread_t()
+    let work = Unmanaged.passRetained(Work(body))
+    let result = pthread_create(
+        &thread, nil,
+        { raw in
+            Unmanaged<Work>.fromOpaque(raw!).takeRetainedValue().body()
+            return nil
+        }, work.toOpaque())
+    if result == 0 { pthread_detach(thread) } else { work.release() }
+}
+
+// MARK: in the background
+
+/// Starts this program again in a session of its own, and waits until the stack is ready or has given up.
+private func startDetached(_ handle: StackHandle, _ arguments: Arguments) throws {
+    let log = handle.folder.supervisorLog
+    try Files.makeFolder(handle.folder.logs, mode: 0o700)
+    let before = Files.text(log)?.utf8.count ?? 0
+    var words = ["up", "--supervise", handle.file]
+    for count in arguments.all("--replicas") { words += ["--replicas", count] }
+    let pid = try Detached.start(arguments: words, log: log)
+    printError("starting \(handle.stack.name) (\(handle.file)); data and logs in \(handle.folder.path)")
+    var shown = before
+    func showNew() {
+        let text = Array((Files.text(log) ?? "").utf8)
+        guard text.count > shown, let end = text[shown...].lastIndex(of: 10) else { return }
+        // The first line repeats what stands above.
+        for line in text[shown..<end].split(separator: 10) where !line.starts(with: Array("starting ".utf8)) { printError(String(decoding: line, as: UTF8.self)) }
+        shown = end + 1
+    }
+    while true {
+        showNew()
+        var code: Int32 = 0
+        if muster_reap(pid, &code) != 0 {
+            showNew()
+            throw Exit(status: code == 2 ? 2 : 1, message: "the stack did not start (\(log))")
+        }
+        if handle.phase() == "running" { break }
+        usleep(50_000)
+    }
+    showNew()
+    printOut(summary(handle, try handle.rows()))
+}
+
+// MARK: a stack that runs already
+
+private func reconcile(_ handle: StackHandle, _ counts: [String: Int]) throws {
+    var json = JSONWriter()
+    json.beginObject()
+    json.member("file", Files.absolute(handle.file))
+    json.key("replicas")
+    json.beginObject()
+    for (service, count) in counts.sorted(by: { $0.key < $1.key }) { json.member(service, count) }
+    json.endObject()
+    json.endObject()
+    let changes = try JSONDocument().parse(try handle.ask("POST", "/api/apply", json.bytes)) { ($0["changes"]?.array ?? []).compactMap(\.string) }
+    printError(changes.isEmpty ? "\(handle.stack.name) runs already, as the file says" : changes.joined(separator: "\n"))
+    try waitUntilQuiet(handle)
+    printOut(summary(handle, try handle.rows()))
+}
+
+/// Until every replica that there is to be is ready, and none is leaving.
+func waitUntilQuiet(_ handle: StackHandle, limit: Duration = .seconds(300)) throws {
+    let deadline = MonotonicTime.now + limit
+    while MonotonicTime.now < deadline {
+        let body = try handle.ask("GET", "/api/stack")
+        if try JSONDocument().parse(body, { $0["quiet"]?.bool }) == true { return }
+        usleep(50_000)
+    }
+    throw Exit.failed("not every replica became ready within \(limit.brief); see \(selfName) ps and \(selfName) logs")
+}
+
+// MARK: what is shown
+
+func summary(_ handle: StackHandle, _ rows: [PsRow]) -> String {
+    var out = "\n" + psTable(handle, rows)
+    guard let gateway = handle.stack.gateway else { return out }
+    let host = gateway.listen.host == "0.0.0.0" ? "127.0.0.1" : gateway.listen.host
+    out += "\n\n  try next:\n"
+    out += "    curl http://\(host):\(gateway.listen.port)/health\n"
+    if let admin = gateway.admin { out += "    open http://\(admin)/                 live state\n" }
+    out += "    \(selfName) scale \(handle.stack.services.first?.name ?? "SERVICE")=5     \(selfName) why     \(selfName) down"
+    if let store = rows.first(where: { $0.kind == "redis" }), let port = store.port {
+        out += "\n    REDISCLI_AUTH=$(cat \(handle.folder.path)/stores/\(store.service)/password) redis-cli -p \(port)"
+    }
+    return out
+}
+
+func psTable(_ handle: StackHandle, _ rows: [PsRow]) -> String {
+    var cells = [["SERVICE", "REPLICA", "STATE", "PID", "ADDRESS", "RESTARTS", "SINCE"]]
+    for row in rows {
+        cells.append([
+            row.service, String(row.replica), row.state, row.pid > 0 ? String(row.pid) : "-", row.port.map { "127.0.0.1:\($0)" } ?? "-",
+            String(row.restarts), String(row.since.dropFirst(11).prefix(8)),
+        ])
+    }
+    let troubles = rows.filter { !$0.trouble.isEmpty }.map { "\n  \($0.service)/\($0.replica): \($0.trouble)" }
+    var out = table(cells) + troubles.joined()
+    if let gateway = handle.stack.gateway {
+        out += "\n\n  gateway on \(gateway.listen)" + (gateway.admin.map { ", its admin port on \($0)" } ?? "")
+    }
+    return out
+}
