@@ -16,8 +16,9 @@ func program(_ name: String, on floor: String, uses: [Target.Dependency]) -> Tar
     .executableTarget(name: name, dependencies: uses, path: "Sources/\(floor)/\(name)", swiftSettings: strict)
 }
 
-func tests(_ name: String, uses: [Target.Dependency], resources: [Resource] = []) -> Target {
-    .testTarget(name: name, dependencies: uses, path: "Tests/\(name)", resources: resources, swiftSettings: strict)
+func tests(_ name: String, uses: [Target.Dependency], exclude: [String] = []) -> Target {
+    // Fixtures are read in place, by their path in the sources.
+    .testTarget(name: name, dependencies: uses, path: "Tests/\(name)", exclude: exclude, swiftSettings: strict)
 }
 
 let package = Package(
@@ -65,6 +66,21 @@ let package = Package(
         room("CorrelationEngine", on: "Services", uses: ["SharedState", "Redis", "HTTP", "EventLoops", "Observability", "Basics", "JSONCoding", "COpenSSL"]),
         program("correlation-engine", on: "Services", uses: ["CorrelationEngine"]),
         program("muster", on: "Tools", uses: ["CLinux", "Supervision", "Gateway", "Topology", "HTTP", "EventLoops", "Observability", "Basics", "JSONCoding"]),
+
+        // Tests: what they share, then one target a kind.
+        .target(
+            name: "TestSupport", dependencies: ["HTTP", "EventLoops", "Redis", "Basics", "JSONCoding", "CLinux"], path: "Tests/TestSupport",
+            swiftSettings: strict),
+        tests("CoreTests", uses: ["Basics", "JSONCoding", "Observability", "CLinux"]),
+        tests("PolicyTests", uses: ["Balancing", "Resilience", "Topology", "JSONCoding"]),
+        tests("HTTPTests", uses: ["HTTP", "Basics", "TestSupport"]),
+        tests("RedisTests", uses: ["Redis", "Basics"]),
+        tests("EngineTests", uses: ["CorrelationEngine", "JSONCoding", "TestSupport"]),
+        tests("Simulation", uses: ["Supervision", "Basics"]),
+        tests("Loopback", uses: ["Gateway", "HTTP", "EventLoops", "Topology", "Observability", "TestSupport"]),
+        tests("RealServer", uses: ["CorrelationEngine", "SharedState", "Redis", "HTTP", "EventLoops", "Observability", "TestSupport", "CLinux"]),
+        tests("Golden", uses: ["Topology", "Basics", "TestSupport"], exclude: ["Wrong", "schema.json.expected"]),
+        tests("Tidy", uses: ["Basics"]),
     ],
     cxxLanguageStandard: .cxx17
 )

@@ -1,6 +1,7 @@
 #define _GNU_SOURCE
 #include "CLinux.h"
 #include <errno.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <signal.h>
 #include <spawn.h>
@@ -116,3 +117,5 @@ int muster_reap(int pid, int *code) {
 bool muster_random(void *bytes, size_t count) { return getrandom(bytes, count, 0) == (ssize_t)count; }
 
 void muster_name_thread(const char *name) { pthread_setname_np(pthread_self(), name); }
+
+size_t muster_allocated(void) { return mallinfo2().uordblks; }

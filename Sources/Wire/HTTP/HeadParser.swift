@@ -66,7 +66,8 @@ enum HeadParser {
         at += 1
         let targetStart = at
         while at < span.count, span[at] > 32, span[at] < 127 { at += 1 }
-        guard at < span.count, span[at] == 32 else { throw at > targetStart && span[at] != 13 ? .badTarget : .badRequestLine }
+guard at > targetStart else { throw .badRequestLine }
+        guard at < span.count, span[at] == 32 else { throw at < span.count && span[at] != 13 ? .badTarget : .badRequestLine }
         table.target = HeadRange(targetStart, at)
         at += 1
         try parseVersion(span, &at, table)

@@ -34,6 +34,8 @@ int64_t muster_realtime_ns(void);
 /// CPU time of this process, user and system, in nanoseconds.
 int64_t muster_process_cpu_ns(void);
 
+/// Bytes that malloc has given out in the main arena: for tests that count allocations.
+size_t muster_allocated(void);
 void muster_name_thread(const char *name);
 void *muster_thread_slot(void);
 void muster_set_thread_slot(void *value);

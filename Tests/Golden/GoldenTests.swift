@@ -1,0 +1,33 @@
+import Basics
+import Glibc
+import TestSupport
+import Testing
+import Topology
+
+/// Pairs of files, one situation each: a stack file and what is said of it. `UPDATE_GOLDEN=1 ./muster test --filter Golden` writes
+/// the second ones anew; read the difference before committing it.
+@Suite struct GoldenTests {
+    private static let folder = Files.folder(of: #filePath)
+    static let wrong = Files.list(folder + "/Wrong").filter { $0.hasSuffix(".yaml") }
+
+    @Test func thereArePairs() { #expect(Self.wrong.count >= 12) }
+
+    @Test(arguments: wrong) func aWrongStackIsToldPrecisely(name: String) throws {
+        let text = try Files.read("\(Self.folder)/Wrong/\(name)")
+        let problems = #expect(throws: Problems.self) { try Stack.read(text, path: name) }
+        try compare("\(Self.folder)/Wrong/\(name.dropLast(5)).expected", (problems?.description ?? "") + "\n")
+    }
+
+    @Test func theSchemaIsWhatItWas() throws { try compare(Self.folder + "/schema.json.expected", stackJSONSchema() + "\n") }
+
+    /// The stacks that come with Muster are right.
+    @Test(arguments: ["correlation.yaml"]) func ourOwnStacksRead(name: String) throws {
+        let path = Files.folder(of: Files.folder(of: Self.folder)) + "/stacks/" + name
+        #expect(throws: Never.self) { try Stack.read(try Files.read(path), path: path) }
+    }
+
+    private func compare(_ file: String, _ text: String) throws {
+        if environmentValue("UPDATE_GOLDEN") != nil { try Files.replace(file, with: Array(text.utf8)) }
+        #expect(Files.text(file) == text)
+    }
+}

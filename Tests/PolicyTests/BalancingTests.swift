@@ -1,0 +1,137 @@
+import Balancing
+import Basics
+import Testing
+
+@Suite struct BalancingTests {
+    private func counts(_ method: BalanceMethod, _ candidates: [Candidate], picks: Int) -> [Int] {
+        var balancer = Balancer(method)
+        var counts = [Int](repeating: 0, count: candidates.count)
+        for _ in 0..<picks { counts[balancer.pick(candidates, tried: TriedSet())!.index] += 1 }
+        return counts
+    }
+
+    @Test(arguments: BalanceMethod.allCases)
+    func anIdlePoolIsUsedEvenly(method: BalanceMethod) {
+        #expect(counts(method, [Candidate](repeating: Candidate(), count: 3), picks: 100).sorted() == [33, 33, 34])
+    }
+
+    @Test func weightsAreExactInEachRound() {
+        #expect(counts(.weighted, [5, 1, 1].map { Candidate(weight: $0) }, picks: 70) == [50, 10, 10])
+        #expect(counts(.weighted, [3, 0, 1].map { Candidate(weight: $0) }, picks: 40) == [30, 0, 10])
+    }
+
+    @Test func weightsAreSpreadSmoothly() {
+        var balancer = Balancer(.weighted)
+        let candidates = [5, 1, 1].map { Candidate(weight: $0) }
+        let picks = (0..<7).map { _ in balancer.pick(candidates, tried: TriedSet())!.index }
+        #expect(picks == [0, 0, 1, 0, 2, 0, 0])
+    }
+
+    @Test func leastConnectionsTakesTheFewestForItsWeight() {
+        var balancer = Balancer(.leastConnections)
+        let plain = balancer.pick([Candidate(inFlight: 3), Candidate(inFlight: 1), Candidate(inFlight: 2)], tried: TriedSet())
+        #expect(plain == Selection(1, .fewest))
+        let weighted = balancer.pick([Candidate(weight: 4, inFlight: 6), Candidate(weight: 1, inFlight: 2)], tried: TriedSet())
+        #expect(weighted?.index == 0)
+    }
+
+    @Test(arguments: BalanceMethod.allCases)
+    func theUnfitAndTheTriedAreNeverChosen(method: BalanceMethod) {
+        var random = SeededRandom(seed: 11)
+        var balancer = Balancer(method)
+        for _ in 0..<5000 {
+            let candidates = (0..<Int.random(in: 0...12, using: &random)).map { _ in
+                Candidate(isEligible: Bool.random(using: &random), weight: Int.random(in: 0...5, using: &random), inFlight: Int.random(in: 0...9, using: &random))
+            }
+            var tried = TriedSet()
+            var yielded: Set<Int> = []
+            // Asked again and again, it yields each fit one at most once: retry and failover are this one mechanism.
+            for _ in 0..<8 {
+                guard let pick = balancer.pick(candidates, tried: tried) else { break }
+                #expect(candidates[pick.index].isEligible)
+                #expect(yielded.insert(pick.index).inserted)
+                tried.insert(pick.index)
+            }
+            let fit = candidates.filter { $0.isEligible && (method == .roundRobin || $0.weight > 0) }.count
+            #expect(yielded.count == min(fit, 8))
+        }
+    }
+
+    /// A slow replica gets less, without being told: 1000 requests, one of three serves ten times slower.
+    @Test func leastConnectionsTurnsAwayFromASlowReplica() {
+        var balancer = Balancer(.leastConnections)
+        var inFlight = [0, 0, 0], counts = [0, 0, 0]
+        var ends: [(time: Int, replica: Int)] = []
+        for now in 0..<1000 {
+            for end in ends where end.time == now { inFlight[end.replica] -= 1 }
+            ends.removeAll { $0.time == now }
+            let pick = balancer.pick(inFlight.map { Candidate(inFlight: $0) }, tried: TriedSet())!.index
+            inFlight[pick] += 1
+            counts[pick] += 1
+            ends.append((now + (pick == 0 ? 50 : 5), pick))
+        }
+        #expect(counts[0] < counts[1] / 3)
+        #expect(abs(counts[1] - counts[2]) < counts[1] / 5)
+    }
+}
+
+@Suite struct HealthTests {
+    private func at(_ seconds: Int) -> MonotonicTime { MonotonicTime(nanoseconds: Int64(seconds) * 1_000_000_000) }
+
+    /// Fails once at each time, and tells the last decision.
+    private func fail(_ health: inout PassiveHealth, _ times: Int...) -> Decision<PassiveHealth.State>? {
+        times.map { health.requestFailed(at($0), subject: "r", cause: "refused") }.last!
+    }
+
+    @Test func theThirdFailureWithinTheWindowEjects() {
+        var health = PassiveHealth(.init())
+        let before = fail(&health, 0, 10)
+        #expect(before == nil)
+        let decision = fail(&health, 20)
+        #expect(decision?.result == .ejected(until: at(30)))
+        #expect(decision?.record.sentence.contains("3 requests failed within 30s; the last one: refused") == true)
+    }
+
+    @Test func oldFailuresAndSuccessesAreForgotten() {
+        var health = PassiveHealth(.init())
+        let old = fail(&health, 0, 10, 41, 52)
+        #expect(old == nil)
+        health.requestSucceeded()
+        let after = fail(&health, 53, 54)
+        #expect(after == nil && !health.isEjected)
+    }
+
+    @Test func probationEndsWellOrLonger() {
+        var health = PassiveHealth(.init(failures: 1))
+        _ = fail(&health, 0)
+        let early = health.timePassed(at(9)), inTime = health.timePassed(at(10))
+        #expect(!early && inTime && health.state == .probation)
+        let second = fail(&health, 11)
+        #expect(second?.result == .ejected(until: at(31)))
+        health.recovered()
+        health.requestSucceeded()
+        #expect(health.state == .healthy)
+        let third = fail(&health, 40)
+        #expect(third?.result == .ejected(until: at(50)))
+    }
+
+    @Test func theEjectionHasALimit() {
+        var health = PassiveHealth(.init(failures: 1))
+        var now = 0
+        for _ in 0..<40 {
+            guard case .ejected(let until)? = fail(&health, now)?.result else {
+                Issue.record("not ejected")
+                return
+            }
+            #expect(until - at(now) <= .seconds(60))
+            _ = health.timePassed(until)
+            now = Int(until.nanoseconds / 1_000_000_000)
+        }
+    }
+
+    @Test func activeChecksRiseAndFall() {
+        var health = ActiveHealth(.init(rise: 2, fall: 3))
+        let results = [false, false, true, false, false, false, true, true].map { health.probed($0, subject: "r", detail: "d")?.result }
+        #expect(results == [nil, nil, nil, nil, nil, false, nil, true])
+    }
+}
