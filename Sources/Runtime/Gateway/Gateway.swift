@@ -95,7 +95,8 @@ public final class Gateway: Sendable {
 
     /// A route's ejection rule in the balancer's terms.
     public static func eject(_ spec: RouteSpec) -> PassiveHealth.Settings {
-        PassiveHealth.Settings(failures: spec.eject.failures, window: spec.eject.within, ejection: spec.eject.time)
+        PassiveHealth.Settings(
+            failures: spec.eject.failures, window: spec.eject.within, ejection: spec.eject.time, longest: max(.seconds(60), spec.eject.time))
     }
 
     /// Something about replicas changed that idle connections should follow (one drains, one is down).

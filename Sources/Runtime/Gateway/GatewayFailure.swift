@@ -5,6 +5,7 @@ import Resilience
 enum GatewayFailure: String, CaseIterable {
     case noRoute = "no_route"
     case denied = "denied"
+    case badPath = "bad_path"
     case bodyTooLarge = "body_too_large"
     case noReplica = "no_replica"
     case unreachable = "backend_unreachable"
@@ -27,6 +28,7 @@ enum GatewayFailure: String, CaseIterable {
         switch self {
         case .noRoute: 404
         case .denied: 403
+        case .badPath: 400
         case .bodyTooLarge: 413
         case .noReplica: 503
         case .unreachable, .noResponse, .brokenResponse: 502
@@ -38,6 +40,7 @@ enum GatewayFailure: String, CaseIterable {
         switch self {
         case .noRoute: "no route of this gateway has this path"
         case .denied: "this path is not served from outside; each replica's own port has it, see muster ps"
+        case .badPath: "the path has '.' or '..' segments; resolve them before asking"
         case .bodyTooLarge: "the body is larger than this route takes"
         case .noReplica: "no replica is running; send again in a moment"
         case .unreachable: "no replica could be reached"

@@ -90,18 +90,7 @@ final class GatewayLoop {
             if connection.isOpen { return connection }
         }
         let connection = UpstreamConnection(replica: replica, gateway: self)
-        switch replica.endpoint {
-        case .address(let address): connection.connect(to: address)
-        case .name(let host, let port):
-            let bound = LoopBound(connection, on: loop)
-            Resolver.shared.resolve(host, port: port, on: loop) { result in
-                switch result {
-                case .success(let addresses): bound.value.connect(to: addresses[0])
-                // Nothing was opened, so nothing will close: say it.
-                case .failure: bound.value.connectionClosed(.notConnected(.system(SystemError("resolve", 2))))
-                }
-            }
-        }
+        connection.connect(to: replica.endpoint)
         return connection
     }
 

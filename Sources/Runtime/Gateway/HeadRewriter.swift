@@ -23,14 +23,12 @@ enum HeadRewriter {
         marks.target = method.count + 1..<method.count + 1 + target.count
         out.append(target)
         out.append(" HTTP/1.1\r\n")
-        var forwardedFor: UnsafeRawBufferPointer?
         var id: UnsafeRawBufferPointer?
         for field in table.fields {
             switch field.known {
             case .other, .host, .idempotencyKey, .contentType:
                 if field.known == .other, table.nominatesFields, table.isNominated(field.name) { continue }
                 copy(table.text(field.name), table.text(field.value), into: &out)
-            case .xForwardedFor: if forwardedFor == nil { forwardedFor = table.text(field.value) }
             case .xRequestID: id = acceptable(table.text(field.value))
             case .contentLength:
                 copy(table.text(field.name), table.text(field.value), into: &out)
@@ -39,15 +37,17 @@ enum HeadRewriter {
         }
         if table.framing == .chunked { out.append("Transfer-Encoding: chunked\r\n") }
         out.append("X-Forwarded-For: ")
-        if let forwardedFor {
-            out.append(forwardedFor)
+        // Every line of it, in order: the address that a proxy before us added may stand in a line of its own.
+        for field in table.fields where field.known == .xForwardedFor && field.value.count > 0 {
+            out.append(table.text(field.value))
             out.append(", ")
         }
         out.append(peer)
         out.append("\r\nX-Real-IP: ")
         out.append(peer)
         out.append("\r\nX-Forwarded-Proto: http\r\n")
-        if let host = table.first(.host) { copy("X-Forwarded-Host", host, into: &out) }
+        // HTTP/1.0 needs no Host; what we speak on does.
+        if let host = table.first(.host) { copy("X-Forwarded-Host", host, into: &out) } else { out.append("Host: localhost\r\n") }
         out.append("X-Request-Id: ")
         let idStart = out.count - base
         if let id { out.append(id) } else { hex(nextID(), into: &out) }

@@ -62,7 +62,7 @@ public final class Prober: Sendable {
             let fine = probe.path == nil || (200..<300).contains(response.status)
             return (fine, "status \(response.status)")
         } catch {
-            return (probe.path == nil && error.code != .connect && error.code != .timeout && error.code != .resolve, error.description)
+            return (probe.path == nil && error.code != .connect && error.code != .timeout, error.description)
         }
     }
 }

@@ -30,7 +30,8 @@ final class ProxyConnection: HTTPServerConnection {
     private var keepsBody = true
     private var bodyPassing = HeadRewriter.Passing.none
     private var chunksRequest = false
-    private var requestComplete = false
+    private(set) var requestIsComplete = false
+    private var lastFailure = TryFailure.notSent
     private var isHead = false
     private var isOld = false
     private var isIdempotent = false
@@ -65,7 +66,7 @@ final class ProxyConnection: HTTPServerConnection {
         responseBytes = 0
         sent = 0
         keepsBody = true
-        requestComplete = false
+        requestIsComplete = false
         isHead = table.isHead
         isOld = table.minorVersion == 0
         chunksRequest = table.framing == .chunked
@@ -78,33 +79,42 @@ final class ProxyConnection: HTTPServerConnection {
         route = found
         let spec = found.route.spec
         if !found.route.deny.isEmpty, isDenied(table.targetText, found.route) { return answer(.denied) }
+        if hasDotSegments(table.targetText) { return answer(.badPath) }
         isIdempotent = spec.isIdempotent || table.methodIsIdempotent || table.contains(.idempotencyKey)
         bodyCount = 0
         if case .length(let count) = table.framing, count > spec.bodyLimit { return answer(.bodyTooLarge) }
         found.budget.requestArrived(loop.now)
     }
 
-    /// Compared with the path as it is and as a backend may read it: escapes and doubled slashes must not open what is denied.
+    /// Compared with the path as it is, and as a backend may read it: escapes, doubled slashes and parameters must not open what is
+    /// denied. (Dot segments are refused altogether.)
     private func isDenied(_ target: UnsafeRawBufferPointer, _ route: Route) -> Bool {
         for prefix in route.deny where Route.matches(prefix, target) { return true }
-        guard target.contains(37) || target.string.contains("//") || target.contains(46) else { return false }
+        guard target.contains(37) || target.contains(59) || target.string.contains("//") else { return false }
         let path = target.string.split(separator: "?", maxSplits: 1, omittingEmptySubsequences: false)[0]
         guard let decoded = percentDecoded(path) else { return true }
-        var segments: [Substring] = []
-        for part in decoded.split(separator: "/") {
-            if part == ".." { _ = segments.popLast() } else if part != "." { segments.append(part) }
-        }
+        let segments = decoded.split(separator: "/").map { $0.prefix { $0 != ";" } }
         let normal = Array(("/" + segments.joined(separator: "/")).utf8)
         return route.deny.contains { prefix in normal.withUnsafeBytes { Route.matches(prefix, $0) } }
     }
 
-    override func requestBody(_ bytes: UnsafeRawBufferPointer) {
-        guard phase == .asking else { return }
-        bodyCount += bytes.count
-        if let limit = route?.route.spec.bodyLimit, bodyCount > limit {
-            upstream?.abandon()
-            return answer(.bodyTooLarge)
+    /// `.` and `..` as segments, escaped or not: a client resolves them before it asks (RFC 3986, 5.2.4), and a route chosen before a
+    /// backend resolves them would not be the route of what is served.
+    private func hasDotSegments(_ target: UnsafeRawBufferPointer) -> Bool {
+        guard target.contains(46) || target.contains(37) else { return false }
+        let path = target.string.split(separator: "?", maxSplits: 1, omittingEmptySubsequences: false)[0]
+        for segment in path.split(separator: "/") {
+            let plain = segment.lowercased().split(separator: ";", omittingEmptySubsequences: false)[0]
+            if [".", "..", "%2e", ".%2e", "%2e.", "%2e%2e"].contains(plain) { return true }
         }
+        return false
+    }
+
+    override func requestBody(_ bytes: UnsafeRawBufferPointer) {
+        // A replica that answers before it has read everything still gets the rest.
+        guard phase == .asking || (phase == .responding && upstream != nil) else { return }
+        bodyCount += bytes.count
+        if let limit = route?.route.spec.bodyLimit, bodyCount > limit { return bodyTooLarge() }
         if chunksRequest {
             outgoing.append(hex: bytes.count)
             outgoing.append("\r\n")
@@ -114,14 +124,23 @@ final class ProxyConnection: HTTPServerConnection {
         if outgoing.count - sent > 65_536 { sendOn() }
     }
 
+    private func bodyTooLarge() {
+        upstream?.abandon()
+        upstream = nil
+        if phase == .asking { return answer(.bodyTooLarge) }
+        finish()
+        resetOnClose()
+        close()
+    }
+
     override func requestEnd() {
-        guard phase == .asking else { return }
-        requestComplete = true
+        guard phase == .asking || (phase == .responding && upstream != nil) else { return }
+        requestIsComplete = true
         if chunksRequest { outgoing.append("0\r\n\r\n") }
         sendOn()
     }
 
-    override func readFinished() { if phase == .asking { sendOn() } }
+    override func readFinished() { if phase == .asking || (phase == .responding && upstream != nil) { sendOn() } }
 
     /// Gives the replica what has been gathered, choosing it first if need be.
     private func sendOn() {
@@ -130,9 +149,9 @@ final class ProxyConnection: HTTPServerConnection {
         guard let upstream else { return }
         upstream.send(outgoing.bytes.part(sent, outgoing.count - sent))
         sent = outgoing.count
-        if requestComplete { upstream.waitForAnswer(responseTime) }
-        if outgoing.count > (route?.route.spec.keptBody ?? 0) + 32_768, !requestComplete || outgoing.count > 1 << 20 { forgetBody() }
-        if upstream.waiting > ProxyConnection.window { pauseReading() }
+        upstream.watchAnswer()
+        if outgoing.count > (route?.route.spec.keptBody ?? 0) + 32_768, !requestIsComplete || outgoing.count > 1 << 20 { forgetBody() }
+        if upstream.waiting > ProxyConnection.window { holdBody(true) }
     }
 
     /// The request is too large to be kept for another try.
@@ -147,8 +166,9 @@ final class ProxyConnection: HTTPServerConnection {
     }
 
     private func connectToNext() -> Bool {
-        guard let route, let (next, place, reason) = route.pick(tried) else {
-            answer(.noReplica)
+        // When every replica has been tried, one that failed may have come back (or its connection was merely stale).
+        guard let route, let (next, place, reason) = route.pick(tried) ?? (tries > 0 ? route.pick(TriedSet()) : nil) else {
+            answer(tries > 0 ? GatewayFailure(lastFailure) : .noReplica)
             return false
         }
         tried.insert(place)
@@ -159,7 +179,7 @@ final class ProxyConnection: HTTPServerConnection {
         gateway.noteRouting(route, next, reason, tries: tries)
         upstream = gateway.connection(to: next)
         let spec = route.route.spec
-        upstream!.take(self, isHead: isHead, connectTime: spec.connectTime, responseTime: spec.responseTime)
+        upstream!.take(self, isHead: isHead, connectTime: spec.connectTime)
         return true
     }
 
@@ -189,6 +209,7 @@ final class ProxyConnection: HTTPServerConnection {
     func upstreamReadFinished() {
         flushScratch()
         if waiting > ProxyConnection.window { upstream?.pauseReading() }
+        watchWriting()
     }
 
     private func flushScratch() {
@@ -206,10 +227,13 @@ final class ProxyConnection: HTTPServerConnection {
         responseFinished(close: close)
     }
 
-    func upstreamDrained() { if phase == .asking, isPaused { resumeReading() } }
+    func upstreamDrained() { holdBody(false) }
 
     override func drained() {
-        if let upstream, upstream.isPaused { upstream.resumeReading() }
+        if let upstream, upstream.isPaused {
+            upstream.resumeReading()
+            upstream.watchAnswer()
+        }
         super.drained()
     }
 
@@ -222,7 +246,9 @@ final class ProxyConnection: HTTPServerConnection {
         guard phase != .idle, let route, let failed else { return }
         route.route.metrics.failures.add()
         if let ejection = failed.failed(loop.now, cause: detail) { gateway.journal.append(ejection) }
+        lastFailure = failure
         if phase == .responding {
+            context.scratch.clear()
             // The client has a part of an answer: only a broken connection tells it that the rest is missing.
             gateway.noteBroken(route, failed, detail)
             finish()
@@ -239,7 +265,7 @@ final class ProxyConnection: HTTPServerConnection {
         guard verdict == .retry else { return answer(GatewayFailure(failure)) }
         route.route.metrics.retries.add()
         sent = 0
-        if isPaused { resumeReading() }
+        holdBody(false)
         sendOn()
     }
 
@@ -282,6 +308,7 @@ final class ProxyConnection: HTTPServerConnection {
     private func finish() {
         guard phase != .idle else { return }
         phase = .idle
+        context.scratch.clear(keeping: 262_144)
         let name = replica?.name ?? "-"
         releaseReplica()
         upstream = nil

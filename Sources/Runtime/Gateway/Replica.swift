@@ -57,23 +57,29 @@ public final class Replica: Sendable {
 
     func succeeded() {
         guard watchesSuccess.load(ordering: .relaxed) else { return }
-        health.withLock { $0.requestSucceeded() }
-        watchesSuccess.store(false, ordering: .relaxed)
+        // Flags change under the lock, with what they stand for.
+        health.withLock {
+            $0.requestSucceeded()
+            watchesSuccess.store(false, ordering: .relaxed)
+        }
     }
 
     /// The decision, when this failure ejects it.
     func failed(_ now: MonotonicTime, cause: String) -> DecisionRecord? {
         failures.add()
-        let decision = health.withLock { $0.requestFailed(now, subject: name, cause: cause) }
-        watchesSuccess.store(true, ordering: .relaxed)
-        if decision != nil { add(.ejected) }
-        return decision?.record
+        return health.withLock {
+            watchesSuccess.store(true, ordering: .relaxed)
+            let decision = $0.requestFailed(now, subject: name, cause: cause)
+            if decision != nil { add(.ejected) }
+            return decision?.record
+        }
     }
 
     /// Ends an ejection whose time has come.
     func timePassed(_ now: MonotonicTime) {
         guard obstacles.contains(.ejected) else { return }
-        if health.withLock({ $0.timePassed(now) }) {
+        health.withLock {
+            guard $0.timePassed(now) else { return }
             watchesSuccess.store(true, ordering: .relaxed)
             remove(.ejected)
         }
@@ -82,9 +88,11 @@ public final class Replica: Sendable {
     /// A probe or the supervisor has seen it serve: an ejection ends early, on probation.
     public func seenServing() {
         guard obstacles.contains(.ejected) else { return }
-        health.withLock { $0.recovered() }
-        watchesSuccess.store(true, ordering: .relaxed)
-        remove(.ejected)
+        health.withLock {
+            $0.recovered()
+            watchesSuccess.store(true, ordering: .relaxed)
+            remove(.ejected)
+        }
     }
 
     /// One word for tables.

@@ -26,13 +26,13 @@ final class UpstreamConnection: HTTPClientConnection {
     }
 
     /// Begins an exchange. What is written before the connection stands waits in the stream.
-    func take(_ owner: ProxyConnection, isHead: Bool, connectTime: Duration, responseTime: Duration) {
+    func take(_ owner: ProxyConnection, isHead: Bool, connectTime: Duration) {
         self.owner = owner
         isKept = false
         written = 0
         timedOut = nil
         begin(isHead: isHead)
-        timer?.schedule(at: loop.now + (isConnected ? responseTime : connectTime))
+        if isConnected { timer?.cancel() } else { timer?.schedule(at: loop.now + connectTime) }
     }
 
     /// The exchange no longer wants this connection: what is under way on it is worthless.
@@ -46,10 +46,14 @@ final class UpstreamConnection: HTTPClientConnection {
         write(bytes)
     }
 
-    /// The answer may take this long from now.
-    func waitForAnswer(_ time: Duration) { if isConnected { timer?.schedule(at: loop.now + time) } }
+    /// The replica's time runs only while it is its turn: when it has the whole request and we read its answer. A slow client must not be
+    /// taken for a slow replica.
+    func watchAnswer() {
+        guard isConnected, let owner else { return }
+        if owner.requestIsComplete, waiting == 0, !isPaused { timer?.schedule(at: loop.now + owner.responseTime) } else { timer?.cancel() }
+    }
 
-    override func connectionReady() { if let owner { timer?.schedule(at: loop.now + owner.responseTime) } }
+    override func connectionReady() { watchAnswer() }
 
     override func responseHead(_ table: HeadTable) { owner?.upstreamHead(table) }
     override func responseBody(_ bytes: UnsafeRawBufferPointer) { owner?.upstreamBody(bytes) }
@@ -57,17 +61,23 @@ final class UpstreamConnection: HTTPClientConnection {
     override func responseEnd(reusable: Bool) {
         let owner = owner
         self.owner = nil
-        if reusable, gateway.keep(self) { timer?.schedule(at: loop.now + UpstreamConnection.idleTime) } else { timer?.cancel() }
+        // An answer that came before the whole request was sent: what is missing would be read as the next request.
+        let isWhole = owner?.requestIsComplete == true && waiting == 0
+        if !isWhole { close() }
+        if reusable, isWhole, gateway.keep(self) { timer?.schedule(at: loop.now + UpstreamConnection.idleTime) } else { timer?.cancel() }
         owner?.upstreamEnd()
     }
 
     override func readFinished() {
         guard let owner else { return }
-        timer?.schedule(at: loop.now + owner.responseTime)
         owner.upstreamReadFinished()
+        watchAnswer()
     }
 
-    override func drained() { owner?.upstreamDrained() }
+    override func drained() {
+        owner?.upstreamDrained()
+        watchAnswer()
+    }
 
     private func timePassed() {
         if owner != nil { timedOut = isConnected ? .responseTimeout : .connectTimeout }

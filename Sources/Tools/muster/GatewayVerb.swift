@@ -82,10 +82,7 @@ private final class StandaloneGateway: Sendable {
     }
 
     private func start(_ gateway: Gateway, _ prober: Prober, _ spec: GatewaySpec, _ loop: EventLoop) async throws {
-        try await gateway.apply(spec.routes) { _ in [] }
-        if spec.routes.contains(where: { if case .service = $0.target { true } else { false } }) {
-            throw Exit.usage("a route names a service; the gateway alone knows only backends (muster up runs services)")
-        }
+        try await apply(spec, to: gateway)
         try await gateway.listen(on: try socketAddress(spec.listen))
         prober.follow()
         logger.info("gateway_listening", .init("address", spec.listen), .init("routes", spec.routes.count))
@@ -98,13 +95,20 @@ private final class StandaloneGateway: Sendable {
         logger.info("admin_listening", .init("address", admin))
     }
 
+    private func apply(_ spec: GatewaySpec, to gateway: Gateway) async throws {
+        if spec.routes.contains(where: { if case .service = $0.target { true } else { false } }) {
+            throw Exit.usage("a route names a service; the gateway alone knows only backends (muster up runs services)")
+        }
+        try await gateway.apply(spec.routes) { _ in [] }
+    }
+
     private func reload(_ gateway: Gateway, _ prober: Prober, _ old: GatewaySpec) async {
         do {
             guard let spec = try readStack(file).gateway else { throw Exit.usage("\(file) has no gateway any more") }
             if spec.listen != old.listen || spec.admin != old.admin || spec.threads != old.threads {
                 logger.warning("reload_partial", .init("reason", "listen, admin and threads take effect at the next start"))
             }
-            try await gateway.apply(spec.routes) { _ in [] }
+            try await apply(spec, to: gateway)
             prober.follow()
             logger.info("reloaded", .init("routes", spec.routes.count))
         } catch {

@@ -92,9 +92,10 @@ public final class Listener: Pollable {
         }
     }
 
-    /// Accepts no more. Connections in the backlog that nobody accepted are reset by the kernel.
+    /// Accepts what the kernel has completed already, and then no more.
     public func close() {
         guard isOpen else { return }
+        acceptAll()
         isOpen = false
         rest?.cancel()
         loop.deregister(slot: slot, fd: fd)

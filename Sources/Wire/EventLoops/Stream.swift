@@ -45,6 +45,12 @@ open class Stream: Pollable {
     private var blocked = false
     private var mayHaveInput = false
     private var sawHangUp = false
+    /// A name is being resolved: what is written waits.
+    private var isOpening = false
+    /// Further addresses of the name, should the first not answer.
+    private var fallbacks: [SocketAddress] = []
+    /// Sending has failed. What the peer sent before that is still read, because it may say why.
+    private var sendFailure: SystemError?
 
     public init(loop: EventLoop) {
         self.loop = loop
@@ -73,7 +79,39 @@ open class Stream: Pollable {
         isConnected = true
     }
 
-    /// Begins to connect; `connected` or `closed` follows, never before this returns.
+    /// Begins to connect; `connected` or `closed` follows, never before this returns. A name is resolved first (see `Resolver`) and its
+    /// addresses are tried in turn. What is written meanwhile is sent when the connection stands.
+    public func connect(to endpoint: Endpoint) {
+        switch endpoint {
+        case .address(let address): connect(to: address)
+        case .name(let host, let port):
+            isOpening = true
+            let bound = LoopBound(self, on: loop)
+            Resolver.shared.resolve(host, port: port, on: loop) { bound.value.resolved($0) }
+        }
+    }
+
+    private func resolved(_ result: Result<[SocketAddress], Resolver.Failure>) {
+        // Closed while the name was being resolved.
+        guard isOpening else { return }
+        isOpening = false
+        switch result {
+        case .success(let addresses):
+            fallbacks = Array(addresses.dropFirst())
+            connect(to: addresses[0])
+        case .failure(let failure): giveUpConnecting(SystemError("resolve \(failure)", EHOSTUNREACH))
+        }
+    }
+
+    /// Never connected: the next address, or the end.
+    private func giveUpConnecting(_ error: SystemError) {
+        if !fallbacks.isEmpty { return connect(to: fallbacks.removeFirst()) }
+        unsentAtClose = output.count
+        output.clear(keeping: 0)
+        closed(.system(error))
+    }
+
+    /// Begins to connect to a numeric address.
     public func connect(to address: SocketAddress) {
         precondition(!isOpen)
         let descriptor = socket(address.family, Int32(SOCK_STREAM.rawValue | SOCK_NONBLOCK.rawValue | SOCK_CLOEXEC.rawValue), 0)
@@ -100,7 +138,13 @@ open class Stream: Pollable {
 
     private func failLater(_ error: SystemError) {
         let bound = LoopBound(self, on: loop)
-        loop.execute { bound.value.closed(.system(error)) }
+        isOpening = true
+        loop.execute {
+            let stream = bound.value
+            guard stream.isOpening else { return }
+            stream.isOpening = false
+            stream.giveUpConnecting(error)
+        }
     }
 
     // MARK: events
@@ -126,7 +170,11 @@ open class Stream: Pollable {
         var length = socklen_t(4)
         getsockopt(fd, SOL_SOCKET, SO_ERROR, &code, &length)
         if code != 0 {
-            close(.system(SystemError("connect", code)))
+            isOpen = false
+            loop.deregister(slot: slot, fd: fd)
+            Glibc.close(fd)
+            fd = -1
+            withExtendedLifetime(self) { giveUpConnecting(SystemError("connect", code)) }
             return false
         }
         guard events & UInt32(MUSTER_EPOLLOUT) != 0 else { return false }
@@ -153,7 +201,7 @@ open class Stream: Pollable {
                 let code = errno
                 if code == EINTR { continue }
                 mayHaveInput = false
-                if code != EAGAIN { close(.system(SystemError("recv", code))) }
+                if code != EAGAIN { close(.system(SystemError("recv", code))) } else if let sendFailure { close(.system(sendFailure)) }
                 return
             }
         }
@@ -165,6 +213,13 @@ open class Stream: Pollable {
     }
 
     public func pauseReading() { isPaused = true }
+
+    /// Reads what the kernel may have although no event told of it: before an idle connection is closed.
+    public func readNow() {
+        guard isOpen, isConnected, !isPaused else { return }
+        mayHaveInput = true
+        readAvailable()
+    }
 
     public func resumeReading() {
         guard isPaused else { return }
@@ -178,12 +233,12 @@ open class Stream: Pollable {
     public var waiting: Int { output.count }
 
     public func write(_ bytes: UnsafeRawBufferPointer) {
-        guard isOpen, !closesWhenFlushed else { return }
+        guard isOpen || isOpening, !closesWhenFlushed, sendFailure == nil else { return }
         var rest = bytes
         if output.isEmpty, !blocked, isConnected {
             let sent = send(fd, bytes.baseAddress, bytes.count, Int32(MSG_NOSIGNAL))
             if sent == bytes.count { return }
-            if sent < 0, errno != EAGAIN, errno != EINTR { return closeSoon(SystemError("send")) }
+            if sent < 0, errno != EAGAIN, errno != EINTR { return sendingFailed(SystemError("send")) }
             if sent >= 0 { rest = bytes.part(sent, bytes.count - sent) }
             blocked = true
         }
@@ -192,7 +247,7 @@ open class Stream: Pollable {
 
     /// Adds to what leaves at the end of this turn of the loop.
     public func queue(_ bytes: UnsafeRawBufferPointer) {
-        guard isOpen, !closesWhenFlushed else { return }
+        guard isOpen || isOpening, !closesWhenFlushed, sendFailure == nil else { return }
         output.append(bytes)
         if !flushQueued {
             flushQueued = true
@@ -216,7 +271,7 @@ open class Stream: Pollable {
             } else if sent < 0, errno == EINTR {
                 continue
             } else {
-                if errno == EAGAIN { blocked = true } else { close(.system(SystemError("send"))) }
+                if errno == EAGAIN { blocked = true } else { sendingFailed(SystemError("send")) }
                 return
             }
         }
@@ -229,21 +284,32 @@ open class Stream: Pollable {
 
     /// Sends what waits, tells the peer that no more comes, then closes.
     public func closeAfterFlush() {
-        guard isOpen else { return }
+        guard isOpen else { return close() }
         closesWhenFlushed = true
         if output.isEmpty { close(.ours) }
     }
 
     public func close() { close(.ours) }
 
-    /// An error inside a subclass's own call: told after that call has returned.
-    private func closeSoon(_ error: SystemError) {
-        let bound = LoopBound(self, on: loop)
-        loop.execute { bound.value.close(.system(error)) }
-        blocked = true
+    /// The peer takes no more. It may have said why before it closed: reading goes on until its end, and only then is this closed (in a
+    /// later turn, never inside the subclass's own call).
+    private func sendingFailed(_ error: SystemError) {
+        sendFailure = error
+        unsentAtClose = output.count
+        output.clear(keeping: 0)
+        isPaused = false
+        mayHaveInput = true
+        loop.readLater(self)
     }
 
     public func close(_ reason: CloseReason) {
+        if isOpening {
+            isOpening = false
+            fallbacks = []
+            unsentAtClose = output.count
+            output.clear(keeping: 0)
+            return closed(reason)
+        }
         guard isOpen else { return }
         isOpen = false
         isConnected = false
@@ -251,7 +317,7 @@ open class Stream: Pollable {
             loop.deregister(slot: slot, fd: fd)
             Glibc.close(fd)
             fd = -1
-            unsentAtClose = output.count
+            if sendFailure == nil { unsentAtClose = output.count }
             output.clear(keeping: 0)
             closed(reason)
         }

@@ -16,7 +16,7 @@ public struct HTTPClientResponse: Sendable {
 
 /// Why a request has no response.
 public struct HTTPClientError: Error, Sendable, CustomStringConvertible {
-    public enum Code: String, Sendable { case connect, timeout, lost, malformed, tooLarge, resolve }
+    public enum Code: String, Sendable { case connect, timeout, lost, malformed, tooLarge }
     public enum Retry: String, Sendable {
         /// Nothing was sent: any request may be sent again.
         case nothingSent
@@ -99,24 +99,13 @@ public final class HTTPClient: Sendable {
         }
 
         func connect(_ exchange: ClientExchange) {
-            switch exchange.endpoint {
-            case .address(let address): open(address, exchange)
-            case .name(let host, let port):
-                let bound = LoopBound((self, exchange), on: loop)
-                Resolver.shared.resolve(host, port: port, on: loop) { result in
-                    let (core, exchange) = bound.value
-                    switch result {
-                    case .success(let addresses): core.open(addresses[0], exchange)
-                    case .failure(let failure): exchange.fail(.resolve, .nothingSent, failure.description)
-                    }
-                }
-            }
+            let connection = GatheringConnection(core: self)
+            connection.connect(to: exchange.endpoint)
+            connection.run(exchange)
         }
 
-        private func open(_ address: SocketAddress, _ exchange: ClientExchange) {
-            let connection = GatheringConnection(core: self)
-            connection.connect(to: address)
-            connection.run(exchange)
+        func forget(_ connection: GatheringConnection) {
+            for endpoint in idle.keys { idle[endpoint]!.removeAll { $0 === connection } }
         }
 
         func keep(_ connection: GatheringConnection, _ endpoint: Endpoint) {
@@ -171,7 +160,8 @@ private final class ClientExchange {
 }
 
 private final class GatheringConnection: HTTPClientConnection {
-    private let core: HTTPClient.Core
+    private weak var core: HTTPClient.Core?
+    private let limit: Int
     private var exchange: ClientExchange?
     private var status = 0
     private var headers: [(name: String, value: String)] = []
@@ -180,6 +170,7 @@ private final class GatheringConnection: HTTPClientConnection {
 
     init(core: HTTPClient.Core) {
         self.core = core
+        limit = core.limit
         super.init(loop: core.loop, table: core.table, limits: HTTPLimits())
     }
 
@@ -201,8 +192,8 @@ private final class GatheringConnection: HTTPClientConnection {
     }
 
     override func responseBody(_ bytes: UnsafeRawBufferPointer) {
-        if body.count + bytes.count > core.limit {
-            exchange?.fail(.tooLarge, .never, "the response has more than \(core.limit) bytes")
+        if body.count + bytes.count > limit {
+            exchange?.fail(.tooLarge, .never, "the response has more than \(limit) bytes")
             return close()
         }
         body.append(contentsOf: bytes)
@@ -211,19 +202,22 @@ private final class GatheringConnection: HTTPClientConnection {
     override func responseEnd(reusable: Bool) {
         guard let exchange else { return }
         self.exchange = nil
-        if reusable { core.keep(self, exchange.endpoint) }
+        if reusable { core?.keep(self, exchange.endpoint) }
         exchange.finish(.success(HTTPClientResponse(status: status, headers: headers, body: body)))
         body = []
     }
 
     override func connectionClosed(_ failure: Failure?) {
-        guard let exchange, !exchange.isDone else { return }
+        guard let exchange, !exchange.isDone else {
+            core?.forget(self)
+            return
+        }
         self.exchange = nil
         switch failure {
         case .notConnected(let reason): exchange.fail(.connect, .nothingSent, reason.description)
         case .lost(_, let begun) where reused && !begun && exchange.isIdempotent:
             // The server closed an idle connection as we took it: a fresh one tells more.
-            core.connect(exchange)
+            core?.connect(exchange)
         case .lost: exchange.fail(.lost, .ifIdempotent, failure!.description)
         case .malformed: exchange.fail(.malformed, .never, failure!.description)
         case nil: exchange.fail(.lost, .ifIdempotent, "closed")

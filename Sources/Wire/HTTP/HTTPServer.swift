@@ -152,6 +152,7 @@ final class ServiceConnection: HTTPServerConnection {
         if !isHead { context.scratch.append(content) }
         write(context.scratch.bytes)
         context.scratch.clear(keeping: 1 << 20)
+        watchWriting()
         responseFinished(close: close)
     }
 
@@ -235,6 +236,7 @@ final class ServiceConnection: HTTPServerConnection {
         if !plain { context.scratch.append("\r\n") }
         write(context.scratch.bytes)
         context.scratch.clear(keeping: 1 << 20)
+        watchWriting()
         return true
     }
 

@@ -75,12 +75,20 @@ open class HTTPServerConnection: Stream {
     private var input = ByteBuffer()
     private var isProcessing = false
     private var bodyCount = 0
+    private var bodyBytes = 0
     private var deadline: LoopTimer?
     private var answered = false
     private var answerBegun = false
     private var keepsAlive = true
     private var wantsContinue = false
     private var isTold = false
+    private var pipelineHeld = false
+    private var bodyHeld = false
+    /// The peer sends no more, but may still read.
+    private var peerEnded = false
+    private var bodyStarted = MonotonicTime(nanoseconds: 0)
+    private var served = 0
+    private var lastWaiting = 0
 
     /// What may wait here while a response is under way; beyond it the kernel keeps the rest.
     private static let pipelineLimit = 65536
@@ -128,16 +136,35 @@ open class HTTPServerConnection: Stream {
             input.append(bytes)
             processInput()
         }
-        if case .answering = state, input.count > HTTPServerConnection.pipelineLimit { pauseReading() }
+        holdPipeline()
         if isOpen { readFinished() }
+    }
+
+    /// Requests that wait for the one before them are read up to a limit; the rest stays with the kernel.
+    private func holdPipeline() {
+        var waits = false
+        if case .answering = state { waits = input.count > HTTPServerConnection.pipelineLimit }
+        pipelineHeld = waits || (pipelineHeld && input.count > HTTPServerConnection.pipelineLimit)
+        applyHolds()
+    }
+
+    /// Stops and resumes reading the body, for whoever passes it on.
+    public func holdBody(_ hold: Bool) {
+        bodyHeld = hold
+        applyHolds()
+    }
+
+    private func applyHolds() {
+        guard isOpen else { return }
+        if pipelineHeld || bodyHeld { pauseReading() } else if isPaused { resumeReading() }
     }
 
     private func processInput() {
         let used = process(input.bytes)
-        if isOpen {
-            input.consume(used)
-            if input.isEmpty { input.clear(keeping: 0) }
-        }
+        guard isOpen else { return }
+        if answeredAndLeaving { return input.clear(keeping: 0) }
+        input.consume(used)
+        if input.isEmpty { input.clear(keeping: 0) }
     }
 
     private func process(_ bytes: UnsafeRawBufferPointer) -> Int {
@@ -163,12 +190,14 @@ open class HTTPServerConnection: Stream {
         case .head:
             return try readHead(bytes)
         case .fixedBody(let remaining):
+            keepBodyTime(bytes.count)
             let part = min(remaining, bytes.count)
             if part < remaining { state = .fixedBody(remaining: remaining - part) }
             requestBody(bytes.part(0, part))
             if part == remaining { bodyEnded() }
             return part
         case .chunkedBody(var decoder):
+            keepBodyTime(bytes.count)
             let limit = context.limits.body
             let used = try decoder.decode(bytes) { (piece) throws(HTTPFailure) -> Bool in
                 bodyCount += piece.count
@@ -185,6 +214,12 @@ open class HTTPServerConnection: Stream {
         case .leaving:
             return bytes.count
         }
+    }
+
+    /// A body may take `bodyTime`, and a second more for each KiB that has come: slow links finish, drips do not hold a connection for ever.
+    private func keepBodyTime(_ count: Int) {
+        bodyBytes += count
+        deadline?.schedule(at: bodyStarted + context.limits.bodyTime + .seconds(bodyBytes / 1024))
     }
 
     private var answeredAndLeaving: Bool { if case .leaving = state { true } else { false } }
@@ -206,6 +241,9 @@ open class HTTPServerConnection: Stream {
         answered = false
         answerBegun = false
         bodyCount = 0
+        bodyBytes = 0
+        bodyStarted = loop.now
+        served += 1
         let framing = table.framing
         switch framing {
         case .length(let count):
@@ -266,10 +304,14 @@ open class HTTPServerConnection: Stream {
     }
 
     private func nextRequest() {
-        if context.isDraining { return leave() }
+        if context.isDraining || (peerEnded && input.isEmpty && !isProcessing) { return leave() }
         state = .head
+        // A failure from here on is the next request's own.
+        answered = false
+        answerBegun = false
         deadline?.schedule(after: input.isEmpty ? context.limits.idleTime : context.limits.headTime)
-        if isPaused { resumeReading() }
+        bodyHeld = false
+        holdPipeline()
         if !isProcessing, !input.isEmpty {
             // From a turn of its own, so that a client that pipelines cannot deepen the stack.
             let bound = LoopBound(self, on: loop)
@@ -280,7 +322,9 @@ open class HTTPServerConnection: Stream {
     private func continueWithInput() {
         guard isOpen, !isProcessing, !input.isEmpty else { return }
         processInput()
+        holdPipeline()
         if isOpen { readFinished() }
+        if peerEnded, case .head = state { close(.endOfFile) }
     }
 
     /// Answers a failure and leaves.
@@ -316,29 +360,62 @@ open class HTTPServerConnection: Stream {
     private func leave() {
         guard isOpen else { return }
         state = .leaving
-        if isPaused { resumeReading() }
-        input.clear(keeping: 0)
-        deadline?.schedule(after: HTTPServerConnection.lingerTime)
-        if waiting == 0 { shutdownSending() }
+        pipelineHeld = false
+        bodyHeld = false
+        applyHolds()
+        // While its bytes are being looked at, the input is cleared by whoever looks.
+        if !isProcessing { input.clear(keeping: 0) }
+        if waiting == 0 { farewell() } else { watchWriting() }
     }
 
-    open override func drained() { if case .leaving = state { shutdownSending() } }
+    /// All has been sent: say so, and wait a little for the peer to close.
+    private func farewell() {
+        if peerEnded { return close(.ours) }
+        shutdownSending()
+        deadline?.schedule(after: HTTPServerConnection.lingerTime)
+    }
+
+    open override func drained() { if case .leaving = state { farewell() } }
 
     open override func receivedEnd() {
-        // A client that ends its side in the middle of a request will not get an answer; one that has sent its whole
-        // request may still read.
-        if case .answering = state { keepsAlive = false } else { close(.endOfFile) }
-    }
-
-    private func timePassed() {
+        peerEnded = true
         switch state {
-        case .head where headStarted: refuse(.headTimeout)
-        case .fixedBody, .chunkedBody: refuse(.bodyTimeout)
-        default: close(.ours)
+        // It has sent its whole request and may still read the answer; so may one whose next requests wait here.
+        case .answering: break
+        case .head where !input.isEmpty && !headStarted: break
+        default: close(.endOfFile)
         }
     }
 
+    /// A client that reads must make progress: within `writeTime` some of what waits for it has to leave.
+    public func watchWriting() {
+        guard isOpen, waiting > 0 else { return }
+        lastWaiting = waiting
+        deadline?.schedule(after: HTTPServerConnection.writeTime)
+    }
+
+    /// As nginx's send_timeout.
+    private static let writeTime = Duration.seconds(60)
+
+    private func timePassed() {
+        if case .head = state, headStarted { return refuse(.headTimeout) }
+        switch state {
+        case .fixedBody, .chunkedBody: refuse(.bodyTimeout)
+        case .answering where waiting == 0: break
+        default:
+            if waiting > 0, waiting < lastWaiting { watchWriting() } else { close(.ours) }
+        }
+    }
+
+    /// A connection that has not asked yet gets a moment to do so; one that has is read once more, because a request may be waiting in
+    /// the kernel, and closing over it would reset it.
     fileprivate func closeIfIdle() {
+        guard case .head = state, !headStarted, input.isEmpty, waiting == 0 else { return }
+        if served == 0 {
+            deadline?.schedule(after: .seconds(1))
+            return
+        }
+        readNow()
         if case .head = state, !headStarted, input.isEmpty { close(.ours) }
     }
 

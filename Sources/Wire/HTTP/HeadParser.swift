@@ -73,7 +73,7 @@ guard at > targetStart else { throw .badRequestLine }
         try parseVersion(span, &at, table)
         guard at + 1 < span.count, span[at] == 13, span[at + 1] == 10 else { throw .badRequestLine }
         at += 2
-        table.isHead = table.methodText.equals("head")
+        table.isHead = table.methodText.isExactly("HEAD")
         try parseFields(span, from: at, into: table, limits: limits)
         try settleRequest(span, table)
     }
@@ -169,7 +169,7 @@ guard at > targetStart else { throw .badRequestLine }
         let target = table.targetText
         if target.contains(35) { throw .badTarget }
         if target[0] == 47 { return }
-        if target.count == 1, target[0] == 42, table.methodText.equals("options") { return }
+        if target.count == 1, target[0] == 42, table.methodText.isExactly("OPTIONS") { return }
         guard target.count > 7, target.part(0, 7).equals("http://") else { throw .badTarget }
         var end = 7
         while end < target.count, target[end] != 47, target[end] != 63 { end += 1 }

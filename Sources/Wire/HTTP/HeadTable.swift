@@ -110,9 +110,10 @@ public final class HeadTable {
 
     /// GET, HEAD, PUT, DELETE, OPTIONS, TRACE (RFC 9110, 9.2.2).
     public var methodIsIdempotent: Bool {
-        let method = Span<UInt8>(_unsafeBytes: methodText)
-        return method.equals("get") || method.equals("head") || method.equals("put") || method.equals("delete")
-            || method.equals("options") || method.equals("trace")
+        // Methods are case-sensitive: `get` is an unknown method, whose answer may well have a body.
+        let method = methodText
+        return method.isExactly("GET") || method.isExactly("HEAD") || method.isExactly("PUT") || method.isExactly("DELETE")
+            || method.isExactly("OPTIONS") || method.isExactly("TRACE")
     }
 
     /// Whether `Connection` names this field, which makes it hop-by-hop.
@@ -158,6 +159,13 @@ public func equalIgnoringCase(_ a: UnsafeRawBufferPointer, _ b: UnsafeRawBufferP
 }
 
 extension UnsafeRawBufferPointer {
+    /// Byte for byte.
+    func isExactly(_ word: StaticString) -> Bool {
+        guard count == word.utf8CodeUnitCount else { return false }
+        for i in 0..<count where self[i] != word.utf8Start[i] { return false }
+        return true
+    }
+
     /// Equal to lower-case ASCII `word`, whatever the case of this.
     public func equals(_ word: StaticString) -> Bool { Span<UInt8>(_unsafeBytes: self).equals(word) }
 }

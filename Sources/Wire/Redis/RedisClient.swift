@@ -155,21 +155,6 @@ public final class RedisClient: Sendable {
         func connectNext() {
             if isConnecting || isClosed { return }
             isConnecting = true
-            switch url.endpoint {
-            case .address(let address): open(address)
-            case .name(let host, let port):
-                let bound = LoopBound(self, on: loop)
-                Resolver.shared.resolve(host, port: port, on: loop) { result in
-                    switch result {
-                    case .success(let addresses): bound.value.open(addresses[0])
-                    case .failure(let failure):
-                        bound.value.failed(RedisError(.unavailable, .notExecuted, place: host, message: failure.description))
-                    }
-                }
-            }
-        }
-
-        private func open(_ address: SocketAddress) {
             let settings = RedisConnection.Settings(
                 user: url.user, password: url.password, database: url.database, name: options.name,
                 commandTime: options.commandTime, connectTime: options.connectTime)
@@ -183,7 +168,7 @@ public final class RedisClient: Sendable {
                 // While another connection serves, the next need for one is the next attempt.
                 if !connections.contains(where: \.isReady), !isConnecting { failed(error) }
             }
-            connection.open(address)
+            connection.open(url.endpoint)
         }
 
         private func ready() {

@@ -47,10 +47,10 @@ final class RedisConnection: Stream {
     /// Commands without a reply.
     var depth: Int { pending.count }
 
-    func open(_ address: SocketAddress) {
+    func open(_ endpoint: Endpoint) {
         deadline = LoopTimer(loop: loop) { [unowned self] in timePassed() }
         deadline?.schedule(after: settings.connectTime)
-        connect(to: address)
+        connect(to: endpoint)
     }
 
     func send(_ command: RedisCommand, _ done: @escaping (Result<RESPValue, RedisError>) -> Void) {
