@@ -12,12 +12,17 @@ import Testing
         #expect(try CalendarTime.parse(text).milliseconds == milliseconds)
     }
 
-    @Test(arguments: ["", "now", "2026-11-21", "2026-11-21T03:30:00", "2026-11-21T03:30Z", "2026-1-21T03:30:00Z", "2026-11-21T03:30:00.Z", "2026-11-21T03:30:00ZZ", "2026-11-21T03:30:00+0100"])
+    @Test(arguments: [
+        "", "now", "2026-11-21", "2026-11-21T03:30:00", "2026-11-21T03:30Z", "2026-1-21T03:30:00Z", "2026-11-21T03:30:00.Z", "2026-11-21T03:30:00ZZ",
+        "2026-11-21T03:30:00+0100",
+    ])
     func refusesOtherForms(text: String) {
         #expect(throws: CalendarTime.Failure.syntax) { try CalendarTime.parse(text) }
     }
 
-    @Test(arguments: ["2026-13-01T00:00:00Z", "2026-02-29T00:00:00Z", "2026-04-31T00:00:00Z", "2026-01-01T24:00:00Z", "2026-01-01T00:60:00Z", "2026-01-01T00:00:00+25:00"])
+    @Test(arguments: [
+        "2026-13-01T00:00:00Z", "2026-02-29T00:00:00Z", "2026-04-31T00:00:00Z", "2026-01-01T24:00:00Z", "2026-01-01T00:60:00Z", "2026-01-01T00:00:00+25:00",
+    ])
     func refusesTimesThatDoNotExist(text: String) {
         #expect(throws: CalendarTime.Failure.outOfRange) { try CalendarTime.parse(text) }
     }

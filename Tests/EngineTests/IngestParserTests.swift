@@ -12,7 +12,9 @@ import Testing
         try IngestParser(maximumAge: .seconds(24 * 3600), window: .seconds(60)).parse(JSONDocument(), Array(body.utf8), now: now)
     }
 
-    private func body(_ records: String, resource: String = #"{"service":"s","host":"h","env":"dev"}"#) -> String { #"{"resource":\#(resource),"records":[\#(records)]}"# }
+    private func body(_ records: String, resource: String = #"{"service":"s","host":"h","env":"dev"}"#) -> String {
+        #"{"resource":\#(resource),"records":[\#(records)]}"#
+    }
     private func record(_ extra: String = "", timestamp: String = #""2026-11-21T12:00:00Z""#, severity: String = #""INFO""#, message: String = #""m""#) -> String {
         #"{"timestamp":\#(timestamp),"severity":\#(severity),"message":\#(message)\#(extra)}"#
     }
@@ -22,7 +24,9 @@ import Testing
         #expect(batch.groups.count == 1)
         #expect(batch.groups[0].key == .trace("abc123def456"))
         #expect(batch.irregularTraceIDs == 1)
-        #expect(String(decoding: batch.groups[0].records[0].json, as: UTF8.self) == #"{"timestamp":"2026-11-21T12:00:00.000Z","severity":"INFO","message":"m","service":"s","host":"h","env":"dev"}"#)
+        #expect(
+            String(decoding: batch.groups[0].records[0].json, as: UTF8.self)
+                == #"{"timestamp":"2026-11-21T12:00:00.000Z","severity":"INFO","message":"m","service":"s","host":"h","env":"dev"}"#)
     }
 
     @Test func tracesOfW3CBecomeLowerCase() throws {
@@ -40,7 +44,8 @@ import Testing
     }
 
     @Test func contentOrIdIdentifiesARecord() throws {
-        let batch = try parse(body([record(), record(), record(#","id":"1""#), record(#","id":"1""#, message: #""other""#), record(#","span_id":"x""#)].joined(separator: ",")))
+        let batch = try parse(
+            body([record(), record(), record(#","id":"1""#), record(#","id":"1""#, message: #""other""#), record(#","span_id":"x""#)].joined(separator: ",")))
         let prints = batch.groups[0].records.map(\.fingerprint)
         #expect(prints[0] == prints[1])
         #expect(prints[2] == prints[3])
@@ -49,9 +54,12 @@ import Testing
     }
 
     static let wholeBody: [(String, Int, String?)] = [
-        ("", 400, nil), ("{", 400, nil), ("[]", 400, "body"), ("{}", 400, "resource"), (#"{"resource":1}"#, 400, "resource"), (#"{"resource":{}}"#, 400, "resource.service"),
-        (#"{"resource":{"service":5}}"#, 400, "resource.service"), (#"{"resource":{"service":""}}"#, 400, "resource.service"), (#"{"resource":{"service":"s","host":[]}}"#, 400, "resource.host"),
-        (#"{"resource":{"service":"s"}}"#, 400, "records"), (#"{"resource":{"service":"s"},"records":{}}"#, 400, "records"), (#"{"resource":{"service":"s"},"records":[]}"#, 400, "records"),
+        ("", 400, nil), ("{", 400, nil), ("[]", 400, "body"), ("{}", 400, "resource"), (#"{"resource":1}"#, 400, "resource"),
+        (#"{"resource":{}}"#, 400, "resource.service"),
+        (#"{"resource":{"service":5}}"#, 400, "resource.service"), (#"{"resource":{"service":""}}"#, 400, "resource.service"),
+        (#"{"resource":{"service":"s","host":[]}}"#, 400, "resource.host"),
+        (#"{"resource":{"service":"s"}}"#, 400, "records"), (#"{"resource":{"service":"s"},"records":{}}"#, 400, "records"),
+        (#"{"resource":{"service":"s"},"records":[]}"#, 400, "records"),
         (#"{"resource":{"service":"s"},"records":[5]}"#, 400, "records[0]"), ("{\"resource\":{\"service\":\"\u{1}\"}}", 400, nil),
     ]
 
@@ -63,11 +71,14 @@ import Testing
 
     static let wrongRecords: [(String, String)] = [
         (#"{}"#, "timestamp"), (#"{"timestamp":5,"severity":"INFO","message":"m"}"#, "timestamp"), (#"{"timestamp":"x","severity":"INFO","message":"m"}"#, "timestamp"),
-        (#"{"timestamp":"2026-11-21T12:10:00Z","severity":"INFO","message":"m"}"#, "timestamp"), (#"{"timestamp":"2026-11-19T12:00:00Z","severity":"INFO","message":"m"}"#, "timestamp"),
-        (#"{"timestamp":"2026-13-19T12:00:00Z","severity":"INFO","message":"m"}"#, "timestamp"), (#"{"timestamp":"9999-12-31T23:59:59Z","severity":"INFO","message":"m"}"#, "timestamp"),
+        (#"{"timestamp":"2026-11-21T12:10:00Z","severity":"INFO","message":"m"}"#, "timestamp"),
+        (#"{"timestamp":"2026-11-19T12:00:00Z","severity":"INFO","message":"m"}"#, "timestamp"),
+        (#"{"timestamp":"2026-13-19T12:00:00Z","severity":"INFO","message":"m"}"#, "timestamp"),
+        (#"{"timestamp":"9999-12-31T23:59:59Z","severity":"INFO","message":"m"}"#, "timestamp"),
         (#"{"timestamp":"2026-11-21T12:00:00Z","message":"m"}"#, "severity"), (#"{"timestamp":"2026-11-21T12:00:00Z","severity":"LOUD","message":"m"}"#, "severity"),
         (#"{"timestamp":"2026-11-21T12:00:00Z","severity":1,"message":"m"}"#, "severity"), (#"{"timestamp":"2026-11-21T12:00:00Z","severity":"INFO"}"#, "message"),
-        (#"{"timestamp":"2026-11-21T12:00:00Z","severity":"INFO","message":{}}"#, "message"), (#"{"timestamp":"2026-11-21T12:00:00Z","severity":"INFO","message":"m","trace_id":5}"#, "trace_id"),
+        (#"{"timestamp":"2026-11-21T12:00:00Z","severity":"INFO","message":{}}"#, "message"),
+        (#"{"timestamp":"2026-11-21T12:00:00Z","severity":"INFO","message":"m","trace_id":5}"#, "trace_id"),
         (#"{"timestamp":"2026-11-21T12:00:00Z","severity":"INFO","message":"m","trace_id":"a b"}"#, "trace_id"),
         (#"{"timestamp":"2026-11-21T12:00:00Z","severity":"INFO","message":"m","trace_id":"\#(String(repeating: "a", count: 129))"}"#, "trace_id"),
         (#"{"timestamp":"2026-11-21T12:00:00Z","severity":"INFO","message":"\#(String(repeating: "a", count: 65537))"}"#, "message"),

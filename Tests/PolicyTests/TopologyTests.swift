@@ -72,7 +72,10 @@ import Testing
     }
 
     @Test func nothingFromOutsideTraps() {
-        let pieces = ["services:", " a:", "  command: x", "gateway:", " listen: 1", " routes:", "  - path: /", "    backends: [a]", "{", "}", "[", "]", "&x", "*x", ": ", "- ", "\"", "'", "|", ">", "!!", "%", "\t", "\u{0}", "---", "...", "é"]
+        let pieces = [
+            "services:", " a:", "  command: x", "gateway:", " listen: 1", " routes:", "  - path: /", "    backends: [a]", "{", "}", "[", "]", "&x", "*x", ": ", "- ",
+            "\"", "'", "|", ">", "!!", "%", "\t", "\u{0}", "---", "...", "é",
+        ]
         var random = SystemRandomNumberGenerator()
         for _ in 0..<3000 {
             let text = (0..<Int.random(in: 0...12, using: &random)).map { _ in pieces.randomElement(using: &random)! + (Bool.random() ? "\n" : "") }.joined()

@@ -10,9 +10,11 @@ import Testing
     }
 
     static let values: [(String, RESPValue)] = [
-        ("+OK\r\n", .simple("OK")), ("-ERR no\r\n", .error("ERR no")), (":-12\r\n", .int(-12)), ("$5\r\nhe\r\no\r\n", .bulk(Array("he\r\no".utf8))), ("$0\r\n\r\n", .bulk([])),
+        ("+OK\r\n", .simple("OK")), ("-ERR no\r\n", .error("ERR no")), (":-12\r\n", .int(-12)), ("$5\r\nhe\r\no\r\n", .bulk(Array("he\r\no".utf8))),
+        ("$0\r\n\r\n", .bulk([])),
         ("$-1\r\n", .null), ("*-1\r\n", .null), ("_\r\n", .null), ("#t\r\n", .bool(true)), ("#f\r\n", .bool(false)), (",1.5\r\n", .double(1.5)),
-        ("*2\r\n:1\r\n*1\r\n+a\r\n", .array([.int(1), .array([.simple("a")])])), ("%1\r\n+k\r\n:1\r\n", .array([.simple("k"), .int(1)])), ("~1\r\n:1\r\n", .array([.int(1)])),
+        ("*2\r\n:1\r\n*1\r\n+a\r\n", .array([.int(1), .array([.simple("a")])])), ("%1\r\n+k\r\n:1\r\n", .array([.simple("k"), .int(1)])),
+        ("~1\r\n:1\r\n", .array([.int(1)])),
         (">2\r\n+a\r\n+b\r\n", .push([.simple("a"), .simple("b")])), ("=7\r\ntxt:abc\r\n", .bulk(Array("abc".utf8))), ("!3\r\nERR\r\n", .error("ERR")),
         ("|1\r\n+a\r\n+b\r\n+OK\r\n", .simple("OK")), ("(123456789012345678901\r\n", .simple("123456789012345678901")),
     ]

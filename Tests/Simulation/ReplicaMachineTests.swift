@@ -16,8 +16,10 @@ import Testing
             (.stopping, [.start, .stop]), (.backingOff, [.start, .exited("a"), .exited("b")]), (.stopped, [.stop]),
         ]
         let exits: [String: Set<String>] = [
-            "idle": ["starting", "stopped"], "starting": ["ready", "degraded", "starting", "backingOff", "stopping"], "ready": ["degraded", "starting", "draining", "backingOff"],
-            "degraded": ["ready", "starting", "draining", "backingOff"], "failing": ["ready", "degraded", "starting", "stopping", "backingOff"], "draining": ["stopping", "stopped"],
+            "idle": ["starting", "stopped"], "starting": ["ready", "degraded", "starting", "backingOff", "stopping"],
+            "ready": ["degraded", "starting", "draining", "backingOff"],
+            "degraded": ["ready", "starting", "draining", "backingOff"], "failing": ["ready", "degraded", "starting", "stopping", "backingOff"],
+            "draining": ["stopping", "stopped"],
             "stopping": ["stopped"], "backingOff": ["starting", "stopped"], "stopped": [],
         ]
         for (phase, way) in ways {
@@ -39,7 +41,10 @@ import Testing
 
     @Test func aLateTimerIsIgnored() {
         var machine = ReplicaMachine(subject: "s/1", settings: .init(), now: .init(nanoseconds: 0))
-        guard case .setTimer(let old, _)? = machine.handle(.start, now: .init(nanoseconds: 0)).last else { Issue.record("no timer"); return }
+        guard case .setTimer(let old, _)? = machine.handle(.start, now: .init(nanoseconds: 0)).last else {
+            Issue.record("no timer")
+            return
+        }
         _ = machine.handle(.probed(.ready), now: .init(nanoseconds: 0))
         _ = machine.handle(.stop, now: .init(nanoseconds: 0))
         let late = machine.handle(.timer(old), now: .init(nanoseconds: 0))

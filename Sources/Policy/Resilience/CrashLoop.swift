@@ -2,7 +2,7 @@ import Basics
 
 /// Decides how long to wait before a process that ended is started again, and when to call it a crash loop.
 ///
-/// A process that lived `settled` is forgiven its past. The first restart is immediate: most deaths are single. Then 200 ms, doubling
+/// A process that served and lived `settled` is forgiven its past; one that never served is not, however long it took. The first restart is immediate: most deaths are single. Then 200 ms, doubling
 /// to 10 s (jitter is not needed: one machine, one supervisor). From the fifth death in a row on it is told as a crash loop; it goes
 /// on being tried, because what it waits for may come.
 public struct CrashLoop: Sendable {
@@ -17,8 +17,8 @@ public struct CrashLoop: Sendable {
 
     public var isLooping: Bool { deaths >= CrashLoop.loopsAt }
 
-    public mutating func died(after life: Duration, how: String, subject: String) -> Decision<Duration> {
-        if life >= CrashLoop.settled { deaths = 0 }
+    public mutating func died(after life: Duration, served: Bool, how: String, subject: String) -> Decision<Duration> {
+        if served, life >= CrashLoop.settled { deaths = 0 }
         deaths += 1
         let wait: Duration =
             deaths == 1

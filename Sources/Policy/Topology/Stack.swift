@@ -6,6 +6,11 @@ public struct Stack: Sendable, Equatable {
     public let gateway: GatewaySpec?
 
     public func service(_ name: String) -> ServiceSpec? { services.first { $0.name == name } }
+
+    /// The same stack with another definition of one service.
+    public func replacing(_ service: ServiceSpec) -> Stack {
+        Stack(name: name, services: services.map { $0.name == service.name ? service : $0 }, stores: stores, gateway: gateway)
+    }
 }
 
 /// Where something listens.

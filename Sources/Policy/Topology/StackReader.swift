@@ -39,6 +39,9 @@ private struct StackReader {
         var services: [ServiceSpec] = []
         for entry in top.map("services") {
             checkName(entry.name, "service", entry.line, entry.column)
+            if stores.contains(where: { $0.name == entry.name }) {
+                checker.report(entry.line, entry.column, "'\(entry.name)' is a store's name already")
+            }
             if case .object(let object) = entry.value { services.append(service(entry.name, object, stores)) }
         }
         let gateway = top.object("gateway").map { self.gateway($0, services) }
@@ -68,6 +71,9 @@ private struct StackReader {
         if uses.count > 1 {
             let place = object.places["uses"]!
             checker.report(place.line, place.column, "services.\(name).uses: one store at most, because it arrives as REDIS_URL")
+        }
+        if object.places["command"] != nil, object.strings("command").first?.isEmpty ?? true {
+            checker.report(object.places["command"]!.line, object.places["command"]!.column, "services.\(name).command: a program is needed")
         }
         var environment: [EnvironmentVariable] = []
         for entry in object.map("environment") {

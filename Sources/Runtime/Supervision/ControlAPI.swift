@@ -23,10 +23,12 @@ enum ControlAPI {
         }
     }
 
-    static func addChanging(to router: inout Router, _ runner: LoopBound<StackRunner>, readStack: @escaping @Sendable (String) throws -> Stack) {
+    static func addChanging(to router: inout Router, _ runner: LoopBound<StackRunner>, readStack: @escaping @Sendable (String, [String: String]) throws -> Stack) {
         router.post("/api/scale") { request, _ in
-            let (service, count) = try parse(request) { ($0["service"]?.string, $0["replicas"]?.int) }
-            try runner.value.scale(try required(service, "service"), to: count)
+            let (service, count) = try parse(request) { ($0["service"]?.string, $0["replicas"].map(\.int)) }
+            // Absent means auto; anything but a whole number is a mistake.
+            if case .some(nil) = count { throw APIError(400, "wrong_type", "must be a whole number", field: "replicas") }
+            try runner.value.scale(try required(service, "service"), to: count ?? nil)
             return .json { $0.member("done", true) }
         }
         router.post("/api/roll") { request, _ in
@@ -37,19 +39,49 @@ enum ControlAPI {
             if let failure { throw APIError(500, "roll_failed", failure) }
             return .json { $0.member("done", true) }
         }
-        router.post("/api/apply") { request, _ in
-            let (file, counts) = try parse(request) { root in
-                (root["file"]?.string, (root["replicas"]?.members ?? []).compactMap { member in member.value.int.map { (member.key, $0) } })
-            }
-            let stack: Stack
-            do { stack = try readStack(try required(file, "file")) } catch { throw APIError(400, "bad_stack", "\(error)") }
-            let done = try runner.value.reconcile(stack, counts: Dictionary(counts) { $1 })
-            return .json { $0.member("changes", done) }
-        }
+        router.post("/api/apply") { request, _ in try await apply(request, runner, readStack) }
         router.post("/api/down") { _, _ in
             runner.value.shutDown()
             return .json { $0.member("done", true) }
         }
+    }
+
+    /// `file`, the counts asked for, and the caller's values of the variables that the file names (a supervisor's own environment is as
+    /// old as its start). Answers when every roll has ended.
+    private static func apply(
+        _ request: HTTPRequest, _ runner: LoopBound<StackRunner>, _ readStack: @Sendable (String, [String: String]) throws -> Stack
+    ) async throws -> HTTPResponse {
+        let (file, counts, variables) = try parse(request) { root in
+            (
+                root["file"]?.string, (root["replicas"]?.members ?? []).compactMap { member in member.value.int.map { (member.key, $0) } },
+                (root["environment"]?.members ?? []).compactMap { member in member.value.string.map { (member.key, $0) } }
+            )
+        }
+        let stack: Stack
+        do { stack = try readStack(try required(file, "file"), Dictionary(variables) { $1 }) } catch { throw APIError(400, "bad_stack", "\(error)") }
+        let failures = RollResults()
+        let done: [String] = try await withUnsafeThrowingContinuation { continuation in
+            do throws(APIError) {
+                let (done, rolls) = try runner.value.reconcile(stack, counts: Dictionary(counts) { $1 }) { service, failure in
+                    if let failure { failures.list.append("\(service): \(failure)") }
+                    failures.ended += 1
+                    if failures.ended == failures.expected { continuation.resume(returning: failures.done) }
+                }
+                failures.done = done
+                failures.expected = rolls
+                if rolls == failures.ended { continuation.resume(returning: done) }
+            } catch { continuation.resume(throwing: error) }
+        }
+        if let first = failures.list.first { throw APIError(500, "roll_failed", first) }
+        return .json { $0.member("changes", done) }
+    }
+
+    /// Filled on the control loop only, between one await and its resumption.
+    private final class RollResults {
+        var list: [String] = []
+        var done: [String] = []
+        var ended = 0
+        var expected = -1
     }
 
     private static func parse<T>(_ request: HTTPRequest, _ body: (JSONElement) -> T) throws(APIError) -> T {

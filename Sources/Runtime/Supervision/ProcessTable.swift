@@ -57,16 +57,20 @@ struct ProcessTable {
     /// they can still write. Returns how many were ended.
     mutating func endAll(grace: Duration, stores: Set<String>) -> Int {
         let left = alive
+        let all = entries
         for group in [left.filter { !stores.contains($0.unit) }, left.filter { stores.contains($0.unit) }] where !group.isEmpty {
             for entry in group { kill(-entry.pid, SIGTERM) }
             let deadline = MonotonicTime.now + grace
             while group.contains(where: { ProcessTable.startTime($0.pid) == $0.started }), .now < deadline { usleep(20_000) }
-            for entry in group where ProcessTable.startTime(entry.pid) == entry.started { kill(-entry.pid, SIGKILL) }
+            // The whole groups, also where the leader has ended and left its children.
+            for entry in group { kill(-entry.pid, SIGKILL) }
             let killed = MonotonicTime.now + .seconds(2)
             while group.contains(where: { ProcessTable.startTime($0.pid) == $0.started }), .now < killed { usleep(20_000) }
         }
+        // A group outlives its leader, and its number is not given to another process while it does.
+        for entry in all where !left.contains(entry) && ProcessTable.startTime(entry.pid) == nil { kill(-entry.pid, SIGKILL) }
         entries = []
-        save()
+        if !all.isEmpty { save() }
         return left.count
     }
 }

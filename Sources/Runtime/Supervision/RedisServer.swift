@@ -57,7 +57,7 @@ struct RedisServer {
         # Written by muster at each start; change the stack file instead.
         bind 127.0.0.1
         port \(port)
-        dir \(folder)
+        dir \(RedisServer.quoted(folder))
         maxmemory \(spec.memory)
         maxmemory-policy \(spec.role == .state ? "noeviction" : "allkeys-lru")
         appendonly \(spec.role == .state ? "yes" : "no")
@@ -70,10 +70,15 @@ struct RedisServer {
         """
     }
 
+    /// As redis.conf reads a value with spaces.
+    static func quoted(_ text: String) -> String {
+        "\"" + text.flatMap { $0 == "\"" || $0 == "\\" ? "\\\($0)" : String($0) } + "\""
+    }
+
     /// The password comes by standard input: it stands in no argument and in no configuration file.
     func program(_ path: String, environment: [String: String]) -> Program {
         Program(
-            path: path, arguments: ["\(folder)/redis.conf", "-"], environment: environment, folder: folder,
+            path: path, arguments: [folder + "/redis.conf", "-"], environment: environment, folder: folder,
             input: Array("requirepass \(password)\n".utf8))
     }
 

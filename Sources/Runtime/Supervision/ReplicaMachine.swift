@@ -41,6 +41,9 @@ struct ReplicaMachine {
     enum Probe: Equatable {
         case ready
         case degraded
+        /// It answers, and says that it cannot take requests now.
+        case unready(String)
+        /// It does not answer.
         case failed(String)
     }
 
@@ -83,6 +86,7 @@ struct ReplicaMachine {
     private var timer = 0
     private var failedProbes = 0
     private var startTimedOut = false
+    private var served = false
 
     init(subject: String, settings: Settings, now: MonotonicTime) {
         self.subject = subject
@@ -130,15 +134,17 @@ struct ReplicaMachine {
         born = now
         failedProbes = 0
         startTimedOut = false
+        served = false
         return [.spawn, .setTimer(id: timer, after: settings.startTime)]
     }
 
     private mutating func probed(_ result: Probe, _ now: MonotonicTime) -> [Action] {
         switch (phase, result) {
-        case (.starting, .failed): return []
+        case (.starting, .failed), (.starting, .unready): return []
         case (.starting, _) where startTimedOut: return []
         case (.starting, _), (.failing, .ready), (.failing, .degraded):
             failedProbes = 0
+            served = true
             enter(result == .ready ? .ready : .degraded, now)
             return [.admit]
         case (.ready, .degraded), (.degraded, .ready):
@@ -148,11 +154,15 @@ struct ReplicaMachine {
         case (.ready, .ready), (.degraded, .degraded):
             failedProbes = 0
             return []
-        case (.ready, .failed(let detail)), (.degraded, .failed(let detail)):
+        case (.ready, .failed(let detail)), (.degraded, .failed(let detail)), (.ready, .unready(let detail)), (.degraded, .unready(let detail)):
             failedProbes += 1
             guard failedProbes >= settings.withdrawAfter else { return [] }
             enter(.failing, now)
             return [.withdraw, .decided(failing(detail))]
+        case (.failing, .unready):
+            // Alive, so not hung: it says itself when it can serve again.
+            failedProbes = 0
+            return []
         case (.failing, .failed(let detail)):
             failedProbes += 1
             guard failedProbes == settings.killAfter else { return [] }
@@ -175,7 +185,7 @@ struct ReplicaMachine {
 
     private mutating func died(_ how: String, _ now: MonotonicTime) -> [Action] {
         trouble = how
-        let decision = crashes.died(after: now - born, how: how, subject: subject)
+        let decision = crashes.died(after: now - born, served: served, how: how, subject: subject)
         restarts += 1
         if decision.result == .zero { return [.withdraw, .decided(decision.record)] + spawn(now) }
         enter(.backingOff, now)

@@ -76,7 +76,10 @@ final class ReplicaRunner {
             host.serving(self, machine.isServing)
         }
         if machine.restarts > restarts, !everReady { host.failedToStart(self) }
-        if actions.contains(.finished) { host.finished(self) }
+        if actions.contains(.finished) {
+            for timer in [timer, probeTimer, drainTimer] { timer?.cancel() }
+            host.finished(self)
+        }
     }
 
     private func perform(_ action: ReplicaMachine.Action) {
@@ -86,7 +89,7 @@ final class ReplicaRunner {
         case .kill: signal(SIGKILL)
         case .setTimer(let id, let delay):
             timer?.cancel()
-            timer = LoopTimer(loop: loop) { [unowned self] in handle(.timer(id)) }
+            timer = LoopTimer(loop: loop) { [weak self] in self?.handle(.timer(id)) }
             timer?.schedule(after: delay)
         case .admit:
             replica?.remove(.down)
@@ -122,6 +125,14 @@ final class ReplicaRunner {
             watch = try ProcessWatch(pid: pid, loop: loop) { [unowned self] in exited(pid) }
         } catch {
             let reason = "\(error)"
+            if pid > 0 {
+                // It runs and cannot be watched: better not at all.
+                signal(SIGKILL)
+                var code: Int32 = 0
+                while muster_reap(pid, &code) == 0 { usleep(1000) }
+                host.ended(self, pid)
+                pid = 0
+            }
             let bound = LoopBound(self, on: loop)
             // After this event, not inside it.
             loop.execute { bound.value.handle(.spawnFailed(reason)) }
@@ -154,7 +165,7 @@ final class ReplicaRunner {
     private func probe(after delay: Duration) {
         let life = life
         probeTimer?.cancel()
-        probeTimer = LoopTimer(loop: loop) { [unowned self] in ask(life) }
+        probeTimer = LoopTimer(loop: loop) { [weak self] in self?.ask(life) }
         probeTimer?.schedule(after: delay)
     }
 
@@ -182,13 +193,13 @@ final class ReplicaRunner {
         guard asked == life, pid > 0 else { return }
         handle(.probed(result))
         guard asked == life, pid > 0 else { return }
-        probe(after: machine.phase == .starting || machine.phase == .failing ? ReplicaRunner.startingInterval : ReplicaRunner.servingInterval)
+        probe(after: machine.phase == .starting ? ReplicaRunner.startingInterval : ReplicaRunner.servingInterval)
     }
 
     private static func ask(_ client: HTTPClient, _ path: String, _ port: UInt16) async -> ReplicaMachine.Probe {
         do throws(HTTPClientError) {
             let response = try await client.send("GET", path, to: .address(.loopback(port: port)), timeout: probeTime)
-            guard (200..<300).contains(response.status) else { return .failed("\(path): status \(response.status)") }
+            guard (200..<300).contains(response.status) else { return .unready("\(path): status \(response.status)") }
             return response.text.contains("\"status\":\"degraded\"") ? .degraded : .ready
         } catch { return .failed("\(path): \(error)") }
     }
@@ -206,7 +217,7 @@ final class ReplicaRunner {
         replica?.add(.draining)
         host.drainingBegan()
         quietChecks = 0
-        drainTimer = LoopTimer(loop: loop) { [unowned self] in checkDrained() }
+        drainTimer = LoopTimer(loop: loop) { [weak self] in self?.checkDrained() }
         drainTimer?.schedule(after: .milliseconds(10))
     }
 

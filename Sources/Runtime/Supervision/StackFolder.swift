@@ -69,4 +69,12 @@ public struct StackFolder: Sendable {
         close(fd)
         return nil
     }
+
+    /// Whether a supervisor holds the lock. Many may look at once.
+    var isLocked: Bool {
+        let fd = open(path + "/lock", O_RDWR | O_CLOEXEC)
+        guard fd >= 0 else { return false }
+        defer { close(fd) }
+        return flock(fd, LOCK_SH | LOCK_NB) != 0
+    }
 }

@@ -31,9 +31,11 @@ final class StackRunner: ReplicaHost {
     private var table: ProcessTable
     private let environment: [String: String]
     private var rollWaiters: [String: [(String?) -> Void]] = [:]
-    private var scaleWaiters: [() -> Bool] = []
     private var publishing = false
     private var publishAgain = false
+    /// Replicas that serve, and of which the gateway is yet to be told.
+    private var awaitingPublication: [ReplicaRunner] = []
+    private var inPublication: [ReplicaRunner] = []
     private var isDraining = false
     private var rotation: LoopTimer?
     private var startFailure: String?
@@ -71,9 +73,6 @@ final class StackRunner: ReplicaHost {
             throw StackFolder.Failure("store \(stack.stores[0].name) needs redis-server, which is not installed: apt-get install redis-server")
         }
     }
-
-    /// Ends what a supervisor before this one left behind; how many processes that were.
-    func cleanUp() -> Int { table.endAll(grace: .seconds(10), stores: Set(stack.stores.map(\.name))) }
 
     func start() {
         rotation = LoopTimer(loop: loop) { [unowned self] in
@@ -130,7 +129,9 @@ final class StackRunner: ReplicaHost {
         let path = Program.find("redis-server", stackFolder: stackFolder) ?? "redis-server"
         let environment = environment
         return ReplicaRunner(
-            unit: server.spec.name, number: 1, generation: 1, kind: .redis(server), settings: .init(),
+            unit: server.spec.name, number: 1, generation: 1, kind: .redis(server),
+            // Loading a large file takes its time, and PING fails meanwhile.
+            settings: .init(startTime: .seconds(600)),
             log: folder.log(server.spec.name, 1), host: self
         ) { _ in server.program(path, environment: environment) }
     }
@@ -181,7 +182,13 @@ final class StackRunner: ReplicaHost {
         if isServing {
             let place = runner.port.map { " on 127.0.0.1:\($0)" } ?? ""
             tell("\(runner.machine.state): \(name)\(place) (pid \(runner.pid))")
-            apply(.ready(unit: runner.unit, number: runner.number))
+            // Ready for the machine's purposes (an old one may go now) is what the gateway's loops know of.
+            if gateway != nil, stack.gateway != nil, runner.replica != nil {
+                awaitingPublication.append(runner)
+                membershipChanged()
+            } else {
+                apply(.ready(unit: runner.unit, number: runner.number))
+            }
         } else {
             apply(.unready(unit: runner.unit, number: runner.number))
         }
@@ -229,6 +236,8 @@ final class StackRunner: ReplicaHost {
     private func publish() {
         guard let gateway, let spec = stack.gateway else { return }
         publishing = true
+        inPublication = awaitingPublication
+        awaitingPublication = []
         var lists: [String: [Replica]] = [:]
         for runner in runners.values.sorted(by: { $0.number < $1.number }) where runner.isAdmitted {
             if let replica = runner.replica { lists[runner.unit, default: []].append(replica) }
@@ -245,7 +254,10 @@ final class StackRunner: ReplicaHost {
 
     private func published() {
         publishing = false
-        if publishAgain {
+        let told = inPublication
+        inPublication = []
+        for runner in told where runner.machine.isServing { apply(.ready(unit: runner.unit, number: runner.number)) }
+        if publishAgain, !publishing {
             publishAgain = false
             publish()
         }
@@ -256,6 +268,9 @@ final class StackRunner: ReplicaHost {
     /// Changes a service's count. nil `count` frees it: back to what the stack declares.
     func scale(_ service: String, to count: Int?) throws(APIError) {
         guard let spec = stack.service(service) else { throw unknown(service) }
+        guard machine.phase == .running || machine.phase == .startingServices else {
+            throw APIError(409, "not_running", "the stack is \(machine.phase.rawValue); scale it when it runs")
+        }
         let wanted = count ?? spec.replicas.lowerBound
         let range = spec.replicas
         if range.lowerBound < range.upperBound, !range.contains(wanted) {
@@ -274,8 +289,6 @@ final class StackRunner: ReplicaHost {
         apply(.scale(service: service, count: wanted))
     }
 
-    func isSettled(_ service: String) -> Bool { machine.services[service]?.isSettled ?? true }
-
     /// Calls `done` with nil, or with why the roll was given up.
     func roll(_ service: String, _ done: @escaping (String?) -> Void) throws(APIError) {
         guard stack.service(service) != nil else { throw unknown(service) }
@@ -293,9 +306,9 @@ final class StackRunner: ReplicaHost {
         return APIError(404, "no_such_service", "the stack has no service '\(service)'\(hint)", field: "service")
     }
 
-    /// Takes a changed stack file while it runs: replica counts are scaled, changed services are rolled, routes replaced. Returns what
-    /// was done, and throws when a change needs a new start.
-    func reconcile(_ new: Stack, counts: [String: Int]) throws(APIError) -> [String] {
+    /// Takes a changed stack file while it runs: routes are replaced, counts scaled, and changed services rolled (`rolled` is called once
+    /// for each, with why it was given up). Returns what is being done; throws, before anything has changed, when a change needs a new start.
+    func reconcile(_ new: Stack, counts: [String: Int], rolled: @escaping (String, String?) -> Void) throws(APIError) -> (done: [String], rolls: Int) {
         let same =
             Set(new.services.map(\.name)) == Set(stack.services.map(\.name)) && new.stores == stack.stores
             && new.gateway?.listen == stack.gateway?.listen && new.gateway?.admin == stack.gateway?.admin
@@ -303,29 +316,36 @@ final class StackRunner: ReplicaHost {
         guard same else {
             throw APIError(409, "needs_restart", "services, stores or the gateway's addresses were added, removed or changed: run muster down, then muster up")
         }
+        guard machine.phase == .running else { throw APIError(409, "not_running", "the stack is \(machine.phase.rawValue); change it when it runs") }
         let old = stack
         stack = new
         var done: [String] = []
+        var rolls = 0
         if new.gateway?.routes != old.gateway?.routes {
             membershipChanged()
             done.append("routes replaced")
         }
         for spec in new.services {
             let before = old.service(spec.name)!
-            if !spec.runsLike(before) {
-                apply(.roll(service: spec.name))
-                done.append("\(spec.name) is being rolled to its new definition")
-            }
             let wanted = counts[spec.name] ?? (spec.replicas != before.replicas ? spec.replicas.lowerBound : nil)
             if let wanted, wanted != machine.services[spec.name]?.desired {
                 try scale(spec.name, to: wanted)
                 done.append("\(spec.name) goes to \(wanted) replicas")
             }
+            if !spec.runsLike(before) {
+                done.append("\(spec.name) is rolled to its new definition")
+                rolls += 1
+                try roll(spec.name) { [unowned self] failure in
+                    // What runs is what was there before: so says the stack from now on.
+                    if failure != nil { stack = stack.replacing(before) }
+                    rolled(spec.name, failure)
+                }
+            }
         }
-        return done
+        return (done, rolls)
     }
 
-    var isQuiet: Bool { machine.services.values.allSatisfy(\.isSettled) }
+    var isQuiet: Bool { machine.phase == .running && machine.services.values.allSatisfy(\.isSettled) }
 
     // MARK: what is shown
 

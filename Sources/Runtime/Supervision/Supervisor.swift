@@ -26,12 +26,12 @@ public final class Supervisor: Sendable {
     private let folder: StackFolder
     private let tell: @Sendable (String) -> Void
     private let onRunning: @Sendable () -> Void
-    private let readStack: @Sendable (String) throws -> Stack
+    private let readStack: @Sendable (String, [String: String]) throws -> Stack
     private let outcome = Mutex<String?>(nil)
 
     /// `tell` gets a line for each thing that happens; `onRunning` is called when everything is ready.
     public init(
-        stack: Stack, file: String, counts: [String: Int], readStack: @escaping @Sendable (String) throws -> Stack,
+        stack: Stack, file: String, counts: [String: Int], readStack: @escaping @Sendable (String, [String: String]) throws -> Stack,
         tell: @escaping @Sendable (String) -> Void, onRunning: @escaping @Sendable () -> Void
     ) {
         self.stack = stack
@@ -45,10 +45,14 @@ public final class Supervisor: Sendable {
 
     /// Takes the calling thread until the stack has stopped. Throws why it could not start; nothing is left behind then.
     public func run() throws {
-        guard let lock = try folder.lock() else { throw Failure("the stack runs already", isRunningAlready: true) }
+        guard let lock = try takeLock() else { throw Failure("the stack runs already", isRunningAlready: true) }
         // Held until the very end; children do not inherit it.
         defer { close(lock) }
         try folder.prepare()
+        // Before ports are chosen: a store that was left behind still holds its own.
+        var table = ProcessTable(file: folder.processes)
+        let cleaned = table.endAll(grace: .seconds(10), stores: Set(stack.stores.map(\.name)))
+        if cleaned > 0 { tell("ended \(cleaned) processes that a supervisor before this one had left") }
         let loop = try EventLoop()
         let onSignal = Mutex<(@Sendable () -> Void)?>(nil)
         let signals = try SignalWatch([SIGTERM, SIGINT, SIGHUP], loop: loop) { signal in if signal != SIGHUP { onSignal.withLock { $0 }?() } }
@@ -80,6 +84,16 @@ public final class Supervisor: Sendable {
         if let why = outcome.withLock({ $0 }) { throw Failure(why) }
     }
 
+    /// Another verb's look at the lock holds it for a moment: only a second of refusals means that a supervisor lives.
+    private func takeLock() throws -> Int32? {
+        let deadline = MonotonicTime.now + .seconds(1)
+        while true {
+            if let lock = try folder.lock() { return lock }
+            if MonotonicTime.now > deadline { return nil }
+            usleep(20_000)
+        }
+    }
+
     private func makeGateway(_ journal: Journal) throws -> Gateway? {
         guard let spec = stack.gateway else { return nil }
         let log = spec.accessLog ? open(folder.accessLog, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0o600) : -1
@@ -104,8 +118,6 @@ public final class Supervisor: Sendable {
         let server = HTTPServer(loop: loop, router: control)
         do { try server.listen(on: .unix(folder.controlSocket)) } catch { throw Failure("cannot open the control socket: \(error)") }
         chmod(folder.controlSocket, 0o600)
-        let cleaned = runner.value.cleanUp()
-        if cleaned > 0 { tell("ended \(cleaned) processes that a supervisor before this one had left") }
         runner.value.start()
     }
 
@@ -127,20 +139,21 @@ public final class Supervisor: Sendable {
         }
     }
 
-    /// Without a supervisor: ends what a killed one has left. Returns how many processes; nil when a supervisor lives.
-    public static func endLeftovers(of stack: Stack, file: String) throws -> Int? {
+    /// Without a supervisor: ends what a killed one has left, and with `purge` removes the folder, all under the stack's lock. Returns how
+    /// many processes; nil when a supervisor lives (nothing is done then).
+    public static func endLeftovers(of stack: Stack, file: String, purge: Bool) throws -> Int? {
         let folder = StackFolder(stackFile: file, stack: stack.name)
         guard folder.exists else { return 0 }
         guard let lock = try folder.lock() else { return nil }
         defer { close(lock) }
         var table = ProcessTable(file: folder.processes)
-        return table.endAll(grace: .seconds(10), stores: Set(stack.stores.map(\.name)))
+        let ended = table.endAll(grace: .seconds(10), stores: Set(stack.stores.map(\.name)))
+        if purge { Files.remove(folder.path) }
+        return ended
     }
 
     /// Whether a supervisor holds the stack's lock.
     public static func isRunning(_ folder: StackFolder) -> Bool {
-        guard folder.exists, let lock = try? folder.lock() else { return folder.exists }
-        close(lock)
-        return false
+        folder.exists && folder.isLocked
     }
 }

@@ -2,8 +2,8 @@ import Redis
 
 /// The script that merges a group of records into its correlation.
 ///
-/// KEYS: the hash, the JSON text, the index. ARGV: id, trace id as JSON, lifetime in ms, most records, most logs, most names,
-/// service and host as JSON strings, earliest and latest time, n, then for each record: field, time, severity, JSON.
+/// KEYS: the hash, the JSON text, the index. ARGV: id, trace id as JSON, lifetime in ms, most records, most logs, most names, most
+/// bytes of logs, service and host as JSON strings, earliest and latest time, n, then for each record: field, time, severity, JSON.
 /// Returns {added, duplicates, refused, created}.
 ///
 /// The text is `{"logs":[…` + a tail with everything that changes. `len` in the hash is where the logs end; a merge replaces what
@@ -14,10 +14,11 @@ enum CorrelationScript {
         """
         local hash, text, index = KEYS[1], KEYS[2], KEYS[3]
         local lifetime, most, logs, names = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
-        local n = tonumber(ARGV[11])
+        local room = tonumber(ARGV[7])
+        local n = tonumber(ARGV[12])
         local levels = {'TRACE', 'DEBUG', 'INFO', 'WARN', 'ERROR', 'FATAL'}
         local fields = {'n', 'kept', 'len', 'first', 'last', 'services', 'hosts', 'TRACE', 'DEBUG', 'INFO', 'WARN', 'ERROR', 'FATAL'}
-        for i = 1, n do fields[13 + i] = ARGV[8 + 4 * i] end
+        for i = 1, n do fields[13 + i] = ARGV[9 + 4 * i] end
         local had = redis.call('HMGET', hash, unpack(fields))
         local count, kept, len = tonumber(had[1]) or 0, tonumber(had[2]) or 0, tonumber(had[3]) or 0
         local created = 0
@@ -28,11 +29,13 @@ enum CorrelationScript {
         if count == 0 then created = 1 end
         local level = {}
         for i = 1, 6 do level[levels[i]] = tonumber(had[7 + i]) or 0 end
-        local first, last = had[4] or ARGV[9], had[5] or ARGV[10]
+        local first, last = had[4] or ARGV[10], had[5] or ARGV[11]
         local added, duplicates, refused = 0, 0, 0
+        -- `{"logs":[` is 9 bytes; a comma stands between two.
+        local used = len == 0 and 0 or len - 9 + 1
         local seen, set, piece = {}, {}, {}
         for i = 1, n do
-          local at = 8 + 4 * i
+          local at = 9 + 4 * i
           local field = ARGV[at]
           if had[13 + i] or seen[field] then
             duplicates = duplicates + 1
@@ -48,7 +51,9 @@ enum CorrelationScript {
             if time < first then first = time end
             if time > last then last = time end
             level[severity] = level[severity] + 1
-            if kept < logs then
+            local size = #ARGV[at + 3] + 1
+            if kept < logs and used + size <= room then
+              used = used + size
               piece[#piece + 1] = (kept == 0 and '' or ',') .. ARGV[at + 3]
               kept = kept + 1
             end
@@ -63,7 +68,7 @@ enum CorrelationScript {
           if list ~= ',' and between + 1 >= names then return list end
           return list .. name .. ','
         end
-        local services, hosts = note(had[6] or nil, ARGV[7]), note(had[7] or nil, ARGV[8])
+        local services, hosts = note(had[6] or nil, ARGV[8]), note(had[7] or nil, ARGV[9])
         local counts, status = {}, 'ok'
         for i = 1, 6 do
           local c = level[levels[i]]
@@ -98,5 +103,12 @@ enum CorrelationScript {
         redis.call('ZADD', index, now, ARGV[1])
         redis.call('ZREMRANGEBYSCORE', index, '-inf', now - lifetime)
         return {added, duplicates, refused, created}
+        """)
+
+    /// Takes what has expired out of the index, by Redis' own clock. KEYS: the index. ARGV: lifetime in ms.
+    static let sweep = RedisScript(
+        """
+        local clock = redis.call('TIME')
+        return redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', clock[1] * 1000 + math.floor(clock[2] / 1000) - tonumber(ARGV[1]))
         """)
 }

@@ -3,7 +3,7 @@ import JSONCoding
 
 /// Where correlations live. The memory form and the Redis form pass one same test suite.
 ///
-/// Promises: a record delivered twice counts once; a group is applied whole or not at all; when `ingest` has returned, what it
+/// Promises: a record delivered twice counts once; a group (up to 500 records of it at a time) is applied whole or not at all; when `ingest` has returned, what it
 /// accepted is in the store; a correlation and its place in the index expire together, `lifetime` after its last new record.
 public protocol CorrelationStore: Sendable {
     /// `redis` or `in-memory`: what the engine reports as its state backend.
@@ -39,6 +39,8 @@ public struct CorrelationBounds: Sendable {
     public var logs = 1000
     /// Records counted at all (each costs the memory of its fingerprint); beyond, they are refused.
     public var records = 10_000
+    /// Bytes of kept records; beyond, further ones count in `logs_dropped`.
+    public var bytes = 4 << 20
     /// Names in `services` and in `hosts`.
     public var names = 64
     public init() {}

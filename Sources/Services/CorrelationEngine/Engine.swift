@@ -139,7 +139,7 @@ public final class Engine: Sendable {
         let query = try CorrelationQuery(request)
         let page: CorrelationPage
         if let trace = request.queryValue("trace_id"), !trace.isEmpty {
-            let id = CorrelationKey.trace(trace.utf8.count == 32 ? trace.lowercased() : trace).id
+            let id = CorrelationKey.trace(IngestParser.normal(trace)).id
             var found = CorrelationPage()
             if let json = try await reading({ () throws(StoreFailure) in try await store.correlation(id: id) }) { found.items = [json] }
             page = found

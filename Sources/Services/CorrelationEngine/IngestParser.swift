@@ -150,9 +150,16 @@ struct IngestParser {
             let ok = (byte | 32) &- 97 < 26 || byte &- 48 < 10 || byte == 45 || byte == 46 || byte == 95
             if !ok { throw Problem(field: "trace_id", message: "may have letters, digits, '-', '_' and '.' only") }
         }
-        let regular = bytes.count == 32 && bytes.allSatisfy { $0 &- 48 < 10 || ($0 | 32) &- 97 < 6 }
-        return (regular ? bytes.string.lowercased() : bytes.string, !regular)
+        let text = bytes.string
+        return (IngestParser.normal(text), !IngestParser.isRegular(text))
     }
+
+    static func isRegular(_ trace: String) -> Bool {
+        trace.utf8.count == 32 && trace.utf8.allSatisfy { $0 &- 48 < 10 || ($0 | 32) &- 97 < 6 }
+    }
+
+    /// W3C's form in lower case, anything else as it is.
+    static func normal(_ trace: String) -> String { isRegular(trace) ? trace.lowercased() : trace }
 
     private func optional(_ element: JSONElement?, _ field: String) throws(Problem) -> String? {
         guard let element, !element.isNull else { return nil }

@@ -16,6 +16,8 @@ public final class MemoryCorrelationStore: CorrelationStore {
         var last = WallTime(milliseconds: .min)
         var severities: [Severity: Int] = [:]
         var logs: [[UInt8]] = []
+        /// Of the logs with the commas between them.
+        var bytes = 0
         var changed: Int64 = 0
     }
 
@@ -71,7 +73,7 @@ public final class MemoryCorrelationStore: CorrelationStore {
                 correlation.first = min(correlation.first, record.time)
                 correlation.last = max(correlation.last, record.time)
                 correlation.severities[record.severity, default: 0] += 1
-                if correlation.logs.count < bounds.logs { correlation.logs.append(record.json) }
+                keep(record.json, in: &correlation)
             }
         }
         guard outcome.added > 0 else {
@@ -84,6 +86,12 @@ public final class MemoryCorrelationStore: CorrelationStore {
         state.correlations[id] = correlation
         state.changes.append((time, id))
         return outcome
+    }
+
+    private func keep(_ json: [UInt8], in correlation: inout Correlation) {
+        guard correlation.logs.count < bounds.logs, correlation.bytes + json.count + 1 <= bounds.bytes else { return }
+        correlation.logs.append(json)
+        correlation.bytes += json.count + 1
     }
 
     private func note(_ name: String, in names: inout [String]) {

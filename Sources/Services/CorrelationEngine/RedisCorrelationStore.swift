@@ -96,6 +96,7 @@ public final class RedisCorrelationStore: CorrelationStore {
         command.add(bounds.records)
         command.add(bounds.logs)
         command.add(bounds.names)
+        command.add(bounds.bytes)
         command.add(quoted(group.service))
         command.add(quoted(group.host))
         // Rendered times have one length and sort as text.
@@ -121,16 +122,18 @@ public final class RedisCorrelationStore: CorrelationStore {
     // MARK: reading
 
     public func correlation(id: String) async throws(StoreFailure) -> [UInt8]? {
-        try await run(.get, RedisCommand("GET", prefix + id)).bytes
+        // Other keys of ours share the prefix; none of them begins like this.
+        guard id.hasPrefix("t-") || id.hasPrefix("w-") else { return nil }
+        return try await run(.get, RedisCommand("GET", prefix + id)).bytes
     }
 
     public func list(_ query: CorrelationQuery) async throws(StoreFailure) -> CorrelationPage {
         var page = CorrelationPage()
         var cursor = query.cursor
         var examined = 0
-        let oldest = WallTime.now.milliseconds - Int64(lifetime)
+        try await sweep()
         while examined < CorrelationQuery.examineLimit {
-            let entries = try await entries(after: cursor, oldest: oldest)
+            let entries = try await entries(after: cursor)
             if entries.isEmpty {
                 page.next = nil
                 return page
@@ -152,13 +155,13 @@ public final class RedisCorrelationStore: CorrelationStore {
     }
 
     /// The next ids of the index, newest first. Ids of one millisecond are taken in descending order, as Redis sorts them.
-    private func entries(after cursor: CorrelationQuery.Cursor?, oldest: Int64) async throws(StoreFailure) -> [CorrelationQuery.Cursor] {
+    private func entries(after cursor: CorrelationQuery.Cursor?) async throws(StoreFailure) -> [CorrelationQuery.Cursor] {
         // The values of a batch are fetched together; each may be hundreds of kilobytes.
-        let batch = 25
+        let batch = 10
         var offset = 0
         while true {
             let command = RedisCommand(
-                "ZREVRANGEBYSCORE", index, cursor.map { String($0.score) } ?? "+inf", "(\(oldest)", "WITHSCORES", "LIMIT",
+                "ZREVRANGEBYSCORE", index, cursor.map { String($0.score) } ?? "+inf", "-inf", "WITHSCORES", "LIMIT",
                 String(offset), String(batch))
             let reply = try await run(.query, command).array ?? []
             let entries = RedisCorrelationStore.pairs(reply)
@@ -174,18 +177,20 @@ public final class RedisCorrelationStore: CorrelationStore {
 
     /// RESP2 answers member, score, member, score; RESP3 a list of pairs.
     private static func pairs(_ reply: [RESPValue]) -> [CorrelationQuery.Cursor] {
-        func score(_ value: RESPValue) -> Int64 {
-            if case .double(let score) = value { return Int64(score) }
-            return Int64(Double(value.string ?? "") ?? 0)
+        // A score that is no time was not written by us; its entry is passed over.
+        func score(_ value: RESPValue) -> Int64? {
+            if case .double(let score) = value { return Int64(exactly: score.rounded()) }
+            return Double(value.string ?? "").flatMap { Int64(exactly: $0.rounded()) }
         }
         if case .array? = reply.first {
             return reply.compactMap { pair in
-                guard let pair = pair.array, pair.count == 2, let id = pair[0].string else { return nil }
-                return CorrelationQuery.Cursor(score: score(pair[1]), id: id)
+                guard let pair = pair.array, pair.count == 2, let id = pair[0].string, let score = score(pair[1]) else { return nil }
+                return CorrelationQuery.Cursor(score: score, id: id)
             }
         }
         return stride(from: 0, to: reply.count - 1, by: 2).compactMap { i in
-            reply[i].string.map { CorrelationQuery.Cursor(score: score(reply[i + 1]), id: $0) }
+            guard let id = reply[i].string, let score = score(reply[i + 1]) else { return nil }
+            return CorrelationQuery.Cursor(score: score, id: id)
         }
     }
 
@@ -206,8 +211,12 @@ public final class RedisCorrelationStore: CorrelationStore {
     }
 
     public func sweep() async throws(StoreFailure) {
-        let oldest = WallTime.now.milliseconds - Int64(lifetime)
-        _ = try await run(.sweep, RedisCommand("ZREMRANGEBYSCORE", index, "-inf", String(oldest)))
+        // By Redis' clock, which scored the index: an engine whose clock is wrong must not empty it.
+        var call = CorrelationScript.sweep.call(keys: [index])
+        call.add(lifetime)
+        do throws(RedisError) { _ = try await redis.run(.sweep, CorrelationScript.sweep, [call])[0].get() } catch {
+            throw StoreFailure(reason: error.description)
+        }
     }
 
     private func run(_ operation: RedisOperations.Operation, _ command: RedisCommand) async throws(StoreFailure) -> RESPValue {

@@ -27,6 +27,8 @@ struct StackHandle: Sendable {
     let file: String
     let stack: Stack
     let folder: StackFolder
+    /// Values of the environment that the stack file asked for.
+    let variables: [String: String]
 
     /// `path`, or `muster.yaml` here, or the correlation stack that comes with Muster.
     init(_ path: String?) throws(Exit) {
@@ -36,7 +38,13 @@ struct StackHandle: Sendable {
             throw .usage("which stack? There is neither muster.yaml nor stacks/correlation.yaml here")
         }
         file = found
-        stack = try readStack(found)
+        let asked = Mutex<[String: String]>([:])
+        stack = try readStack(found) { name in
+            let value = environmentValue(name)
+            if let value { asked.withLock { $0[name] = value } }
+            return value
+        }
+        variables = asked.withLock { $0 }
         folder = StackFolder(stackFile: found, stack: stack.name)
     }
 

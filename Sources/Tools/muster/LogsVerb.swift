@@ -18,13 +18,7 @@ let logsVerb = Verb(
 ) { arguments in
     try arguments.atMost(1, "one service or replica")
     let handle = try StackHandle(arguments.value("--stack"))
-    let lines: Int
-    if let text = arguments.value("-n") ?? arguments.value("--lines") {
-        guard let value = Int(text), value >= 0 else { throw Exit.usage("-n \(text): a number of lines is needed") }
-        lines = value
-    } else {
-        lines = 20
-    }
+    let lines = try lineCount(arguments, default: 20)
     let wanted = arguments.positional.first.map { $0.split(separator: "/").joined(separator: "-") }
     func names() -> [String] {
         Files.list(handle.folder.logs).filter { $0.hasSuffix(".log") }.map { String($0.dropLast(4)) }.filter { name in
@@ -43,6 +37,13 @@ let logsVerb = Verb(
         for name in names() where followed[name] == nil { followed[name] = LogTail(path: "\(handle.folder.logs)/\(name).log", name: name, lines: .max) }
         for name in followed.keys.sorted() { followed[name]!.showNew() }
     }
+}
+
+/// `-n COUNT`.
+func lineCount(_ arguments: Arguments, default fallback: Int) throws(Exit) -> Int {
+    guard let text = arguments.value("-n") ?? arguments.value("--lines") else { return fallback }
+    guard let value = Int(text), value >= 0 else { throw .usage("-n \(text): a count is needed") }
+    return value
 }
 
 /// The end of one file, and what is added to it.

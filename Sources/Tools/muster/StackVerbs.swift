@@ -28,13 +28,15 @@ let downVerb = Verb(
         }
         printError("\(handle.stack.name) is down")
     } else {
-        let ended = try Supervisor.endLeftovers(of: handle.stack, file: handle.file) ?? 0
-        printError(ended == 0 ? "\(handle.stack.name) was not running" : "ended \(ended) processes that a killed supervisor had left")
+        printError("\(handle.stack.name) was not running")
     }
-    if arguments.has("--purge"), handle.folder.exists {
-        Files.remove(handle.folder.path)
-        printError("removed \(handle.folder.path)")
+    let purge = arguments.has("--purge")
+    // Under the lock, so that neither processes nor data of a stack that has just been started anew are touched.
+    guard let ended = try Supervisor.endLeftovers(of: handle.stack, file: handle.file, purge: purge) else {
+        throw Exit.failed("the stack was started again meanwhile; nothing was removed")
     }
+    if ended > 0 { printError("ended \(ended) processes that a killed supervisor had left") }
+    if purge { printError("removed \(handle.folder.path)") }
 }
 
 let psVerb = Verb(
@@ -132,7 +134,7 @@ let whyVerb = Verb(
     guard plain else { throw Exit.usage("'\(subject!)' is no service") }
     let body = try handle.ask("GET", "/api/why?subject=\(subject ?? "")")
     if arguments.has("--json") { return printOut(String(decoding: body, as: UTF8.self)) }
-    let limit = arguments.value("-n").flatMap { Int($0) } ?? 20
+    let limit = try lineCount(arguments, default: 20)
     printOut(try JSONDocument().parse(body) { root in explain(root.array ?? [], limit: limit, inFull: subject != nil) })
 }
 

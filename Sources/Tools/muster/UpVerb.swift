@@ -63,7 +63,7 @@ private func supervise(_ handle: StackHandle, _ counts: [String: Int], showsTabl
     let start = MonotonicTime.now
     printError("starting \(handle.stack.name) (\(handle.file)); data and logs in \(handle.folder.path)")
     let supervisor = Supervisor(
-        stack: handle.stack, file: handle.file, counts: counts, readStack: { try readStack($0) },
+        stack: handle.stack, file: handle.file, counts: counts, readStack: { file, variables in try readStack(file) { variables[$0] } },
         tell: { line in printError("  \(line)") },
         onRunning: {
             printError("everything is ready after \((MonotonicTime.now - start).brief)")
@@ -133,12 +133,18 @@ private func reconcile(_ handle: StackHandle, _ counts: [String: Int]) throws {
     var json = JSONWriter()
     json.beginObject()
     json.member("file", Files.absolute(handle.file))
+    json.key("environment")
+    json.beginObject()
+    for (name, value) in handle.variables.sorted(by: { $0.key < $1.key }) { json.member(name, value) }
+    json.endObject()
     json.key("replicas")
     json.beginObject()
     for (service, count) in counts.sorted(by: { $0.key < $1.key }) { json.member(service, count) }
     json.endObject()
     json.endObject()
-    let changes = try JSONDocument().parse(try handle.ask("POST", "/api/apply", json.bytes)) { ($0["changes"]?.array ?? []).compactMap(\.string) }
+    let changes = try JSONDocument().parse(try handle.ask("POST", "/api/apply", json.bytes, timeout: .seconds(3600))) {
+        ($0["changes"]?.array ?? []).compactMap(\.string)
+    }
     printError(changes.isEmpty ? "\(handle.stack.name) runs already, as the file says" : changes.joined(separator: "\n"))
     try waitUntilQuiet(handle)
     printOut(summary(handle, try handle.rows()))

@@ -66,7 +66,7 @@ enum HeadParser {
         at += 1
         let targetStart = at
         while at < span.count, span[at] > 32, span[at] < 127 { at += 1 }
-guard at > targetStart else { throw .badRequestLine }
+        guard at > targetStart else { throw .badRequestLine }
         guard at < span.count, span[at] == 32 else { throw at < span.count && span[at] != 13 ? .badTarget : .badRequestLine }
         table.target = HeadRange(targetStart, at)
         at += 1

@@ -47,9 +47,36 @@ public struct RESPParser {
 
     /// The first reply in `bytes` and how many bytes it took; nil while it is incomplete.
     public static func parse(_ bytes: UnsafeRawBufferPointer) throws(RESPFailure) -> (value: RESPValue, used: Int)? {
+        let span = Span<UInt8>(_unsafeBytes: bytes)
+        var end = 0
+        // Nothing is copied before all of it is here: a reply of megabytes comes in many reads.
+        guard try skip(span, &end, depth: 0) else { return nil }
         var at = 0
-        guard let value = try parse(Span<UInt8>(_unsafeBytes: bytes), &at, depth: 0) else { return nil }
+        guard let value = try parse(span, &at, depth: 0) else { return nil }
         return (value, at)
+    }
+
+    /// Moves `at` behind the reply; false while it is incomplete. Costs one look a line, whatever the length of the bulks.
+    private static func skip(_ span: Span<UInt8>, _ at: inout Int, depth: Int) throws(RESPFailure) -> Bool {
+        guard depth < depthLimit else { throw RESPFailure(reason: "nested deeper than \(depthLimit)") }
+        guard at < span.count else { return false }
+        let kind = span[at]
+        at += 1
+        guard let line = try readLine(span, &at) else { return false }
+        switch kind {
+        case 36, 61, 33:
+            let count = try integer(span, line)
+            guard count <= bulkLimit else { throw RESPFailure(reason: "bulk of \(count) bytes") }
+            if count >= 0 { at += count + 2 }
+            return at <= span.count
+        case 42, 126, 62, 37, 124:
+            let count = try integer(span, line)
+            guard count <= elementLimit else { throw RESPFailure(reason: "aggregate of \(count) elements") }
+            let total = max(0, kind == 37 ? count * 2 : kind == 124 ? count * 2 + 1 : count)
+            for _ in 0..<total where try !skip(span, &at, depth: depth + 1) { return false }
+            return true
+        default: return true
+        }
     }
 
     private static func parse(_ span: Span<UInt8>, _ at: inout Int, depth: Int) throws(RESPFailure) -> RESPValue? {

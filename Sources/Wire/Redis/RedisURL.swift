@@ -21,11 +21,13 @@ public struct RedisURL: Sendable, Equatable {
         }
         var rest = afterScheme
         var database = 0
-        if let slash = rest.firstIndex(of: "/") {
+        // Messages never quote what may be a part of the password. Credentials end at the last '@', whatever is in them.
+        let hostStart = rest.lastIndex(of: "@") ?? rest.startIndex
+        if let slash = rest[hostStart...].firstIndex(of: "/") {
             let path = rest[rest.index(after: slash)...]
             if !path.isEmpty {
                 guard let number = Int(path), (0..<1_000_000).contains(number) else {
-                    throw Failure(description: "REDIS_URL: the database '\(path)' is no number")
+                    throw Failure(description: "REDIS_URL: the database behind the last '/' is no number")
                 }
                 database = number
             }
@@ -39,7 +41,7 @@ public struct RedisURL: Sendable, Equatable {
             password = credentials.count == 2 ? RedisURL.decoded(credentials[1]) : nil
         }
         guard let endpoint = Endpoint(String(rest), defaultPort: 6379) else {
-            throw Failure(description: "REDIS_URL: '\(rest)' is no host:port")
+            throw Failure(description: "REDIS_URL: what stands behind '@' (or '://') is no host:port")
         }
         self.endpoint = endpoint
         self.user = user
