@@ -26,7 +26,8 @@ import Testing
     }
 
     @Test(arguments: values) func isIncompleteUntilItsLastByte(text: String, value: RESPValue) throws {
-        for end in 0..<text.utf8.count { #expect(try parse(String(text.prefix(end))) == nil || text.utf8.count == end) }
+        let bytes = Array(text.utf8)
+        for end in 0..<bytes.count { #expect(try parse(String(decoding: bytes[..<end], as: UTF8.self)) == nil) }
     }
 
     @Test(arguments: ["x\r\n", "$x\r\n", "$99999999999\r\n", "*9999999999\r\n", "$-2\r\n", ":1a\r\n", ":\r\n", "$1\r\nab\r\n", "+a\rb\r\n", ":99999999999999999999\r\n"])

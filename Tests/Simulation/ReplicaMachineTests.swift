@@ -4,7 +4,7 @@ import Testing
 @testable import Supervision
 
 @Suite struct ReplicaMachineTests {
-    private static let probes: [ReplicaMachine.Event] = [.probed(.ready), .probed(.degraded), .probed(.failed("x"))]
+    private static let probes: [ReplicaMachine.Event] = [.probed(.ready), .probed(.degraded), .probed(.unready("x")), .probed(.failed("x"))]
     private static let events: [ReplicaMachine.Event] = [.start, .spawnFailed("x"), .exited("x"), .drained, .timer(0), .timer(1), .stop] + probes
 
     /// Every phase, reached by the shortest way, meets every event: none traps, and what follows is what the phase's description allows.
@@ -61,5 +61,16 @@ import Testing
         #expect(actions.filter { $0 == .kill }.count == 1)
         let after = machine.handle(.exited("killed by SIGKILL"), now: .init(nanoseconds: 0))
         #expect(after.contains(.spawn))
+    }
+
+    @Test func oneThatSaysItIsNotReadyIsNotTakenForHung() {
+        var machine = ReplicaMachine(subject: "s/1", settings: .init(), now: .init(nanoseconds: 0))
+        _ = machine.handle(.start, now: .init(nanoseconds: 0))
+        _ = machine.handle(.probed(.ready), now: .init(nanoseconds: 0))
+        let actions = (0..<50).flatMap { _ in machine.handle(.probed(.unready("status 503")), now: .init(nanoseconds: 0)) }
+        #expect(actions.filter { $0 == .withdraw }.count == 1)
+        #expect(!actions.contains(.kill))
+        let back = machine.handle(.probed(.ready), now: .init(nanoseconds: 0))
+        #expect(back == [.admit])
     }
 }

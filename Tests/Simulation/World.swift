@@ -13,6 +13,8 @@ struct World {
         var isHung = false
         var timerID = -1
         var everReady = false
+        /// Which holder of this number it is: what was meant for the one before it must not reach it.
+        let life: Int
     }
 
     private struct Event {
@@ -20,7 +22,10 @@ struct World {
         let order: Int
         let unit: String
         let number: Int
+        let life: Int
         let what: What
+
+        func isBefore(_ other: Event) -> Bool { time != other.time ? time < other.time : order < other.order }
     }
 
     private enum What {
@@ -38,7 +43,9 @@ struct World {
     /// While it holds, processes crash, hang and are slow; afterwards they behave.
     var isStormy: Bool
     var now: Int64 = 0
+    /// A heap, the earliest first.
     private var queue: [Event] = []
+    private var lives = 0
     private var order = 0
     private var nextProcess = 1
     private var alive: Set<Int> = []
@@ -59,8 +66,8 @@ struct World {
     }
 
     mutating func run(until end: Int64) {
-        while let next = queue.min(by: { ($0.time, $0.order) < ($1.time, $1.order) }), next.time <= end {
-            queue.removeAll { $0.order == next.order }
+        while let next = queue.first, next.time <= end {
+            takeFirst()
             now = next.time
             happen(next)
             check()
@@ -81,7 +88,8 @@ struct World {
         case .start(let unit, let number, let generation):
             let key = "\(unit)/\(number)"
             if members[key] != nil { violations.append("\(key) is started twice") }
-            members[key] = Member(machine: ReplicaMachine(subject: key, settings: .init(), now: .init(nanoseconds: now)), generation: generation)
+            lives += 1
+            members[key] = Member(machine: ReplicaMachine(subject: key, settings: .init(), now: .init(nanoseconds: now)), generation: generation, life: lives)
             handle(key, .start)
         case .stop(let unit, let number): handle("\(unit)/\(number)", .stop)
         case .rollEnded(_, let failure): rollResults.append(failure)
@@ -138,14 +146,14 @@ struct World {
 
     private mutating func happen(_ event: Event) {
         let key = "\(event.unit)/\(event.number)"
-        guard let member = members[key] else { return }
+        guard let member = members[key], member.life == event.life else { return }
         switch event.what {
         case .dies(let process): if member.process == process { die(key, process, "exit status 1") }
         case .timer(let id): handle(key, .timer(id))
         case .drained: handle(key, .drained)
         case .probe(let process):
             guard member.process == process else { return }
-            add(key, event.unit, event.number, after: 200_000_000, .probe(process: process))
+            add(key, event.unit, event.number, after: member.machine.isServing ? 2_000_000_000 : 200_000_000, .probe(process: process))
             handle(key, .probed(member.isHung || now < member.readyAt ? .failed("no answer") : .ready))
         }
     }
@@ -158,7 +166,25 @@ struct World {
 
     private mutating func add(_ key: String, _ unit: String, _ number: Int, after: Int64, _ what: What) {
         order += 1
-        queue.append(Event(time: now + after, order: order, unit: unit, number: number, what: what))
+        queue.append(Event(time: now + after, order: order, unit: unit, number: number, life: members[key]!.life, what: what))
+        var i = queue.count - 1
+        while i > 0, queue[i].isBefore(queue[(i - 1) / 2]) {
+            queue.swapAt(i, (i - 1) / 2)
+            i = (i - 1) / 2
+        }
+    }
+
+    private mutating func takeFirst() {
+        queue.swapAt(0, queue.count - 1)
+        queue.removeLast()
+        var i = 0
+        while 2 * i + 1 < queue.count {
+            var child = 2 * i + 1
+            if child + 1 < queue.count, queue[child + 1].isBefore(queue[child]) { child += 1 }
+            guard queue[child].isBefore(queue[i]) else { return }
+            queue.swapAt(i, child)
+            i = child
+        }
     }
 
     // MARK: what must always hold

@@ -57,16 +57,17 @@ struct ServiceMachine {
 
     mutating func becameReady(_ number: Int) -> [Action] {
         members[number]?.isReady = true
-        if case .starting(number, let old) = roll {
-            roll = .stopping(old: old)
-            return stop(old)
-        }
         return reconcile()
     }
 
+    /// One of the new version that served and then stopped serving ends the roll, before it takes the place of more good ones.
     mutating func becameUnready(_ number: Int) -> [Action] {
         members[number]?.isReady = false
-        return []
+        guard isRolling, let member = members[number], member.generation == generation, !member.isLeaving else { return [] }
+        roll = .none
+        isRolling = false
+        // Too many now, if it was on its way to take a place: reconcile stops the unready one first.
+        return reconcile() + [.rollEnded("replica \(number) of the new version stopped serving; those not yet replaced go on serving")]
     }
 
     /// It died before it was ever ready. In a roll that ends the roll: the new version does not work, so the old one stays.
@@ -118,8 +119,17 @@ struct ServiceMachine {
     }
 
     private mutating func rollOn() -> [Action] {
-        guard isRolling, roll == .none, !members.values.contains(where: \.isLeaving) else { return [] }
-        let old = members.values.filter { $0.generation < generation }.map(\.number).min()
+        guard isRolling else { return [] }
+        if case .starting(let surge, let old) = roll, members[surge]?.isReady == true {
+            // The others must serve as well: a roll and a crash together would take away capacity.
+            let others = members.values.filter { !$0.isLeaving && $0.number != old && $0.number != surge }
+            guard others.allSatisfy(\.isReady) || members[old]?.isReady == false else { return [] }
+            roll = .stopping(old: old)
+            return stop(old)
+        }
+        guard roll == .none, !members.values.contains(where: \.isLeaving) else { return [] }
+        // One that does not serve is replaced first.
+        let old = members.values.filter { $0.generation < generation }.min { ($0.isReady ? 1 : 0, $0.number) < ($1.isReady ? 1 : 0, $1.number) }?.number
         guard let old else {
             guard members.values.allSatisfy(\.isReady) else { return [] }
             isRolling = false

@@ -70,6 +70,7 @@ private final class StandaloneGateway: Sendable {
         }
         let begin = LoopBound(watch, on: loop)
         loop.execute { try? begin.value.start() }
+        // Ends when all listens; a failure stops the loop.
         Task(executorPreference: loop) { [self] in
             do { try await start(gateway, prober, spec, loop) } catch {
                 failure.withLock { $0 = Exit.failed("\(error)") }

@@ -1,0 +1,131 @@
+import Basics
+import EventLoops
+import Glibc
+import HTTP
+import JSONCoding
+import Redis
+import TestSupport
+
+/// The correlation stack as a user has it, on ports of its own, in a folder of its own, run by the built `muster`.
+final class StackFixture: Sendable {
+    let folder: String
+    let file: String
+    let port: UInt16
+    let admin: UInt16
+    let gateway: Endpoint
+    let loop: EventLoop
+    let client: HTTPClient
+
+    init(folder: String, loop: EventLoop, replicas: String = "3") throws {
+        self.folder = folder
+        self.loop = loop
+        port = try freePort()
+        admin = try freePort()
+        file = folder + "/demo.yaml"
+        gateway = .address(.loopback(port: port))
+        client = HTTPClient(loop: loop)
+        try write(replicas: replicas)
+    }
+
+    func write(replicas: String = "3", command: String = "correlation-engine", level: String = "info") throws {
+        let text = """
+            stack: demo
+            services:
+              correlation-engine:
+                command: \(command)
+                replicas: \(replicas)
+                http: { metrics: /metrics }
+                uses: [state]
+                environment: { USE_REDIS_STATE: "${USE_REDIS_STATE:-true}", LOG_LEVEL: \(level) }
+            stores:
+              state: { redis: { role: state, memory: 256Mi } }
+            gateway:
+              listen: 127.0.0.1:\(port)
+              admin: \(admin)
+              routes:
+                - { path: /, service: correlation-engine, idempotent: true, retry: { attempts: 4, budget: 20% } }
+            """
+        try Files.replace(file, with: Array(text.utf8))
+    }
+
+    @discardableResult
+    func muster(_ arguments: String..., environment: [String: String] = [:], limit: Duration = .seconds(60)) async throws -> (status: Int32, output: String) {
+        try await run(builtProgram("muster"), arguments, environment: environment, folder: folder, limit: limit)
+    }
+
+    struct Row: Sendable {
+        let service: String
+        let replica: Int
+        let pid: Int32
+        let port: UInt16
+        let state: String
+        let restarts: Int
+    }
+
+    func rows() async throws -> [Row] {
+        let (_, output) = try await muster("ps", "--json", file)
+        return try JSONDocument().parse(Array(output.utf8)) { root in
+            (root.array ?? []).map {
+                Row(
+                    service: $0["service"]?.string ?? "", replica: $0["replica"]?.int ?? 0, pid: Int32($0["pid"]?.int ?? 0), port: UInt16($0["port"]?.int ?? 0),
+                    state: $0["state"]?.string ?? "", restarts: $0["restarts"]?.int ?? 0)
+            }
+        }
+    }
+
+    func engines() async throws -> [Row] { try await rows().filter { $0.service == "correlation-engine" && $0.pid > 0 } }
+
+    func redis() async throws -> RedisClient {
+        let state = try required(try await rows().first { $0.service == "state" })
+        let password = (Files.text("\(folder)/.muster/demo/stores/state/password") ?? "").split(separator: "\n").first ?? ""
+        let client = RedisClient(url: try RedisURL("redis://:\(password)@127.0.0.1:\(state.port)"), loop: loop)
+        client.start()
+        return client
+    }
+
+    /// Posts one record and tells whether it was acknowledged.
+    func post(trace: String, id: String) async -> Int {
+        let body = """
+            {"resource":{"service":"writer","host":"h"},"records":[{"timestamp":"\(CalendarTime.render(.now))","severity":"INFO","message":"m","trace_id":"\(trace)","id":"\(id)"}]}
+            """
+        let response = try? await client.send("POST", "/api/logs", to: gateway, headers: [("Content-Type", "application/json")], body: Array(body.utf8), timeout: .seconds(20))
+        return response?.status ?? 0
+    }
+
+    /// How often each record id stands in Redis, over all correlations.
+    func storedIDs() async throws -> [String: Int] {
+        let redis = try await redis()
+        defer { redis.close() }
+        var counts: [String: Int] = [:]
+        let ids = try await redis.send(RedisCommand("ZRANGE", "corr:time_index", "0", "-1")).array ?? []
+        for id in ids.compactMap(\.string) {
+            let json = try required(try await redis.send(RedisCommand("GET", "corr:" + id)).bytes)
+            try JSONDocument().parse(json) { root in for log in root["logs"]?.array ?? [] { counts[log["id"]?.string ?? "", default: 0] += 1 } }
+        }
+        return counts
+    }
+}
+
+
+/// The value; without one the test ends with an error that says so.
+func required<T>(_ value: T?, _ what: String = "a value") throws -> T {
+    guard let value else { throw SystemError("\(what) is missing", ENOENT) }
+    return value
+}
+
+func withStack(replicas: String = "3", up: Bool = true, _ body: (StackFixture) async throws -> Void) async throws {
+    try await withLoop { loop in
+        try await withFolder { folder in
+            let stack = try StackFixture(folder: folder, loop: loop, replicas: replicas)
+            if up {
+                let (status, output) = try await stack.muster("up", "-d", stack.file)
+                guard status == 0 else { throw SystemError("up: \(output)", EINVAL) }
+            }
+            let result: Result<Void, any Error>
+            do { result = .success(try await body(stack)) } catch { result = .failure(error) }
+            try await stack.muster("down", stack.file)
+            stack.client.close()
+            try result.get()
+        }
+    }
+}

@@ -1,0 +1,292 @@
+import Basics
+import EventLoops
+import Glibc
+import HTTP
+import JSONCoding
+import Redis
+import Synchronization
+import TestSupport
+import Testing
+
+/// The whole stack, with real processes, a real Redis, and faults. One after the other: they share two cores.
+@Suite(.serialized) struct StackTests {
+    /// What writers were told, and what they were not.
+    private final class Writers: Sendable {
+        let acknowledged = Mutex<Set<String>>([])
+        let refused = Mutex<[Int: Int]>([:])
+        let isOver = Mutex(false)
+
+        /// `count` writers, each posting as fast as it is answered, until `isOver`; ten records a trace.
+        func run(_ count: Int, _ stack: StackFixture) async {
+            await withTaskGroup(of: Void.self) { group in
+                for writer in 0..<count {
+                    group.addTask(executorPreference: stack.loop) {
+                        var i = 0
+                        while !self.isOver.withLock({ $0 }) {
+                            let id = "w\(writer)-\(i)"
+                            let status = await stack.post(trace: "trace-\(writer)-\(i / 10)", id: id)
+                            if status == 202 { self.acknowledged.withLock { _ = $0.insert(id) } } else { self.refused.withLock { $0[status, default: 0] += 1 } }
+                            i += 1
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    @Test func twentyKillsUnderTwoHundredWritersLoseNothingAndNobodySeesOne() async throws {
+        try await withStack { stack in
+            let writers = Writers()
+            async let writing: Void = writers.run(200, stack)
+            var random = SeededRandom(seed: 20)
+            var kills = 0
+            for _ in 0..<20 {
+                try await Task.sleep(for: .milliseconds(300))
+                if let victim = try await stack.engines().filter({ $0.state == "ready" || $0.state == "degraded" }).randomElement(using: &random), kill(victim.pid, SIGKILL) == 0 { kills += 1 }
+            }
+            let healed = try await eventually(.seconds(15)) { try await stack.engines().filter { $0.state == "ready" }.count == 3 }
+            writers.isOver.withLock { $0 = true }
+            await writing
+            #expect(healed)
+            #expect(kills >= 18)
+            #expect(writers.refused.withLock { $0 } == [:], "a client saw a kill")
+            let acknowledged = writers.acknowledged.withLock { $0 }
+            let stored = try await stack.storedIDs()
+            #expect(acknowledged.count > 1000)
+            #expect(acknowledged.filter { stored[$0] != 1 }.isEmpty, "acknowledged, and not in the store exactly once")
+            #expect(stored.values.allSatisfy { $0 == 1 })
+            print("kills: \(kills), acknowledged: \(acknowledged.count), stored: \(stored.count)")
+        }
+    }
+
+    @Test func redisStoppedAndStartedUnderLoadLosesNothingAcknowledged() async throws {
+        try await withStack { stack in
+            let writers = Writers()
+            async let writing: Void = writers.run(20, stack)
+            for _ in 0..<3 {
+                try await Task.sleep(for: .milliseconds(700))
+                let state = try required(try await stack.rows().first { $0.service == "state" && $0.pid > 0 })
+                kill(state.pid, SIGTERM)
+            }
+            let healed = try await eventually(.seconds(20)) { try await stack.rows().allSatisfy { $0.state == "ready" } }
+            writers.isOver.withLock { $0 = true }
+            await writing
+            #expect(healed)
+            let refused = writers.refused.withLock { $0 }
+            // Degraded, not gone: whoever was refused was told so, and to come again.
+            #expect(Set(refused.keys).isSubset(of: [503]))
+            let acknowledged = writers.acknowledged.withLock { $0 }
+            let stored = try await stack.storedIDs()
+            #expect(acknowledged.count > 200)
+            #expect(acknowledged.filter { stored[$0] != 1 }.isEmpty)
+            #expect(try await stack.engines().allSatisfy { $0.restarts == 0 })
+            print("acknowledged: \(acknowledged.count), refused: \(refused)")
+        }
+    }
+
+    @Test func aRollUnderFiveHundredRequestsASecondFailsNone() async throws {
+        try await withStack { stack in
+            let before = Set(try await stack.engines().map(\.pid))
+            let statuses = Mutex<[Int: Int]>([:])
+            let isOver = Mutex(false)
+            // An open model: a request is due every 2 ms, whatever became of those before it.
+            async let load: Void = withTaskGroup(of: Void.self) { group in
+                let start = MonotonicTime.now
+                var due = 0
+                while !isOver.withLock({ $0 }) {
+                    let elapsed = Int((MonotonicTime.now - start).nanoseconds / 2_000_000)
+                    while due < elapsed {
+                        let id = due
+                        group.addTask(executorPreference: stack.loop) {
+                            let status = await stack.post(trace: "roll-\(id % 50)", id: "r\(id)")
+                            statuses.withLock { $0[status, default: 0] += 1 }
+                        }
+                        due += 1
+                    }
+                    try? await Task.sleep(for: .milliseconds(2))
+                }
+            }
+            try await Task.sleep(for: .milliseconds(500))
+            for _ in 0..<2 {
+                let (status, output) = try await stack.muster("roll", "correlation-engine", stack.file)
+                #expect(status == 0, "\(output)")
+            }
+            try await Task.sleep(for: .milliseconds(500))
+            isOver.withLock { $0 = true }
+            await load
+            let counts = statuses.withLock { $0 }
+            #expect(Set(counts.keys) == [202], "\(counts)")
+            #expect(Set(try await stack.engines().map(\.pid)).isDisjoint(with: before))
+            print("roll: \(counts)")
+        }
+    }
+
+    @Test func theDocumentsJourney() async throws {
+        try await withStack { stack in
+            #expect(await stack.post(trace: "abc123def456", id: "1") == 202)
+            let redis = try await stack.redis()
+            #expect(try await redis.send(RedisCommand("GET", "corr:t-abc123def456")).string?.contains("\"trace_id\":\"abc123def456\"") == true)
+            #expect(try await redis.send(RedisCommand("ZCARD", "corr:time_index")).int == 1)
+            #expect(try await redis.send(RedisCommand("CONFIG", "GET", "maxmemory-policy")).array?.last?.string == "noeviction")
+            redis.close()
+            for _ in 0..<100 { #expect(try await stack.client.send("GET", "/health", to: stack.gateway).status == 200) }
+            for engine in try await stack.engines() {
+                let log = Files.text("\(stack.folder)/.muster/demo/logs/correlation-engine-\(engine.replica).log") ?? ""
+                let count = log.split(separator: "\n").filter { $0.contains("request_completed") && $0.contains("path=/health") }.count
+                #expect((32...35).contains(count), "replica \(engine.replica) had \(count)")
+                #expect(log.contains("redis_connected") && log.contains("url=redis://:***@") && log.contains("backend=redis"))
+                let page = try await stack.client.send("GET", "/metrics", to: .address(.loopback(port: engine.port))).text
+                for name in ["redis_operations_total", "redis_operation_duration_seconds", "correlation_state_backend 1", "redis_errors_total", "instance_correlations_total", "correlation_queue_depth"] {
+                    #expect(page.contains(name), "\(name)")
+                }
+                let (status, output) = try await run(try systemProgram("promtool"), ["check", "metrics"], input: Array(page.utf8))
+                #expect(status == 0, "\(output)")
+                let ready = try await stack.client.send("GET", "/health/ready", to: .address(.loopback(port: engine.port))).text
+                #expect(ready == "{\"status\":\"ready\",\"checks\":{\"redis\":\"connected\",\"exporters\":\"ready\"}}\n")
+            }
+            #expect(try await stack.client.send("GET", "/metrics", to: stack.gateway).status == 403)
+            let admin = try await stack.client.send("GET", "/metrics", to: .address(.loopback(port: stack.admin))).text
+            let (status, output) = try await run(try systemProgram("promtool"), ["check", "metrics"], input: Array(admin.utf8))
+            #expect(status == 0, "\(output)")
+            try await rollBack(stack)
+        }
+    }
+
+    /// The one flag, while it runs.
+    private func rollBack(_ stack: StackFixture) async throws {
+        let (status, output) = try await stack.muster("up", stack.file, "--replicas", "correlation-engine=1", environment: ["USE_REDIS_STATE": "false"])
+        #expect(status == 0, "\(output)")
+        let engine = try required(try await stack.engines().first)
+        #expect(try await stack.engines().count == 1)
+        #expect(try await stack.client.send("GET", "/metrics", to: .address(.loopback(port: engine.port))).text.contains("correlation_state_backend 0"))
+        #expect(await stack.post(trace: "t", id: "1") == 202)
+        #expect(try await stack.client.send("GET", "/health", to: stack.gateway).text.contains("in-memory"))
+    }
+
+    @Test func scaleRollWhyAndDown() async throws {
+        try await withStack { stack in
+            #expect(try await stack.muster("scale", "correlation-engine=5", stack.file).status == 0)
+            #expect(try await stack.engines().filter { $0.state == "ready" }.count == 5)
+            #expect(try await stack.muster("scale", "correlation-engine=auto", stack.file).status == 0)
+            #expect(try await stack.engines().count == 3)
+            // Longer than any timer of a replica that has gone: none may fire into nothing.
+            try await Task.sleep(for: .seconds(11))
+            #expect(try await stack.engines().count == 3)
+            try stack.write(command: "[sh, -c, \"exit 7\"]")
+            let bad = try await stack.muster("up", stack.file)
+            #expect(bad.status == 1 && bad.output.contains("did not become ready"))
+            #expect(try await stack.client.send("GET", "/health", to: stack.gateway).status == 200)
+            let why = try await stack.muster("why", "correlation-engine", "--json", "--stack", stack.file)
+            try JSONDocument().parse(Array(why.output.utf8)) { root in
+                let kinds = Set((root.array ?? []).compactMap { $0["kind"]?.string })
+                #expect(kinds.isSuperset(of: ["scale", "roll", "restart"]))
+                for entry in root.array ?? [] { #expect(entry["sentence"]?.string?.isEmpty == false && entry["flip"]?.string?.isEmpty == false) }
+            }
+            try stack.write()
+            #expect(try await stack.muster("why", "-n", "-5", "--stack", stack.file).status == 2)
+            let pids = try await stack.rows().map(\.pid)
+            #expect(try await stack.muster("down", stack.file, "--purge").status == 0)
+            for pid in pids { #expect(await eventually(.seconds(5)) { kill(pid, 0) != 0 }) }
+            #expect(!Files.exists(stack.folder + "/.muster/demo"))
+        }
+    }
+
+    @Test func aKilledSupervisorIsCleanedUpAfterAndDataStays() async throws {
+        try await withStack { stack in
+            #expect(await stack.post(trace: "kept", id: "1") == 202)
+            let old = try await stack.rows()
+            let stateFile = Files.text("\(stack.folder)/.muster/demo/processes") ?? ""
+            #expect(stateFile.split(separator: "\n").count == 4)
+            // The supervisor is the parent of what it has started.
+            let parent = try required(Files.text("/proc/\(old[0].pid)/stat")?.split(separator: ")").last?.split(separator: " ")[1]).description
+            kill(try required(Int32(parent)), SIGKILL)
+            #expect(await eventually { (try? await stack.client.send("GET", "/health", to: stack.gateway, timeout: .seconds(1))) == nil })
+            let (status, output) = try await stack.muster("up", "-d", stack.file)
+            #expect(status == 0 && output.contains("ended 4 processes"), "\(output)")
+            for row in old { #expect(await eventually(.seconds(5)) { kill(row.pid, 0) != 0 }) }
+            #expect(try await stack.storedIDs() == ["1": 1])
+            #expect(try await stack.rows().first { $0.service == "state" }?.port == old.first { $0.service == "state" }?.port)
+        }
+    }
+
+    @Test func whatCannotStartSaysWhyAndLeavesNothing() async throws {
+        try await withStack(up: false) { stack in
+            let taken = try RawListener(port: stack.port)
+            let inUse = try await stack.muster("up", "-d", stack.file)
+            #expect(inUse.status == 1 && inUse.output.contains("gateway.listen: port \(stack.port) is in use"), "\(inUse.output)")
+            taken.close()
+            try stack.write(command: "no-such-program")
+            let missing = try await stack.muster("up", "-d", stack.file)
+            #expect(missing.status == 1 && missing.output.contains("there is no program 'no-such-program'"), "\(missing.output)")
+            try stack.write(command: "[sh, -c, \"echo broken; exit 3\"]")
+            let broken = try await stack.muster("up", "-d", stack.file)
+            #expect(broken.status == 1 && broken.output.contains("exit status 3") && broken.output.contains("| broken"), "\(broken.output)")
+            try stack.write()
+            let noRedis = try await stack.muster("up", "-d", stack.file, environment: ["PATH": "/bin-that-is-empty"])
+            #expect(noRedis.status == 1 && noRedis.output.contains("apt-get install redis-server"), "\(noRedis.output)")
+            try Files.replace("\(stack.folder)/.muster/demo/VERSION", with: Array("99\n".utf8))
+            let version = try await stack.muster("up", "-d", stack.file)
+            #expect(version.status == 1 && version.output.contains("another version of Muster"), "\(version.output)")
+            #expect((Files.text("\(stack.folder)/.muster/demo/processes") ?? "").isEmpty)
+            try Files.replace(stack.file, with: Array("services: { a: { comand: x } }".utf8))
+            let wrong = try await stack.muster("up", stack.file)
+            #expect(wrong.status == 2 && wrong.output.contains("did you mean 'command'"), "\(wrong.output)")
+            #expect(try await stack.muster("upp").status == 2)
+            try stack.write()
+            Files.remove("\(stack.folder)/.muster")
+        }
+    }
+
+    /// Bad input through the whole way: each answer precise, and nobody else disturbed.
+    @Test func badInputGetsItsAnswer() async throws {
+        try await withStack(replicas: "1") { stack in
+            func post(_ body: [UInt8]) async throws -> (Int, String) {
+                let response = try await stack.client.send("POST", "/api/logs", to: stack.gateway, headers: [("Content-Type", "application/json")], body: body)
+                return (response.status, response.text)
+            }
+            let bad: [([UInt8], Int, String)] = [
+                (Array("{".utf8), 400, "invalid_json"), (Array("{\"resource\":5}".utf8), 400, "\"field\":\"resource\""), ([34, 0xFF, 34], 400, "invalid_json"),
+                ([UInt8](repeating: 32, count: 11 << 20), 413, "body_too_large"),
+            ]
+            for (body, status, part) in bad {
+                let (got, text) = try await post(body)
+                #expect(got == status && text.contains(part), "\(got) \(text)")
+            }
+            #expect(try await stack.client.send("GET", "/api/correlations?limit=x", to: stack.gateway).status == 400)
+            #expect(try await stack.client.send("GET", "/api/correlations/nothing", to: stack.gateway).status == 404)
+            #expect(try await stack.client.send("GET", "/nothing", to: stack.gateway).status == 404)
+            #expect(try await stack.client.send("DELETE", "/api/logs", to: stack.gateway).status == 405)
+            #expect(await stack.post(trace: "fine", id: "1") == 202)
+        }
+    }
+
+    /// The admin page in a real browser: the replicas are on it.
+    @Test func theAdminPageShowsTheReplicas() async throws {
+        try await withStack { stack in
+            for i in 0..<30 { _ = await stack.post(trace: "t\(i)", id: "1") }
+            let (status, dom) = try await run(
+                try systemProgram("chromium"),
+                [
+                    "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--user-data-dir=\(stack.folder)/chromium", "--virtual-time-budget=4000", "--dump-dom",
+                    "http://127.0.0.1:\(stack.admin)/",
+                ])
+            #expect(status == 0)
+            for name in ["correlation-engine/1", "correlation-engine/3", "least-connections"] { #expect(dom.contains(name), "\(name)") }
+        }
+    }
+}
+
+/// Holds a port.
+private final class RawListener {
+    private let fd: Int32
+    init(port: UInt16) throws {
+        fd = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+        var address = sockaddr_in()
+        address.sin_family = sa_family_t(AF_INET)
+        address.sin_port = port.bigEndian
+        address.sin_addr.s_addr = UInt32(0x7F00_0001).bigEndian
+        let bound = withUnsafePointer(to: &address) { $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { bind(fd, $0, socklen_t(MemoryLayout<sockaddr_in>.size)) } }
+        guard bound == 0, listen(fd, 8) == 0 else { throw SystemError("bind") }
+    }
+    func close() { Glibc.close(fd) }
+}
