@@ -25,7 +25,9 @@ import Testing
     @Test func pipelinedRequestsAreAnsweredInOrder() async throws {
         try await withLoop { loop in
             try await withServer(loop, router()) { endpoint in
-                let body = "POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\none" + "POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\ntwo\r\n0\r\n\r\n"
+                let body =
+                    "POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\none"
+                    + "POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\ntwo\r\n0\r\n\r\n"
                 let all = try answers(endpoint.testPort, body + "GET /hello HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
                 #expect(all.components(of: "HTTP/1.1 200 OK") == 3)
                 let places = ["one", "two", "hello"].map { all.place(of: $0) ?? -1 }
@@ -75,10 +77,12 @@ import Testing
             try await withServer(loop, router(), limits: limits) { endpoint in
                 let port = endpoint.testPort
                 let cases: [(String, String)] = [
-                    ("GET /" + String(repeating: "a", count: 9000) + " HTTP/1.1\r\n", "414"), ("GET / HTTP/1.1\r\nX: " + String(repeating: "a", count: 40000) + "\r\n", "431"),
+                    ("GET /" + String(repeating: "a", count: 9000) + " HTTP/1.1\r\n", "414"),
+                    ("GET / HTTP/1.1\r\nX: " + String(repeating: "a", count: 40000) + "\r\n", "431"),
                     ("POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 1001\r\n\r\n", "413"),
                     ("POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3E9\r\n" + String(repeating: "a", count: 1001) + "\r\n0\r\n\r\n", "413"),
-                    ("POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", "400"), ("GET /none HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", "404"),
+                    ("POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", "400"),
+                    ("GET /none HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", "404"),
                     ("DELETE /hello HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", "405"), ("GET / HTTP/3.0\r\nHost: a\r\n\r\n", "505"),
                 ]
                 for (text, status) in cases {

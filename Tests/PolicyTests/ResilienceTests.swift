@@ -71,7 +71,7 @@ import Testing
 @Suite struct CrashLoopTests {
     @Test func theFirstRestartIsImmediateAndThenItWaits() {
         var crashes = CrashLoop()
-        let waits = (0..<9).map { _ in crashes.died(after: .seconds(1), served: true, how: "exit status 1", subject: "s/1").result }
+        let waits = (0..<9).map { _ in crashes.died(after: .milliseconds(900), served: true, how: "exit status 1", subject: "s/1").result }
         #expect(
             waits == [
                 .zero, .milliseconds(200), .milliseconds(400), .milliseconds(800), .milliseconds(1600), .milliseconds(3200), .milliseconds(6400), .seconds(10),
@@ -83,5 +83,14 @@ import Testing
         let settled = crashes.died(after: .seconds(10), served: true, how: "exit status 1", subject: "s/1").result
         #expect(settled == .zero)
         #expect(!crashes.isLooping)
+    }
+
+    @Test func whatWorkedIsStartedAtOnceHoweverOftenItIsKilled() {
+        var crashes = CrashLoop()
+        for _ in 0..<20 {
+            let wait = crashes.died(after: .seconds(2), served: true, how: "killed by SIGKILL", subject: "s/1").result
+            #expect(wait == .zero)
+        }
+        #expect(crashes.isLooping, "told all the same")
     }
 }

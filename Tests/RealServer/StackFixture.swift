@@ -88,7 +88,8 @@ final class StackFixture: Sendable {
         let body = """
             {"resource":{"service":"writer","host":"h"},"records":[{"timestamp":"\(CalendarTime.render(.now))","severity":"INFO","message":"m","trace_id":"\(trace)","id":"\(id)"}]}
             """
-        let response = try? await client.send("POST", "/api/logs", to: gateway, headers: [("Content-Type", "application/json")], body: Array(body.utf8), timeout: .seconds(20))
+        let response = try? await client.send(
+            "POST", "/api/logs", to: gateway, headers: [("Content-Type", "application/json")], body: Array(body.utf8), timeout: .seconds(20))
         return response?.status ?? 0
     }
 
@@ -105,7 +106,6 @@ final class StackFixture: Sendable {
         return counts
     }
 }
-
 
 /// The value; without one the test ends with an error that says so.
 func required<T>(_ value: T?, _ what: String = "a value") throws -> T {

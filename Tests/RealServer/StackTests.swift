@@ -41,8 +41,12 @@ import Testing
             var random = SeededRandom(seed: 20)
             var kills = 0
             for _ in 0..<20 {
-                try await Task.sleep(for: .milliseconds(300))
-                if let victim = try await stack.engines().filter({ $0.state == "ready" || $0.state == "degraded" }).randomElement(using: &random), kill(victim.pid, SIGKILL) == 0 { kills += 1 }
+                try await Task.sleep(for: .milliseconds(400))
+                if let victim = try await stack.engines().filter({ $0.state == "ready" || $0.state == "degraded" }).randomElement(using: &random),
+                    kill(victim.pid, SIGKILL) == 0
+                {
+                    kills += 1
+                }
             }
             let healed = try await eventually(.seconds(15)) { try await stack.engines().filter { $0.state == "ready" }.count == 3 }
             writers.isOver.withLock { $0 = true }
@@ -63,12 +67,16 @@ import Testing
         try await withStack { stack in
             let writers = Writers()
             async let writing: Void = writers.run(20, stack)
-            for _ in 0..<3 {
+            for stop in 0..<3 {
                 try await Task.sleep(for: .milliseconds(700))
-                let state = try required(try await stack.rows().first { $0.service == "state" && $0.pid > 0 })
-                kill(state.pid, SIGTERM)
+                let isUp = try await eventually { try await stack.rows().contains { $0.service == "state" && $0.state == "ready" && $0.restarts == stop } }
+                #expect(isUp)
+                kill(try required(try await stack.rows().first { $0.service == "state" }).pid, SIGTERM)
             }
-            let healed = try await eventually(.seconds(20)) { try await stack.rows().allSatisfy { $0.state == "ready" } }
+            let healed = try await eventually(.seconds(20)) {
+                let rows = try await stack.rows()
+                return rows.allSatisfy { $0.state == "ready" } && rows.first { $0.service == "state" }?.restarts == 3
+            }
             writers.isOver.withLock { $0 = true }
             await writing
             #expect(healed)
@@ -84,13 +92,13 @@ import Testing
         }
     }
 
-    @Test func aRollUnderFiveHundredRequestsASecondFailsNone() async throws {
-        try await withStack { stack in
-            let before = Set(try await stack.engines().map(\.pid))
-            let statuses = Mutex<[Int: Int]>([:])
-            let isOver = Mutex(false)
-            // An open model: a request is due every 2 ms, whatever became of those before it.
-            async let load: Void = withTaskGroup(of: Void.self) { group in
+    /// An open model: a request is due every 2 ms, whatever became of those before it.
+    private final class OpenLoad: Sendable {
+        let statuses = Mutex<[Int: Int]>([:])
+        let isOver = Mutex(false)
+
+        func run(_ stack: StackFixture) async {
+            await withTaskGroup(of: Void.self) { group in
                 let start = MonotonicTime.now
                 var due = 0
                 while !isOver.withLock({ $0 }) {
@@ -99,22 +107,30 @@ import Testing
                         let id = due
                         group.addTask(executorPreference: stack.loop) {
                             let status = await stack.post(trace: "roll-\(id % 50)", id: "r\(id)")
-                            statuses.withLock { $0[status, default: 0] += 1 }
+                            self.statuses.withLock { $0[status, default: 0] += 1 }
                         }
                         due += 1
                     }
                     try? await Task.sleep(for: .milliseconds(2))
                 }
             }
+        }
+    }
+
+    @Test func aRollUnderFiveHundredRequestsASecondFailsNone() async throws {
+        try await withStack { stack in
+            let before = Set(try await stack.engines().map(\.pid))
+            let load = OpenLoad()
+            async let loading: Void = load.run(stack)
             try await Task.sleep(for: .milliseconds(500))
             for _ in 0..<2 {
                 let (status, output) = try await stack.muster("roll", "correlation-engine", stack.file)
                 #expect(status == 0, "\(output)")
             }
             try await Task.sleep(for: .milliseconds(500))
-            isOver.withLock { $0 = true }
-            await load
-            let counts = statuses.withLock { $0 }
+            load.isOver.withLock { $0 = true }
+            await loading
+            let counts = load.statuses.withLock { $0 }
             #expect(Set(counts.keys) == [202], "\(counts)")
             #expect(Set(try await stack.engines().map(\.pid)).isDisjoint(with: before))
             print("roll: \(counts)")
@@ -136,7 +152,10 @@ import Testing
                 #expect((32...35).contains(count), "replica \(engine.replica) had \(count)")
                 #expect(log.contains("redis_connected") && log.contains("url=redis://:***@") && log.contains("backend=redis"))
                 let page = try await stack.client.send("GET", "/metrics", to: .address(.loopback(port: engine.port))).text
-                for name in ["redis_operations_total", "redis_operation_duration_seconds", "correlation_state_backend 1", "redis_errors_total", "instance_correlations_total", "correlation_queue_depth"] {
+                for name in [
+                    "redis_operations_total", "redis_operation_duration_seconds", "correlation_state_backend 1", "redis_errors_total", "instance_correlations_total",
+                    "correlation_queue_depth",
+                ] {
                     #expect(page.contains(name), "\(name)")
                 }
                 let (status, output) = try await run(try systemProgram("promtool"), ["check", "metrics"], input: Array(page.utf8))
@@ -267,7 +286,8 @@ import Testing
             let (status, dom) = try await run(
                 try systemProgram("chromium"),
                 [
-                    "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--user-data-dir=\(stack.folder)/chromium", "--virtual-time-budget=4000", "--dump-dom",
+                    "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--user-data-dir=\(stack.folder)/chromium",
+                    "--virtual-time-budget=4000", "--dump-dom",
                     "http://127.0.0.1:\(stack.admin)/",
                 ])
             #expect(status == 0)

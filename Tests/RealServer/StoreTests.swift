@@ -15,7 +15,8 @@ import Testing
     enum Form: String, CaseIterable, Sendable { case memory, redis }
 
     private func withStore(
-        _ form: Form, lifetime: Duration = .seconds(60), bounds: CorrelationBounds = CorrelationBounds(), _ body: @Sendable (any CorrelationStore) async throws -> Void
+        _ form: Form, lifetime: Duration = .seconds(60), bounds: CorrelationBounds = CorrelationBounds(),
+        _ body: @escaping @Sendable (any CorrelationStore) async throws -> Void
     ) async throws {
         guard form == .redis else { return try await body(MemoryCorrelationStore(lifetime: lifetime, bounds: bounds)) }
         try await withRedis { redis in
@@ -46,7 +47,9 @@ import Testing
         try await withStore(form) { store in
             let first = try await store.ingest([Self.group("t", [Self.record("1"), Self.record("2", at: 1_795_231_790_000, .error)])])
             #expect(first == [IngestOutcome(added: 2, duplicates: 0, refused: 0, created: true)])
-            let again = try await store.ingest([Self.group("t", [Self.record("2"), Self.record("3", at: 1_795_231_900_000), Self.record("3")], service: "a \"b\" ü", host: "h2")])
+            let again = try await store.ingest([
+                Self.group("t", [Self.record("2"), Self.record("3", at: 1_795_231_900_000), Self.record("3")], service: "a \"b\" ü", host: "h2")
+            ])
             #expect(again == [IngestOutcome(added: 1, duplicates: 2, refused: 0, created: false)])
             let json = try #require(try await store.correlation(id: "t-t"))
             try JSONDocument().parse(json) { root in
@@ -98,7 +101,9 @@ import Testing
 
     @Test(arguments: Form.allCases) func listsInPagesWithoutGapsOrRepeats(form: Form) async throws {
         try await withStore(form) { store in
-            for i in 0..<57 { _ = try await store.ingest([Self.group("trace-\(i)", [Self.record("1", i % 3 == 0 ? .error : .info)], service: i % 2 == 0 ? "even" : "odd")]) }
+            for i in 0..<57 {
+                _ = try await store.ingest([Self.group("trace-\(i)", [Self.record("1", i % 3 == 0 ? .error : .info)], service: i % 2 == 0 ? "even" : "odd")])
+            }
             for (service, status, expected) in [(nil, nil, 57), ("even", nil, 29), ("odd", "error", 9), ("none", nil, 0)] as [(String?, String?, Int)] {
                 var query = CorrelationQuery()
                 query.limit = 7
@@ -143,13 +148,16 @@ import Testing
 }
 
 @Suite struct RedisClientTests {
-    private func at<T>(_ loop: EventLoop, _ client: RedisClient, _ command: RedisCommand, _ read: (RESPValue) -> T) async throws -> T { read(try await client.send(command)) }
+    private func at<T>(_ loop: EventLoop, _ client: RedisClient, _ command: RedisCommand, _ read: (RESPValue) -> T) async throws -> T {
+        read(try await client.send(command))
+    }
 
     @Test func speaksRESP3AndPipelines() async throws {
         try await withRedis { redis in
             try await withLoop { loop in
                 try await redis.withClient(loop) { client in
-                    let results = await client.pipeline((0..<500).map { RedisCommand("SET", "k\($0)", "v\($0)") } + [RedisCommand("NO-SUCH"), RedisCommand("GET", "k499")])
+                    let results = await client.pipeline(
+                        (0..<500).map { RedisCommand("SET", "k\($0)", "v\($0)") } + [RedisCommand("NO-SUCH"), RedisCommand("GET", "k499")])
                     #expect(results.count == 502)
                     #expect(try results[501].get().string == "v499")
                     if case .failure(let error) = results[500] { #expect(error.code == .server && error.execution == .answered) } else { Issue.record("no error") }
@@ -237,7 +245,8 @@ import Testing
                         stored += 1
                     }
                     #expect(refusal?.serverCode == "OOM" && refusal?.execution == .notExecuted)
-                    #expect(try await client.send(RedisCommand("DBSIZE")).int == stored)
+                    let size = try await client.send(RedisCommand("DBSIZE")).int
+                    #expect(size == stored)
                 }
             }
         }

@@ -16,7 +16,7 @@ public func builtProgram(_ name: String) -> String { Files.folder(of: Files.abso
 
 /// A program from the system; a missing one fails the test that asks for it.
 public func systemProgram(_ name: String) throws -> String {
-    for folder in (environmentValue("PATH") ?? "").split(separator: ":") + ["/usr/sbin", "/sbin"] {
+    for folder in (environmentValue("PATH") ?? "").split(separator: ":") + ["/usr/local/bin", "/usr/bin", "/bin", "/usr/sbin", "/sbin"] {
         if access("\(folder)/\(name)", X_OK) == 0 { return "\(folder)/\(name)" }
     }
     throw SystemError("\(name) is not installed; ./muster test installs it", ENOENT)
@@ -38,6 +38,7 @@ public final class Child: Sendable {
         _ = write(ends[1], input, input.count)
         var variables: [String: String] = [:]
         for name in ["PATH", "HOME", "LD_LIBRARY_PATH", "MUSTER_ROOT"] { variables[name] = environmentValue(name) }
+        variables["PATH"] = variables["PATH"] ?? "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
         variables.merge(environment) { $1 }
         let words = ([path] + arguments).map { strdup($0) } + [nil]
         let settings = variables.map { strdup("\($0.key)=\($0.value)") } + [nil]

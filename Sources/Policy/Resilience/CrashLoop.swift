@@ -2,16 +2,21 @@ import Basics
 
 /// Decides how long to wait before a process that ended is started again, and when to call it a crash loop.
 ///
-/// A process that served and lived `settled` is forgiven its past; one that never served is not, however long it took. The first restart is immediate: most deaths are single. Then 200 ms, doubling
-/// to 10 s (jitter is not needed: one machine, one supervisor). From the fifth death in a row on it is told as a crash loop; it goes
-/// on being tried, because what it waits for may come.
+/// One that had served for `useful` is started again at once, every time: it works, and something killed it. Any other death waits: the
+/// first not at all (most deaths are single), then 200 ms, doubling to 10 s (jitter is not needed: one machine, one supervisor).
+///
+/// A life of `settled` is forgiven its past. From the fifth death in a row without one it is told as a crash loop; it goes on being tried,
+/// because what it waits for may come. A process that never served has settled nothing, however long it took.
 public struct CrashLoop: Sendable {
     public static let settled = Duration.seconds(10)
+    public static let useful = Duration.seconds(1)
     public static let loopsAt = 5
     static let first = Duration.milliseconds(200)
     static let longest = Duration.seconds(10)
 
     public private(set) var deaths = 0
+    /// Deaths in a row of processes that were of no use.
+    private var useless = 0
 
     public init() {}
 
@@ -20,15 +25,16 @@ public struct CrashLoop: Sendable {
     public mutating func died(after life: Duration, served: Bool, how: String, subject: String) -> Decision<Duration> {
         if served, life >= CrashLoop.settled { deaths = 0 }
         deaths += 1
+        useless = served && life >= CrashLoop.useful ? 0 : useless + 1
         let wait: Duration =
-            deaths == 1
-            ? .zero : .nanoseconds(min(CrashLoop.first.nanoseconds << min(deaths - 2, 20), CrashLoop.longest.nanoseconds))
+            useless <= 1
+            ? .zero : .nanoseconds(min(CrashLoop.first.nanoseconds << min(useless - 2, 20), CrashLoop.longest.nanoseconds))
         let record = DecisionRecord(
             .restart, subject: subject,
             inputs: [.init("ended", how), .init("lived", life.brief), .init("deaths_in_a_row", deaths)],
             raw: "restart at once",
             constraints: wait == .zero
-                ? [] : [.init("backoff", before: "0s", after: wait.brief, reason: "death number \(deaths) within \(CrashLoop.settled.brief) of its start")],
+                ? [] : [.init("backoff", before: "0s", after: wait.brief, reason: "death number \(useless) in a row before it had served for \(CrashLoop.useful.brief)")],
             outcome: wait == .zero ? "restarted at once" : "restart in \(wait.brief)",
             sentence: "\(subject) ended (\(how)) after \(life.brief) and is started again \(wait == .zero ? "at once" : "in \(wait.brief)")"
                 + (isLooping ? "; it is in a crash loop, read its log." : "."),
