@@ -1,3 +1,4 @@
+import Balancing
 import JSONCoding
 import Testing
 
@@ -85,6 +86,8 @@ import Testing
 }
 
 @Suite struct SchemaTests {
+    @Test func everyWordForBalanceHasItsMethod() { #expect(RouteSpec.balanceMethods.sorted() == BalanceMethod.allCases.map(\.rawValue).sorted()) }
+
     /// The schema is JSON, closed everywhere, and has every key that the reader knows.
     @Test func namesEveryKey() throws {
         func keys(_ spec: ObjectSpec) -> [String] { spec.keys.flatMap { [$0.name] + keys($0.type) } }

@@ -101,7 +101,6 @@ public struct GatewaySpec: Sendable, Equatable {
     public let admin: ListenAddress?
     public let threads: Int
     public let accessLog: Bool
-    /// Addresses whose X-Forwarded-* are believed.
     public let routes: [RouteSpec]
 }
 
@@ -110,6 +109,9 @@ public struct RouteSpec: Sendable, Equatable {
         case service(String)
         case backends([BackendSpec])
     }
+    /// The words that `balance` takes; the gateway has a method for each (a test holds them together).
+    public static let balanceMethods = ["round-robin", "least-connections", "weighted"]
+
     public let path: String
     public let target: Target
     public let balance: String

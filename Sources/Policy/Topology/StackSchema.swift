@@ -80,7 +80,7 @@ enum StackSchema {
             KeySpec("path", .path, required: true, "requests whose path begins with this; the longest match wins"),
             KeySpec("service", .name, "a service of this stack"),
             KeySpec("backends", .list(.objectOr(backend, short: "address")), "or addresses"),
-            KeySpec("balance", .choice(["round-robin", "least-connections", "weighted"]), "default least-connections"),
+            KeySpec("balance", .choice(RouteSpec.balanceMethods), "default least-connections"),
             KeySpec("idempotent", .boolean, "the service counts a repeated request once, so every method may be tried again"),
             KeySpec("retry", .object(retry), "when a failed request is tried again"),
             KeySpec("timeout", .object(timeout), "how long the gateway waits"),

@@ -13,7 +13,7 @@ final class ReplicaRunner {
     /// What kind of thing runs, and how it is asked whether it serves.
     enum Kind {
         /// Its port is chosen anew at each start.
-        /// `ready` is the path of its probe; without one it is not probed and takes no requests.
+        /// `ready` is the path of its probe; without one it takes no requests and is ready once it has lived for 50 ms.
         case service(ready: String?)
         case redis(RedisServer)
     }

@@ -116,8 +116,10 @@ public final class Supervisor: Sendable {
         AdminAPI.addWhy(to: &control, journal: runner.value.journal)
         ControlAPI.addChanging(to: &control, runner, readStack: readStack)
         let server = HTTPServer(loop: loop, router: control)
+        // Not even for a moment may others reach it: the mask is set before the socket appears.
+        let mask = umask(0o077)
+        defer { umask(mask) }
         do { try server.listen(on: .unix(folder.controlSocket)) } catch { throw Failure("cannot open the control socket: \(error)") }
-        chmod(folder.controlSocket, 0o600)
         runner.value.start()
     }
 

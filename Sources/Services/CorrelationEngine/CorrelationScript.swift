@@ -17,19 +17,20 @@ enum CorrelationScript {
         local room = tonumber(ARGV[7])
         local n = tonumber(ARGV[12])
         local levels = {'TRACE', 'DEBUG', 'INFO', 'WARN', 'ERROR', 'FATAL'}
-        local fields = {'n', 'kept', 'len', 'first', 'last', 'services', 'hosts', 'TRACE', 'DEBUG', 'INFO', 'WARN', 'ERROR', 'FATAL'}
-        for i = 1, n do fields[13 + i] = ARGV[9 + 4 * i] end
-        local had = redis.call('HMGET', hash, unpack(fields))
-        local count, kept, len = tonumber(had[1]) or 0, tonumber(had[2]) or 0, tonumber(had[3]) or 0
+        local fields = {}
+        for i = 1, n do fields[i] = ARGV[9 + 4 * i] end
+        -- One packed field holds all that is not a fingerprint: half the time of a call goes into its arguments.
+        local had = redis.call('HMGET', hash, 's', unpack(fields))
+        local before = redis.call('STRLEN', text)
+        local state = had[1] and before > 0 and cmsgpack.unpack(had[1])
         local created = 0
-        if count > 0 and redis.call('EXISTS', text) == 0 then
-          redis.call('DEL', hash)
-          had, count, kept, len = {}, 0, 0, 0
+        if not state then
+          if had[1] then redis.call('DEL', hash) end
+          state, had, created = {0, 0, 0, ARGV[10], ARGV[11], ',', ',', 0, 0, 0, 0, 0, 0}, {}, 1
         end
-        if count == 0 then created = 1 end
+        local count, kept, len, first, last = state[1], state[2], state[3], state[4], state[5]
         local level = {}
-        for i = 1, 6 do level[levels[i]] = tonumber(had[7 + i]) or 0 end
-        local first, last = had[4] or ARGV[10], had[5] or ARGV[11]
+        for i = 1, 6 do level[levels[i]] = state[7 + i] end
         local added, duplicates, refused = 0, 0, 0
         -- `{"logs":[` is 9 bytes; a comma stands between two.
         local used = len == 0 and 0 or len - 9 + 1
@@ -37,7 +38,7 @@ enum CorrelationScript {
         for i = 1, n do
           local at = 9 + 4 * i
           local field = ARGV[at]
-          if had[13 + i] or seen[field] then
+          if had[1 + i] or seen[field] then
             duplicates = duplicates + 1
           elseif count >= most then
             refused = refused + 1
@@ -61,14 +62,13 @@ enum CorrelationScript {
         end
         if added == 0 then return {0, duplicates, refused, 0} end
         local function note(list, name)
-          list = list or ','
           if string.find(list, ',' .. name .. ',', 1, true) then return list end
           -- `","` stands between two names only: inside one, quotes are escaped.
           local _, between = string.gsub(list, '","', '')
           if list ~= ',' and between + 1 >= names then return list end
           return list .. name .. ','
         end
-        local services, hosts = note(had[6] or nil, ARGV[8]), note(had[7] or nil, ARGV[9])
+        local services, hosts = note(state[6], ARGV[8]), note(state[7], ARGV[9])
         local counts, status = {}, 'ok'
         for i = 1, 6 do
           local c = level[levels[i]]
@@ -89,19 +89,19 @@ enum CorrelationScript {
         if from == 0 then
           redis.call('SET', text, head .. body .. tail)
         else
-          local before = redis.call('STRLEN', text)
           if len + #tail < before then redis.call('SET', text, redis.call('GETRANGE', text, 0, from - 1)) end
           redis.call('SETRANGE', text, from, body .. tail)
         end
-        redis.call('HSET', hash, 'n', count, 'kept', kept, 'len', len, 'first', first, 'last', last,
-          'services', services, 'hosts', hosts, 'TRACE', level.TRACE, 'DEBUG', level.DEBUG, 'INFO', level.INFO,
-          'WARN', level.WARN, 'ERROR', level.ERROR, 'FATAL', level.FATAL, unpack(set))
+        state = {count, kept, len, first, last, services, hosts}
+        for i = 1, 6 do state[7 + i] = level[levels[i]] end
+        redis.call('HSET', hash, 's', cmsgpack.pack(state), unpack(set))
         local clock = redis.call('TIME')
         local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
         redis.call('PEXPIREAT', text, now + lifetime)
         redis.call('PEXPIREAT', hash, now + lifetime)
         redis.call('ZADD', index, now, ARGV[1])
-        redis.call('ZREMRANGEBYSCORE', index, '-inf', now - lifetime)
+        -- The index can only grow by what is new; it is swept every ten seconds besides.
+        if created == 1 then redis.call('ZREMRANGEBYSCORE', index, '-inf', now - lifetime) end
         return {added, duplicates, refused, created}
         """)
 
