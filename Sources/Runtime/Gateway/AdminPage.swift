@@ -13,7 +13,7 @@ enum AdminPage {
         .tiles{display:flex;gap:.8rem;flex-wrap:wrap}.tile{border:1px solid var(--line);border-radius:.5rem;padding:.5rem .9rem;min-width:7rem}
         .tile b{display:block;font-size:1.35rem;font-variant-numeric:tabular-nums}.tile span{opacity:.7;font-size:.85rem}
         table{border-collapse:collapse;width:100%}th,td{text-align:left;padding:.3rem .7rem .3rem 0;border-bottom:1px solid var(--line)}
-        th{font-weight:600;opacity:.75;font-size:.85rem}td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}
+        th{font-weight:600;opacity:.75;font-size:.85rem}td:nth-child(6){width:22%}td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}
         .ready{color:var(--ok)}.down,.ejected{color:var(--bad)}.draining{color:var(--warn)}
         .bar{background:#4a7bd0;height:.55rem;border-radius:.2rem;min-width:1px}
         ul{padding-left:1.1rem;margin:.3rem 0}li{margin:.15rem 0}time{opacity:.6;margin-right:.5rem;font-variant-numeric:tabular-nums}

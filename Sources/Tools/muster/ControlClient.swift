@@ -29,15 +29,19 @@ struct StackHandle: Sendable {
     let folder: StackFolder
     /// Values of the environment that the stack file asked for.
     let variables: [String: String]
+    /// Verbs find it without being told.
+    let isDefault: Bool
 
     /// `path`, or `muster.yaml` here, or the correlation stack that comes with Muster.
     init(_ path: String?) throws(Exit) {
         var candidates = ["muster.yaml", "stacks/correlation.yaml"]
         if let root = environmentValue("MUSTER_ROOT") { candidates.append("\(root)/stacks/correlation.yaml") }
-        guard let found = path ?? candidates.first(where: Files.exists) else {
+        let byItself = candidates.first(where: Files.exists)
+        guard let found = path ?? byItself else {
             throw .usage("which stack? There is neither muster.yaml nor stacks/correlation.yaml here")
         }
         file = found
+        isDefault = byItself.map { Files.absolute($0) == Files.absolute(found) } ?? false
         let asked = Mutex<[String: String]>([:])
         stack = try readStack(found) { name in
             let value = environmentValue(name)

@@ -170,7 +170,10 @@ func summary(_ handle: StackHandle, _ rows: [PsRow]) -> String {
     out += "\n\n  try next:\n"
     out += "    curl http://\(host):\(gateway.listen.port)/health\n"
     if let admin = gateway.admin { out += "    open http://\(admin)/                 live state\n" }
-    out += "    \(selfName) scale \(handle.stack.services.first?.name ?? "SERVICE")=5     \(selfName) why     \(selfName) down"
+    let service = handle.stack.services.first?.name ?? "SERVICE"
+    // The stack must be named where it is not the one that verbs take by themselves.
+    let file = handle.isDefault ? "" : " \(handle.file)", option = handle.isDefault ? "" : " --stack \(handle.file)"
+    out += "    \(selfName) scale \(service)=5\(file)     \(selfName) why\(option)     \(selfName) down\(file)"
     if let store = rows.first(where: { $0.kind == "redis" }), let port = store.port {
         out += "\n    REDISCLI_AUTH=$(cat \(handle.folder.path)/stores/\(store.service)/password) redis-cli -p \(port)"
     }
