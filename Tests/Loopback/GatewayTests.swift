@@ -237,6 +237,27 @@ import Topology
         }
     }
 
+    /// A client that goes away in the middle of a large answer leaves nothing behind.
+    @Test func anAbortedDownloadIsForgotten() async throws {
+        var router = Router()
+        router.get("/large") { _, _ in HTTPResponse(body: .bytes([UInt8](repeating: 120, count: 24 << 20))) }
+        try await withLoop { loop in
+            try await withServer(loop, router) { backend in
+                try await withGateway("{ path: /, backends: [127.0.0.1:\(backend.testPort)] }") { fixture in
+                    for _ in 0..<5 {
+                        var socket: RawSocket? = try RawSocket(port: fixture.endpoint.testPort)
+                        socket!.send("GET /large HTTP/1.1\r\nHost: a\r\n\r\n")
+                        _ = socket!.receive { $0.utf8.count > 100_000 }
+                        // Closed with unread bytes: a reset.
+                        socket = nil
+                    }
+                    let forgotten = await eventually { await fixture.gateway.connectionCounts == [0] && fixture.gateway.routes[0].replicas[0].inFlight == 0 }
+                    #expect(forgotten)
+                }
+            }
+        }
+    }
+
     @Test func drainingFinishesWhatIsUnderWay() async throws {
         try await withBackend("a") { a in
             try await withGateway("{ path: /, backends: [127.0.0.1:\(a)] }") { fixture in

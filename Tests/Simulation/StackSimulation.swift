@@ -72,6 +72,29 @@ import Testing
         #expect(machine.isSettled && machine.members.values.allSatisfy { $0.generation == 1 })
     }
 
+    @Test func aRollReplacesAnOldOneThatCrashesMeanwhile() {
+        var machine = ServiceMachine(name: "a", desired: 3)
+        _ = machine.setDesired(3)
+        for number in 1...3 { _ = machine.becameReady(number) }
+        _ = machine.beginRoll()
+        _ = machine.becameUnready(2)
+        let ready = machine.becameReady(4)
+        #expect(ready == [.stop(2)])
+    }
+
+    @Test func goingToZeroEndsARollAndTakesTheSurgeAlong() {
+        var machine = ServiceMachine(name: "a", desired: 1)
+        _ = machine.setDesired(1)
+        _ = machine.becameReady(1)
+        _ = machine.beginRoll()
+        let actions = machine.setDesired(0)
+        #expect(actions.filter { if case .stop = $0 { true } else { false } }.count == 2)
+        guard case .rollEnded(_?)? = actions.last else {
+            Issue.record("the roll is not told to have ended")
+            return
+        }
+    }
+
     @Test func storesStartFirstAndStopLast() {
         var world = World(seed: 1, services: ["a": 2], stormy: false)
         world.tell(.begin)

@@ -50,7 +50,7 @@ final class UpstreamConnection: HTTPClientConnection {
     /// taken for a slow replica.
     func watchAnswer() {
         guard isConnected, let owner else { return }
-        if owner.requestIsComplete, waiting == 0, !isPaused { timer?.schedule(at: loop.now + owner.responseTime) } else { timer?.cancel() }
+        if owner.requestIsComplete, !isPaused { timer?.schedule(at: loop.now + owner.responseTime) } else { timer?.cancel() }
     }
 
     override func connectionReady() { watchAnswer() }
@@ -62,7 +62,7 @@ final class UpstreamConnection: HTTPClientConnection {
         let owner = owner
         self.owner = nil
         // An answer that came before the whole request was sent: what is missing would be read as the next request.
-        let isWhole = owner?.requestIsComplete == true && waiting == 0
+        let isWhole = owner?.requestIsComplete == true && waiting == 0 && canSend
         if !isWhole { close() }
         if reusable, isWhole, gateway.keep(self) { timer?.schedule(at: loop.now + UpstreamConnection.idleTime) } else { timer?.cancel() }
         owner?.upstreamEnd()

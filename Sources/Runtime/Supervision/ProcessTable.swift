@@ -18,7 +18,9 @@ struct ProcessTable {
 
     init(file: String) {
         self.file = file
-        for line in Files.text(file)?.split(separator: "\n") ?? [] {
+        // A table of another boot names processes that are gone, and numbers that others have now.
+        guard let text = Files.text(file), text.hasPrefix("boot \(ProcessTable.boot)\n") else { return }
+        for line in text.split(separator: "\n").dropFirst() {
             let parts = line.split(separator: " ")
             guard parts.count == 4, let number = Int(parts[1]), let pid = Int32(parts[2]), let started = UInt64(parts[3]) else { continue }
             entries.append(Entry(unit: String(parts[0]), number: number, pid: pid, started: started))
@@ -36,10 +38,13 @@ struct ProcessTable {
     }
 
     private func save() {
-        let text = entries.map { "\($0.unit) \($0.number) \($0.pid) \($0.started)\n" }.joined()
+        let text = "boot \(ProcessTable.boot)\n" + entries.map { "\($0.unit) \($0.number) \($0.pid) \($0.started)\n" }.joined()
         // A table that cannot be written costs only the clean-up after a kill -9 of this process.
         try? Files.replace(file, with: Array(text.utf8))
     }
+
+    /// Which boot of the machine this is.
+    static let boot = Files.text("/proc/sys/kernel/random/boot_id")?.split(separator: "\n").first.map(String.init) ?? "unknown"
 
     /// nil when there is no such process, or only its zombie.
     static func startTime(_ pid: Int32) -> UInt64? {

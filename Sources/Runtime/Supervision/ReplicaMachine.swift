@@ -113,7 +113,7 @@ struct ReplicaMachine {
     mutating func handle(_ event: Event, now: MonotonicTime) -> [Action] {
         switch event {
         case .start: phase == .idle ? spawn(now) : []
-        case .spawnFailed(let reason): phase == .starting ? died(reason, now) : []
+        case .spawnFailed(let reason): phase == .starting ? died(reason, now) : exited(reason, now)
         case .probed(let result): probed(result, now)
         case .exited(let how): exited(how, now)
         case .drained: phase == .draining ? terminate(now) : []

@@ -45,7 +45,11 @@ struct ServiceMachine {
 
     mutating func setDesired(_ count: Int) -> [Action] {
         desired = count
-        return reconcile()
+        guard count == 0, isRolling else { return reconcile() }
+        // Nothing is left to roll; the surge goes with the others.
+        roll = .none
+        isRolling = false
+        return reconcile() + [.rollEnded("the service is going to 0 replicas")]
     }
 
     /// Replaces every replica. A roll that is under way is followed by the new one.
@@ -123,9 +127,11 @@ struct ServiceMachine {
         if case .starting(let surge, let old) = roll, members[surge]?.isReady == true {
             // The others must serve as well: a roll and a crash together would take away capacity.
             let others = members.values.filter { !$0.isLeaving && $0.number != old && $0.number != surge }
-            guard others.allSatisfy(\.isReady) || members[old]?.isReady == false else { return [] }
-            roll = .stopping(old: old)
-            return stop(old)
+            // An old one that has stopped serving meanwhile goes instead: the new version may be its cure.
+            let victim = members[old]?.isReady == false ? old : others.filter { $0.generation < generation && !$0.isReady }.map(\.number).min() ?? old
+            guard others.allSatisfy({ $0.isReady || $0.number == victim }) || members[old]?.isReady == false else { return [] }
+            roll = .stopping(old: victim)
+            return stop(victim)
         }
         guard roll == .none, !members.values.contains(where: \.isLeaving) else { return [] }
         // One that does not serve is replaced first.

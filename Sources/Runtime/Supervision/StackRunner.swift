@@ -272,11 +272,7 @@ final class StackRunner: ReplicaHost {
             throw APIError(409, "not_running", "the stack is \(machine.phase.rawValue); scale it when it runs")
         }
         let wanted = count ?? spec.replicas.lowerBound
-        let range = spec.replicas
-        if range.lowerBound < range.upperBound, !range.contains(wanted) {
-            throw APIError(400, "out_of_range", "\(service) is declared with \(range.lowerBound)..\(range.upperBound) replicas", field: "replicas")
-        }
-        guard (0...1000).contains(wanted) else { throw APIError(400, "out_of_range", "from 0 to 1000 replicas", field: "replicas") }
+        try check(wanted, spec)
         let before = machine.services[service]?.desired ?? 0
         journal.append(
             DecisionRecord(
@@ -287,6 +283,14 @@ final class StackRunner: ReplicaHost {
                 flip: "muster scale \(service)=\(before)"))
         tell("scale: \(service) from \(before) to \(wanted)")
         apply(.scale(service: service, count: wanted))
+    }
+
+    private func check(_ count: Int, _ spec: ServiceSpec) throws(APIError) {
+        let range = spec.replicas
+        if range.lowerBound < range.upperBound, !range.contains(count) {
+            throw APIError(400, "out_of_range", "\(spec.name) is declared with \(range.lowerBound)..\(range.upperBound) replicas", field: "replicas")
+        }
+        guard (0...1000).contains(count) else { throw APIError(400, "out_of_range", "from 0 to 1000 replicas", field: "replicas") }
     }
 
     /// Calls `done` with nil, or with why the roll was given up.
@@ -317,6 +321,9 @@ final class StackRunner: ReplicaHost {
             throw APIError(409, "needs_restart", "services, stores or the gateway's addresses were added, removed or changed: run muster down, then muster up")
         }
         guard machine.phase == .running else { throw APIError(409, "not_running", "the stack is \(machine.phase.rawValue); change it when it runs") }
+        for spec in new.services {
+            if let count = counts[spec.name] { try check(count, spec) }
+        }
         let old = stack
         stack = new
         var done: [String] = []

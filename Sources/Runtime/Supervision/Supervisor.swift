@@ -118,8 +118,10 @@ public final class Supervisor: Sendable {
         let server = HTTPServer(loop: loop, router: control)
         // Not even for a moment may others reach it: the mask is set before the socket appears.
         let mask = umask(0o077)
-        defer { umask(mask) }
-        do { try server.listen(on: .unix(folder.controlSocket)) } catch { throw Failure("cannot open the control socket: \(error)") }
+        let opened = Result { try server.listen(on: .unix(folder.controlSocket)) }
+        // Back before anything is started: children inherit it.
+        umask(mask)
+        if case .failure(let error) = opened { throw Failure("cannot open the control socket: \(error)") }
         runner.value.start()
     }
 

@@ -196,6 +196,8 @@ open class Stream: Pollable {
             } else if got == 0 {
                 mayHaveInput = false
                 receivedEnd()
+                // A failed send has taken the socket's error away: the end is all that is left to read of a reset.
+                if isOpen, let sendFailure { close(.system(sendFailure)) }
                 return
             } else {
                 let code = errno
@@ -229,6 +231,9 @@ open class Stream: Pollable {
 
     // MARK: writing
 
+    /// False once a send has failed: what is written from then on goes nowhere.
+    public var canSend: Bool { isOpen && sendFailure == nil }
+
     /// Bytes that wait for the kernel to take them.
     public var waiting: Int { output.count }
 
@@ -238,7 +243,11 @@ open class Stream: Pollable {
         if output.isEmpty, !blocked, isConnected {
             let sent = send(fd, bytes.baseAddress, bytes.count, Int32(MSG_NOSIGNAL))
             if sent == bytes.count { return }
-            if sent < 0, errno != EAGAIN, errno != EINTR { return sendingFailed(SystemError("send")) }
+            if sent < 0, errno != EAGAIN, errno != EINTR {
+                let failure = SystemError("send")
+                output.append(bytes)
+                return sendingFailed(failure)
+            }
             if sent >= 0 { rest = bytes.part(sent, bytes.count - sent) }
             blocked = true
         }

@@ -216,10 +216,12 @@ open class HTTPServerConnection: Stream {
         }
     }
 
-    /// A body may take `bodyTime`, and a second more for each KiB that has come: slow links finish, drips do not hold a connection for ever.
+    /// A body may take `bodyTime`, and a second more for each KiB that has come, but never stand still for `bodyTime`: slow links finish,
+    /// drips and stalls do not hold a connection for ever.
     private func keepBodyTime(_ count: Int) {
         bodyBytes += count
-        deadline?.schedule(at: bodyStarted + context.limits.bodyTime + .seconds(bodyBytes / 1024))
+        let wholeBody = bodyStarted + context.limits.bodyTime + .seconds(bodyBytes / 1024)
+        deadline?.schedule(at: min(wholeBody, loop.now + context.limits.bodyTime))
     }
 
     private var answeredAndLeaving: Bool { if case .leaving = state { true } else { false } }
