@@ -180,6 +180,10 @@ import Testing
         #expect(try await stack.client.send("GET", "/metrics", to: .address(.loopback(port: engine.port))).text.contains("correlation_state_backend 0"))
         #expect(await stack.post(trace: "t", id: "1") == 202)
         #expect(try await stack.client.send("GET", "/health", to: stack.gateway).text.contains("in-memory"))
+        // And the way back: what the file says.
+        #expect(try await stack.muster("up", stack.file).status == 0)
+        #expect(try await stack.engines().filter { $0.state == "ready" }.count == 3)
+        #expect(try await stack.client.send("GET", "/health", to: stack.gateway).text.contains("\"backend\":\"redis\""))
     }
 
     @Test func scaleRollWhyAndDown() async throws {
@@ -203,6 +207,8 @@ import Testing
             }
             try stack.write()
             #expect(try await stack.muster("why", "-n", "-5", "--stack", stack.file).status == 2)
+            #expect(try await stack.muster("why", "correlaton-engine", "--stack", stack.file).output.contains("did you mean 'correlation-engine'"))
+            #expect(why.output.contains("was given up"))
             let pids = try await stack.rows().map(\.pid)
             #expect(try await stack.muster("down", stack.file, "--purge").status == 0)
             for pid in pids { #expect(await eventually(.seconds(5)) { kill(pid, 0) != 0 }) }

@@ -111,6 +111,11 @@ final class StackRunner: ReplicaHost {
         case .start(let unit, let number, let generation): start(unit, number, generation)
         case .stop(let unit, let number): runners["\(unit)/\(number)"]?.stop()
         case .rollEnded(let service, let failure):
+            journal.append(
+                DecisionRecord(
+                    .roll, subject: service, raw: "replace every replica", outcome: failure == nil ? "rolled" : "given up",
+                    sentence: failure.map { "The roll of \(service) was given up: \($0)." } ?? "\(service) is rolled: every replica is a new one.",
+                    flip: failure == nil ? "a new replica that does not become ready" : "a new version that becomes ready and stays so"))
             let waiters = rollWaiters.removeValue(forKey: service) ?? []
             for done in waiters { done(failure) }
         case .entered(.running): onRunning()
@@ -301,7 +306,7 @@ final class StackRunner: ReplicaHost {
         journal.append(
             DecisionRecord(
                 .roll, subject: service, raw: "replace every replica", outcome: "rolling",
-                sentence: "\(service) is rolled: a new replica is ready before an old one is drained, one after the other.", flip: "nothing; somebody asked"))
+                sentence: "A roll of \(service) begins: a new replica is ready before an old one is drained, one after the other.", flip: "nothing; somebody asked"))
         apply(.roll(service: service))
     }
 
@@ -334,7 +339,9 @@ final class StackRunner: ReplicaHost {
         }
         for spec in new.services {
             let before = old.service(spec.name)!
-            let wanted = counts[spec.name] ?? (spec.replicas != before.replicas ? spec.replicas.lowerBound : nil)
+            // A count that the file does not allow (it was scaled, or the file has changed) goes back to what the file says.
+            let fits = spec.replicas == before.replicas && spec.replicas.contains(machine.services[spec.name]?.desired ?? 0)
+            let wanted = counts[spec.name] ?? (fits ? nil : spec.replicas.lowerBound)
             if let wanted, wanted != machine.services[spec.name]?.desired {
                 try scale(spec.name, to: wanted)
                 done.append("\(spec.name) goes to \(wanted) replicas")

@@ -5,12 +5,13 @@ import Supervision
 let logsVerb = Verb(
     name: "logs", summary: "what the replicas wrote; followed with -f",
     help: """
-        usage: muster logs [SERVICE[/N] | gateway-access | supervisor] [-f] [-n LINES]
+        usage: muster logs [SERVICE[/N] | gateway-access | supervisor] [-f] [-n LINES] [--stack FILE]
 
         Shows the end of each log, with the replica's name before each line.
 
           -f          go on showing what is written
           -n LINES    so many lines of each (default 20)
+          --stack FILE  another stack than the one that verbs take by themselves
 
         example:
           muster logs correlation-engine/2 -f
@@ -33,6 +34,9 @@ let logsVerb = Verb(
     guard arguments.has("-f") || arguments.has("--follow") else { return }
     while true {
         usleep(200_000)
+        // Whoever read our output has gone.
+        var reader = pollfd(fd: 1, events: 0, revents: 0)
+        if poll(&reader, 1, 0) > 0, Int32(reader.revents) & (POLLERR | POLLHUP) != 0 { return }
         // Replicas that came later are followed from their beginning.
         for name in names() where followed[name] == nil { followed[name] = LogTail(path: "\(handle.folder.logs)/\(name).log", name: name, lines: .max) }
         for name in followed.keys.sorted() { followed[name]!.showNew() }

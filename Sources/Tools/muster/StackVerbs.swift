@@ -101,6 +101,7 @@ let rollVerb = Verb(
     try arguments.atMost(2, "a service and a stack file")
     guard let service = arguments.positional.first else { throw Exit.usage("which service?") }
     let handle = try StackHandle(arguments.positional.dropFirst().first ?? arguments.value("--stack"))
+    _ = try parseCount("\(service)=auto", handle.stack)
     try handle.requireRunning()
     var json = JSONWriter()
     json.beginObject()
@@ -115,12 +116,13 @@ let rollVerb = Verb(
 let whyVerb = Verb(
     name: "why", summary: "why it scaled, routed, ejected, retried, restarted",
     help: """
-        usage: muster why [SERVICE] [--json] [-n COUNT]
+        usage: muster why [SERVICE] [--json] [-n COUNT] [--stack FILE]
 
         Reads the decision journal: what was decided, from which inputs, under which constraints, and what would have changed it.
         It changes nothing.
 
-          -n COUNT    the latest so many (default 20; with --json all)
+          -n COUNT      the latest so many (default 20; with --json all)
+          --stack FILE  another stack than the one that verbs take by themselves
 
         example:
           muster why correlation-engine
@@ -132,10 +134,21 @@ let whyVerb = Verb(
     let subject = arguments.positional.first
     let plain = (subject ?? "").utf8.allSatisfy { ($0 | 32) &- 97 < 26 || $0 &- 48 < 10 || $0 == 45 || $0 == 47 || $0 == 46 || $0 == 58 }
     guard plain else { throw Exit.usage("'\(subject!)' is no service") }
+    if let subject { try checkSubject(subject, handle.stack) }
     let body = try handle.ask("GET", "/api/why?subject=\(subject ?? "")")
     if arguments.has("--json") { return printOut(String(decoding: body, as: UTF8.self)) }
     let limit = try lineCount(arguments, default: 20)
     printOut(try JSONDocument().parse(body) { root in explain(root.array ?? [], limit: limit, inFull: subject != nil) })
+}
+
+/// Decisions are about services, their replicas, stores, and declared backends.
+private func checkSubject(_ subject: String, _ stack: Stack) throws(Exit) {
+    let name = String(subject.split(separator: "/").first ?? "")
+    let backends = (stack.gateway?.routes ?? []).flatMap { if case .backends(let list) = $0.target { list.map(\.address) } else { [String]() } }
+    let known = stack.services.map(\.name) + stack.stores.map(\.name) + backends
+    if known.contains(name) || known.contains(subject) { return }
+    let hint = nearestWord(to: name, in: known).map { "; did you mean '\($0)'?" } ?? ""
+    throw .usage("nothing in the stack is called '\(subject)'\(hint)")
 }
 
 /// Sentences; with `inFull`, what each was decided from.
