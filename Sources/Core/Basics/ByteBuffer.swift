@@ -16,7 +16,6 @@ public struct ByteBuffer: ~Copyable {
 
     public var count: Int { end - start }
     public var isEmpty: Bool { start == end }
-    public var allocated: Int { capacity }
 
     /// The bytes not yet consumed. Valid until the next mutation.
     public var bytes: UnsafeRawBufferPointer {

@@ -131,14 +131,6 @@ public final class MetricsRegistry: Sendable {
         return histogram
     }
 
-    /// Takes away every series that carries this label, as when a replica is gone for good.
-    public func removeSeries(label: String, value: String) {
-        let part = MetricsRegistry.render([(label, value)])
-        families.withLock { families in
-            for name in families.keys { families[name]!.series.removeAll { $0.labels.contains(part) } }
-        }
-    }
-
     private func series(
         _ name: String, _ help: String, kind: String, _ labels: [(String, String)], make: () -> Cell
     ) -> Cell {

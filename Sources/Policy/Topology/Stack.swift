@@ -68,6 +68,16 @@ public struct ServiceSpec: Sendable, Equatable {
     public let startTime: Duration
 }
 
+extension ServiceSpec {
+    /// Why there may not be this many; nil when there may. A fixed count (`replicas: 3`) may be scaled to any, a range bounds it.
+    public func refusal(of count: Int) -> String? {
+        if replicas.lowerBound < replicas.upperBound, !replicas.contains(count) {
+            return "\(name) is declared with \(replicas.lowerBound)..\(replicas.upperBound) replicas"
+        }
+        return (0...SchemaChecker.replicaLimit).contains(count) ? nil : "from 0 to \(SchemaChecker.replicaLimit) replicas"
+    }
+}
+
 public struct EnvironmentVariable: Sendable, Equatable {
     public let name: String
     public let value: String

@@ -60,7 +60,7 @@ enum HeadRewriter {
     enum Passing { case none, asIs, chunked, untilClose }
 
     static func response(
-        _ table: HeadTable, into out: inout ByteBuffer, id: UnsafeRawBufferPointer, toHead: Bool, clientIsOld: Bool, close: Bool
+        _ table: HeadTable, into out: inout ByteBuffer, id: UnsafeRawBufferPointer, clientIsOld: Bool, close: Bool
     ) -> Passing {
         out.append("HTTP/1.1 ")
         out.append(decimal: table.status)

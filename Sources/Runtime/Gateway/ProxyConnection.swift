@@ -193,7 +193,7 @@ final class ProxyConnection: HTTPServerConnection {
         let close = mustClose()
         context.scratch.clear()
         bodyPassing = HeadRewriter.response(
-            table, into: &context.scratch, id: mark(marks.id), toHead: isHead, clientIsOld: isOld, close: close)
+            table, into: &context.scratch, id: mark(marks.id), clientIsOld: isOld, close: close)
     }
 
     func upstreamBody(_ bytes: UnsafeRawBufferPointer) {

@@ -83,9 +83,4 @@ struct RedisServer {
     }
 
     var url: String { "redis://:\(password)@127.0.0.1:\(port)" }
-
-    var endpoint: Endpoint { .address(.loopback(port: port)) }
-
-    /// What a PING answers once Redis serves, after AUTH.
-    var ping: [UInt8] { Array("AUTH \(password)\r\nPING\r\n".utf8) }
 }

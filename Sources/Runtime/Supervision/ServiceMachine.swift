@@ -41,7 +41,6 @@ struct ServiceMachine {
 
     var isSettled: Bool { !isRolling && members.count == desired && members.values.allSatisfy { $0.isReady && !$0.isLeaving } }
     var isGone: Bool { members.isEmpty }
-    var isRollUnderWay: Bool { isRolling }
 
     mutating func setDesired(_ count: Int) -> [Action] {
         desired = count

@@ -23,7 +23,6 @@ final class StackRunner: ReplicaHost {
     let gateway: Gateway?
     let journal: Journal
     private(set) var stack: Stack
-    private let file: String
     private let stackFolder: String
     private var machine: StackMachine
     private var runners: [String: ReplicaRunner] = [:]
@@ -49,7 +48,6 @@ final class StackRunner: ReplicaHost {
         tell: @escaping (String) -> Void, onRunning: @escaping () -> Void, onEnd: @escaping (Ending) -> Void
     ) throws(StackFolder.Failure) {
         self.stack = stack
-        self.file = file
         self.folder = folder
         self.gateway = gateway
         self.journal = journal
@@ -84,7 +82,6 @@ final class StackRunner: ReplicaHost {
     }
 
     var phase: String { machine.phase.rawValue }
-    var isRunning: Bool { machine.phase == .running }
 
     /// Drains the gateway, then ends services, then stores.
     func shutDown() {
@@ -291,11 +288,7 @@ final class StackRunner: ReplicaHost {
     }
 
     private func check(_ count: Int, _ spec: ServiceSpec) throws(APIError) {
-        let range = spec.replicas
-        if range.lowerBound < range.upperBound, !range.contains(count) {
-            throw APIError(400, "out_of_range", "\(spec.name) is declared with \(range.lowerBound)..\(range.upperBound) replicas", field: "replicas")
-        }
-        guard (0...1000).contains(count) else { throw APIError(400, "out_of_range", "from 0 to 1000 replicas", field: "replicas") }
+        if let reason = spec.refusal(of: count) { throw APIError(400, "out_of_range", reason, field: "replicas") }
     }
 
     /// Calls `done` with nil, or with why the roll was given up.

@@ -51,9 +51,7 @@ func parseCount(_ word: String, _ stack: Stack) throws(Exit) -> (String, Int?) {
         throw .usage("the stack has no service '\(parts[0])'\(hint)")
     }
     let count = Int(parts[1])
-    if let count, service.replicas.lowerBound < service.replicas.upperBound, !service.replicas.contains(count) {
-        throw .usage("\(parts[0]) is declared with \(service.replicas.lowerBound)..\(service.replicas.upperBound) replicas")
-    }
+    if let reason = count.flatMap(service.refusal) { throw .usage(reason) }
     return (parts[0], count)
 }
 

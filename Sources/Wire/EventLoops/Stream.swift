@@ -41,7 +41,6 @@ open class Stream: Pollable {
     private var slot = 0
     private var output = ByteBuffer()
     private var flushQueued = false
-    private var closesWhenFlushed = false
     private var blocked = false
     private var mayHaveInput = false
     private var sawHangUp = false
@@ -238,7 +237,7 @@ open class Stream: Pollable {
     public var waiting: Int { output.count }
 
     public func write(_ bytes: UnsafeRawBufferPointer) {
-        guard isOpen || isOpening, !closesWhenFlushed, sendFailure == nil else { return }
+        guard isOpen || isOpening, sendFailure == nil else { return }
         var rest = bytes
         if output.isEmpty, !blocked, isConnected {
             let sent = send(fd, bytes.baseAddress, bytes.count, Int32(MSG_NOSIGNAL))
@@ -256,7 +255,7 @@ open class Stream: Pollable {
 
     /// Adds to what leaves at the end of this turn of the loop.
     public func queue(_ bytes: UnsafeRawBufferPointer) {
-        guard isOpen || isOpening, !closesWhenFlushed, sendFailure == nil else { return }
+        guard isOpen || isOpening, sendFailure == nil else { return }
         output.append(bytes)
         if !flushQueued {
             flushQueued = true
@@ -285,18 +284,10 @@ open class Stream: Pollable {
             }
         }
         output.clear(keeping: 65536)
-        if closesWhenFlushed { return close(.ours) }
         if hadOutput { drained() }
     }
 
     // MARK: closing
-
-    /// Sends what waits, tells the peer that no more comes, then closes.
-    public func closeAfterFlush() {
-        guard isOpen else { return close() }
-        closesWhenFlushed = true
-        if output.isEmpty { close(.ours) }
-    }
 
     public func close() { close(.ours) }
 

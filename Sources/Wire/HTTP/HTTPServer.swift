@@ -21,7 +21,6 @@ public final class HTTPServer {
     let router: Router
     let onFinished: (HTTPExchangeSummary) -> Void
     private var listeners: [Listener] = []
-    private var drainWaiters: [() -> Void] = []
     fileprivate var active = 0
 
     public init(

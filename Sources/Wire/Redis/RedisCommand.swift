@@ -35,7 +35,6 @@ public struct RedisCommand: Sendable {
 
     /// `*<count>`, which goes before the body.
     var prefix: [UInt8] { Array("*\(count)\r\n".utf8) }
-    var byteCount: Int { prefix.count + body.count }
 }
 
 /// A Lua script, run by its digest; Redis is told the text when it does not know it yet.
