@@ -40,10 +40,18 @@ let package = Package(
         .systemLibrary(
             name: "COpenSSL", path: "Sources/System/COpenSSL", pkgConfig: "libcrypto",
             providers: [.apt(["libssl-dev"])]),
+        .systemLibrary(
+            name: "CXXHash", path: "Sources/System/CXXHash", pkgConfig: "libxxhash",
+            providers: [.apt(["libxxhash-dev"])]),
+        .systemLibrary(
+            name: "CZlib", path: "Sources/System/CZlib", pkgConfig: "zlib",
+            providers: [.apt(["zlib1g-dev"])]),
 
         // Core
         room("Basics", on: "Core", uses: ["CLinux"]),
         room("JSONCoding", on: "Core", uses: ["Basics", "CSimdJSON"]),
+        room("ProtobufCoding", on: "Core", uses: ["Basics", "JSONCoding"]),
+        room("Compression", on: "Core", uses: ["CZlib"]),
         room("Observability", on: "Core", uses: ["Basics", "JSONCoding"]),
 
         // Policy: pure.
@@ -56,6 +64,8 @@ let package = Package(
         room("HTTP", on: "Wire", uses: ["EventLoops", "Basics", "JSONCoding"]),
         room("Redis", on: "Wire", uses: ["EventLoops", "Basics", "COpenSSL"]),
 
+        room("OpenTelemetry", on: "Wire", uses: ["Basics", "JSONCoding", "ProtobufCoding"]),
+
         // Runtime
         room("SharedState", on: "Runtime", uses: ["Redis", "EventLoops", "Observability", "Basics", "JSONCoding"]),
         room("Gateway", on: "Runtime", uses: ["HTTP", "EventLoops", "Balancing", "Resilience", "Topology", "Observability", "Basics", "JSONCoding"]),
@@ -63,9 +73,16 @@ let package = Package(
             "Supervision", on: "Runtime", uses: ["Gateway", "Redis", "HTTP", "EventLoops", "Topology", "Resilience", "Observability", "Basics", "JSONCoding", "CLinux"]),
 
         // Services and tools
-        room("CorrelationEngine", on: "Services", uses: ["SharedState", "Redis", "HTTP", "EventLoops", "Observability", "Basics", "JSONCoding", "COpenSSL"]),
+        room(
+            "CorrelationEngine", on: "Services",
+            uses: [
+                "SharedState", "OpenTelemetry", "Redis", "HTTP", "EventLoops", "Resilience", "Observability", "Compression", "ProtobufCoding", "Basics", "JSONCoding",
+                "COpenSSL", "CXXHash",
+            ]),
         program("correlation-engine", on: "Services", uses: ["CorrelationEngine"]),
         program("muster", on: "Tools", uses: ["CLinux", "Supervision", "Gateway", "Topology", "HTTP", "EventLoops", "Observability", "Basics", "JSONCoding"]),
+
+        program("otlp-load", on: "Tools", uses: ["OpenTelemetry", "ProtobufCoding", "HTTP", "EventLoops", "JSONCoding", "Basics"]),
 
         // Tests: what they share, then one target a kind.
         .target(

@@ -123,3 +123,8 @@ public struct JSONElement {
         }
     }
 }
+
+extension JSONElement.Kind {
+    /// For messages: `a string`, `an object`, `null`.
+    public var article: String { self == .array || self == .object ? "an \(rawValue)" : self == .null ? "null" : "a \(rawValue)" }
+}

@@ -9,7 +9,7 @@ import Redis
 /// An operation is what the service does (`get`, `set`, `query`), not the command it happens to use; a batch of commands
 /// counts each command, and its time once.
 public struct RedisOperations: Sendable {
-    public enum Operation: String, Sendable, CaseIterable { case get, set, query, count, sweep, ping }
+    public enum Operation: String, Sendable, CaseIterable { case get, set, query, count, sweep, settle, export, ledger, ping }
 
     public let client: RedisClient
     private let metrics: MetricsRegistry

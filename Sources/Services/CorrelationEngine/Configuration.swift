@@ -14,7 +14,7 @@ public struct Configuration: Sendable {
     public var redisLabel = ""
     public var redisConnections = 50
     public var keyPrefix = "corr:"
-    /// One lifetime for a correlation's value and its place in the index, from its last record on (F1.4).
+    /// One lifetime for a correlation and its place in the index, from its last record on (F1.4).
     public var lifetime = Duration.seconds(3600)
     /// Records older than this are refused.
     public var maximumAge = Duration.seconds(24 * 3600)
@@ -25,8 +25,18 @@ public struct Configuration: Sendable {
     public var logLevel = Logger.Level.info
     public var logFormat = Logger.Format.text
     public var deployment = "dev"
+    /// When a correlation is complete.
+    public var completion = CompletionRule()
+    /// What the in-memory form may hold, in bytes.
+    public var memory = 512 << 20
+    public var loki: ExportURL?
+    public var tempo: ExportURL?
+    public var exports = ExportLimits()
 
     public init() {}
+
+    public var targets: [ExportTarget] { (loki == nil ? [] : [.loki]) + (tempo == nil ? [] : [.tempo]) }
+    func url(_ target: ExportTarget) -> ExportURL? { target == .loki ? loki : tempo }
 
     public struct Failure: Error, CustomStringConvertible {
         public let description: String
@@ -43,6 +53,10 @@ public struct Configuration: Sendable {
         host = environment("HOST") ?? host
         port = UInt16(try whole("PORT", 0...65535, 8080))
         instanceID = environment("INSTANCE_ID") ?? instanceID
+        // It is a part of names in the store and of labels.
+        guard (1...64).contains(instanceID.utf8.count), instanceID.utf8.allSatisfy({ ($0 | 32) &- 97 < 26 || $0 &- 48 < 10 || [45, 46, 95].contains($0) }) else {
+            throw Failure(description: "INSTANCE_ID: '\(instanceID)' is not 1 to 64 letters, digits, '-', '_' and '.'")
+        }
         switch environment("USE_REDIS_STATE")?.lowercased() {
         case nil, "false", "0", "no": usesRedis = false
         case "true", "1", "yes": usesRedis = true
@@ -72,5 +86,28 @@ public struct Configuration: Sendable {
             logFormat = format
         }
         deployment = environment("DEPLOYMENT_ENV") ?? deployment
+        memory = try whole("CORRELATION_MEMORY_MB", 1...1_048_576, 512) << 20
+        exports.batches = try whole("EXPORT_QUEUE_CAPACITY", 1...1_000_000, exports.batches)
+        exports.lease = .seconds(try whole("EXPORT_LEASE_SECONDS", 1...3600, 60))
+        func seconds(_ name: String, _ fallback: Double) throws(Failure) -> Duration {
+            guard let text = environment(name) else { return .nanoseconds(Int64(fallback * 1e9)) }
+            guard let value = Double(text), value >= 0, value <= 86_400 else {
+                throw Failure(description: "\(name): '\(text)' is not a number of seconds from 0 to 86400")
+            }
+            return .nanoseconds(Int64(value * 1e9))
+        }
+        completion.quiet = try seconds("CORRELATION_QUIET_SECONDS", 5)
+        switch environment("CORRELATION_COMPLETE")?.lowercased() {
+        case nil, "quiet": break
+        case "root": completion.afterRoot = try seconds("CORRELATION_ROOT_SECONDS", 1)
+        case let other?: throw Failure(description: "CORRELATION_COMPLETE: '\(other)' is neither quiet nor root")
+        }
+        func target(_ name: String, _ path: String) throws(Failure) -> ExportURL? {
+            guard let text = environment(name), !text.isEmpty else { return nil }
+            guard let url = ExportURL(text, path: path) else { throw Failure(description: "\(name): is not of the form http://host[:port][/path]") }
+            return url
+        }
+        loki = try target("LOKI_URL", LokiFormat.path)
+        tempo = try target("TEMPO_URL", TempoFormat.path)
     }
 }

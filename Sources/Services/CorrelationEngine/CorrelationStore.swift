@@ -3,19 +3,26 @@ import JSONCoding
 
 /// Where correlations live. The memory form and the Redis form pass one same test suite.
 ///
-/// Promises: a record delivered twice counts once; a group (up to 500 records of it at a time) is applied whole or not at all; when `ingest` has returned, what it
-/// accepted is in the store; a correlation and its place in the index expire together, `lifetime` after its last new record.
+/// Promises: a record delivered twice counts once; a group (up to 500 records) is applied whole or not at all; when `ingest` has returned,
+/// what it accepted is in the store, and in the ledger; a correlation and its place in the index go together, `lifetime` after its last new
+/// record, but not before its exports are through.
 public protocol CorrelationStore: Sendable {
     /// `redis` or `in-memory`: what the engine reports as its state backend.
     var backend: String { get }
-    func ingest(_ groups: [RecordGroup]) async throws(StoreFailure) -> [IngestOutcome]
-    /// The correlation as JSON, or nil.
-    func correlation(id: String) async throws(StoreFailure) -> [UInt8]?
+    /// One outcome a group, in their order. A delivery without groups is counted in the ledger all the same.
+    func ingest(_ delivery: Delivery) async throws(StoreFailure) -> [IngestOutcome]
+    func correlation(_ key: CorrelationKey) async throws(StoreFailure) -> StoredCorrelation?
     /// Newest first by last change.
     func list(_ query: CorrelationQuery) async throws(StoreFailure) -> CorrelationPage
     func count() async throws(StoreFailure) -> Int
-    /// Forgets what has expired. Called now and then by every instance; costs nothing when there is nothing.
-    func sweep() async throws(StoreFailure)
+    /// Completes what is due and forgets what has expired; at most a bounded piece of work a call. Called often by every instance.
+    func settle() async throws(StoreFailure) -> Settled
+    /// What became of every record that was received, by instance.
+    func ledger() async throws(StoreFailure) -> [String: Ledger]
+    /// Emissions after `place`, oldest first; `.now` for those from now on.
+    func emissions(after place: EmissionPlace, limit: Int) async throws(StoreFailure) -> (emissions: [Emission], next: EmissionPlace)
+    /// The queue of a target's exports.
+    func exports(_ target: ExportTarget) -> any ExportQueue
 }
 
 /// What became of one group.
@@ -26,24 +33,116 @@ public struct IngestOutcome: Sendable, Equatable {
     public var refused = 0
     /// This group made the correlation.
     public var created = false
+    public init(added: Int = 0, duplicates: Int = 0, refused: Int = 0, created: Bool = false) {
+        self.added = added
+        self.duplicates = duplicates
+        self.refused = refused
+        self.created = created
+    }
 }
 
-/// The store did not answer. What was asked may be asked again: ingest is idempotent and the rest only reads.
+/// The store did not answer, or has no room. What was asked may be asked again: ingest is idempotent and the rest only reads.
 public struct StoreFailure: Error, Sendable {
     public let reason: String
 }
 
 /// What bounds one correlation, so that a flood of one trace id stays harmless.
 public struct CorrelationBounds: Sendable {
-    /// Records kept in `logs`; further ones count in `logs_dropped`.
-    public var logs = 1000
-    /// Records counted at all (each costs the memory of its fingerprint); beyond, they are refused.
+    /// Records counted at all (each costs the nine bytes of its mark); beyond, they are refused.
     public var records = 10_000
-    /// Bytes of kept records; beyond, further ones count in `logs_dropped`.
+    /// Bytes of kept records; beyond, further ones are counted and dropped.
     public var bytes = 4 << 20
-    /// Names in `services` and in `hosts`.
-    public var names = 64
     public init() {}
+}
+
+/// When a correlation is complete.
+public struct CompletionRule: Sendable {
+    /// Complete when nothing came for this long.
+    public var quiet = Duration.seconds(5)
+    /// Or this long after a span without a parent came; nil: only by quiet time.
+    public var afterRoot: Duration?
+    public init() {}
+}
+
+/// A correlation as it is stored.
+public struct StoredCorrelation: Sendable {
+    public let key: CorrelationKey
+    public var marks: Marks
+    /// Pieces, one after the other (see `RecordGroup`).
+    public var text: [UInt8]
+    /// Records that came since the last emission; 0: complete.
+    public var pending: Int
+    /// How often it was emitted.
+    public var revision: Int
+}
+
+/// What a round of settling did.
+public struct Settled: Sendable, Equatable {
+    public var byQuiet = 0
+    public var byRoot = 0
+    /// Of these, emitted before and emitted again because more came.
+    public var updated = 0
+    /// Correlations forgotten at the end of their lifetime.
+    public var expired = 0
+    /// How long the oldest one that is due has waited beyond its time.
+    public var lag = Duration.zero
+    /// There is more to do at once.
+    public var more = false
+}
+
+/// What became of records. `received` equals the sum of the others, always.
+public struct Ledger: Sendable, Equatable {
+    public var received = 0
+    /// In correlations that were emitted.
+    public var correlated = 0
+    /// Stored, and not yet emitted.
+    public var pending = 0
+    /// Forgotten before they were emitted.
+    public var expired = 0
+    public var rejected = 0
+    public var duplicate = 0
+
+    public init() {}
+
+    public var imbalance: Int { received - correlated - pending - expired - rejected - duplicate }
+
+    /// Names and values in the order of the contract.
+    public static let columns: [(name: String, path: WritableKeyPath<Ledger, Int> & Sendable)] = [
+        ("received", \.received), ("correlated", \.correlated), ("pending", \.pending), ("expired", \.expired), ("rejected", \.rejected),
+        ("duplicate", \.duplicate),
+    ]
+
+    static func + (a: Ledger, b: Ledger) -> Ledger {
+        var sum = a
+        for column in columns { sum[keyPath: column.path] += b[keyPath: column.path] }
+        return sum
+    }
+}
+
+/// One correlation that was complete at a time.
+public struct Emission: Sendable, Equatable {
+    public let key: CorrelationKey
+    /// 1 for the first, more for updates by late arrivals.
+    public let revision: Int
+    /// What is new in it: a part of its stored text, whole pieces.
+    public let from: Int
+    public let to: Int
+}
+
+/// A place in the stream of emissions; its text is what a client gives back to go on.
+public struct EmissionPlace: Sendable, Equatable {
+    public let text: String
+    public static let now = EmissionPlace(text: "")
+    init(text: String) { self.text = text }
+    /// nil when it is none of ours: `<milliseconds>-<number>`, one for each shard, with dots between.
+    public init?(parsing text: String) {
+        guard (1...20_000).contains(text.utf8.count) else { return nil }
+        for place in text.split(separator: ".", omittingEmptySubsequences: false) {
+            let parts = place.split(separator: "-", omittingEmptySubsequences: false)
+            guard parts.count == 2, parts.allSatisfy({ UInt64($0) != nil }) else { return nil }
+        }
+        self.text = text
+    }
 }
 
 public struct CorrelationQuery: Sendable, Equatable {
@@ -78,12 +177,12 @@ public struct CorrelationQuery: Sendable, Equatable {
     /// Correlations looked at for one page, so that a filter that matches nothing stays cheap; the cursor goes on from there.
     static let examineLimit = 2000
 
-    func matches(_ summary: CorrelationSummary) -> Bool {
-        if let service, !summary.services.contains(service) { return false }
-        if let status, summary.status != status { return false }
-        if let from, summary.last < from { return false }
-        if let to, summary.first > to { return false }
-        if let minimumDuration, (summary.last.milliseconds - summary.first.milliseconds) * 1_000_000 < minimumDuration.nanoseconds { return false }
+    func matches(_ correlation: Correlation) -> Bool {
+        if let service, !correlation.services.contains(service) { return false }
+        if let status, correlation.status != status { return false }
+        if let from, correlation.last < from.milliseconds * 1_000_000 { return false }
+        if let to, correlation.first > (to.milliseconds + 1) * 1_000_000 - 1 { return false }
+        if let minimumDuration, correlation.duration < minimumDuration.nanoseconds { return false }
         return true
     }
 }
@@ -92,18 +191,5 @@ public struct CorrelationPage: Sendable {
     /// Each as JSON.
     public var items: [[UInt8]] = []
     public var next: CorrelationQuery.Cursor?
-}
-
-/// What filters look at.
-public struct CorrelationSummary: Sendable, Equatable {
-    public let services: [String]
-    public let status: String
-    public let first: WallTime
-    public let last: WallTime
-}
-
-/// The gravest severity decides: FATAL and ERROR make `error`, WARN makes `warning`, anything else is `ok`.
-func status(of severities: some Sequence<Severity>) -> String {
-    guard let worst = severities.max() else { return "ok" }
-    return worst >= .error ? "error" : worst == .warn ? "warning" : "ok"
+    public init() {}
 }

@@ -5,6 +5,7 @@ import JSONCoding
 import Observability
 import Redis
 import SharedState
+import Synchronization
 
 /// The correlation engine's behaviour, apart from its process: what each endpoint does.
 public final class Engine: Sendable {
@@ -13,46 +14,60 @@ public final class Engine: Sendable {
     let redis: RedisOperations?
     let metrics: MetricsRegistry
     let logger: Logger
-    private let loop: EventLoop
-    private let document: LoopBound<JSONDocument>
+    let loop: EventLoop
+    let document: LoopBound<JSONDocument>
+    let exporters: [LoopBound<Exporter>]
     private let parser: IngestParser
-
+    let otlp: OTLPIngest
+    let streams: Gauge
+    private let draining = Atomic<Bool>(false)
     private let depth: Gauge
-    private let accepted: Counter
-    private let duplicates: Counter
-    private let rejected: Counter
+    private let records: [String: Counter]
     private let irregular: Counter
     private let correlations: Counter
 
     public init(
-        configuration: Configuration, store: any CorrelationStore, redis: RedisOperations?, metrics: MetricsRegistry,
+        configuration: Configuration, store: any CorrelationStore, redis: RedisOperations?, exporters: [LoopBound<Exporter>] = [], metrics: MetricsRegistry,
         logger: Logger, loop: EventLoop
     ) {
         self.configuration = configuration
         self.store = store
         self.redis = redis
+        self.exporters = exporters
         self.metrics = metrics
         self.logger = logger
         self.loop = loop
         document = LoopBound(JSONDocument(), on: loop)
         parser = IngestParser(maximumAge: configuration.maximumAge, window: configuration.window)
+        otlp = OTLPIngest(maximumAge: configuration.maximumAge, window: configuration.window)
         depth = metrics.gauge("correlation_queue_depth", "Records taken in and not yet stored.")
         metrics.gauge("correlation_queue_capacity", "The depth at which records are refused with 503.").set(configuration.queueCapacity)
         metrics.gauge("correlation_state_backend", "Where the state lives: 1 = redis, 0 = in-memory.").set(configuration.usesRedis ? 1 : 0)
-        accepted = metrics.counter("correlation_records_total", "Records by what became of them.", labels: [("outcome", "accepted")])
-        duplicates = metrics.counter("correlation_records_total", "Records by what became of them.", labels: [("outcome", "duplicate")])
-        rejected = metrics.counter("correlation_records_total", "Records by what became of them.", labels: [("outcome", "rejected")])
+        streams = metrics.gauge("correlation_streams", "Open streams of new correlations.")
+        var counters: [String: Counter] = [:]
+        for outcome in ["accepted", "duplicate", "rejected"] {
+            counters[outcome] = metrics.counter("correlation_records_total", "Records by what became of them.", labels: [("outcome", outcome)])
+        }
+        records = counters
         irregular = metrics.counter("correlation_irregular_trace_ids_total", "Records whose trace id is not W3C's 32 hex digits.")
         correlations = metrics.counter(
             "instance_correlations_total", "Correlations that this instance was the first to see.",
             labels: [("instance_id", configuration.instanceID)])
     }
 
+    /// Streams end, so that the process can.
+    public func drain() { draining.store(true, ordering: .relaxed) }
+    var isDraining: Bool { draining.load(ordering: .relaxed) }
+
     public func router() -> Router {
         var router = Router()
         router.post("/api/logs") { [self] request, _ in try await ingest(request) }
+        router.post("/v1/logs") { [self] request, _ in await export(request, .logs) }
+        router.post("/v1/traces") { [self] request, _ in await export(request, .traces) }
         router.get("/api/correlations") { [self] request, _ in try await list(request) }
+        router.get("/api/correlations/stream") { [self] request, _ in try await stream(request) }
         router.get("/api/correlations/{id}") { [self] _, parameters in try await one(parameters.string("id")) }
+        router.get("/api/ledger") { [self] request, _ in try await ledger(request) }
         router.get("/health") { [self] _, _ in health() }
         router.get("/health/live") { _, _ in
             .json { json in
@@ -75,36 +90,58 @@ public final class Engine: Sendable {
             throw APIError(415, "unsupported_media_type", "send application/json, not \(type.prefix(60))", field: "Content-Type")
         }
         let batch = try parser.parse(document.value, request.body, now: .now)
-        let count = batch.recordCount - batch.rejected.count
-        guard depth.current + count <= configuration.queueCapacity else {
+        let outcomes: [IngestOutcome]
+        do throws(APIError) { outcomes = try await take(batch.delivery) } catch {
+            requests("api_logs", "json", "unavailable")
+            throw error
+        }
+        if batch.delivery.groups.isEmpty, let first = batch.rejected.first {
+            requests("api_logs", "json", "refused")
+            throw APIError(400, "invalid_record", first.message, field: first.field)
+        }
+        requests("api_logs", "json", batch.rejected.isEmpty ? "accepted" : "partial")
+        return answer(batch, outcomes)
+    }
+
+    /// Stores a delivery and counts it. Throws 503 when it was not stored; then nothing of it is acknowledged.
+    func take(_ delivery: Delivery) async throws(APIError) -> [IngestOutcome] {
+        let count = delivery.recordCount
+        guard depth.current + count <= configuration.queueCapacity || depth.current == 0 else {
             throw APIError(
                 503, "queue_full", "\(depth.current) of \(configuration.queueCapacity) records wait to be stored; send again later", retryAfter: 1)
         }
         depth.add(count)
         defer { depth.add(-count) }
         let outcomes: [IngestOutcome]
-        do throws(StoreFailure) { outcomes = try await store.ingest(batch.groups) } catch {
+        do throws(StoreFailure) { outcomes = try await store.ingest(delivery) } catch {
             logger.error("correlation_store_failed", .init("records", count), .init("error", error.reason))
-            throw Engine.storeAway
+            throw APIError(503, "state_unavailable", "the shared state does not answer; nothing was acknowledged, send again", retryAfter: 1)
         }
-        return answer(batch, outcomes)
+        var sum = IngestOutcome()
+        for outcome in outcomes {
+            sum.added += outcome.added
+            sum.duplicates += outcome.duplicates
+            sum.refused += outcome.refused
+            if outcome.created { correlations.add() }
+        }
+        records["accepted"]!.add(sum.added)
+        records["duplicate"]!.add(sum.duplicates + delivery.duplicates)
+        records["rejected"]!.add(sum.refused + delivery.rejected)
+        irregular.add(delivery.irregularTraceIDs)
+        return outcomes
     }
 
-    private static let storeAway = APIError(
-        503, "state_unavailable", "the shared state does not answer; nothing was acknowledged, send again", retryAfter: 1)
+    func requests(_ signal: String, _ encoding: String, _ outcome: String) {
+        metrics.counter(
+            "correlation_requests_total", "Requests that brought records, by what became of them.",
+            labels: [("signal", signal), ("encoding", encoding), ("outcome", outcome)]
+        ).add()
+    }
 
     private func answer(_ batch: IngestParser.Batch, _ outcomes: [IngestOutcome]) -> HTTPResponse {
-        let added = outcomes.reduce(0) { $0 + $1.added }
-        let repeated = outcomes.reduce(0) { $0 + $1.duplicates }
-        let refused = outcomes.reduce(0) { $0 + $1.refused }
-        accepted.add(added)
-        duplicates.add(repeated)
-        rejected.add(batch.rejected.count + refused)
-        irregular.add(batch.irregularTraceIDs)
-        correlations.add(outcomes.filter(\.created).count)
-        return .json(status: 202) { json in
-            json.member("accepted", added)
-            json.member("duplicates", repeated)
+        .json(status: 202) { json in
+            json.member("accepted", outcomes.reduce(0) { $0 + $1.added })
+            json.member("duplicates", outcomes.reduce(0) { $0 + $1.duplicates } + batch.delivery.duplicates)
             json.key("rejected")
             json.beginArray()
             for rejection in batch.rejected {
@@ -114,53 +151,23 @@ public final class Engine: Sendable {
                 json.member("message", rejection.message)
                 json.endObject()
             }
-            for (group, outcome) in zip(batch.groups, outcomes) where outcome.refused > 0 {
+            for (group, outcome) in zip(batch.delivery.groups, outcomes) where outcome.refused > 0 {
                 json.beginObject()
                 json.member("index", -1)
                 json.member("field", "records")
-                json.member("message", "\(outcome.refused) records refused: correlation \(group.key.id) holds all that one may")
+                json.member("message", Engine.full(group.key, outcome.refused))
                 json.endObject()
             }
             json.endArray()
-            json.member("correlations", batch.groups.map(\.key.id))
+            json.member("correlations", Engine.distinct(batch.delivery.groups.map(\.key.id)))
         }
     }
 
-    // MARK: reading
+    static func full(_ key: CorrelationKey, _ refused: Int) -> String { "\(refused) records refused: correlation \(key.id) holds all that one may" }
 
-    private func one(_ id: String) async throws -> HTTPResponse {
-        guard id.utf8.count <= 200, let json = try await reading({ () throws(StoreFailure) in try await store.correlation(id: id) }) else {
-            throw APIError(404, "no_such_correlation", "no correlation has this id; it may have expired", field: "id")
-        }
-        return .json(json)
-    }
-
-    private func list(_ request: HTTPRequest) async throws -> HTTPResponse {
-        let query = try CorrelationQuery(request)
-        let page: CorrelationPage
-        if let trace = request.queryValue("trace_id"), !trace.isEmpty {
-            let id = CorrelationKey.trace(IngestParser.normal(trace)).id
-            var found = CorrelationPage()
-            if let json = try await reading({ () throws(StoreFailure) in try await store.correlation(id: id) }) { found.items = [json] }
-            page = found
-        } else {
-            page = try await reading { () throws(StoreFailure) in try await store.list(query) }
-        }
-        return .json { json in
-            json.key("correlations")
-            json.beginArray()
-            for item in page.items { json.raw(item) }
-            json.endArray()
-            json.key("next_cursor")
-            if let next = page.next { json.string(next.text) } else { json.null() }
-        }
-    }
-
-    private func reading<T>(_ body: () async throws(StoreFailure) -> T) async throws(APIError) -> T {
-        do throws(StoreFailure) { return try await body() } catch {
-            logger.error("correlation_store_failed", .init("error", error.reason))
-            throw APIError(503, "state_unavailable", "the shared state does not answer; ask again", retryAfter: 1)
-        }
+    private static func distinct(_ ids: [String]) -> [String] {
+        var seen: Set<String> = []
+        return ids.filter { seen.insert($0).inserted }
     }
 
     // MARK: health
@@ -191,43 +198,9 @@ public final class Engine: Sendable {
         json.key("checks")
         json.beginObject()
         json.member("redis", redisConnected.map { $0 ? "connected" : "disconnected" } ?? "in-memory")
-        // No exporter is configured, so none is behind.
-        json.member("exporters", "ready")
+        // `ready`, also when none is configured; else which one is away. That never makes an instance unready: its queue holds.
+        let away = exporters.map(\.value).filter { $0.breaker.state == .open }.map(\.target.rawValue)
+        json.member("exporters", away.isEmpty ? "ready" : "away: " + away.joined(separator: ", "))
         json.endObject()
-    }
-}
-
-extension CorrelationQuery {
-    /// Reads the query's parameters; a wrong one is named.
-    init(_ request: HTTPRequest) throws(APIError) {
-        self.init()
-        func time(_ name: String) throws(APIError) -> WallTime? {
-            guard let text = request.queryValue(name), !text.isEmpty else { return nil }
-            do throws(CalendarTime.Failure) { return try CalendarTime.parse(text) } catch {
-                throw APIError(400, "invalid_parameter", "must be an RFC 3339 time such as 2026-11-21T03:30:00Z", field: name)
-            }
-        }
-        func whole(_ name: String, _ range: ClosedRange<Int>) throws(APIError) -> Int? {
-            guard let text = request.queryValue(name), !text.isEmpty else { return nil }
-            guard let value = Int(text), range.contains(value) else {
-                throw APIError(400, "invalid_parameter", "must be a whole number from \(range.lowerBound) to \(range.upperBound)", field: name)
-            }
-            return value
-        }
-        service = request.queryValue("service").flatMap { $0.isEmpty ? nil : $0 }
-        status = request.queryValue("status").flatMap { $0.isEmpty ? nil : $0 }
-        if let status, !["ok", "warning", "error"].contains(status) {
-            throw APIError(400, "invalid_parameter", "must be ok, warning or error", field: "status")
-        }
-        from = try time("from")
-        to = try time("to")
-        minimumDuration = try whole("min_duration_ms", 0...Int(Int32.max)).map { .milliseconds($0) }
-        limit = try whole("limit", 1...200) ?? 50
-        if let text = request.queryValue("cursor"), !text.isEmpty {
-            guard let parsed = Cursor(text: text) else {
-                throw APIError(400, "invalid_parameter", "is no cursor of ours; take it from next_cursor", field: "cursor")
-            }
-            cursor = parsed
-        }
     }
 }

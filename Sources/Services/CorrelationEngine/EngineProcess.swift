@@ -35,34 +35,42 @@ public enum EngineProcess {
         metrics.addProcessMetrics()
         loop.onTurnEnd = { logger.flush() }
         let redis = configuration.redis.map { makeRedis($0, configuration, metrics, logger, loop) }
-        let store: any CorrelationStore =
-            if let redis {
-                RedisCorrelationStore(redis: redis, prefix: configuration.keyPrefix, lifetime: configuration.lifetime)
-            } else {
-                MemoryCorrelationStore(lifetime: configuration.lifetime)
-            }
-        let engine = Engine(configuration: configuration, store: store, redis: redis, metrics: metrics, logger: logger, loop: loop)
+        let store = makeStore(configuration, redis)
+        let journal = Journal()
+        let exporters = configuration.targets.map { target in
+            LoopBound(
+                Exporter(
+                    target: target, url: configuration.url(target)!, queue: store.exports(target), limits: configuration.exports, loop: loop, metrics: metrics,
+                    logger: logger, journal: journal), on: loop)
+        }
+        let engine = Engine(
+            configuration: configuration, store: store, redis: redis, exporters: exporters, metrics: metrics, logger: logger, loop: loop)
+        let settler = Settler(store: store, loop: loop, metrics: metrics, logger: logger)
         let server = makeServer(engine, metrics, logger, loop)
         let signals = try SignalWatch([SIGTERM, SIGINT], loop: loop) { _ in
             logger.info("draining", .init("grace", grace.brief))
+            engine.drain()
             server.drain(grace: grace) {
-                logger.info("stopped")
-                loop.stop()
+                stop(exporters.map(\.value), loop) {
+                    logger.info("stopped")
+                    loop.stop()
+                }
             }
         }
         let failure = Box<(any Error)?>(nil)
-        let begin = LoopBound(
+        let start = LoopBound(
             {
                 do {
                     try signals.start()
                     try open(server, configuration, logger)
-                    sweepNowAndThen(store, loop)
+                    settler.start()
+                    for exporter in exporters { begin(exporter, loop) }
                 } catch {
                     failure.value = error
                     loop.stop()
                 }
             }, on: loop)
-        loop.execute { begin.value() }
+        loop.execute { start.value() }
         logger.info("correlation_state_backend", .init("backend", store.backend))
         redis?.client.start()
         loop.run()
@@ -118,15 +126,40 @@ public enum EngineProcess {
         return server
     }
 
-    /// Every instance tidies the index every ten seconds; a second one finds nothing to do.
-    private static func sweepNowAndThen(_ store: any CorrelationStore, _ loop: EventLoop) {
-        let holder = Box<LoopTimer?>(nil)
-        holder.value = LoopTimer(loop: loop) {
-            // Ends by itself; the next one begins ten seconds later whatever became of it.
-            Task(executorPreference: loop) { try? await store.sweep() }
-            holder.value?.schedule(after: .seconds(10))
+    private static func makeStore(_ configuration: Configuration, _ redis: RedisOperations?) -> any CorrelationStore {
+        guard let redis else {
+            return MemoryCorrelationStore(
+                lifetime: configuration.lifetime, instance: configuration.instanceID, rule: configuration.completion, capacity: configuration.memory,
+                targets: configuration.targets, exports: configuration.exports)
         }
-        holder.value?.schedule(after: .seconds(10))
+        return RedisCorrelationStore(
+            redis: redis, prefix: configuration.keyPrefix, lifetime: configuration.lifetime, instance: configuration.instanceID, rule: configuration.completion,
+            targets: configuration.targets, exports: configuration.exports)
+    }
+
+    private static func begin(_ exporter: LoopBound<Exporter>, _ loop: EventLoop) {
+        // Ends after `stop`, which draining calls.
+        Task(executorPreference: loop) { await exporter.value.run() }
+    }
+
+    /// Lets what is being sent arrive; a target that takes its time is waited for three seconds, and its batch is sent again by another instance.
+    private static func stop(_ exporters: [Exporter], _ loop: EventLoop, _ done: @escaping () -> Void) {
+        if exporters.isEmpty { return done() }
+        let left = Box(exporters.count)
+        let timer = Box<LoopTimer?>(nil)
+        func finish() {
+            if left.value == 0 { return }
+            left.value = 0
+            timer.value = nil
+            done()
+        }
+        timer.value = LoopTimer(loop: loop) { finish() }
+        timer.value?.schedule(after: .seconds(3))
+        for exporter in exporters {
+            exporter.stop {
+                if left.value == 1 { finish() } else { left.value -= 1 }
+            }
+        }
     }
 }
 

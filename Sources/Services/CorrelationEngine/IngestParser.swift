@@ -1,6 +1,8 @@
 import Basics
 import HTTP
 import JSONCoding
+import OpenTelemetry
+import ProtobufCoding
 
 /// Reads the body of `POST /api/logs` (document 000) into groups, one a correlation.
 ///
@@ -14,20 +16,14 @@ struct IngestParser {
     }
 
     struct Batch {
-        var groups: [RecordGroup] = []
+        var delivery = Delivery()
         var rejected: [Rejection] = []
-        var recordCount = 0
-        /// Trace ids that are not the 32 hex digits of W3C: taken all the same, and counted.
-        var irregularTraceIDs = 0
     }
 
     static let recordLimit = 10_000
     static let nameLimit = 256
     static let messageLimit = 65_536
     static let traceLimit = 128
-    /// Clocks differ: a record may be this far in the future.
-    static let futureLimit = Duration.seconds(300)
-
     let maximumAge: Duration
     let window: Duration
 
@@ -53,27 +49,34 @@ struct IngestParser {
             throw APIError(413, "too_many_records", "a batch has at most \(IngestParser.recordLimit) records; split it", field: "records")
         }
         var batch = Batch()
-        batch.recordCount = records.count
-        var places: [CorrelationKey: Int] = [:]
+        var builder = DeliveryBuilder()
+        let source = Source(service: service, host: host, environment: environment)
         for (index, element) in records.enumerated() {
-            do throws(Problem) {
-                let (key, record, irregular) = try self.record(element, service: service, host: host, environment: environment, now: now)
-                if irregular { batch.irregularTraceIDs += 1 }
-                if let place = places[key] {
-                    batch.groups[place].records.append(record)
-                } else {
-                    places[key] = batch.groups.count
-                    batch.groups.append(RecordGroup(key: key, service: service, host: host, records: [record]))
-                }
-            } catch {
+            do throws(Problem) { try record(element, source, now: now, &builder) } catch {
                 let field = error.field.isEmpty ? "records[\(index)]" : "records[\(index)].\(error.field)"
                 batch.rejected.append(Rejection(index: index, field: field, message: error.message))
+                builder.reject()
             }
         }
-        if batch.groups.isEmpty, let first = batch.rejected.first {
-            throw APIError(400, "invalid_record", first.message, field: first.field)
-        }
+        batch.delivery = builder.delivery
         return batch
+    }
+
+    /// What all records of a body have in common, and its OTLP Resource.
+    private struct Source {
+        let service: String
+        let host: String
+        let resource: [UInt8]
+
+        init(service: String, host: String, environment: String) {
+            self.service = service
+            self.host = host
+            var writer = ProtobufWriter()
+            for (key, value) in [("service.name", service), ("host.name", host), ("deployment.environment.name", environment)] where !value.isEmpty {
+                writer.attribute(OTLP.Field.resourceAttributes, key, value)
+            }
+            resource = writer.bytes
+        }
     }
 
     private struct Problem: Error {
@@ -81,9 +84,7 @@ struct IngestParser {
         let message: String
     }
 
-    private func record(
-        _ element: JSONElement, service: String, host: String, environment: String, now: WallTime
-    ) throws(Problem) -> (CorrelationKey, LogRecord, irregular: Bool) {
+    private func record(_ element: JSONElement, _ source: Source, now: WallTime, _ builder: inout DeliveryBuilder) throws(Problem) {
         guard element.kind == .object else { throw Problem(field: "", message: "must be an object, not \(element.kind.article)") }
         let time = try timestamp(element["timestamp"], now: now)
         guard let severityText = try text(element["severity"], "severity", limit: 13),
@@ -95,32 +96,38 @@ struct IngestParser {
         let (trace, irregular) = try traceID(element["trace_id"])
         let span = try optional(element["span_id"], "span_id")
         let identity = try optional(element["id"], "id")
-        let key: CorrelationKey
-        if let trace {
-            key = .trace(trace)
-        } else {
-            let length = window.nanoseconds / 1_000_000
-            key = .window(service: service, host: host, start: time.milliseconds / length * length)
-        }
-        let stamp = CalendarTime.render(time)
-        let fingerprint =
-            if let identity { digest(["id", identity]) } else {
-                digest(["content", stamp, severity.rawValue, message.string, service, host, span ?? ""])
+        let key =
+            trace.map { CorrelationKey.trace($0) }
+            ?? .window(service: source.service, host: source.host, start: time.milliseconds / (window.nanoseconds / 1_000_000) * (window.nanoseconds / 1_000_000))
+        if irregular { builder.sawIrregularTrace() }
+        // Its own id, or its content, makes it the same record when it is delivered again.
+        let hash =
+            if let identity { hash64(identity, seed: 1) } else {
+                hash64("\(time.milliseconds)|\(severity.rawValue)|\(source.service)|\(source.host)|\(span ?? "")|", seed: hash64(message))
             }
-        var json = JSONWriter(reserving: message.count + 200)
-        json.beginObject()
-        json.member("timestamp", stamp)
-        json.member("severity", severity.rawValue)
-        json.key("message")
-        json.string(message)
-        json.member("service", service)
-        json.member("host", host)
-        if !environment.isEmpty { json.member("env", environment) }
-        if let span { json.member("span_id", span) }
-        if let identity { json.member("id", identity) }
-        json.endObject()
-        return (key, LogRecord(fingerprint: fingerprint, time: time, severity: severity, json: json.bytes), irregular)
+        var log = ProtobufWriter(reserving: message.count + 64)
+        log.fixed64(OTLP.Field.logTime, UInt64(time.milliseconds) * 1_000_000)
+        log.varint(OTLP.Field.logSeverity, UInt64(severity.number))
+        log.message(OTLP.Field.logBody) { $0.bytes(OTLP.Field.stringValue, message) }
+        if let identity { log.attribute(OTLP.Field.logAttributes, IngestParser.identityAttribute, identity) }
+        if let span {
+            var text = span
+            let bytes = text.withUTF8 { $0.count == 16 ? decodeHex(UnsafeRawBufferPointer($0)) : nil }
+            // OTLP has room for 8 bytes only; what another form of id says is kept as it is.
+            if let bytes { log.bytes(OTLP.Field.logSpanID, bytes) } else { log.attribute(OTLP.Field.logAttributes, IngestParser.spanAttribute, span) }
+        }
+        log.bytes.withUnsafeBytes { record in
+            source.resource.withUnsafeBytes { resource in
+                builder.add(
+                    key, Marks.kind(log: severity), hash: hash, record: record, isSpan: false, resource: resource,
+                    scope: UnsafeRawBufferPointer(start: nil, count: 0), number: 0)
+            }
+        }
     }
+
+    /// OpenTelemetry's name for a log's own id.
+    static let identityAttribute = "log.record.uid"
+    static let spanAttribute = "span_id"
 
     private func timestamp(_ element: JSONElement?, now: WallTime) throws(Problem) -> WallTime {
         guard let text = try text(element, "timestamp", limit: 40) else { throw Problem(field: "timestamp", message: "is missing") }
@@ -129,12 +136,7 @@ struct IngestParser {
             let reason = error == .syntax ? "must be an RFC 3339 time such as 2026-11-21T03:30:00Z" : "is not a time that exists"
             throw Problem(field: "timestamp", message: reason)
         }
-        if time.milliseconds > now.milliseconds + IngestParser.futureLimit.nanoseconds / 1_000_000 {
-            throw Problem(field: "timestamp", message: "is more than \(IngestParser.futureLimit.brief) in the future")
-        }
-        if time.milliseconds < now.milliseconds - maximumAge.nanoseconds / 1_000_000 {
-            throw Problem(field: "timestamp", message: "is older than \(maximumAge.brief) (MAX_CORRELATION_AGE_HOURS)")
-        }
+        if let reason = AgeLimit(maximumAge: maximumAge, now: now).refusal(of: time.milliseconds) { throw Problem(field: "timestamp", message: reason) }
         return time
     }
 
@@ -151,15 +153,9 @@ struct IngestParser {
             if !ok { throw Problem(field: "trace_id", message: "may have letters, digits, '-', '_' and '.' only") }
         }
         let text = bytes.string
-        return (IngestParser.normal(text), !IngestParser.isRegular(text))
+        if case .w3c = CorrelationKey.trace(text) { return (text, false) }
+        return (text, true)
     }
-
-    static func isRegular(_ trace: String) -> Bool {
-        trace.utf8.count == 32 && trace.utf8.allSatisfy { $0 &- 48 < 10 || ($0 | 32) &- 97 < 6 }
-    }
-
-    /// W3C's form in lower case, anything else as it is.
-    static func normal(_ trace: String) -> String { isRegular(trace) ? trace.lowercased() : trace }
 
     private func optional(_ element: JSONElement?, _ field: String) throws(Problem) -> String? {
         guard let element, !element.isNull else { return nil }
@@ -193,6 +189,18 @@ struct IngestParser {
     }
 }
 
-extension JSONElement.Kind {
-    var article: String { self == .array || self == .object ? "an \(rawValue)" : self == .null ? "null" : "a \(rawValue)" }
+/// Which times are believed. Clocks differ, so that a record may be a little in the future; one that is a year off would be joined with
+/// nothing and be kept for nothing.
+struct AgeLimit {
+    static let future = Duration.seconds(300)
+
+    let maximumAge: Duration
+    let now: WallTime
+
+    /// Why a record of this time (milliseconds since 1970) is refused; nil when it is not.
+    func refusal(of time: Int64) -> String? {
+        if time > now.milliseconds + AgeLimit.future.nanoseconds / 1_000_000 { return "is more than \(AgeLimit.future.brief) in the future" }
+        if time < now.milliseconds - maximumAge.nanoseconds / 1_000_000 { return "is older than \(maximumAge.brief) (MAX_CORRELATION_AGE_HOURS)" }
+        return nil
+    }
 }

@@ -1,187 +1,437 @@
 import Basics
-import JSONCoding
 import Synchronization
 
-/// Correlations in this process: document 000's in-memory mode, for one instance. Lost when it ends.
+/// Correlations in this process: document 000's in-memory mode, for one instance. Lost when it ends, its queues with it.
 ///
-/// Memory is bounded by `capacity` correlations; a new one beyond it is refused as a failure of the store (503), because
-/// nothing that was acknowledged may be pushed out.
+/// Memory is bounded by `capacity` bytes. When it is full, the oldest correlations that are complete and exported are forgotten before
+/// their time; when there are none, a delivery is refused as a failure of the store (503), because nothing that was acknowledged and not yet
+/// emitted may be pushed out.
 public final class MemoryCorrelationStore: CorrelationStore {
-    private struct Correlation {
-        let key: CorrelationKey
-        var fingerprints: Set<String> = []
-        var services: [String] = []
-        var hosts: [String] = []
-        var first = WallTime(milliseconds: .max)
-        var last = WallTime(milliseconds: .min)
-        var severities: [Severity: Int] = [:]
-        var logs: [[UInt8]] = []
-        /// Of the logs with the commas between them.
-        var bytes = 0
+    private struct Entry {
+        var text: [UInt8]
+        var marks: Marks
+        var pending = 0
+        var mark = 0
+        var revision = 0
+        /// The place in `changes` that is its newest.
+        var change = 0
         var changed: Int64 = 0
+        var isRooted = false
+        /// Exports that have it to send.
+        var held = 0
     }
 
     private struct State {
-        var correlations: [String: Correlation] = [:]
-        /// Ids with the time at which each was last changed, oldest first; an entry whose time is not its correlation's is old.
-        var changes: [(time: Int64, id: String)] = []
-        var swept = 0
+        var entries: [CorrelationKey: Entry] = [:]
+        /// Keys in the order of their changes; an entry whose place is not this one has changed since. `begin` counts what was cut off.
+        var changes: [(time: Int64, key: CorrelationKey)] = []
+        var begin = 0
+        /// Up to here, everything is complete; up to there, everything is forgotten.
+        var settled = 0
+        var expired = 0
+        var rooted: [(time: Int64, key: CorrelationKey)] = []
+        var rootedDone = 0
+        var bytes = 0
+        var ledger = Ledger()
+        var emissions: [(number: Int, emission: Emission)] = []
+        var emitted = 0
     }
+
+    /// What an entry costs besides its bytes: measured, see docs/benchmarks.md.
+    static let overhead = 450
+    static let workLimit = 2000
+    static let emissionLimit = 20_000
 
     public let backend = "in-memory"
     private let state = Mutex(State())
+    private let instance: String
     private let lifetime: Int64
+    private let rule: CompletionRule
     private let bounds: CorrelationBounds
     private let capacity: Int
     private let now: @Sendable () -> WallTime
+    private let queues: [ExportTarget: MemoryExportQueue]
 
     public init(
-        lifetime: Duration, bounds: CorrelationBounds = CorrelationBounds(), capacity: Int = 200_000,
-        now: @escaping @Sendable () -> WallTime = { .now }
+        lifetime: Duration, instance: String = "1", rule: CompletionRule = CompletionRule(), bounds: CorrelationBounds = CorrelationBounds(),
+        capacity: Int = 512 << 20, targets: [ExportTarget] = [], exports: ExportLimits = ExportLimits(), now: @escaping @Sendable () -> WallTime = { .now }
     ) {
         self.lifetime = lifetime.nanoseconds / 1_000_000
+        self.instance = instance
+        self.rule = rule
         self.bounds = bounds
         self.capacity = capacity
         self.now = now
+        queues = Dictionary(uniqueKeysWithValues: targets.map { ($0, MemoryExportQueue(limits: exports)) })
+        for queue in queues.values { queue.store = self }
     }
 
-    public func ingest(_ groups: [RecordGroup]) async throws(StoreFailure) -> [IngestOutcome] {
+    // MARK: writing
+
+    public func ingest(_ delivery: Delivery) async throws(StoreFailure) -> [IngestOutcome] {
         let time = now().milliseconds
         let outcomes: [IngestOutcome]? = state.withLock { state in
-            sweep(&state, time)
-            let fresh = groups.filter { state.correlations[$0.key.id] == nil }.count
-            if state.correlations.count + fresh > capacity { return nil }
-            return groups.map { apply($0, &state, time) }
+            let need = delivery.groups.reduce(0) { $0 + $1.piece.count + $1.marks.bytes.count + MemoryCorrelationStore.overhead }
+            if state.bytes + need > capacity { forget(&state, need) }
+            if state.bytes + need > capacity { return nil }
+            state.ledger.received += delivery.received
+            state.ledger.duplicate += delivery.duplicates
+            state.ledger.rejected += delivery.rejected
+            return delivery.groups.map { apply($0, &state, time) }
         }
-        guard let outcomes else { throw StoreFailure(reason: "memory holds \(capacity) correlations, which is all it may") }
+        guard let outcomes else { throw StoreFailure(reason: "memory holds \(capacity >> 20) MiB of correlations, which is all it may") }
         return outcomes
     }
 
     private func apply(_ group: RecordGroup, _ state: inout State, _ time: Int64) -> IngestOutcome {
-        let id = group.key.id
-        var correlation = state.correlations[id] ?? Correlation(key: group.key)
+        // One look-up, and the entry is changed in its place.
+        guard let index = state.entries.index(forKey: group.key) else { return create(group, &state, time) }
         var outcome = IngestOutcome()
-        outcome.created = state.correlations[id] == nil
-        for record in group.records {
-            if correlation.fingerprints.contains(record.fingerprint) {
-                outcome.duplicates += 1
-            } else if correlation.fingerprints.count >= bounds.records {
-                outcome.refused += 1
-            } else {
-                correlation.fingerprints.insert(record.fingerprint)
-                outcome.added += 1
-                correlation.first = min(correlation.first, record.time)
-                correlation.last = max(correlation.last, record.time)
-                correlation.severities[record.severity, default: 0] += 1
-                keep(record.json, in: &correlation)
-            }
-        }
-        guard outcome.added > 0 else {
-            outcome.created = false
-            return outcome
-        }
-        note(group.service, in: &correlation.services)
-        note(group.host, in: &correlation.hosts)
-        correlation.changed = time
-        state.correlations[id] = correlation
-        state.changes.append((time, id))
+        let before = state.entries.values[index].marks.bytes.count + state.entries.values[index].text.count
+        merge(group, into: &state.entries.values[index], &outcome)
+        state.ledger.duplicate += outcome.duplicates
+        state.ledger.rejected += outcome.refused
+        state.ledger.pending += outcome.added
+        guard outcome.added > 0 else { return outcome }
+        state.bytes += state.entries.values[index].marks.bytes.count + state.entries.values[index].text.count - before
+        let place = note(group, isRooted: state.entries.values[index].isRooted, &state, time)
+        place.apply(to: &state.entries.values[index])
         return outcome
     }
 
-    private func keep(_ json: [UInt8], in correlation: inout Correlation) {
-        guard correlation.logs.count < bounds.logs, correlation.bytes + json.count + 1 <= bounds.bytes else { return }
-        correlation.logs.append(json)
-        correlation.bytes += json.count + 1
-    }
-
-    private func note(_ name: String, in names: inout [String]) {
-        if !names.contains(name), names.count < bounds.names { names.append(name) }
-    }
-
-    private func sweep(_ state: inout State, _ time: Int64) {
-        while state.swept < state.changes.count, state.changes[state.swept].time <= time - lifetime {
-            let (changed, id) = state.changes[state.swept]
-            if state.correlations[id]?.changed == changed { state.correlations[id] = nil }
-            state.swept += 1
+    private func create(_ group: RecordGroup, _ state: inout State, _ time: Int64) -> IngestOutcome {
+        var entry = Entry(text: group.piece, marks: group.marks)
+        var outcome = IngestOutcome(added: group.marks.count, created: true)
+        if group.marks.count > bounds.records || group.piece.count > bounds.bytes {
+            entry = Entry(text: [], marks: Marks())
+            outcome = IngestOutcome(created: true)
+            merge(group, into: &entry, &outcome)
         }
-        if state.swept > 4096, state.swept > state.changes.count / 2 {
-            state.changes.removeFirst(state.swept)
-            state.swept = 0
+        entry.pending = outcome.added
+        state.ledger.duplicate += outcome.duplicates
+        state.ledger.rejected += outcome.refused
+        state.ledger.pending += outcome.added
+        state.bytes += entry.marks.bytes.count + entry.text.count + MemoryCorrelationStore.overhead
+        note(group, isRooted: false, &state, time).apply(to: &entry)
+        state.entries[group.key] = entry
+        return outcome
+    }
+
+    /// Where a change was noted.
+    private struct Place {
+        let change: Int
+        let time: Int64
+        let isRooted: Bool
+
+        func apply(to entry: inout Entry) {
+            entry.change = change
+            entry.changed = time
+            entry.isRooted = isRooted
         }
     }
 
-    public func correlation(id: String) async throws(StoreFailure) -> [UInt8]? {
+    private func note(_ group: RecordGroup, isRooted: Bool, _ state: inout State, _ time: Int64) -> Place {
+        state.changes.append((time, group.key))
+        let isNew = rule.afterRoot != nil && group.hasRoot && !isRooted
+        if isNew { state.rooted.append((time, group.key)) }
+        return Place(change: state.begin + state.changes.count - 1, time: time, isRooted: isRooted || isNew)
+    }
+
+    private func merge(_ group: RecordGroup, into entry: inout Entry, _ outcome: inout IngestOutcome) {
+        var keep: [Bool] = []
+        for i in 0..<group.marks.count {
+            let mark = group.marks[i]
+            if entry.marks.contains(mark.kind, mark.hash) {
+                outcome.duplicates += 1
+                keep.append(false)
+            } else if entry.marks.count >= bounds.records {
+                outcome.refused += 1
+                keep.append(false)
+            } else {
+                entry.marks.add(mark.kind, mark.hash)
+                outcome.added += 1
+                keep.append(true)
+            }
+        }
+        entry.pending += outcome.created ? 0 : outcome.added
+        if outcome.added == 0 { return }
+        let piece = outcome.added == keep.count ? group.piece : RecordGroup.cut(group.piece, keep)
+        // A piece that does not fit is counted and not kept: `logs_dropped` and `spans_dropped` tell.
+        if entry.text.count + piece.count <= bounds.bytes { entry.text.append(contentsOf: piece) }
+    }
+
+    // MARK: completing and forgetting
+
+    public func settle() async throws(StoreFailure) -> Settled {
         let time = now().milliseconds
         return state.withLock { state in
-            sweep(&state, time)
-            return state.correlations[id].map(render)
+            var settled = Settled()
+            var emitted: [Emission] = []
+            settleRooted(&state, time, &settled, &emitted)
+            settleQuiet(&state, time, &settled, &emitted)
+            publish(emitted, &state)
+            expire(&state, time, &settled)
+            trim(&state)
+            return settled
+        }
+    }
+
+    private func settleRooted(_ state: inout State, _ time: Int64, _ settled: inout Settled, _ emitted: inout [Emission]) {
+        guard let wait = rule.afterRoot.map({ $0.nanoseconds / 1_000_000 }) else { return }
+        while state.rootedDone < state.rooted.count, state.rooted[state.rootedDone].time <= time - wait {
+            if let emission = emit(state.rooted[state.rootedDone].key, &state, &settled) {
+                settled.byRoot += 1
+                emitted.append(emission)
+            }
+            state.rootedDone += 1
+        }
+        if state.rootedDone > 4096, state.rootedDone > state.rooted.count / 2 {
+            state.rooted.removeFirst(state.rootedDone)
+            state.rootedDone = 0
+        }
+    }
+
+    private func settleQuiet(_ state: inout State, _ time: Int64, _ settled: inout Settled, _ emitted: inout [Emission]) {
+        let due = time - rule.quiet.nanoseconds / 1_000_000
+        var work = 0
+        while state.settled - state.begin < state.changes.count, state.changes[state.settled - state.begin].time <= due {
+            if work == MemoryCorrelationStore.workLimit {
+                settled.more = true
+                settled.lag = .milliseconds(due - state.changes[state.settled - state.begin].time)
+                return
+            }
+            let key = state.changes[state.settled - state.begin].key
+            if state.entries[key]?.change == state.settled, let emission = emit(key, &state, &settled) {
+                settled.byQuiet += 1
+                emitted.append(emission)
+            }
+            work += 1
+            state.settled += 1
+        }
+    }
+
+    private func emit(_ key: CorrelationKey, _ state: inout State, _ settled: inout Settled) -> Emission? {
+        guard let index = state.entries.index(forKey: key), state.entries.values[index].pending > 0 else { return nil }
+        let pending = state.entries.values[index].pending
+        state.ledger.pending -= pending
+        state.ledger.correlated += pending
+        let emission = {
+            (entry: inout Entry) in
+            entry.pending = 0
+            entry.revision += 1
+            entry.isRooted = false
+            defer { entry.mark = entry.text.count }
+            entry.held += queues.count
+            return Emission(key: key, revision: entry.revision, from: entry.mark, to: entry.text.count)
+        }(&state.entries.values[index])
+        if emission.revision > 1 { settled.updated += 1 }
+        return emission
+    }
+
+    private func publish(_ emitted: [Emission], _ state: inout State) {
+        if emitted.isEmpty { return }
+        for emission in emitted {
+            state.emitted += 1
+            state.emissions.append((state.emitted, emission))
+        }
+        if state.emissions.count > 2 * MemoryCorrelationStore.emissionLimit {
+            state.emissions.removeFirst(state.emissions.count - MemoryCorrelationStore.emissionLimit)
+        }
+        for queue in queues.values { for lost in queue.put(emitted) { release(lost, &state) } }
+    }
+
+    private func release(_ emission: Emission, _ state: inout State) {
+        if let index = state.entries.index(forKey: emission.key) { state.entries.values[index].held -= 1 }
+    }
+
+    fileprivate func released(_ batch: ExportBatch) {
+        state.withLock { state in for emission in batch.emissions { release(emission, &state) } }
+    }
+
+    private func expire(_ state: inout State, _ time: Int64, _ settled: inout Settled) {
+        var work = 0
+        while state.expired - state.begin < state.changes.count, state.changes[state.expired - state.begin].time <= time - lifetime {
+            if work == MemoryCorrelationStore.workLimit {
+                settled.more = true
+                return
+            }
+            let key = state.changes[state.expired - state.begin].key
+            if let entry = state.entries[key], entry.change == state.expired {
+                // What waits for its export is kept, and everything after it.
+                if entry.held > 0 { return }
+                drop(key, entry, &state)
+                settled.expired += 1
+            }
+            work += 1
+            state.expired += 1
+            state.settled = max(state.settled, state.expired)
+        }
+    }
+
+    private func drop(_ key: CorrelationKey, _ entry: Entry, _ state: inout State) {
+        state.ledger.pending -= entry.pending
+        state.ledger.expired += entry.pending
+        state.bytes -= entry.marks.bytes.count + entry.text.count + MemoryCorrelationStore.overhead
+        state.entries[key] = nil
+    }
+
+    /// Makes room by forgetting complete and exported correlations, the oldest first.
+    private func forget(_ state: inout State, _ need: Int) {
+        // A little more than needed, so that not every delivery has to.
+        let goal = capacity - need - capacity / 64
+        while state.bytes > goal, state.expired < state.settled {
+            let key = state.changes[state.expired - state.begin].key
+            if let entry = state.entries[key], entry.change == state.expired {
+                if entry.held > 0 || entry.pending > 0 { break }
+                drop(key, entry, &state)
+            }
+            state.expired += 1
+        }
+        trim(&state)
+    }
+
+    private func trim(_ state: inout State) {
+        let done = min(state.expired, state.settled) - state.begin
+        guard done > 4096, done > state.changes.count / 2 else { return }
+        state.changes.removeFirst(done)
+        state.begin += done
+    }
+
+    // MARK: reading
+
+    public func correlation(_ key: CorrelationKey) async throws(StoreFailure) -> StoredCorrelation? {
+        let time = now().milliseconds
+        return state.withLock { state in
+            guard let entry = state.entries[key], entry.changed > time - lifetime || entry.held > 0 else { return nil }
+            return StoredCorrelation(key: key, marks: entry.marks, text: entry.text, pending: entry.pending, revision: entry.revision)
+        }
+    }
+
+    fileprivate func part(_ emission: Emission) -> StoredCorrelation? {
+        state.withLock { state in
+            guard let entry = state.entries[emission.key], entry.text.count >= emission.to else { return nil }
+            return StoredCorrelation(
+                key: emission.key, marks: entry.marks, text: Array(entry.text[emission.from..<emission.to]), pending: 0, revision: emission.revision)
         }
     }
 
     public func list(_ query: CorrelationQuery) async throws(StoreFailure) -> CorrelationPage {
         let time = now().milliseconds
-        return state.withLock { state in
-            sweep(&state, time)
-            var page = CorrelationPage()
-            let ordered = state.correlations.map { (score: $0.value.changed, id: $0.key) }
-                .filter { entry in
-                    guard let cursor = query.cursor else { return true }
-                    return (entry.score, entry.id) < (cursor.score, cursor.id)
-                }
-                .sorted { ($0.score, $0.id) > ($1.score, $1.id) }
-            for (examined, entry) in ordered.enumerated() {
-                if page.items.count == query.limit || examined == CorrelationQuery.examineLimit { return page }
-                let correlation = state.correlations[entry.id]!
-                if query.matches(summary(correlation)) { page.items.append(render(correlation)) }
-                let isLast = examined == ordered.count - 1
-                page.next = isLast ? nil : CorrelationQuery.Cursor(score: entry.score, id: entry.id)
+        let found = changes(query.cursor, since: time - lifetime)
+        var page = CorrelationPage()
+        for (examined, entry) in found.enumerated() {
+            if page.items.count == query.limit || examined == CorrelationQuery.examineLimit { return page }
+            if let stored = try await correlation(entry.key), let json = stored.read({ query.matches($0) ? $0.json() : nil }), let json { page.items.append(json) }
+            page.next = examined == found.count - 1 ? nil : CorrelationQuery.Cursor(score: entry.score, id: entry.id)
+        }
+        return page
+    }
+
+    /// What changed last, newest first, after the cursor; somewhat more than one page looks at.
+    private func changes(_ cursor: CorrelationQuery.Cursor?, since: Int64) -> [(score: Int64, id: String, key: CorrelationKey)] {
+        var found: [(score: Int64, id: String, key: CorrelationKey)] = []
+        state.withLock { state in
+            // Newest last: walked backwards.
+            for (i, change) in state.changes.enumerated().reversed() {
+                if change.time <= since { break }
+                // All of one millisecond are taken together: within it the id decides.
+                if found.count > CorrelationQuery.examineLimit, let last = found.last, last.score != change.time { break }
+                if let cursor, change.time > cursor.score { continue }
+                if state.entries[change.key]?.change == state.begin + i { found.append((change.time, change.key.id, change.key)) }
             }
-            return page
+        }
+        if let cursor { found.removeAll { ($0.score, $0.id) >= (cursor.score, cursor.id) } }
+        found.sort { a, b in (a.score, a.id) > (b.score, b.id) }
+        return found
+    }
+
+    public func count() async throws(StoreFailure) -> Int { state.withLock { $0.entries.count } }
+
+    /// Bytes that correlations take, as they are counted against `capacity`.
+    public var bytes: Int { state.withLock { $0.bytes } }
+
+    public func ledger() async throws(StoreFailure) -> [String: Ledger] { [instance: state.withLock { $0.ledger }] }
+
+    public func emissions(after place: EmissionPlace, limit: Int) async throws(StoreFailure) -> (emissions: [Emission], next: EmissionPlace) {
+        state.withLock { state in
+            let after = place == .now ? state.emitted : place.text.split(separator: "-").last.flatMap { Int($0) } ?? state.emitted
+            let found = state.emissions.filter { $0.number > after }.prefix(limit)
+            return (found.map(\.emission), EmissionPlace(text: "0-\(found.last?.number ?? after)"))
         }
     }
 
-    public func count() async throws(StoreFailure) -> Int {
-        let time = now().milliseconds
-        return state.withLock { state in
-            sweep(&state, time)
-            return state.correlations.count
+    public func exports(_ target: ExportTarget) -> any ExportQueue { queues[target]! }
+}
+
+/// Batches in this process.
+private final class MemoryExportQueue: ExportQueue {
+    private struct State {
+        var waiting: [ExportBatch] = []
+        var taken = 0
+        var dropped = 0
+        weak var store: MemoryCorrelationStore?
+    }
+
+    private let state = Mutex(State())
+    private let limits: ExportLimits
+
+    init(limits: ExportLimits) { self.limits = limits }
+
+    var store: MemoryCorrelationStore? {
+        get { state.withLock { $0.store } }
+        set { state.withLock { $0.store = newValue } }
+    }
+
+    /// Returns the emissions that were pushed out.
+    func put(_ emissions: [Emission]) -> [Emission] {
+        state.withLock { state in
+            var batch: [Emission] = []
+            var bytes = 0
+            func close() {
+                if !batch.isEmpty { state.waiting.append(ExportBatch(text: "0 " + batch.map(\.text).joined(separator: " "))) }
+                batch = []
+                bytes = 0
+            }
+            for emission in emissions {
+                if batch.count == limits.correlations || bytes > limits.bytes { close() }
+                batch.append(emission)
+                bytes += emission.to - emission.from
+            }
+            close()
+            let over = max(state.waiting.count + state.taken - limits.batches, 0)
+            let lost = state.waiting.prefix(over).flatMap(\.emissions)
+            state.waiting.removeFirst(min(over, state.waiting.count))
+            state.dropped += lost.count
+            return lost
         }
     }
 
-    public func sweep() async throws(StoreFailure) { _ = try await count() }
-
-    private func summary(_ correlation: Correlation) -> CorrelationSummary {
-        CorrelationSummary(
-            services: correlation.services, status: status(of: correlation.severities.keys),
-            first: correlation.first, last: correlation.last)
-    }
-
-    private func render(_ correlation: Correlation) -> [UInt8] {
-        let total = correlation.fingerprints.count
-        var json = JSONWriter(reserving: 512 + correlation.logs.reduce(0) { $0 + $1.count + 1 })
-        json.beginObject()
-        json.key("logs")
-        json.beginArray()
-        for log in correlation.logs { json.raw(log) }
-        json.endArray()
-        json.member("id", correlation.key.id)
-        json.key("trace_id")
-        if let trace = correlation.key.traceID { json.string(trace) } else { json.null() }
-        json.member("services", correlation.services)
-        json.member("hosts", correlation.hosts)
-        json.member("first_seen", CalendarTime.render(correlation.first))
-        json.member("last_seen", CalendarTime.render(correlation.last))
-        json.member("log_count", total)
-        json.member("span_count", 0)
-        json.member("logs_dropped", total - correlation.logs.count)
-        json.key("severities")
-        json.beginObject()
-        for severity in Severity.allCases {
-            if let count = correlation.severities[severity] { json.member(severity.rawValue, count) }
+    func take(_ limit: Int) async throws(StoreFailure) -> [ExportBatch] {
+        state.withLock { state in
+            let batches = Array(state.waiting.prefix(limit))
+            state.waiting.removeFirst(batches.count)
+            state.taken += batches.count
+            return batches
         }
-        json.endObject()
-        json.member("status", status(of: correlation.severities.keys))
-        json.endObject()
-        return json.bytes
     }
+
+    func load(_ batch: ExportBatch) async throws(StoreFailure) -> [StoredCorrelation] {
+        guard let store else { return [] }
+        return batch.emissions.compactMap { store.part($0) }
+    }
+
+    func finish(_ batch: ExportBatch) async throws(StoreFailure) {
+        state.withLock { $0.taken -= 1 }
+        store?.released(batch)
+    }
+
+    func giveBack(_ batch: ExportBatch) async throws(StoreFailure) {
+        state.withLock { state in
+            state.taken -= 1
+            state.waiting.insert(batch, at: 0)
+        }
+    }
+
+    func depth() async throws(StoreFailure) -> Int { state.withLock { $0.waiting.count + $0.taken } }
+    func dropped() async throws(StoreFailure) -> Int { state.withLock { $0.dropped } }
 }

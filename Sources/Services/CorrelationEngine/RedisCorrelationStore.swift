@@ -1,152 +1,200 @@
 import Basics
 import EventLoops
-import JSONCoding
 import Redis
 import SharedState
 
-/// Correlations in Redis, shared by every instance. Document 000's keys, as they are written there:
+/// Correlations in Redis, shared by every instance (the layout: `CorrelationKeys`).
 ///
-/// - `corr:<id>`: the correlation as one JSON text (`GET` it).
-/// - `corr:trace:<trace id>` (or `corr:window:<id>`): a hash with what is needed to merge the next records: counts, names and one
-///   field a record already counted.
-/// - `corr:time_index`: every id, scored by the time of its last change in milliseconds (`ZCARD` counts correlations).
+/// Nothing has a time to live by itself: a correlation goes when its place in the index goes, by one script, so that neither is ever without
+/// the other, and what was not emitted or exported yet is never lost to a clock (F1.1, F1.4).
 ///
-/// A group is merged by one script, so it is atomic whatever other instances do. The script writes only the JSON text's tail: its
-/// cost does not grow with the records already there.
+/// It belongs to the loop of its client.
 public final class RedisCorrelationStore: CorrelationStore {
     public let backend = "redis"
     private let redis: RedisOperations
-    private let prefix: String
+    private let keys: CorrelationKeys
     private let lifetime: Int
-    private let bounds: CorrelationBounds
-    private let document: LoopBound<JSONDocument>
-    private var index: String { prefix + "time_index" }
+    private let rule: CompletionRule
+    private let targets: [ExportTarget]
+    private let limits: ExportLimits
+    private let ingest: LoopBound<RedisIngest>
+    private let instance: String
+    /// Tells two processes of one instance id apart.
+    private let holder: String
 
-    /// Records of one call of the script: Lua's `unpack` and Redis' own latency ask for a bound.
-    static let callLimit = 500
+    /// Correlations that one script completes or forgets.
+    static let settleLimit = 256
+    static let turnTime = 2000
 
-    public init(redis: RedisOperations, prefix: String, lifetime: Duration, bounds: CorrelationBounds = CorrelationBounds()) {
+    public init(
+        redis: RedisOperations, prefix: String, shards: Int = 1, lifetime: Duration, instance: String = "1", rule: CompletionRule = CompletionRule(),
+        bounds: CorrelationBounds = CorrelationBounds(), targets: [ExportTarget] = [], exports: ExportLimits = ExportLimits()
+    ) {
         self.redis = redis
-        self.prefix = prefix
+        keys = CorrelationKeys(prefix: prefix, shards: shards)
         self.lifetime = Int(lifetime.nanoseconds / 1_000_000)
-        self.bounds = bounds
-        document = LoopBound(JSONDocument(), on: redis.client.loop)
+        self.rule = rule
+        self.targets = targets
+        self.instance = instance
+        limits = exports
+        holder = "\(instance)-\(UInt64.random(in: 0 ... .max))"
+        ingest = LoopBound(
+            RedisIngest(redis: redis, keys: keys, instance: instance, bounds: bounds, notesRoots: rule.afterRoot != nil), on: redis.client.loop)
     }
 
-    // MARK: writing
+    public func ingest(_ delivery: Delivery) async throws(StoreFailure) -> [IngestOutcome] {
+        let ingest = ingest, loop = redis.client.loop
+        let result: Result<[IngestOutcome], StoreFailure> = await withUnsafeContinuation { continuation in
+            loop.execute { ingest.value.submit(delivery) { continuation.resume(returning: $0) } }
+        }
+        return try result.get()
+    }
 
-    public func ingest(_ groups: [RecordGroup]) async throws(StoreFailure) -> [IngestOutcome] {
-        var calls: [RedisCommand] = []
-        var owners: [Int] = []
-        for (i, group) in groups.enumerated() {
-            var start = 0
-            while start < group.records.count {
-                let end = min(start + RedisCorrelationStore.callLimit, group.records.count)
-                calls.append(call(group, group.records[start..<end]))
-                owners.append(i)
-                start = end
+    // MARK: completing and forgetting
+
+    public func settle() async throws(StoreFailure) -> Settled {
+        var all = Settled()
+        for shard in 0..<keys.shards {
+            var turn = CorrelationScripts.turn.call(keys: [keys.turn(shard), keys.cursor(shard)])
+            turn.add(holder)
+            turn.add(RedisCorrelationStore.turnTime)
+            let reply = try await run(.settle, CorrelationScripts.turn, turn).array?.compactMap(\.int) ?? []
+            guard reply.count == 3 else { throw StoreFailure(reason: "the script answered something else than three numbers") }
+            // Another instance settles; when it dies, its turn ends in two seconds.
+            if reply[0] == 0 { continue }
+            try await settleRooted(shard, now: reply[1], &all)
+            try await settleQuiet(shard, now: reply[1], cursor: reply[2], &all)
+            try await expire(shard, now: reply[1], &all)
+        }
+        return all
+    }
+
+    private func settleRooted(_ shard: Int, now: Int, _ all: inout Settled) async throws(StoreFailure) {
+        guard let wait = rule.afterRoot.map({ Int($0.nanoseconds / 1_000_000) }) else { return }
+        let due = try await range(keys.rooted(shard), from: "-inf", to: now - wait, limit: RedisCorrelationStore.settleLimit)
+        if due.isEmpty { return }
+        if due.count == RedisCorrelationStore.settleLimit { all.more = true }
+        all.byRoot += try await complete(due, shard, cursor: nil, &all)
+    }
+
+    private func settleQuiet(_ shard: Int, now: Int, cursor: Int, _ all: inout Settled) async throws(StoreFailure) {
+        let due = now - Int(rule.quiet.nanoseconds / 1_000_000)
+        guard cursor < due else { return }
+        // A millisecond is done as a whole, because the cursor goes on behind it. So many may have changed in one that they fill the answer:
+        // then more are asked for.
+        var limit = RedisCorrelationStore.settleLimit
+        var found = try await range(keys.index(shard), from: String(cursor + 1), to: due, limit: limit)
+        while found.count == limit, found.last?.score == found.first?.score {
+            limit *= 4
+            found = try await range(keys.index(shard), from: String(cursor + 1), to: due, limit: limit)
+        }
+        let isFull = found.count == limit
+        if isFull, let cut = found.last?.score { found.removeAll { $0.score == cut } }
+        guard let last = found.last else { return }
+        if isFull {
+            all.more = true
+            all.lag = max(all.lag, .milliseconds(Int64(due) - last.score))
+        }
+        for start in stride(from: 0, to: found.count, by: RedisCorrelationStore.settleLimit) {
+            let part = Array(found[start..<min(start + RedisCorrelationStore.settleLimit, found.count)])
+            // Only the last part moves the cursor: a millisecond may lie across two.
+            let isLast = start + RedisCorrelationStore.settleLimit >= found.count
+            all.byQuiet += try await complete(part, shard, cursor: isLast ? last.score : nil, &all)
+        }
+    }
+
+    private func complete(_ due: [CorrelationQuery.Cursor], _ shard: Int, cursor: Int64?, _ all: inout Settled) async throws(StoreFailure) -> Int {
+        let known = due.compactMap { entry in CorrelationKey(id: entry.id).map { (entry, $0) } }
+        var names = [keys.ledger(shard), keys.cursor(shard), keys.rooted(shard), keys.emissions(shard)]
+        for target in targets { names += [keys.queue(target, shard), keys.dropped(target, shard)] }
+        names += known.map { keys.state($0.1) }
+        var call = CorrelationScripts.complete.call(keys: names)
+        call.add(cursor.map { String($0) } ?? "")
+        call.add(limits.correlations)
+        call.add(limits.bytes)
+        call.add(limits.batches)
+        call.add(targets.count)
+        for (entry, _) in known {
+            call.add(entry.id)
+            call.add(String(entry.score))
+        }
+        let reply = try await run(.settle, CorrelationScripts.complete, call).array?.compactMap(\.int) ?? []
+        guard reply.count == 2 else { throw StoreFailure(reason: "the script answered something else than two numbers") }
+        all.updated += reply[1]
+        return reply[0]
+    }
+
+    private func expire(_ shard: Int, now: Int, _ all: inout Settled) async throws(StoreFailure) {
+        var bound = now - lifetime
+        if let waiting = try await oldestExport(shard) { bound = min(bound, waiting - Int(rule.quiet.nanoseconds / 1_000_000) - 1000) }
+        let due = try await range(keys.index(shard), from: "-inf", to: bound, limit: RedisCorrelationStore.settleLimit)
+        if due.isEmpty { return }
+        if due.count == RedisCorrelationStore.settleLimit { all.more = true }
+        let known = due.compactMap { CorrelationKey(id: $0.id) }
+        var call = CorrelationScripts.expire.call(
+            keys: [keys.index(shard), keys.ledger(shard), keys.rooted(shard)] + known.flatMap { [keys.state($0), keys.text($0)] })
+        call.add(bound)
+        for key in known { call.add(key.id) }
+        all.expired += try await run(.sweep, CorrelationScripts.expire, call).int ?? 0
+    }
+
+    /// The time of change of the oldest correlation that waits for its export; nil when none waits.
+    private func oldestExport(_ shard: Int) async throws(StoreFailure) -> Int? {
+        if targets.isEmpty { return nil }
+        var asked: [RedisCommand] = []
+        for target in targets {
+            asked.append(RedisCommand("LINDEX", keys.queue(target, shard), "0"))
+            asked.append(RedisCommand("ZRANGE", keys.taken(target, shard), "0", "-1"))
+        }
+        var oldest: Int?
+        for result in await redis.run(.sweep, asked) {
+            let value: RESPValue
+            do throws(RedisError) { value = try result.get() } catch { throw StoreFailure(reason: error.description) }
+            for text in (value.array ?? [value]).compactMap(\.string) {
+                if let time = text.split(separator: " ").first.flatMap({ Int($0) }) { oldest = min(oldest ?? .max, time) }
             }
         }
-        let results = try await patiently(calls)
-        var outcomes = [IngestOutcome](repeating: IngestOutcome(), count: groups.count)
-        for (owner, result) in zip(owners, results) {
-            guard let counts = result.array, counts.count == 4, let added = counts[0].int, let duplicates = counts[1].int,
-                let refused = counts[2].int, let created = counts[3].int
-            else { throw StoreFailure(reason: "the script answered something else than four numbers") }
-            outcomes[owner].added += added
-            outcomes[owner].duplicates += duplicates
-            outcomes[owner].refused += refused
-            if created == 1 { outcomes[owner].created = true }
-        }
-        return outcomes
-    }
-
-    /// Tries again, shortly, those calls that did not come through: merging is idempotent, so a call that may have been carried
-    /// out may be sent again.
-    private func patiently(_ calls: [RedisCommand]) async throws(StoreFailure) -> [RESPValue] {
-        var values = [RESPValue?](repeating: nil, count: calls.count)
-        var open = Array(calls.indices)
-        for pause in [Duration.milliseconds(60), .milliseconds(200), nil] {
-            let results = await redis.run(.set, CorrelationScript.merge, open.map { calls[$0] })
-            var failed: [Int] = []
-            var reason = ""
-            for (i, result) in zip(open, results) {
-                switch result {
-                case .success(let value): values[i] = value
-                case .failure(let error):
-                    failed.append(i)
-                    reason = error.description
-                }
-            }
-            if failed.isEmpty { return values.map { $0! } }
-            guard let pause else { throw StoreFailure(reason: reason) }
-            open = failed
-            await redis.client.loop.sleep(pause)
-        }
-        throw StoreFailure(reason: "no try was left")
-    }
-
-    private func call(_ group: RecordGroup, _ records: ArraySlice<LogRecord>) -> RedisCommand {
-        let id = group.key.id
-        let hash = group.key.traceID.map { "\(prefix)trace:\($0)" } ?? "\(prefix)window:\(id)"
-        var command = CorrelationScript.merge.call(keys: [hash, prefix + id, index])
-        command.add(id)
-        command.add(group.key.traceID.map { "\"\($0)\"" } ?? "null")
-        command.add(lifetime)
-        command.add(bounds.records)
-        command.add(bounds.logs)
-        command.add(bounds.names)
-        command.add(bounds.bytes)
-        command.add(quoted(group.service))
-        command.add(quoted(group.host))
-        // Rendered times have one length and sort as text.
-        command.add(CalendarTime.render(records.min { $0.time < $1.time }!.time))
-        command.add(CalendarTime.render(records.max { $0.time < $1.time }!.time))
-        command.add(records.count)
-        for record in records {
-            command.add(":" + record.fingerprint)
-            command.add(CalendarTime.render(record.time))
-            command.add(record.severity.rawValue)
-            command.add(record.json)
-        }
-        return command
-    }
-
-    private func quoted(_ text: String) -> [UInt8] {
-        var out: [UInt8] = []
-        var text = text
-        text.withUTF8 { JSONWriter.escape(UnsafeRawBufferPointer($0), into: &out) }
-        return out
+        return oldest
     }
 
     // MARK: reading
 
-    public func correlation(id: String) async throws(StoreFailure) -> [UInt8]? {
-        // Other keys of ours share the prefix; none of them begins like this.
-        guard id.hasPrefix("t-") || id.hasPrefix("w-") else { return nil }
-        return try await run(.get, RedisCommand("GET", prefix + id)).bytes
+    public func correlation(_ key: CorrelationKey) async throws(StoreFailure) -> StoredCorrelation? { try await stored([key])[0] }
+
+    private func stored(_ wanted: [CorrelationKey]) async throws(StoreFailure) -> [StoredCorrelation?] {
+        if wanted.isEmpty { return [] }
+        // State and text of one correlation by one command: nothing can come between them.
+        let replies = await redis.run(.get, wanted.map { RedisCommand("MGET", keys.state($0), keys.text($0)) })
+        var out: [StoredCorrelation?] = []
+        for (key, reply) in zip(wanted, replies) {
+            let value: RESPValue
+            do throws(RedisError) { value = try reply.get() } catch { throw StoreFailure(reason: error.description) }
+            guard let pair = value.array, pair.count == 2, let state = pair[0].bytes.flatMap(StoredState.init), let text = pair[1].bytes else {
+                out.append(nil)
+                continue
+            }
+            out.append(StoredCorrelation(key: key, marks: state.marks, text: text, pending: state.pending, revision: state.revision))
+        }
+        return out
     }
 
     public func list(_ query: CorrelationQuery) async throws(StoreFailure) -> CorrelationPage {
         var page = CorrelationPage()
         var cursor = query.cursor
         var examined = 0
-        try await sweep()
         while examined < CorrelationQuery.examineLimit {
             let entries = try await entries(after: cursor)
             if entries.isEmpty {
                 page.next = nil
                 return page
             }
-            var fetch = RedisCommand("MGET")
-            for entry in entries { fetch.add(prefix + entry.id) }
-            let values = try await run(.get, fetch).array ?? []
+            let values = try await stored(entries.map { CorrelationKey(id: $0.id) ?? .named("") })
             for (entry, value) in zip(entries, values) {
                 examined += 1
                 cursor = entry
                 page.next = entry
-                if let bytes = value.bytes, let summary = summarize(bytes), query.matches(summary) {
-                    page.items.append(bytes)
+                if let value, let json = value.read({ query.matches($0) ? $0.json() : nil }), let json {
+                    page.items.append(json)
                     if page.items.count == query.limit { return page }
                 }
             }
@@ -154,17 +202,22 @@ public final class RedisCorrelationStore: CorrelationStore {
         return page
     }
 
-    /// The next ids of the index, newest first. Ids of one millisecond are taken in descending order, as Redis sorts them.
+    /// The next ids of the index, newest first, over all shards. Ids of one millisecond are taken in descending order, as Redis sorts them.
     private func entries(after cursor: CorrelationQuery.Cursor?) async throws(StoreFailure) -> [CorrelationQuery.Cursor] {
-        // The values of a batch are fetched together; each may be hundreds of kilobytes.
+        // The values of a batch are fetched together; each may be megabytes.
         let batch = 10
+        var found: [CorrelationQuery.Cursor] = []
+        for shard in 0..<keys.shards { found += try await entries(after: cursor, batch, shard) }
+        return Array(found.sorted { ($0.score, $0.id) > ($1.score, $1.id) }.prefix(batch))
+    }
+
+    private func entries(after cursor: CorrelationQuery.Cursor?, _ batch: Int, _ shard: Int) async throws(StoreFailure) -> [CorrelationQuery.Cursor] {
         var offset = 0
         while true {
             let command = RedisCommand(
-                "ZREVRANGEBYSCORE", index, cursor.map { String($0.score) } ?? "+inf", "-inf", "WITHSCORES", "LIMIT",
+                "ZREVRANGEBYSCORE", keys.index(shard), cursor.map { String($0.score) } ?? "+inf", "-inf", "WITHSCORES", "LIMIT",
                 String(offset), String(batch))
-            let reply = try await run(.query, command).array ?? []
-            let entries = RedisCorrelationStore.pairs(reply)
+            let entries = RedisCorrelationStore.pairs(try await run(.query, command).array ?? [])
             // Entries of the cursor's own millisecond that were seen already.
             let fresh = entries.filter { entry in
                 guard let cursor else { return true }
@@ -173,6 +226,11 @@ public final class RedisCorrelationStore: CorrelationStore {
             if !fresh.isEmpty || entries.count < batch { return fresh }
             offset += batch
         }
+    }
+
+    private func range(_ key: String, from: String, to: Int, limit: Int) async throws(StoreFailure) -> [CorrelationQuery.Cursor] {
+        let command = RedisCommand("ZRANGEBYSCORE", key, from, String(to), "WITHSCORES", "LIMIT", "0", String(limit))
+        return RedisCorrelationStore.pairs(try await run(.settle, command).array ?? [])
     }
 
     /// RESP2 answers member, score, member, score; RESP3 a list of pairs.
@@ -194,32 +252,136 @@ public final class RedisCorrelationStore: CorrelationStore {
         }
     }
 
-    private func summarize(_ json: [UInt8]) -> CorrelationSummary? {
-        try? document.value.parse(json) { root -> CorrelationSummary? in
-            guard let services = root["services"]?.array, let status = root["status"]?.string,
-                let first = root["first_seen"]?.stringBytes, let last = root["last_seen"]?.stringBytes
-            else { return nil }
-            return CorrelationSummary(
-                services: services.compactMap(\.string), status: status,
-                first: try CalendarTime.parse(first), last: try CalendarTime.parse(last))
-        }
-    }
-
     public func count() async throws(StoreFailure) -> Int {
-        try await sweep()
-        return try await run(.count, RedisCommand("ZCARD", index)).int ?? 0
+        var total = 0
+        for shard in 0..<keys.shards { total += try await run(.count, RedisCommand("ZCARD", keys.index(shard))).int ?? 0 }
+        return total
     }
 
-    public func sweep() async throws(StoreFailure) {
-        // By Redis' clock, which scored the index: an engine whose clock is wrong must not empty it.
-        var call = CorrelationScript.sweep.call(keys: [index])
-        call.add(lifetime)
-        do throws(RedisError) { _ = try await redis.run(.sweep, CorrelationScript.sweep, [call])[0].get() } catch {
-            throw StoreFailure(reason: error.description)
+    public func ledger() async throws(StoreFailure) -> [String: Ledger] {
+        var rows: [String: Ledger] = [:]
+        for shard in 0..<keys.shards {
+            let reply = try await run(.ledger, RedisCommand("HGETALL", keys.ledger(shard))).array ?? []
+            for i in stride(from: 0, to: reply.count - 1, by: 2) {
+                let parts = (reply[i].string ?? "").split(separator: ":")
+                guard parts.count == 2, let column = Ledger.columns.first(where: { $0.name == parts[1] }), let value = Int(reply[i + 1].string ?? "") else { continue }
+                rows[String(parts[0]), default: Ledger()][keyPath: column.path] += value
+            }
         }
+        return rows
     }
+
+    public func emissions(after place: EmissionPlace, limit: Int) async throws(StoreFailure) -> (emissions: [Emission], next: EmissionPlace) {
+        var places = place.text.split(separator: ".").map(String.init)
+        var found: [Emission] = []
+        if places.count != keys.shards {
+            places = []
+            for shard in 0..<keys.shards {
+                let last = try await run(.query, RedisCommand("XREVRANGE", keys.emissions(shard), "+", "-", "COUNT", "1")).array ?? []
+                places.append(last.first?.array?.first?.string ?? "0-0")
+            }
+            return ([], EmissionPlace(text: places.joined(separator: ".")))
+        }
+        for shard in 0..<keys.shards {
+            let entries = try await run(.query, RedisCommand("XRANGE", keys.emissions(shard), "(" + places[shard], "+", "COUNT", String(max(limit / 64, 1)))).array ?? []
+            for entry in entries {
+                guard let pair = entry.array, pair.count == 2, let id = pair[0].string, let text = pair[1].array?.last?.string else { continue }
+                found += ExportBatch(text: text).emissions
+                places[shard] = id
+            }
+        }
+        return (found, EmissionPlace(text: places.joined(separator: ".")))
+    }
+
+    // MARK: exports
+
+    public func exports(_ target: ExportTarget) -> any ExportQueue { RedisExportQueue(store: self, target: target) }
+
+    private struct RedisExportQueue: ExportQueue {
+        let store: RedisCorrelationStore
+        let target: ExportTarget
+
+        func take(_ limit: Int) async throws(StoreFailure) -> [ExportBatch] {
+            var batches: [ExportBatch] = []
+            for shard in 0..<store.keys.shards where batches.count < limit {
+                var call = CorrelationScripts.take.call(keys: names(shard))
+                call.add(Int(store.limits.lease.nanoseconds / 1_000_000))
+                call.add(limit - batches.count)
+                let reply = try await store.run(.export, CorrelationScripts.take, call).array ?? []
+                guard reply.count == 2, let again = reply[0].int, let texts = reply[1].array else { throw StoreFailure(reason: "the script answered no batches") }
+                for (i, text) in texts.compactMap(\.string).enumerated() { batches.append(ExportBatch(text: text, redelivered: i < again)) }
+            }
+            return batches
+        }
+
+        func load(_ batch: ExportBatch) async throws(StoreFailure) -> [StoredCorrelation] {
+            let commands = batch.emissions.map { RedisCommand("GETRANGE", store.keys.text($0.key), String($0.from), String($0.to - 1)) }
+            var out: [StoredCorrelation] = []
+            for (emission, reply) in zip(batch.emissions, await store.redis.run(.export, commands)) {
+                let value: RESPValue
+                do throws(RedisError) { value = try reply.get() } catch { throw StoreFailure(reason: error.description) }
+                // An empty range is read as everything by GETRANGE.
+                guard let text = value.bytes, emission.to > emission.from, text.count == emission.to - emission.from else { continue }
+                out.append(StoredCorrelation(key: emission.key, marks: Marks(), text: text, pending: 0, revision: emission.revision))
+            }
+            return out
+        }
+
+        func finish(_ batch: ExportBatch) async throws(StoreFailure) {
+            _ = try await store.run(.export, RedisCommand("ZREM", store.keys.taken(target, shard(batch)), batch.text))
+        }
+
+        func giveBack(_ batch: ExportBatch) async throws(StoreFailure) {
+            var call = CorrelationScripts.giveBack.call(keys: names(shard(batch)))
+            call.add(batch.text)
+            _ = try await store.run(.export, CorrelationScripts.giveBack, call)
+        }
+
+        func depth() async throws(StoreFailure) -> Int {
+            var depth = 0
+            for shard in 0..<store.keys.shards {
+                depth += try await store.run(.export, RedisCommand("LLEN", store.keys.queue(target, shard))).int ?? 0
+                depth += try await store.run(.export, RedisCommand("ZCARD", store.keys.taken(target, shard))).int ?? 0
+            }
+            return depth
+        }
+
+        func dropped() async throws(StoreFailure) -> Int {
+            var dropped = 0
+            for shard in 0..<store.keys.shards {
+                dropped += Int(try await store.run(.export, RedisCommand("GET", store.keys.dropped(target, shard))).string ?? "0") ?? 0
+            }
+            return dropped
+        }
+
+        private func names(_ shard: Int) -> [String] { [store.keys.queue(target, shard), store.keys.taken(target, shard)] }
+        private func shard(_ batch: ExportBatch) -> Int { batch.emissions.first.map { store.keys.shard(of: $0.key) } ?? 0 }
+    }
+
+    // MARK: asking
 
     private func run(_ operation: RedisOperations.Operation, _ command: RedisCommand) async throws(StoreFailure) -> RESPValue {
         do throws(RedisError) { return try await redis.run(operation, command) } catch { throw StoreFailure(reason: error.description) }
+    }
+
+    private func run(_ operation: RedisOperations.Operation, _ script: RedisScript, _ call: RedisCommand) async throws(StoreFailure) -> RESPValue {
+        do throws(RedisError) { return try await redis.run(operation, script, [call])[0].get() } catch { throw StoreFailure(reason: error.description) }
+    }
+}
+
+/// The state of a correlation as the scripts write it (see `CorrelationScripts`).
+struct StoredState {
+    let revision: Int
+    let pending: Int
+    let marks: Marks
+
+    init?(_ bytes: [UInt8]) {
+        let parts = bytes.split(separator: 124, maxSplits: 4, omittingEmptySubsequences: false)
+        guard parts.count == 5, let revision = Int(String(decoding: parts[0], as: UTF8.self)) else { return nil }
+        self.revision = revision
+        pending = parts[3].split(separator: 59).reduce(0) { sum, owner in
+            sum + (Int(String(decoding: owner.drop { $0 != 61 }.dropFirst(), as: UTF8.self)) ?? 0)
+        }
+        marks = Marks(bytes: Array(parts[4]))
     }
 }

@@ -91,3 +91,5 @@ bool sj_find(const sj_element *object, const char *key, size_t count, sj_element
     put(value, found);
     return true;
 }
+
+bool sj_is_utf8(const void *bytes, size_t count) { return simdjson::validate_utf8((const char *)bytes, count); }

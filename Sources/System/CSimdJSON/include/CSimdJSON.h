@@ -28,6 +28,8 @@ size_t sj_count(const sj_element *container);
 /// Iterates an array or an object; for an object `key` is set as well.
 sj_cursor sj_begin(const sj_element *container);
 bool sj_next(const sj_element *container, sj_cursor *cursor, const char **key, size_t *key_count, sj_element *value);
+/// Whether the bytes are UTF-8, by simdjson's own check.
+bool sj_is_utf8(const void *bytes, size_t count);
 bool sj_find(const sj_element *object, const char *key, size_t count, sj_element *value);
 #ifdef __cplusplus
 }

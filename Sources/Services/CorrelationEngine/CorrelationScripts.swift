@@ -1,0 +1,269 @@
+import Redis
+
+/// The scripts that change correlations in Redis. Each works on keys of one shard only, which is one slot of a cluster.
+///
+/// The state of a correlation (`corr:trace:<id>`) is one string: `revision|mark|length|owners|` and then the marks of all its records. `mark`
+/// is how much of the text (`corr:<id>`) had been emitted, `length` how long it is, `owners` who took in the records that were not
+/// emitted yet: `;1=5;2=3`. No owners: complete.
+///
+/// Calls are few and their work is batched (MGET, MSET, ZADD of many): a command inside a script costs about half a microsecond, a call ten.
+enum CorrelationScripts {
+    /// Takes in groups.
+    ///
+    /// KEYS: index, ledger, cursor, rooted; then state and text of each group, all different. ARGV: instance, most records, most bytes of text,
+    /// rejected and duplicate records that were found before, where an id begins in the key of a text, 1 if roots are to be noted; then for each
+    /// group: `R` or `-` (whether it has a root) followed by its marks, and its piece. Returns index (from 1), added, duplicates and refused
+    /// of each group that was not new; a new one has all added.
+    static let ingest = RedisScript(
+        """
+        local sub, find, byte = string.sub, string.find, string.byte
+        -- The piece without the records that are not kept: protobuf fields, 3 and 4 of them records.
+        local function cut(piece, keep)
+          local out, at, record = {}, 1, 0
+          while at <= #piece do
+            local start, tag = at, byte(piece, at)
+            local size, unit = 0, 1
+            repeat
+              at = at + 1
+              local b = byte(piece, at)
+              size = size + b % 128 * unit
+              unit = unit * 128
+            until b < 128
+            at = at + 1 + size
+            local kept = true
+            if tag >= 26 then
+              record = record + 1
+              kept = keep[record]
+            end
+            if kept then out[#out + 1] = sub(piece, start, at - 1) end
+          end
+          return table.concat(out)
+        end
+        local function known(seen, mark)
+          local from = 1
+          while true do
+            local at = find(seen, mark, from, true)
+            if not at then return false end
+            if (at - 1) % 9 == 0 then return true end
+            from = at + 1
+          end
+        end
+        local n = (#KEYS - 4) / 2
+        local clock = redis.call('TIME')
+        local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+        -- A clock that was set back must not put changes where completion has already been.
+        local cursor = tonumber(redis.call('GET', KEYS[3]) or '0')
+        if now <= cursor then now = cursor + 1 end
+        local instance, most, room, skip = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[6])
+        local rejected, duplicate, pending = tonumber(ARGV[4]), tonumber(ARGV[5]), 0
+        local received = rejected + duplicate
+        local reply = {}
+        if n > 0 then
+          local names = {}
+          for i = 1, n do names[i] = KEYS[3 + 2 * i] end
+          local states = redis.call('MGET', unpack(names))
+          local set, index, roots = {}, {}, {}
+          for i = 1, n do
+            local text, head, piece = KEYS[4 + 2 * i], ARGV[6 + 2 * i], ARGV[7 + 2 * i]
+            local marks = sub(head, 2)
+            local count = #marks / 9
+            local state, added = states[i], count
+            received = received + count
+            if not state and count <= most then
+              if #piece > room then piece = '' end
+              set[#set + 1] = names[i]
+              set[#set + 1] = '0|0|' .. #piece .. '|;' .. instance .. '=' .. count .. '|' .. marks
+              set[#set + 1] = text
+              set[#set + 1] = piece
+            else
+              local revision, mark, length, owners, at = string.match(state or '0|0|0||', '^(%d+)|(%d+)|(%d+)|([^|]*)|()')
+              local seen = sub(state or '', at)
+              local have, fresh, keep, repeated, refused = #seen / 9, {}, {}, 0, 0
+              for k = 1, count do
+                local one = sub(marks, 9 * k - 8, 9 * k)
+                if known(seen, one) then
+                  repeated = repeated + 1
+                elseif have + #fresh >= most then
+                  refused = refused + 1
+                else
+                  fresh[#fresh + 1] = one
+                  keep[k] = true
+                end
+              end
+              added = #fresh
+              duplicate = duplicate + repeated
+              rejected = rejected + refused
+              reply[#reply + 1] = i
+              reply[#reply + 1] = added
+              reply[#reply + 1] = repeated
+              reply[#reply + 1] = refused
+              if added > 0 then
+                if added < count then piece = cut(piece, keep) end
+                if length + #piece <= room then
+                  redis.call('APPEND', text, piece)
+                  length = length + #piece
+                end
+                local _, stop = find(owners, ';' .. instance .. '=', 1, true)
+                if stop then
+                  local before, rest = string.match(owners, '^(%d+)()', stop + 1)
+                  owners = sub(owners, 1, stop) .. (before + added) .. sub(owners, rest)
+                else
+                  owners = owners .. ';' .. instance .. '=' .. added
+                end
+                set[#set + 1] = names[i]
+                set[#set + 1] = revision .. '|' .. mark .. '|' .. length .. '|' .. owners .. '|' .. seen .. table.concat(fresh)
+              end
+            end
+            if added > 0 then
+              pending = pending + added
+              local id = sub(text, skip)
+              index[#index + 1] = now
+              index[#index + 1] = id
+              if ARGV[7] == '1' and byte(head) == 82 then
+                roots[#roots + 1] = now
+                roots[#roots + 1] = id
+              end
+            end
+          end
+          if #set > 0 then
+            redis.call('MSET', unpack(set))
+            redis.call('ZADD', KEYS[1], unpack(index))
+          end
+          if #roots > 0 then redis.call('ZADD', KEYS[4], 'NX', unpack(roots)) end
+        end
+        redis.call('HINCRBY', KEYS[2], instance .. ':received', received)
+        if pending > 0 then redis.call('HINCRBY', KEYS[2], instance .. ':pending', pending) end
+        if duplicate > 0 then redis.call('HINCRBY', KEYS[2], instance .. ':duplicate', duplicate) end
+        if rejected > 0 then redis.call('HINCRBY', KEYS[2], instance .. ':rejected', rejected) end
+        return reply
+        """)
+
+    /// Completes correlations: marks them emitted, moves the ledger, and puts batches into the stream of emissions and each export queue. What is
+    /// complete already is passed over, so that this is done once for each, whoever asks.
+    ///
+    /// KEYS: ledger, cursor, rooted, emissions; queue and count of dropped ones for each target; then the states. ARGV: the new cursor or an empty
+    /// string, correlations of a batch, bytes of a batch, batches of a queue, number of targets; then id and time of change of each state.
+    /// Returns emitted, of these updated.
+    static let complete = RedisScript(
+        """
+        local targets = tonumber(ARGV[5])
+        local first = 4 + 2 * targets
+        local n = #KEYS - first
+        local names = {}
+        for i = 1, n do names[i] = KEYS[first + i] end
+        local states = redis.call('MGET', unpack(names))
+        local set, moved, gone = {}, {}, {}
+        local batches, batch, bytes, oldest = {}, {}, 0, nil
+        local emitted, updated = 0, 0
+        local function close()
+          if #batch > 0 then batches[#batches + 1] = oldest .. ' ' .. table.concat(batch, ' ') end
+          batch, bytes, oldest = {}, 0, nil
+        end
+        local most, room = tonumber(ARGV[2]), tonumber(ARGV[3])
+        for i = 1, n do
+          local id, score = ARGV[4 + 2 * i], tonumber(ARGV[5 + 2 * i])
+          gone[i] = id
+          if states[i] then
+            local revision, mark, length, owners, at = string.match(states[i], '^(%d+)|(%d+)|(%d+)|([^|]*)|()')
+            if owners ~= '' then
+              for instance, count in string.gmatch(owners, ';([^=]+)=(%d+)') do moved[instance] = (moved[instance] or 0) + count end
+              emitted = emitted + 1
+              if revision ~= '0' then updated = updated + 1 end
+              revision = revision + 1
+              set[#set + 1] = names[i]
+              set[#set + 1] = revision .. '|' .. length .. '|' .. length .. '||' .. string.sub(states[i], at)
+              if #batch == most or bytes > room then close() end
+              batch[#batch + 1] = id .. '|' .. mark .. '|' .. length .. '|' .. revision
+              bytes = bytes + length - mark
+              if not oldest or score < oldest then oldest = score end
+            end
+          end
+        end
+        close()
+        if #set > 0 then redis.call('MSET', unpack(set)) end
+        for instance, count in pairs(moved) do
+          redis.call('HINCRBY', KEYS[1], instance .. ':pending', -count)
+          redis.call('HINCRBY', KEYS[1], instance .. ':correlated', count)
+        end
+        if ARGV[1] ~= '' then redis.call('SET', KEYS[2], ARGV[1]) end
+        if n > 0 then redis.call('ZREM', KEYS[3], unpack(gone)) end
+        if #batches > 0 then
+          for i = 1, #batches do redis.call('XADD', KEYS[4], 'MAXLEN', '~', 200, '*', 'b', batches[i]) end
+          for t = 1, targets do
+            local queue = KEYS[3 + 2 * t]
+            local over = redis.call('RPUSH', queue, unpack(batches)) - tonumber(ARGV[4])
+            while over > 0 do
+              local _, bars = string.gsub(redis.call('LPOP', queue), '|', '|')
+              redis.call('INCRBY', KEYS[4 + 2 * t], bars / 3)
+              over = over - 1
+            end
+          end
+        end
+        return {emitted, updated}
+        """)
+
+    /// Forgets correlations that did not change since `bound`, with everything that belongs to them. Returns how many.
+    ///
+    /// KEYS: index, ledger, rooted; then state and text of each. ARGV: bound in ms, then the ids.
+    static let expire = RedisScript(
+        """
+        local n = (#KEYS - 3) / 2
+        local bound, keys, ids, lost = tonumber(ARGV[1]), {}, {}, {}
+        for i = 1, n do
+          local score = redis.call('ZSCORE', KEYS[1], ARGV[1 + i])
+          if score and tonumber(score) <= bound then
+            ids[#ids + 1] = ARGV[1 + i]
+            keys[#keys + 1] = KEYS[2 + 2 * i]
+            keys[#keys + 1] = KEYS[3 + 2 * i]
+            local owners = string.match(redis.call('GET', KEYS[2 + 2 * i]) or '0|0|0||', '^%d+|%d+|%d+|([^|]*)|')
+            for instance, count in string.gmatch(owners, ';([^=]+)=(%d+)') do lost[instance] = (lost[instance] or 0) + count end
+          end
+        end
+        if #ids == 0 then return 0 end
+        redis.call('UNLINK', unpack(keys))
+        redis.call('ZREM', KEYS[1], unpack(ids))
+        redis.call('ZREM', KEYS[3], unpack(ids))
+        for instance, count in pairs(lost) do
+          redis.call('HINCRBY', KEYS[2], instance .. ':pending', -count)
+          redis.call('HINCRBY', KEYS[2], instance .. ':expired', count)
+        end
+        return #ids
+        """)
+
+    /// Takes or keeps the turn to settle, which one instance has at a time. KEYS: turn, cursor. ARGV: who, for how long in ms. Returns whether it
+    /// has it, the time in ms, and the cursor.
+    static let turn = RedisScript(
+        """
+        local clock = redis.call('TIME')
+        local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+        local holder = redis.call('GET', KEYS[1])
+        if holder and holder ~= ARGV[1] then return {0, now, 0} end
+        redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+        return {1, now, tonumber(redis.call('GET', KEYS[2]) or '0')}
+        """)
+
+    /// Takes batches on lease. KEYS: queue, taken. ARGV: lease in ms, at most. Returns how many of them had been taken before by an instance that did
+    /// not finish them, and the batches, these first.
+    static let take = RedisScript(
+        """
+        local clock = redis.call('TIME')
+        local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+        local most = tonumber(ARGV[2])
+        local out = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now, 'LIMIT', 0, most)
+        local again = #out
+        if again < most then
+          local fresh = redis.call('LRANGE', KEYS[1], 0, most - again - 1)
+          if #fresh > 0 then redis.call('LTRIM', KEYS[1], #fresh, -1) end
+          for i = 1, #fresh do out[#out + 1] = fresh[i] end
+        end
+        for i = 1, #out do redis.call('ZADD', KEYS[2], now + ARGV[1], out[i]) end
+        return {again, out}
+        """)
+
+    /// Gives a batch back to the head of its queue. KEYS: queue, taken. ARGV: the batch.
+    static let giveBack = RedisScript(
+        """
+        if redis.call('ZREM', KEYS[2], ARGV[1]) == 1 then redis.call('LPUSH', KEYS[1], ARGV[1]) end
+        return 0
+        """)
+}

@@ -1,0 +1,186 @@
+import Basics
+import EventLoops
+import Redis
+import SharedState
+
+/// Gathers groups of all requests that are under way into few calls: while calls are out, what comes waits and goes together. Under load a
+/// call carries hundreds of groups, and Redis pays for the call once.
+///
+/// It lives on its loop.
+final class RedisIngest {
+    /// Calls out at a time: one in Redis, one on its way.
+    private static let calls = 2
+    /// Groups and bytes of one call; a call of this size keeps Redis for about two milliseconds.
+    static let callGroups = 256
+    static let callBytes = 1 << 20
+
+    private let redis: RedisOperations
+    private let keys: CorrelationKeys
+    private let instance: String
+    private let bounds: CorrelationBounds
+    private let notesRoots: Bool
+    private var shards: [Shard]
+
+    private struct Shard {
+        /// Bounded by the engine's own queue of records.
+        var waiting: [Item] = []
+        var out = 0
+        var isScheduled = false
+    }
+
+    /// A group of a delivery, or (without one) the counts of a delivery that are its alone.
+    private struct Item {
+        let group: RecordGroup?
+        let rejected: Int
+        let duplicates: Int
+        let place: Int
+        let waiter: Waiter
+    }
+
+    private final class Waiter {
+        var outcomes: [IngestOutcome]
+        var missing: Int
+        var failure: String?
+        let done: (Result<[IngestOutcome], StoreFailure>) -> Void
+
+        init(groups: Int, items: Int, _ done: @escaping (Result<[IngestOutcome], StoreFailure>) -> Void) {
+            outcomes = Array(repeating: IngestOutcome(), count: groups)
+            missing = items
+            self.done = done
+        }
+
+        func finished(_ items: Int = 1) {
+            missing -= items
+            if missing == 0 { done(failure.map { .failure(StoreFailure(reason: $0)) } ?? .success(outcomes)) }
+        }
+    }
+
+    init(redis: RedisOperations, keys: CorrelationKeys, instance: String, bounds: CorrelationBounds, notesRoots: Bool) {
+        self.redis = redis
+        self.keys = keys
+        self.instance = instance
+        self.bounds = bounds
+        self.notesRoots = notesRoots
+        shards = Array(repeating: Shard(), count: keys.shards)
+    }
+
+    func submit(_ delivery: Delivery, _ done: @escaping (Result<[IngestOutcome], StoreFailure>) -> Void) {
+        let counts = delivery.rejected + delivery.duplicates > 0
+        let waiter = Waiter(groups: delivery.groups.count, items: delivery.groups.count + (counts ? 1 : 0), done)
+        if waiter.missing == 0 { return done(.success([])) }
+        for (i, group) in delivery.groups.enumerated() {
+            put(Item(group: group, rejected: 0, duplicates: 0, place: i, waiter: waiter), into: keys.shard(of: group.key))
+        }
+        // Counted wherever: the ledger is summed over the shards.
+        if counts { put(Item(group: nil, rejected: delivery.rejected, duplicates: delivery.duplicates, place: 0, waiter: waiter), into: 0) }
+    }
+
+    private func put(_ item: Item, into shard: Int) {
+        shards[shard].waiting.append(item)
+        if shards[shard].isScheduled { return }
+        shards[shard].isScheduled = true
+        // At the end of the loop's turn, so that all requests read in it are together.
+        let bound = LoopBound(self, on: redis.client.loop)
+        redis.client.loop.execute { bound.value.flush(shard) }
+    }
+
+    private func flush(_ shard: Int) {
+        shards[shard].isScheduled = false
+        while shards[shard].out < RedisIngest.calls, !shards[shard].waiting.isEmpty {
+            shards[shard].out += 1
+            let items = next(shard)
+            let call = command(items, shard)
+            let bound = LoopBound(self, on: redis.client.loop)
+            let carried = LoopBound(items, on: redis.client.loop)
+            // Ends when Redis has answered, or after the last try.
+            Task(executorPreference: redis.client.loop) {
+                let result = await RedisIngest.patiently(bound.value.redis, call)
+                bound.value.finish(carried.value, result, shard)
+            }
+        }
+    }
+
+    /// Takes what goes into one call: as much as fits, each correlation once.
+    private func next(_ shard: Int) -> [Item] {
+        var taken: [Item] = [], held: [Item] = []
+        var keys: Set<CorrelationKey> = []
+        var bytes = 0, looked = 0
+        let waiting = shards[shard].waiting
+        while looked < waiting.count, taken.count < RedisIngest.callGroups, bytes < RedisIngest.callBytes, held.count < RedisIngest.callGroups {
+            let item = waiting[looked]
+            looked += 1
+            if let group = item.group {
+                guard keys.insert(group.key).inserted else {
+                    held.append(item)
+                    continue
+                }
+                bytes += group.piece.count
+            }
+            taken.append(item)
+        }
+        shards[shard].waiting.replaceSubrange(..<looked, with: held)
+        return taken
+    }
+
+    private func command(_ items: [Item], _ shard: Int) -> RedisCommand {
+        let groups = items.compactMap(\.group)
+        var names = [keys.index(shard), keys.ledger(shard), keys.cursor(shard), keys.rooted(shard)]
+        names.reserveCapacity(4 + 2 * groups.count)
+        for group in groups {
+            names.append(keys.state(group.key))
+            names.append(keys.text(group.key))
+        }
+        var command = CorrelationScripts.ingest.call(keys: names)
+        command.add(instance)
+        command.add(bounds.records)
+        command.add(bounds.bytes)
+        command.add(items.reduce(0) { $0 + $1.rejected })
+        command.add(items.reduce(0) { $0 + $1.duplicates })
+        command.add(keys.base(shard).utf8.count + 1)
+        command.add(notesRoots ? 1 : 0)
+        for group in groups {
+            command.add([group.hasRoot ? 82 : 45] + group.marks.bytes)
+            command.add(group.piece)
+        }
+        return command
+    }
+
+    private func finish(_ items: [Item], _ result: Result<RESPValue, RedisError>, _ shard: Int) {
+        shards[shard].out -= 1
+        switch result {
+        case .success(let value): settle(items, value.array?.compactMap(\.int) ?? [])
+        case .failure(let error):
+            for item in items {
+                item.waiter.failure = error.description
+                item.waiter.finished()
+            }
+        }
+        flush(shard)
+    }
+
+    private func settle(_ items: [Item], _ reply: [Int]) {
+        var known: [Int: IngestOutcome] = [:]
+        for at in stride(from: 0, to: reply.count - 3, by: 4) {
+            known[reply[at]] = IngestOutcome(added: reply[at + 1], duplicates: reply[at + 2], refused: reply[at + 3])
+        }
+        var number = 0
+        for item in items {
+            if let group = item.group {
+                number += 1
+                item.waiter.outcomes[item.place] = known[number] ?? IngestOutcome(added: group.marks.count, created: true)
+            }
+            item.waiter.finished()
+        }
+    }
+
+    /// Tries again, shortly: taking in is idempotent, so a call that may have been carried out may be sent again. Its records
+    /// then count as received a second time, and as duplicates.
+    private static func patiently(_ redis: RedisOperations, _ call: RedisCommand) async -> Result<RESPValue, RedisError> {
+        for pause in [Duration.milliseconds(60), .milliseconds(200)] {
+            let result = await redis.run(.set, CorrelationScripts.ingest, [call])[0]
+            if case .success = result { return result }
+            await redis.client.loop.sleep(pause)
+        }
+        return await redis.run(.set, CorrelationScripts.ingest, [call])[0]
+    }
+}
