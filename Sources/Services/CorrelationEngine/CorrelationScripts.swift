@@ -11,9 +11,9 @@ enum CorrelationScripts {
     /// Takes in groups.
     ///
     /// KEYS: index, ledger, cursor, rooted; then state and text of each group, all different. ARGV: instance, most records, most bytes of text,
-    /// rejected and duplicate records that were found before, where an id begins in the key of a text, 1 if roots are to be noted; then for each
-    /// group: `R` or `-` (whether it has a root) followed by its marks, and its piece. Returns index (from 1), added, duplicates and refused
-    /// of each group that was not new; a new one has all added.
+    /// rejected and duplicate records that were found before, where an id begins in the key of a text, `R` or `-` for each group (whether its root
+    /// is to be noted), the number of records in groups; then for each group: the state that it has if it is new, and its piece. Returns of each group that was not
+    /// new its index (from 1), added, duplicates and refused; or only its index, negative, when all of it was added. A new one has all added.
     static let ingest = RedisScript(
         """
         local sub, find, byte = string.sub, string.find, string.byte
@@ -48,15 +48,37 @@ enum CorrelationScripts {
             from = at + 1
           end
         end
+        -- The marks that are new, at most as many as there is room for, and the piece with their records only.
+        local function select_new(seen, marks, piece, most)
+          local have, count, fresh, keep, repeated, refused = #seen / 9, #marks / 9, {}, {}, 0, 0
+          for k = 1, count do
+            local one = sub(marks, 9 * k - 8, 9 * k)
+            if known(seen, one) then
+              repeated = repeated + 1
+            elseif have + #fresh >= most then
+              refused = refused + 1
+            else
+              fresh[#fresh + 1] = one
+              keep[k] = true
+            end
+          end
+          if #fresh < count then piece = cut(piece, keep) end
+          return #fresh, repeated, refused, table.concat(fresh), piece
+        end
         local n = (#KEYS - 4) / 2
         local clock = redis.call('TIME')
         local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
         -- A clock that was set back must not put changes where completion has already been.
         local cursor = tonumber(redis.call('GET', KEYS[3]) or '0')
         if now <= cursor then now = cursor + 1 end
+        -- Once for all: each number that is made a string costs a third of a microsecond.
+        local stamp = string.format('%d', now)
         local instance, most, room, skip = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[6])
+        local owner = ';' .. instance .. '='
         local rejected, duplicate, pending = tonumber(ARGV[4]), tonumber(ARGV[5]), 0
-        local received = rejected + duplicate
+        local grouped = tonumber(ARGV[8])
+        local received = rejected + duplicate + grouped
+        pending = grouped
         local reply = {}
         if n > 0 then
           local names = {}
@@ -64,63 +86,61 @@ enum CorrelationScripts {
           local states = redis.call('MGET', unpack(names))
           local set, index, roots = {}, {}, {}
           for i = 1, n do
-            local text, head, piece = KEYS[4 + 2 * i], ARGV[6 + 2 * i], ARGV[7 + 2 * i]
-            local marks = sub(head, 2)
-            local count = #marks / 9
-            local state, added = states[i], count
-            received = received + count
-            if not state and count <= most then
-              if #piece > room then piece = '' end
-              set[#set + 1] = names[i]
-              set[#set + 1] = '0|0|' .. #piece .. '|;' .. instance .. '=' .. count .. '|' .. marks
-              set[#set + 1] = text
-              set[#set + 1] = piece
+            local text, head, piece = KEYS[4 + 2 * i], ARGV[7 + 2 * i], ARGV[8 + 2 * i]
+            local state, added = states[i], 1
+            if not state then
+              local at = #set
+              set[at + 1] = names[i]
+              set[at + 2] = head
+              set[at + 3] = text
+              set[at + 4] = piece
             else
-              local revision, mark, length, owners, at = string.match(state or '0|0|0||', '^(%d+)|(%d+)|(%d+)|([^|]*)|()')
-              local seen = sub(state or '', at)
-              local have, fresh, keep, repeated, refused = #seen / 9, {}, {}, 0, 0
-              for k = 1, count do
-                local one = sub(marks, 9 * k - 8, 9 * k)
-                if known(seen, one) then
-                  repeated = repeated + 1
-                elseif have + #fresh >= most then
-                  refused = refused + 1
-                else
-                  fresh[#fresh + 1] = one
-                  keep[k] = true
+              local marks = sub(head, (string.match(head, '^0|0|%d+|[^|]*|()')))
+              local count = #marks / 9
+              local revision, mark, length, owners, at = string.match(state, '^(%d+)|(%d+)|(%d+)|([^|]*)|()')
+              local seen = sub(state, at)
+              local plain = #seen / 9 + count <= most
+              for k = 1, #marks, 9 do
+                if known(seen, sub(marks, k, k + 8)) then
+                  plain = false
+                  break
                 end
               end
-              added = #fresh
-              duplicate = duplicate + repeated
-              rejected = rejected + refused
-              reply[#reply + 1] = i
-              reply[#reply + 1] = added
-              reply[#reply + 1] = repeated
-              reply[#reply + 1] = refused
+              if plain then
+                -- What nearly always happens: all of it is new. No table is made for it.
+                added = count
+                reply[#reply + 1] = -i
+              else
+                local repeated, refused
+                added, repeated, refused, marks, piece = select_new(seen, marks, piece, most)
+                pending = pending - count + added
+                duplicate = duplicate + repeated
+                rejected = rejected + refused
+                local at = #reply
+                reply[at + 1], reply[at + 2], reply[at + 3], reply[at + 4] = i, added, repeated, refused
+              end
               if added > 0 then
-                if added < count then piece = cut(piece, keep) end
                 if length + #piece <= room then
                   redis.call('APPEND', text, piece)
                   length = length + #piece
                 end
-                local _, stop = find(owners, ';' .. instance .. '=', 1, true)
+                local _, stop = find(owners, owner, 1, true)
                 if stop then
                   local before, rest = string.match(owners, '^(%d+)()', stop + 1)
                   owners = sub(owners, 1, stop) .. (before + added) .. sub(owners, rest)
                 else
-                  owners = owners .. ';' .. instance .. '=' .. added
+                  owners = owners .. owner .. added
                 end
                 set[#set + 1] = names[i]
-                set[#set + 1] = revision .. '|' .. mark .. '|' .. length .. '|' .. owners .. '|' .. seen .. table.concat(fresh)
+                set[#set + 1] = revision .. '|' .. mark .. '|' .. length .. '|' .. owners .. '|' .. seen .. marks
               end
             end
             if added > 0 then
-              pending = pending + added
-              local id = sub(text, skip)
-              index[#index + 1] = now
-              index[#index + 1] = id
-              if ARGV[7] == '1' and byte(head) == 82 then
-                roots[#roots + 1] = now
+              local id, at = sub(text, skip), #index
+              index[at + 1] = stamp
+              index[at + 2] = id
+              if byte(ARGV[7], i) == 82 then
+                roots[#roots + 1] = stamp
                 roots[#roots + 1] = id
               end
             end

@@ -137,12 +137,22 @@ final class RedisIngest {
         command.add(items.reduce(0) { $0 + $1.rejected })
         command.add(items.reduce(0) { $0 + $1.duplicates })
         command.add(keys.base(shard).utf8.count + 1)
-        command.add(notesRoots ? 1 : 0)
+        command.add(groups.map { notesRoots && $0.hasRoot ? 82 : 45 })
+        command.add(groups.reduce(0) { $0 + $1.marks.count })
         for group in groups {
-            command.add([group.hasRoot ? 82 : 45] + group.marks.bytes)
+            command.add(state(of: group))
             command.add(group.piece)
         }
         return command
+    }
+
+    /// What a correlation that begins with this group has as its state.
+    private func state(of group: RecordGroup) -> [UInt8] {
+        var out: [UInt8] = []
+        out.reserveCapacity(48 + group.marks.bytes.count)
+        out.append(contentsOf: "0|0|\(group.piece.count)|;\(instance)=\(group.marks.count)|".utf8)
+        out.append(contentsOf: group.marks.bytes)
+        return out
     }
 
     private func finish(_ items: [Item], _ result: Result<RESPValue, RedisError>, _ shard: Int) {
@@ -160,14 +170,25 @@ final class RedisIngest {
 
     private func settle(_ items: [Item], _ reply: [Int]) {
         var known: [Int: IngestOutcome] = [:]
-        for at in stride(from: 0, to: reply.count - 3, by: 4) {
-            known[reply[at]] = IngestOutcome(added: reply[at + 1], duplicates: reply[at + 2], refused: reply[at + 3])
+        var at = 0
+        while at < reply.count {
+            if reply[at] < 0 {
+                known[-reply[at]] = IngestOutcome(added: -1)
+                at += 1
+            } else if at + 3 < reply.count {
+                known[reply[at]] = IngestOutcome(added: reply[at + 1], duplicates: reply[at + 2], refused: reply[at + 3])
+                at += 4
+            } else {
+                break
+            }
         }
         var number = 0
         for item in items {
             if let group = item.group {
                 number += 1
-                item.waiter.outcomes[item.place] = known[number] ?? IngestOutcome(added: group.marks.count, created: true)
+                var outcome = known[number] ?? IngestOutcome(added: group.marks.count, created: true)
+                if outcome.added < 0 { outcome.added = group.marks.count }
+                item.waiter.outcomes[item.place] = outcome
             }
             item.waiter.finished()
         }
