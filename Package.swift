@@ -88,14 +88,19 @@ let package = Package(
         .target(
             name: "TestSupport", dependencies: ["HTTP", "EventLoops", "Redis", "Basics", "JSONCoding", "CLinux"], path: "Tests/TestSupport",
             swiftSettings: strict),
-        tests("CoreTests", uses: ["Basics", "JSONCoding", "Observability", "CLinux"]),
+        tests("CoreTests", uses: ["Basics", "JSONCoding", "ProtobufCoding", "Compression", "Observability", "CLinux"]),
         tests("PolicyTests", uses: ["Balancing", "Resilience", "Topology", "JSONCoding"]),
         tests("HTTPTests", uses: ["HTTP", "Basics", "TestSupport"]),
         tests("RedisTests", uses: ["Redis", "Basics"]),
-        tests("EngineTests", uses: ["CorrelationEngine", "JSONCoding", "TestSupport"]),
+        tests("EngineTests", uses: ["CorrelationEngine", "OpenTelemetry", "ProtobufCoding", "Compression", "HTTP", "JSONCoding", "TestSupport"]),
         tests("Simulation", uses: ["Supervision", "Basics"]),
         tests("Loopback", uses: ["Gateway", "HTTP", "EventLoops", "Topology", "Observability", "TestSupport"]),
-        tests("RealServer", uses: ["CorrelationEngine", "SharedState", "Redis", "HTTP", "EventLoops", "Observability", "TestSupport", "CLinux"]),
+        tests(
+            "RealServer",
+            uses: [
+                "CorrelationEngine", "OpenTelemetry", "ProtobufCoding", "Compression", "SharedState", "Redis", "HTTP", "EventLoops", "Observability", "TestSupport",
+                "CLinux",
+            ]),
         tests("Golden", uses: ["Topology", "Basics", "TestSupport"], exclude: ["Wrong", "schema.json.expected"]),
         tests("Tidy", uses: ["Basics"]),
     ],

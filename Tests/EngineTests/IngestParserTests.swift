@@ -20,37 +20,37 @@ import Testing
     }
 
     @Test func readsTheDocumentsBody() throws {
-        let batch = try parse(body(record(#","trace_id":"abc123def456""#)))
+        let batch = try parse(body(record(#","trace_id":"abc123def456""#))).delivery
         #expect(batch.groups.count == 1)
         #expect(batch.groups[0].key == .trace("abc123def456"))
         #expect(batch.irregularTraceIDs == 1)
-        #expect(
-            String(decoding: batch.groups[0].records[0].json, as: UTF8.self)
-                == #"{"timestamp":"2026-11-21T12:00:00.000Z","severity":"INFO","message":"m","service":"s","host":"h","env":"dev"}"#)
+        let stored = StoredCorrelation(key: batch.groups[0].key, marks: batch.groups[0].marks, text: batch.groups[0].piece, pending: 1, revision: 0)
+        let json = try #require(stored.read { $0.json() })
+        let logs = try JSONDocument().parse(json) { root in
+            #expect(root["id"]?.string == "t-abc123def456" && root["trace_id"]?.string == "abc123def456" && root["complete"]?.bool == false)
+            return root["logs"]?.array?.map { log in log.members?.map { "\($0.key)=\($0.value.string ?? "")" } ?? [] }
+        }
+        #expect(logs == [["timestamp=2026-11-21T12:00:00.000Z", "severity=INFO", "message=m", "service=s", "host=h", "env=dev"]])
     }
 
     @Test func tracesOfW3CBecomeLowerCase() throws {
-        let batch = try parse(body(record(#","trace_id":"4BF92F3577B34DA6A3CE929D0E0E4736""#)))
+        let batch = try parse(body(record(#","trace_id":"4BF92F3577B34DA6A3CE929D0E0E4736""#))).delivery
         #expect(batch.groups[0].key.traceID == "4bf92f3577b34da6a3ce929d0e0e4736")
         #expect(batch.irregularTraceIDs == 0)
     }
 
     @Test func recordsWithoutATraceAreJoinedByServiceHostAndWindow() throws {
-        func key(_ time: String, _ trace: String) throws -> CorrelationKey { try parse(body(record(trace, timestamp: "\"\(time)\""))).groups[0].key }
+        func key(_ time: String, _ trace: String) throws -> CorrelationKey { try parse(body(record(trace, timestamp: "\"\(time)\""))).delivery.groups[0].key }
         let first = try key("2026-11-21T11:59:00Z", "")
         #expect(try key("2026-11-21T11:59:59.999Z", #","trace_id":null"#) == first)
         #expect(try key("2026-11-21T12:00:00Z", #","trace_id":"""#) != first)
-        #expect(first.id.hasPrefix("w-"))
+        #expect(first.id.hasPrefix("w-") && CorrelationKey(id: first.id) == first)
     }
 
     @Test func contentOrIdIdentifiesARecord() throws {
         let batch = try parse(
-            body([record(), record(), record(#","id":"1""#), record(#","id":"1""#, message: #""other""#), record(#","span_id":"x""#)].joined(separator: ",")))
-        let prints = batch.groups[0].records.map(\.fingerprint)
-        #expect(prints[0] == prints[1])
-        #expect(prints[2] == prints[3])
-        #expect(Set(prints).count == 3)
-        #expect(prints.allSatisfy { $0.utf8.count == 22 })
+            body([record(), record(), record(#","id":"1""#), record(#","id":"1""#, message: #""other""#), record(#","span_id":"x""#)].joined(separator: ","))).delivery
+        #expect(batch.groups[0].marks.count == 3 && batch.duplicates == 2)
     }
 
     static let wholeBody: [(String, Int, String?)] = [
@@ -60,7 +60,7 @@ import Testing
         (#"{"resource":{"service":"s","host":[]}}"#, 400, "resource.host"),
         (#"{"resource":{"service":"s"}}"#, 400, "records"), (#"{"resource":{"service":"s"},"records":{}}"#, 400, "records"),
         (#"{"resource":{"service":"s"},"records":[]}"#, 400, "records"),
-        (#"{"resource":{"service":"s"},"records":[5]}"#, 400, "records[0]"), ("{\"resource\":{\"service\":\"\u{1}\"}}", 400, nil),
+        ("{\"resource\":{\"service\":\"\u{1}\"}}", 400, nil),
     ]
 
     @Test(arguments: wholeBody) func refusesAWrongBody(text: String, status: Int, field: String?) {
@@ -70,7 +70,7 @@ import Testing
     }
 
     static let wrongRecords: [(String, String)] = [
-        (#"{}"#, "timestamp"), (#"{"timestamp":5,"severity":"INFO","message":"m"}"#, "timestamp"), (#"{"timestamp":"x","severity":"INFO","message":"m"}"#, "timestamp"),
+        ("5", ""), (#"{}"#, "timestamp"), (#"{"timestamp":5,"severity":"INFO","message":"m"}"#, "timestamp"), (#"{"timestamp":"x","severity":"INFO","message":"m"}"#, "timestamp"),
         (#"{"timestamp":"2026-11-21T12:10:00Z","severity":"INFO","message":"m"}"#, "timestamp"),
         (#"{"timestamp":"2026-11-19T12:00:00Z","severity":"INFO","message":"m"}"#, "timestamp"),
         (#"{"timestamp":"2026-13-19T12:00:00Z","severity":"INFO","message":"m"}"#, "timestamp"),
@@ -87,10 +87,9 @@ import Testing
 
     @Test(arguments: wrongRecords) func aWrongRecordIsNamedAndTheOthersCount(text: String, field: String) throws {
         let batch = try parse(body(record() + "," + text))
-        #expect(batch.groups.count == 1)
-        #expect(batch.rejected.map(\.field) == ["records[1].\(field)"])
-        let alone = #expect(throws: APIError.self) { try parse(body(text)) }
-        #expect(alone?.field == "records[0].\(field)")
+        #expect(batch.delivery.groups.count == 1 && batch.delivery.rejected == 1)
+        #expect(batch.rejected.map(\.field) == [field.isEmpty ? "records[1]" : "records[1].\(field)"])
+        #expect(try parse(body(text)).delivery.groups.isEmpty)
     }
 
     @Test func tooManyRecordsAre413() {
@@ -111,7 +110,8 @@ import Testing
         #expect(configuration.lifetime == .seconds(60) && configuration.maximumAge == .seconds(7200) && configuration.port == 9 && configuration.instanceID == "3")
     }
 
-    @Test(arguments: ["PORT", "USE_REDIS_STATE", "CORRELATION_TTL_SECONDS", "LOG_LEVEL", "LOG_FORMAT", "REDIS_MAX_CONNECTIONS", "MAX_CORRELATION_AGE_HOURS"])
+    @Test(arguments: ["PORT", "USE_REDIS_STATE", "CORRELATION_TTL_SECONDS", "LOG_LEVEL", "LOG_FORMAT", "REDIS_MAX_CONNECTIONS", "MAX_CORRELATION_AGE_HOURS", "LOKI_URL", "TEMPO_URL",
+        "CORRELATION_QUIET_SECONDS", "CORRELATION_COMPLETE", "EXPORT_QUEUE_CAPACITY", "CORRELATION_MEMORY_MB"])
     func aWrongValueNamesItsVariable(name: String) {
         let failure = #expect(throws: Configuration.Failure.self) { try read([name: "nonsense"]) }
         #expect(failure?.description.hasPrefix(name) == true)

@@ -94,3 +94,27 @@ import Testing
         #expect(crashes.isLooping, "told all the same")
     }
 }
+
+@Suite struct BreakerTests {
+    private func time(_ seconds: Double) -> MonotonicTime { MonotonicTime(nanoseconds: Int64(seconds * 1e9)) }
+
+    @Test func opensAfterFailuresInARowAndTriesOnceAfterRecovery() {
+        var breaker = Breaker(subject: "loki", failures: 3, recovery: .seconds(10), successes: 2)
+        for _ in 0..<2 { #expect(breaker.failure(time(0), reason: "r") == nil) }
+        #expect(breaker.success() == nil)
+        for _ in 0..<2 { #expect(breaker.failure(time(1), reason: "r") == nil) }
+        let opened = breaker.failure(time(1), reason: "status 500")
+        #expect(opened?.result == .open && opened?.record.sentence.contains("status 500") == true && opened?.record.kind == .breaker)
+        #expect(!breaker.allows(time(10.9)) && breaker.wait(time(6)) == .seconds(5))
+        // Half-open: one trial at a time.
+        let trial = breaker.allows(time(11)), second = breaker.allows(time(11))
+        #expect(trial && !second && breaker.state == .halfOpen)
+        #expect(breaker.failure(time(12), reason: "r")?.result == .open)
+        let again = breaker.allows(time(21)), late = breaker.allows(time(22))
+        #expect(!again && late)
+        #expect(breaker.success() == nil)
+        breaker.untried()
+        let next = breaker.allows(time(22))
+        #expect(next && breaker.success()?.result == .closed && breaker.allows(time(22)))
+    }
+}

@@ -27,7 +27,8 @@ final class StackFixture: Sendable {
         try write(replicas: replicas)
     }
 
-    func write(replicas: String = "3", command: String = "correlation-engine", level: String = "info") throws {
+    /// `more` goes into the engines' environment.
+    func write(replicas: String = "3", command: String = "correlation-engine", level: String = "info", more: String = "") throws {
         let text = """
             stack: demo
             services:
@@ -36,7 +37,7 @@ final class StackFixture: Sendable {
                 replicas: \(replicas)
                 http: { metrics: /metrics }
                 uses: [state]
-                environment: { USE_REDIS_STATE: "${USE_REDIS_STATE:-true}", LOG_LEVEL: \(level) }
+                environment: { USE_REDIS_STATE: "${USE_REDIS_STATE:-true}", LOG_LEVEL: \(level)\(more) }
             stores:
               state: { redis: { role: state, memory: 256Mi } }
             gateway:
@@ -93,17 +94,32 @@ final class StackFixture: Sendable {
         return response?.status ?? 0
     }
 
-    /// How often each record id stands in Redis, over all correlations.
+    func get(_ path: String) async throws -> [UInt8] {
+        let response = try await client.send("GET", path, to: gateway, timeout: .seconds(20))
+        guard response.status == 200 else { throw SystemError("\(path): \(response.status) \(response.text)", EINVAL) }
+        return response.body
+    }
+
+    /// How often each log's id stands in the store, over all correlations, page by page.
     func storedIDs() async throws -> [String: Int] {
-        let redis = try await redis()
-        defer { redis.close() }
         var counts: [String: Int] = [:]
-        let ids = try await redis.send(RedisCommand("ZRANGE", "corr:time_index", "0", "-1")).array ?? []
-        for id in ids.compactMap(\.string) {
-            let json = try required(try await redis.send(RedisCommand("GET", "corr:" + id)).bytes)
-            try JSONDocument().parse(json) { root in for log in root["logs"]?.array ?? [] { counts[log["id"]?.string ?? "", default: 0] += 1 } }
+        var cursor: String? = ""
+        while let place = cursor {
+            let page = try await get("/api/correlations?limit=200&cursor=\(place)")
+            cursor = try JSONDocument().parse(page) { root in
+                for correlation in root["correlations"]?.array ?? [] {
+                    for log in correlation["logs"]?.array ?? [] { counts[log["id"]?.string ?? "", default: 0] += 1 }
+                }
+                return root["next_cursor"]?.string
+            }
         }
         return counts
+    }
+
+    func ledger() async throws -> [String: Int] {
+        try JSONDocument().parse(try await get("/api/ledger")) { root in
+            Dictionary(uniqueKeysWithValues: (root.members ?? []).map { ($0.key, $0.value.int ?? .min) })
+        }
     }
 }
 

@@ -2,6 +2,8 @@ import Basics
 import EventLoops
 import JSONCoding
 import Observability
+import OpenTelemetry
+import ProtobufCoding
 import Redis
 import SharedState
 import Synchronization
@@ -10,24 +12,47 @@ import Testing
 
 @testable import CorrelationEngine
 
-/// One suite for both forms of the store: what is promised of one is promised of the other.
+/// One suite for all forms of the store: what is promised of one is promised of the others. `sharded` has the layout that a cluster needs.
 @Suite struct StoreTests {
-    enum Form: String, CaseIterable, Sendable { case memory, redis }
+    enum Form: String, CaseIterable, Sendable { case memory, redis, sharded }
 
-    private func withStore(
-        _ form: Form, lifetime: Duration = .seconds(60), bounds: CorrelationBounds = CorrelationBounds(),
-        _ body: @escaping @Sendable (any CorrelationStore) async throws -> Void
+    struct Settings: Sendable {
+        var lifetime = Duration.seconds(60)
+        var bounds = CorrelationBounds()
+        var rule = CompletionRule()
+        var targets: [ExportTarget] = []
+        var exports = ExportLimits()
+    }
+
+    /// `body` gets a way to make instances of one fleet; in memory there is only one.
+    private func withStore(_ form: Form, _ settings: Settings = Settings(), _ body: @escaping @Sendable (any CorrelationStore) async throws -> Void) async throws {
+        try await withStores(form, settings) { make in try await body(try await make("1")) }
+    }
+
+    private func withStores(
+        _ form: Form, _ settings: Settings, _ body: @escaping @Sendable (@Sendable (String) async throws -> any CorrelationStore) async throws -> Void
     ) async throws {
-        guard form == .redis else { return try await body(MemoryCorrelationStore(lifetime: lifetime, bounds: bounds)) }
+        guard form != .memory else {
+            let store = MemoryCorrelationStore(
+                lifetime: settings.lifetime, rule: settings.rule, bounds: settings.bounds, targets: settings.targets, exports: settings.exports)
+            return try await body { _ in store }
+        }
         try await withRedis { redis in
             try await withLoop { loop in
                 try await redis.withClient(loop) { client in
                     let operations = RedisOperations(client: client, metrics: MetricsRegistry())
-                    let store = try await loop.run { RedisCorrelationStore(redis: operations, prefix: "corr:", lifetime: lifetime, bounds: bounds) }
                     let failure = Mutex<(any Error)?>(nil)
                     // The store belongs to its loop, as in the engine.
                     await Task(executorPreference: loop) {
-                        do { try await body(store) } catch { failure.withLock { $0 = error } }
+                        do {
+                            try await body { instance in
+                                try await loop.run {
+                                    RedisCorrelationStore(
+                                        redis: operations, prefix: "corr:", shards: form == .sharded ? 4 : 1, lifetime: settings.lifetime, instance: instance,
+                                        rule: settings.rule, bounds: settings.bounds, targets: settings.targets, exports: settings.exports)
+                                }
+                            }
+                        } catch { failure.withLock { $0 = error } }
                     }.value
                     if let error = failure.withLock({ $0 }) { throw error }
                 }
@@ -35,74 +60,272 @@ import Testing
         }
     }
 
-    private static func record(_ id: String, at time: Int64 = 1_795_231_800_000, _ severity: Severity = .info) -> LogRecord {
-        LogRecord(fingerprint: digest(["id", id]), time: WallTime(milliseconds: time), severity: severity, json: Array("{\"id\":\"\(id)\"}".utf8))
+    private static func logs(
+        _ trace: String, _ ids: [String], at time: Int64 = 1_795_231_800_000, _ severity: Severity = .info, service: String = "s", host: String = "h"
+    ) -> Delivery {
+        var builder = DeliveryBuilder()
+        var resource = ProtobufWriter()
+        resource.attribute(1, "service.name", service)
+        resource.attribute(1, "host.name", host)
+        for id in ids {
+            var log = ProtobufWriter()
+            log.fixed64(OTLP.Field.logTime, UInt64(time) * 1_000_000)
+            log.varint(OTLP.Field.logSeverity, UInt64(severity.number))
+            log.attribute(OTLP.Field.logAttributes, "log.record.uid", id)
+            add(log.bytes, resource.bytes, .trace(trace), Marks.kind(log: severity), id, isSpan: false, isRoot: false, to: &builder)
+        }
+        return builder.delivery
     }
 
-    private static func group(_ trace: String, _ records: [LogRecord], service: String = "s", host: String = "h") -> RecordGroup {
-        RecordGroup(key: .trace(trace), service: service, host: host, records: records)
+    private static func spans(_ trace: String, _ ids: [UInt64], rootFirst: Bool = true, service: String = "s") -> Delivery {
+        var builder = DeliveryBuilder()
+        var resource = ProtobufWriter()
+        resource.attribute(1, "service.name", service)
+        for (i, id) in ids.enumerated() {
+            var span = ProtobufWriter()
+            span.bytes(OTLP.Field.spanTraceID, Array(repeating: 7, count: 16))
+            withUnsafeBytes(of: id.bigEndian) { span.bytes(OTLP.Field.spanID, $0) }
+            if i > 0 || !rootFirst { withUnsafeBytes(of: ids[0].bigEndian) { span.bytes(OTLP.Field.parentSpanID, $0) } }
+            span.fixed64(OTLP.Field.spanStart, 1_795_231_800_000_000_000)
+            span.fixed64(OTLP.Field.spanEnd, 1_795_231_800_001_000_000)
+            add(span.bytes, resource.bytes, .trace(trace), Marks.kind(spanWithError: false), "span-\(id)", isSpan: true, isRoot: i == 0 && rootFirst, to: &builder)
+        }
+        return builder.delivery
     }
+
+    private static func add(
+        _ record: [UInt8], _ resource: [UInt8], _ key: CorrelationKey, _ kind: UInt8, _ id: String, isSpan: Bool, isRoot: Bool, to builder: inout DeliveryBuilder
+    ) {
+        record.withUnsafeBytes { record in
+            resource.withUnsafeBytes { resource in
+                builder.add(
+                    key, kind, hash: hash64(id), record: record, isSpan: isSpan, isRoot: isRoot, resource: resource,
+                    scope: UnsafeRawBufferPointer(start: nil, count: 0), number: 0)
+            }
+        }
+    }
+
+    private static func sum(_ store: any CorrelationStore) async throws -> Ledger { try await store.ledger().values.reduce(Ledger(), +) }
 
     @Test(arguments: Form.allCases) func mergesAndCountsOnce(form: Form) async throws {
         try await withStore(form) { store in
-            let first = try await store.ingest([Self.group("t", [Self.record("1"), Self.record("2", at: 1_795_231_790_000, .error)])])
-            #expect(first == [IngestOutcome(added: 2, duplicates: 0, refused: 0, created: true)])
-            let again = try await store.ingest([
-                Self.group("t", [Self.record("2"), Self.record("3", at: 1_795_231_900_000), Self.record("3")], service: "a \"b\" ü", host: "h2")
-            ])
-            #expect(again == [IngestOutcome(added: 1, duplicates: 2, refused: 0, created: false)])
-            let json = try #require(try await store.correlation(id: "t-t"))
+            let first = try await store.ingest(Self.logs("t", ["1", "2"], at: 1_795_231_790_000, .error))
+            #expect(first == [IngestOutcome(added: 2, created: true)])
+            let more = Self.logs("t", ["2", "3", "3", "4"], at: 1_795_231_790_000, .error, service: "a \"b\" ü", host: "h2")
+            #expect(more.duplicates == 1)
+            let again = try await store.ingest(more)
+            #expect(again == [IngestOutcome(added: 2, duplicates: 1)])
+            let stored = try #require(try await store.correlation(.trace("t")))
+            let json = try #require(stored.read { $0.json() })
             try JSONDocument().parse(json) { root in
                 #expect(root["id"]?.string == "t-t" && root["trace_id"]?.string == "t")
                 #expect(root["services"]?.array?.compactMap(\.string) == ["s", "a \"b\" ü"])
                 #expect(root["hosts"]?.array?.compactMap(\.string) == ["h", "h2"])
-                #expect(root["log_count"]?.int == 3 && root["logs_dropped"]?.int == 0 && root["span_count"]?.int == 0)
-                #expect(root["severities"]?["INFO"]?.int == 2 && root["severities"]?["ERROR"]?.int == 1)
-                #expect(root["status"]?.string == "error")
-                #expect(root["first_seen"]?.string == "2026-11-21T03:29:50.000Z" && root["last_seen"]?.string == "2026-11-21T03:31:40.000Z")
-                #expect(root["logs"]?.array?.compactMap { $0["id"]?.string } == ["1", "2", "3"])
+                #expect(root["log_count"]?.int == 4 && root["logs_dropped"]?.int == 0 && root["span_count"]?.int == 0)
+                #expect(root["severities"]?["ERROR"]?.int == 4 && root["status"]?.string == "error")
+                #expect(root["first_seen"]?.string == "2026-11-21T03:29:50.000Z" && root["last_seen"]?.string == "2026-11-21T03:29:50.000Z")
+                #expect(root["logs"]?.array?.compactMap { $0["id"]?.string } == ["1", "2", "3", "4"])
             }
+            let ledger = try await Self.sum(store)
+            #expect(ledger.received == 6 && ledger.pending == 4 && ledger.duplicate == 2 && ledger.imbalance == 0)
         }
     }
 
     @Test(arguments: Form.allCases) func boundsHold(form: Form) async throws {
-        var bounds = CorrelationBounds()
-        bounds.logs = 3
-        bounds.records = 5
-        bounds.names = 2
-        bounds.bytes = 25
-        try await withStore(form, bounds: bounds) { store in
-            for i in 0..<4 { _ = try await store.ingest([Self.group("t", [Self.record("\(i)")], service: "s\(i)")]) }
-            let last = try await store.ingest([Self.group("t", (4..<8).map { Self.record("\($0)") } + [Self.record("0")])])
-            #expect(last == [IngestOutcome(added: 1, duplicates: 1, refused: 3, created: false)])
-            let json = try #require(try await store.correlation(id: "t-t"))
-            try JSONDocument().parse(json) { root in
-                // `{"id":"0"}` and its comma are 11 bytes: two fit into 25.
-                #expect(root["logs"]?.array?.count == 2 && root["log_count"]?.int == 5 && root["logs_dropped"]?.int == 3)
-                #expect(root["services"]?.array?.count == 2)
+        var settings = Settings()
+        settings.bounds.records = 1000
+        settings.bounds.bytes = 20_000
+        try await withStore(form, settings) { store in
+            var refused = 0
+            for batch in 0..<12 {
+                let outcomes = try await store.ingest(Self.logs("t", (0..<100).map { "\(batch)-\($0)" }))
+                refused += outcomes.reduce(0) { $0 + $1.refused }
             }
+            #expect(refused == 200)
+            let stored = try #require(try await store.correlation(.trace("t")))
+            #expect(stored.text.count <= 20_000 && stored.marks.count == 1000)
+            let counts = stored.read { ($0.counts.logs[.info], $0.logs.count) }
+            #expect(counts?.0 == 1000 && (counts?.1 ?? 0) < 1000)
+            // The others are unharmed.
+            #expect(try await store.ingest(Self.logs("u", ["1"])) == [IngestOutcome(added: 1, created: true)])
+            let ledger = try await Self.sum(store)
+            #expect(ledger.received == 1201 && ledger.pending == 1001 && ledger.rejected == 200 && ledger.imbalance == 0)
+        }
+    }
+
+    @Test(arguments: Form.allCases) func emittedOnceAndAgainWhenMoreComes(form: Form) async throws {
+        var settings = Settings()
+        settings.rule.quiet = .milliseconds(50)
+        try await withStores(form, settings) { make in
+            let stores = [try await make("1"), try await make("2")]
+            let begin = try await stores[0].emissions(after: .now, limit: 1).next
+            for i in 0..<300 { _ = try await stores[i % 2].ingest(Self.logs("trace-\(i)", ["1", "2"])) }
+            var settled = 0
+            let done = try await eventually {
+                for store in stores { settled += try await store.settle().byQuiet }
+                return settled == 300
+            }
+            #expect(done, "\(settled)")
+            for store in stores { #expect(try await store.settle().byQuiet == 0) }
+            let first = try await stores[0].emissions(after: begin, limit: 10_000)
+            #expect(Set(first.emissions.map(\.key)).count == 300 && first.emissions.count == 300 && first.emissions.allSatisfy { $0.revision == 1 && $0.from == 0 })
+            var ledger = try await Self.sum(stores[1])
+            #expect(ledger.correlated == 600 && ledger.pending == 0 && ledger.imbalance == 0)
+
+            // One late record, and one that was known: the first makes an update, the second nothing.
+            _ = try await stores[1].ingest(Self.logs("trace-7", ["3"]))
+            _ = try await stores[1].ingest(Self.logs("trace-8", ["2"]))
+            var updated = 0
+            let again = try await eventually {
+                for store in stores { updated += try await store.settle().updated }
+                return updated == 1
+            }
+            #expect(again)
+            let second = try await stores[0].emissions(after: first.next, limit: 10)
+            #expect(second.emissions.map(\.key) == [.trace("trace-7")] && second.emissions.first?.revision == 2 && second.emissions.first?.from ?? 0 > 0)
+            ledger = try await Self.sum(stores[0])
+            #expect(ledger.received == 602 && ledger.correlated == 601 && ledger.duplicate == 1 && ledger.imbalance == 0)
+            #expect(try await stores[0].correlation(.trace("trace-7"))?.pending == 0)
+        }
+    }
+
+    @Test(arguments: Form.allCases) func aRootCompletesEarly(form: Form) async throws {
+        var settings = Settings()
+        settings.rule.quiet = .seconds(60)
+        settings.rule.afterRoot = .milliseconds(20)
+        try await withStore(form, settings) { store in
+            _ = try await store.ingest(Self.spans("with", [1, 2, 3]))
+            _ = try await store.ingest(Self.spans("without", [4, 5], rootFirst: false))
+            var settled = Settled()
+            let done = try await eventually {
+                let round = try await store.settle()
+                settled.byRoot += round.byRoot
+                settled.byQuiet += round.byQuiet
+                return settled.byRoot == 1
+            }
+            #expect(done && settled.byQuiet == 0)
+            #expect(try await store.correlation(.trace("with"))?.pending == 0)
+            #expect(try await store.correlation(.trace("without"))?.pending == 2)
         }
     }
 
     @Test(arguments: Form.allCases) func valueAndIndexExpireTogether(form: Form) async throws {
-        try await withStore(form, lifetime: .seconds(1)) { store in
-            _ = try await store.ingest([Self.group("a", [Self.record("1")]), Self.group("b", [Self.record("1")])])
+        var settings = Settings()
+        settings.lifetime = .milliseconds(300)
+        settings.rule.quiet = .milliseconds(50)
+        try await withStore(form, settings) { store in
+            _ = try await store.ingest(Self.logs("a", ["1"]))
+            _ = try await store.ingest(Self.logs("b", ["1"]))
             #expect(try await store.count() == 2)
             let gone = try await eventually(.seconds(5)) {
-                // Never one without the other.
-                let count = try await store.count()
-                let value = try await store.correlation(id: "t-a")
-                return count == 0 && value == nil
+                _ = try await store.settle()
+                return try await store.count() == 0
             }
             #expect(gone)
-            #expect(try await store.ingest([Self.group("a", [Self.record("1")])]).first?.created == true)
+            #expect(try await store.correlation(.trace("a")) == nil)
+            #expect(try await store.ingest(Self.logs("a", ["1"])).first?.created == true)
+            let ledger = try await Self.sum(store)
+            #expect(ledger.correlated == 2 && ledger.pending == 1 && ledger.expired == 0 && ledger.imbalance == 0)
+        }
+    }
+
+    @Test(arguments: Form.allCases) func whatWasNeverCompleteIsCountedAsExpired(form: Form) async throws {
+        var settings = Settings()
+        settings.lifetime = .milliseconds(100)
+        settings.rule.quiet = .seconds(60)
+        try await withStore(form, settings) { store in
+            _ = try await store.ingest(Self.logs("a", ["1", "2"]))
+            let gone = try await eventually(.seconds(5)) { try await store.settle().expired == 1 }
+            #expect(gone)
+            let ledger = try await Self.sum(store)
+            #expect(ledger.expired == 2 && ledger.pending == 0 && ledger.imbalance == 0)
+        }
+    }
+
+    @Test(arguments: Form.allCases) func exportsAreKeptUntilTheyAreThrough(form: Form) async throws {
+        var settings = Settings()
+        settings.lifetime = .milliseconds(100)
+        settings.rule.quiet = .milliseconds(20)
+        settings.targets = [.loki, .tempo]
+        settings.exports.correlations = 10
+        settings.exports.lease = .milliseconds(300)
+        try await withStore(form, settings) { store in
+            for i in 0..<35 { _ = try await store.ingest(Self.logs("trace-\(i)", ["1"])) }
+            var settled = 0
+            #expect(try await eventually { settled += try await store.settle().byQuiet; return settled == 35 })
+            let loki = store.exports(.loki), tempo = store.exports(.tempo)
+            #expect(try await loki.depth() >= 4)
+            // Their lifetime is over, and still they are all here.
+            try await Task.sleep(for: .milliseconds(200))
+            _ = try await store.settle()
+            #expect(try await store.count() == 35)
+            var sent: Set<CorrelationKey> = []
+            for (queue, target) in [(loki, "loki"), (tempo, "tempo")] {
+                var seen: Set<CorrelationKey> = []
+                while true {
+                    let batches = try await queue.take(2)
+                    if batches.isEmpty { break }
+                    for batch in batches {
+                        let loaded = try await queue.load(batch)
+                        #expect(loaded.count == batch.emissions.count && loaded.allSatisfy { $0.read { $0.logs.count } == 1 })
+                        #expect(!batch.redelivered)
+                        seen.formUnion(batch.emissions.map(\.key))
+                        try await queue.finish(batch)
+                    }
+                }
+                #expect(seen.count == 35, "\(target)")
+                sent = seen
+            }
+            #expect(sent.count == 35)
+            #expect(try await loki.depth() == 0)
+            #expect(try await eventually(.seconds(10)) { _ = try await store.settle(); return try await store.count() == 0 })
+        }
+    }
+
+    @Test(arguments: [Form.redis, .sharded]) func aBatchOfADeadInstanceIsTakenByAnother(form: Form) async throws {
+        var settings = Settings()
+        settings.rule.quiet = .milliseconds(20)
+        settings.targets = [.loki]
+        settings.exports.lease = .milliseconds(300)
+        settings.exports.batches = 2
+        settings.exports.correlations = 1
+        try await withStores(form, settings) { make in
+            let dead = try await make("1"), other = try await make("2")
+            _ = try await dead.ingest(Self.logs("a", ["1"]))
+            #expect(try await eventually { try await dead.settle().byQuiet == 1 })
+            let taken = try await dead.exports(.loki).take(1)
+            #expect(taken.count == 1)
+            #expect(try await other.exports(.loki).take(1).isEmpty)
+            var again: [ExportBatch] = []
+            #expect(try await eventually { again = try await other.exports(.loki).take(1); return !again.isEmpty })
+            #expect(again.first?.redelivered == true && again.first?.emissions == taken.first?.emissions)
+            // Given back, it is no second delivery.
+            try await other.exports(.loki).giveBack(again[0])
+            #expect(try await other.exports(.loki).take(1).first?.redelivered == false)
+        }
+    }
+
+    @Test(arguments: [Form.memory, .redis]) func aFullExportQueueDropsTheOldestAndCountsIt(form: Form) async throws {
+        var settings = Settings()
+        settings.rule.quiet = .milliseconds(20)
+        settings.targets = [.loki]
+        settings.exports.batches = 3
+        settings.exports.correlations = 2
+        try await withStore(form, settings) { store in
+            for i in 0..<20 { _ = try await store.ingest(Self.logs("trace-\(i)", ["1"])) }
+            var settled = 0
+            #expect(try await eventually { settled += try await store.settle().byQuiet; return settled == 20 })
+            let queue = store.exports(.loki)
+            #expect(try await queue.depth() == 3)
+            let kept = try await queue.take(10).reduce(0) { $0 + $1.emissions.count }
+            #expect(try await queue.dropped() == 20 - kept)
         }
     }
 
     @Test(arguments: Form.allCases) func listsInPagesWithoutGapsOrRepeats(form: Form) async throws {
         try await withStore(form) { store in
             for i in 0..<57 {
-                _ = try await store.ingest([Self.group("trace-\(i)", [Self.record("1", i % 3 == 0 ? .error : .info)], service: i % 2 == 0 ? "even" : "odd")])
+                _ = try await store.ingest(Self.logs("trace-\(i)", ["1"], i % 3 == 0 ? .error : .info, service: i % 2 == 0 ? "even" : "odd"))
             }
             for (service, status, expected) in [(nil, nil, 57), ("even", nil, 29), ("odd", "error", 9), ("none", nil, 0)] as [(String?, String?, Int)] {
                 var query = CorrelationQuery()
@@ -125,130 +348,24 @@ import Testing
         try await withStore(form) { store in
             try await withThrowingTaskGroup(of: Void.self) { group in
                 for writer in 0..<20 {
-                    group.addTask { for i in 0..<20 { _ = try await store.ingest([Self.group("shared", [Self.record("\(writer)-\(i)")])]) } }
+                    group.addTask { for i in 0..<20 { _ = try await store.ingest(Self.logs("shared", ["\(writer)-\(i)"])) } }
                 }
                 try await group.waitForAll()
             }
-            let json = try #require(try await store.correlation(id: "t-shared"))
-            try JSONDocument().parse(json) { root in
-                #expect(root["log_count"]?.int == 400)
-                #expect(Set(root["logs"]?.array?.compactMap { $0["id"]?.string } ?? []).count == 400)
-            }
+            let stored = try #require(try await store.correlation(.trace("shared")))
+            #expect(stored.marks.count == 400 && stored.read { $0.logs.count } == 400)
         }
     }
 
-    @Test(arguments: Form.allCases) func otherKeysAreNoCorrelations(form: Form) async throws {
-        try await withStore(form) { store in
-            _ = try await store.ingest([Self.group("time_index", [Self.record("1")])])
-            #expect(try await store.correlation(id: "time_index") == nil)
-            #expect(try await store.correlation(id: "trace:time_index") == nil)
-            #expect(try await store.correlation(id: "t-time_index") != nil)
+    @Test func oneShardsKeysShareASlot() {
+        let keys = CorrelationKeys(prefix: "corr:", shards: 16)
+        for i in 0..<100 {
+            let key = CorrelationKey.trace("trace-\(i)")
+            let tag = "corr:{\(keys.shard(of: key))}:"
+            #expect([keys.state(key), keys.text(key), keys.index(keys.shard(of: key)), keys.queue(.loki, keys.shard(of: key))].allSatisfy { $0.hasPrefix(tag) })
         }
-    }
-}
-
-@Suite struct RedisClientTests {
-    private func at<T>(_ loop: EventLoop, _ client: RedisClient, _ command: RedisCommand, _ read: (RESPValue) -> T) async throws -> T {
-        read(try await client.send(command))
-    }
-
-    @Test func speaksRESP3AndPipelines() async throws {
-        try await withRedis { redis in
-            try await withLoop { loop in
-                try await redis.withClient(loop) { client in
-                    let results = await client.pipeline(
-                        (0..<500).map { RedisCommand("SET", "k\($0)", "v\($0)") } + [RedisCommand("NO-SUCH"), RedisCommand("GET", "k499")])
-                    #expect(results.count == 502)
-                    #expect(try results[501].get().string == "v499")
-                    if case .failure(let error) = results[500] { #expect(error.code == .server && error.execution == .answered) } else { Issue.record("no error") }
-                    let protocolVersion = try await client.send(RedisCommand("CLIENT INFO")).string ?? ""
-                    #expect(protocolVersion.contains("resp=3"))
-                }
-            }
-        }
-    }
-
-    @Test func aScriptIsSentOnceItIsUnknown() async throws {
-        try await withRedis { redis in
-            try await withLoop { loop in
-                try await redis.withClient(loop) { client in
-                    let script = RedisScript("return tonumber(ARGV[1]) + 1")
-                    let calls = (0..<5).map { i -> RedisCommand in
-                        var call = script.call(keys: [])
-                        call.add(i)
-                        return call
-                    }
-                    #expect(try await client.run(script, calls).map { try $0.get().int } == [1, 2, 3, 4, 5])
-                    _ = try await client.send(RedisCommand("SCRIPT FLUSH"))
-                    #expect(try await client.run(script, calls).map { try $0.get().int } == [1, 2, 3, 4, 5])
-                }
-            }
-        }
-    }
-
-    @Test func aWrongPasswordIsToldAndAnOutageIsSurvived() async throws {
-        try await withFolder { folder in
-            let redis = try await RedisFixture(folder: folder)
-            try await withLoop { loop in
-                let wrong = RedisClient(url: try RedisURL("redis://:wrong@127.0.0.1:\(redis.port)"), loop: loop)
-                wrong.start()
-                let refused = await #expect(throws: RedisError.self) { try await wrong.send(RedisCommand("PING")) }
-                #expect(refused?.code == .authentication && refused?.message.contains("WRONGPASS") == true)
-                wrong.close()
-                try await redis.withClient(loop) { client in
-                    _ = try await client.send(RedisCommand("SET", "k", "v"))
-                    await redis.stop()
-                    let away = await #expect(throws: RedisError.self) { try await client.send(RedisCommand("PING")) }
-                    #expect(away?.code == .unavailable || away?.code == .lost)
-                    let again = try await RedisFixture(folder: folder, port: redis.port)
-                    let back = await eventually { (try? await client.send(RedisCommand("GET", "k")).string) == "v" }
-                    #expect(back)
-                    await again.destroy()
-                }
-            }
-        }
-    }
-
-    @Test func aServerThatHangsIsTimedOutAndWhatWasSentMayHaveRun() async throws {
-        try await withFolder { folder in
-            let redis = try await RedisFixture(folder: folder)
-            try await withLoop { loop in
-                var options = RedisClient.Options()
-                options.commandTime = .milliseconds(300)
-                let client = RedisClient(url: try RedisURL(redis.url), loop: loop, options: options)
-                client.start()
-                _ = try await client.send(RedisCommand("PING"))
-                // A script that runs for a second stands for a hang.
-                let busy = await #expect(throws: RedisError.self) {
-                    try await client.send(RedisCommand("EVAL", "local t = redis.call('TIME')[1] while redis.call('TIME')[1] - t < 2 do end return 1", "0"))
-                }
-                #expect(busy?.code == .timeout && busy?.execution == .maybeExecuted)
-                client.close()
-            }
-            await redis.destroy()
-        }
-    }
-
-    /// A store of state that is full refuses; nothing that it holds goes away.
-    @Test func aFullStoreOfStateRefusesAndEvictsNothing() async throws {
-        try await withRedis(extra: ["maxmemory 3mb", "maxmemory-policy noeviction"]) { redis in
-            try await withLoop { loop in
-                try await redis.withClient(loop) { client in
-                    let value = String(repeating: "x", count: 10_000)
-                    var stored = 0
-                    var refusal: RedisError?
-                    for i in 0..<1000 {
-                        do throws(RedisError) { _ = try await client.send(RedisCommand("SET", "k\(i)", value)) } catch {
-                            refusal = error
-                            break
-                        }
-                        stored += 1
-                    }
-                    #expect(refusal?.serverCode == "OOM" && refusal?.execution == .notExecuted)
-                    let size = try await client.send(RedisCommand("DBSIZE")).int
-                    #expect(size == stored)
-                }
-            }
-        }
+        let single = CorrelationKeys(prefix: "corr:")
+        #expect(single.text(.trace("abc123def456")) == "corr:t-abc123def456" && single.state(.trace("abc123def456")) == "corr:trace:abc123def456")
+        #expect(single.index(0) == "corr:time_index")
     }
 }
