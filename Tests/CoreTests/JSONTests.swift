@@ -30,7 +30,7 @@ import Testing
 
     @Test func refusesInvalidUTF8AndDepth() {
         #expect(throws: JSONFailure.self) { try JSONDocument().parse([34, 0xFF, 34]) { _ in } }
-        let deep = String(repeating: "[", count: 200) + String(repeating: "]", count: 200)
+        let deep = String(repeating: "[", count: 300) + String(repeating: "]", count: 300)
         #expect(throws: JSONFailure.self) { try parse(deep) { _ in } }
     }
 

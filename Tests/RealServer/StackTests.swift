@@ -3,6 +3,8 @@ import EventLoops
 import Glibc
 import HTTP
 import JSONCoding
+import OpenTelemetry
+import ProtobufCoding
 import Redis
 import Synchronization
 import TestSupport
@@ -60,6 +62,105 @@ import Testing
             #expect(acknowledged.filter { stored[$0] != 1 }.isEmpty, "acknowledged, and not in the store exactly once")
             #expect(stored.values.allSatisfy { $0 == 1 })
             print("kills: \(kills), acknowledged: \(acknowledged.count), stored: \(stored.count)")
+        }
+    }
+
+    /// Spans and logs of the same traces, exported to a receiver, under the same kills: the ledger balances to the unit, every acknowledged
+    /// span and log arrives downstream, and what arrives twice is bounded and counted.
+    @Test func twentyKillsLeaveTheLedgerBalancedAndTheExportsWhole() async throws {
+        try await withStack(up: false) { stack in
+            let receiver = Receiver()
+            try await withServer(stack.loop, receiver.router(stack.loop)) { peer in
+                let lease = 3
+                try stack.write(
+                    level: "warn",
+                    more: ", CORRELATION_QUIET_SECONDS: \"0.5\", EXPORT_LEASE_SECONDS: \"\(lease)\", LOKI_URL: \"http://\(peer)\", TEMPO_URL: \"http://\(peer)\"")
+                let (status, output) = try await stack.muster("up", "-d", stack.file)
+                #expect(status == 0, "\(output)")
+                let writers = TraceWriters()
+                async let writing: Void = writers.run(40, stack)
+                var random = SeededRandom(seed: 21)
+                var kills = 0
+                while kills < 20 {
+                    try await Task.sleep(for: .milliseconds(350))
+                    if let victim = try await stack.engines().filter({ $0.state == "ready" || $0.state == "degraded" }).randomElement(using: &random),
+                        kill(victim.pid, SIGKILL) == 0
+                    {
+                        kills += 1
+                    }
+                }
+                writers.isOver.withLock { $0 = true }
+                await writing
+                #expect(writers.refused.withLock { $0 } == [:], "a client saw a kill")
+                let spans = writers.spans.withLock { $0 }, logs = writers.logs.withLock { $0 }
+                #expect(spans.count > 500 && logs.count > 500)
+
+                let settled = try await eventually(.seconds(30)) { try await stack.ledger()["pending"] == 0 }
+                let ledger = try await stack.ledger()
+                #expect(settled && ledger["imbalance"] == 0 && ledger["expired"] == 0 && ledger["rejected"] == 0, "\(ledger)")
+                #expect(ledger["correlated"] == spans.count + logs.count, "\(ledger)")
+                #expect(ledger["received"] == (ledger["correlated"] ?? 0) + (ledger["duplicate"] ?? 0))
+
+                // Leases of the dead run out; then everything is there.
+                let arrived = try await eventually(.seconds(30)) {
+                    let there = try receiver.arrived()
+                    return there.spans.count == spans.count && there.logs.count == logs.count
+                }
+                let there = try receiver.arrived()
+                #expect(arrived, "\(there.spans.count) of \(spans.count) spans, \(there.logs.count) of \(logs.count) logs")
+                #expect(Set(there.spans.keys) == spans && Set(there.logs.keys) == logs)
+                let twice = there.spans.values.reduce(0) { $0 + $1 - 1 } + there.logs.values.reduce(0) { $0 + $1 - 1 }
+                // An instance holds four batches a target when it dies.
+                #expect(twice < (spans.count + logs.count) / 2)
+                print("kills: \(kills), ledger: \(ledger), twice downstream: \(twice)")
+            }
+        }
+    }
+
+    /// Writers of traces: one span by OTLP and one log by document 000's API, again and again.
+    private final class TraceWriters: Sendable {
+        let spans = Mutex<Set<String>>([])
+        let logs = Mutex<Set<String>>([])
+        let refused = Mutex<[Int: Int]>([:])
+        let isOver = Mutex(false)
+
+        func run(_ count: Int, _ stack: StackFixture) async {
+            await withTaskGroup(of: Void.self) { group in
+                for writer in 1...count {
+                    group.addTask(executorPreference: stack.loop) {
+                        var i = 0
+                        while !self.isOver.withLock({ $0 }) {
+                            await self.write(writer, i, stack)
+                            i += 1
+                        }
+                    }
+                }
+            }
+        }
+
+        private func write(_ writer: Int, _ i: Int, _ stack: StackFixture) async {
+            let trace = String(writer * 1_000_000 + i / 5, radix: 16)
+            let hex = String(repeating: "0", count: 32 - trace.count) + trace
+            let span = UInt64(writer) << 32 | UInt64(i + 1)
+            var request = ProtobufWriter()
+            request.message(1) { outer in
+                outer.message(1) { $0.attribute(1, "service.name", "writer-\(i % 3)") }
+                outer.message(2) { scope in
+                    scope.message(2) { out in
+                        out.bytes(1, decodeHexText(hex))
+                        withUnsafeBytes(of: span.bigEndian) { out.bytes(2, $0) }
+                        out.string(5, "step")
+                        out.fixed64(7, UInt64(WallTime.now.milliseconds) * 1_000_000)
+                        out.fixed64(8, UInt64(WallTime.now.milliseconds) * 1_000_000 + 1000)
+                    }
+                }
+            }
+            let answer = try? await stack.client.send(
+                "POST", "/v1/traces", to: stack.gateway, headers: [("Content-Type", "application/x-protobuf")], body: request.bytes, timeout: .seconds(20))
+            let text = withUnsafeBytes(of: span.bigEndian) { hexText($0) }
+            if answer?.status == 200 { spans.withLock { _ = $0.insert(text) } } else { refused.withLock { $0[answer?.status ?? 0, default: 0] += 1 } }
+            let status = await stack.post(trace: hex, id: "w\(writer)-\(i)")
+            if status == 202 { logs.withLock { _ = $0.insert("w\(writer)-\(i)") } } else { refused.withLock { $0[status, default: 0] += 1 } }
         }
     }
 
@@ -141,7 +242,7 @@ import Testing
         try await withStack { stack in
             #expect(await stack.post(trace: "abc123def456", id: "1") == 202)
             let redis = try await stack.redis()
-            #expect(try await redis.send(RedisCommand("GET", "corr:t-abc123def456")).string?.contains("Test log message") == true)
+            #expect(try await redis.send(RedisCommand("GET", "corr:t-abc123def456")).string?.contains("service.name") == true)
             #expect(try await redis.send(RedisCommand("ZCARD", "corr:time_index")).int == 1)
             #expect(try await redis.send(RedisCommand("CONFIG", "GET", "maxmemory-policy")).array?.last?.string == "noeviction")
             redis.close()
@@ -316,3 +417,5 @@ private final class RawListener {
     }
     func close() { Glibc.close(fd) }
 }
+
+private func decodeHexText(_ text: String) -> [UInt8] { Array(text.utf8).withUnsafeBytes { decodeHex($0) ?? [] } }

@@ -21,26 +21,22 @@ public enum Gzip {
         // 15 bits of window; 16 more ask for gzip's frame and nothing else.
         guard inflateInit2_(&stream, 15 + 16, ZLIB_VERSION, Int32(MemoryLayout<z_stream>.size)) == Z_OK else { throw .malformed("out of memory") }
         defer { inflateEnd(&stream) }
-        var out = [UInt8](repeating: 0, count: min(max(bytes.count * 4, 4096), limit + 1))
-        var used = 0
+        var out: [UInt8] = []
+        out.reserveCapacity(min(bytes.count * 4, limit))
+        let chunk = UnsafeMutableRawBufferPointer.allocate(byteCount: 128 << 10, alignment: 16)
+        defer { chunk.deallocate() }
         let failure: Failure? = bytes.withUnsafeBufferPointer { input in
             stream.next_in = UnsafeMutablePointer(mutating: input.baseAddress)
             stream.avail_in = UInt32(input.count)
             while true {
-                if used == out.count {
-                    if used > limit { return .tooLarge(limit: limit) }
-                    out.append(contentsOf: repeatElement(0, count: min(out.count, limit + 1 - out.count)))
-                }
-                let room = out.count - used
-                let status = out.withUnsafeMutableBufferPointer { target in
-                    stream.next_out = target.baseAddress! + used
-                    stream.avail_out = UInt32(room)
-                    return inflate(&stream, Z_NO_FLUSH)
-                }
-                used += room - Int(stream.avail_out)
+                stream.next_out = chunk.baseAddress!.assumingMemoryBound(to: UInt8.self)
+                stream.avail_out = UInt32(chunk.count)
+                let status = inflate(&stream, Z_NO_FLUSH)
+                let made = chunk.count - Int(stream.avail_out)
+                if out.count + made > limit { return .tooLarge(limit: limit) }
+                out.append(contentsOf: UnsafeRawBufferPointer(rebasing: chunk[..<made]))
                 switch status {
                 case Z_STREAM_END:
-                    if used > limit { return .tooLarge(limit: limit) }
                     if stream.avail_in == 0 { return nil }
                     // A further member.
                     guard inflateReset(&stream) == Z_OK else { return .malformed("it cannot be gone on with") }
@@ -51,7 +47,6 @@ public enum Gzip {
             }
         }
         if let failure { throw failure }
-        out.removeLast(out.count - used)
         return out
     }
 

@@ -7,7 +7,7 @@ public struct JSONFailure: Error, Equatable, CustomStringConvertible {
     public init(_ description: String) { self.description = description }
 }
 
-/// A parsed JSON text (simdjson underneath: strict, UTF-8 checked, at most 64 levels deep).
+/// A parsed JSON text (simdjson underneath: strict, UTF-8 checked, at most 256 levels deep).
 ///
 /// One document is reused for many texts by one thread or loop: `parse` ends the life of every element of
 /// the text before it, which is why elements are only handed to a closure.

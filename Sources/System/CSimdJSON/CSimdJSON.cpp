@@ -18,9 +18,9 @@ sj_parser *sj_new(void) { return new (std::nothrow) sj_parser(); }
 void sj_free(sj_parser *parser) { delete parser; }
 
 int sj_parse(sj_parser *parser, const void *bytes, size_t count, sj_element *root) {
-    // The depth limit is ours (simdjson's own is 1024): no body that we accept nests deeper than 64.
-    if (parser->parser.max_depth() != 64) {
-        auto failed = parser->parser.allocate(4096, 64);
+    // The depth limit is ours (simdjson's own is 1024).
+    if (parser->parser.max_depth() != SJ_DEPTH) {
+        auto failed = parser->parser.allocate(4096, SJ_DEPTH);
         if (failed) return failed;
     }
     dom::element element;

@@ -13,9 +13,12 @@ typedef struct { uint64_t opaque[2]; } sj_element;
 typedef struct { uint64_t opaque[4]; } sj_cursor;
 enum { SJ_NULL, SJ_BOOL, SJ_INT, SJ_UINT, SJ_DOUBLE, SJ_STRING, SJ_ARRAY, SJ_OBJECT };
 
+/// OTLP's JSON has three levels for each of a value's own, and protobuf's parsers take a hundred of theirs.
+enum { SJ_DEPTH = 256 };
+
 sj_parser *sj_new(void);
 void sj_free(sj_parser *parser);
-/// 0, or simdjson's error code (see sj_message). Documents nest at most 64 deep.
+/// 0, or simdjson's error code (see sj_message). Documents nest at most SJ_DEPTH deep.
 int sj_parse(sj_parser *parser, const void *bytes, size_t count, sj_element *root);
 const char *sj_message(int error);
 int sj_kind(const sj_element *element);
