@@ -248,3 +248,25 @@ extension Marks {
         #expect(OTLP.status(code: 3, message: "m", json: false) == [8, 3, 18, 1, 109])
     }
 }
+
+@Suite struct OTLPFuzzReplayTests {
+    /// The fuzzer's corpus, and what it found, once more.
+    @Test func theCorpusIsReadWithoutATrap() throws {
+        let folder = #filePath.split(separator: "/").dropLast(3).reduce("") { $0 + "/" + $1 } + "/Fuzz/corpus/otlp"
+        let names = Files.list(folder)
+        #expect(names.count > 20)
+        var records = 0
+        for name in names {
+            let bytes = try Files.read("\(folder)/\(name)")
+            guard let first = bytes.first else { continue }
+            let signal = first % 2 == 0 ? OTLP.Signal.traces : .logs
+            try? Array(bytes.dropFirst()).withUnsafeBytes { body in
+                try OTLP.visit(body, signal) { (_, record) throws(ProtobufFailure) in
+                    try OTLP.schema.check(record, as: signal.record)
+                    records += 1
+                }
+            }
+        }
+        #expect(records > 100)
+    }
+}

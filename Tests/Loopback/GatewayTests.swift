@@ -71,6 +71,37 @@ import Topology
         }
     }
 
+    private func place(_ target: String, _ header: (String, String), _ gateway: Fixture) async throws -> String {
+        try await gateway.send("GET", target, headers: [header]).header("x-backend") ?? ""
+    }
+
+    /// Where the requests of a trace go, in each of the ways to name it.
+    private func home(_ trace: String, _ gateway: Fixture) async throws -> String {
+        let first = try await place("/", ("traceparent", "00-\(trace)-00f067aa0ba902b7-01"), gateway)
+        let second = try await place("/", ("X-Trace-Id", trace.uppercased()), gateway)
+        let third = try await place("/?a=b&trace_id=\(trace)", ("X-Other", "1"), gateway)
+        #expect(first == second && second == third)
+        return first
+    }
+
+    @Test func oneTraceMeetsOneBackendByWhateverNamesIt() async throws {
+        try await withBackend("a") { a in
+            try await withBackend("b") { b in
+                try await withBackend("c") { c in
+                    try await withGateway("{ path: /, balance: hash(trace), backends: [127.0.0.1:\(a), 127.0.0.1:\(b), 127.0.0.1:\(c)] }") { gateway in
+                        var places: Set<String> = []
+                        for i in 0..<30 { places.insert(try await home(String(repeating: "0", count: 30) + (i < 16 ? "a" : "b") + String(i % 16, radix: 16), gateway)) }
+                        #expect(places == ["a", "b", "c"])
+                        // What names no trace is balanced by load.
+                        var others: Set<String> = []
+                        for _ in 0..<3 { others.insert(try await place("/", ("traceparent", "00-1-2-3"), gateway)) }
+                        #expect(others.count == 3)
+                    }
+                }
+            }
+        }
+    }
+
     @Test func requestsAreSpreadEvenlyAndForwardingFieldsAdded() async throws {
         try await withBackend("a") { a in
             try await withBackend("b") { b in

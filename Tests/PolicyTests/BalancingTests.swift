@@ -135,3 +135,53 @@ import Testing
         #expect(results == [nil, nil, nil, nil, nil, false, nil, true])
     }
 }
+
+@Suite struct RendezvousHashTests {
+    private func pool(_ names: [String], weight: Int = 1) -> [Candidate] { names.map { Candidate(weight: weight, identity: RendezvousHash.key($0.utf8)) } }
+    private func home(_ key: Int, _ pool: [Candidate]) -> Int {
+        var method = RendezvousHash()
+        return method.pick(pool, tried: TriedSet(), key: RendezvousHash.key(String(key).utf8))!.index
+    }
+
+    @Test func keysAreSpreadByWeight() {
+        var candidates = pool(["a", "b", "c"])
+        candidates[2].weight = 2
+        var counts = [0, 0, 0]
+        for key in 0..<20_000 { counts[home(key, candidates)] += 1 }
+        for (count, share) in zip(counts, [0.25, 0.25, 0.5]) { #expect(abs(Double(count) / 20_000 - share) < 0.02, "\(counts)") }
+    }
+
+    @Test func onlyTheKeysOfWhoCameOrWentMove() {
+        let three = pool(["a", "b", "c"]), four = pool(["a", "b", "c", "d"])
+        var moved = 0
+        for key in 0..<10_000 {
+            let before = home(key, three), after = home(key, four)
+            if before != after {
+                moved += 1
+                #expect(after == 3)
+            }
+        }
+        #expect((2300...2700).contains(moved))
+        // In whatever order they are listed.
+        let names = ["c", "a", "b"]
+        for key in 0..<100 { #expect(["a", "b", "c"][home(key, three)] == names[home(key, pool(names))]) }
+    }
+
+    @Test func whoHasMoreThanItsShareIsPassedOver() {
+        var candidates = pool(["a", "b", "c"])
+        let place = home(7, candidates)
+        var method = RendezvousHash()
+        let key = RendezvousHash.key("7".utf8)
+        for i in candidates.indices { candidates[i].inFlight = 8 }
+        #expect(method.pick(candidates, tried: TriedSet(), key: key) == Selection(place, .home))
+        candidates[place].inFlight = 16
+        let spilled = method.pick(candidates, tried: TriedSet(), key: key)
+        #expect(spilled?.reason == .spill && spilled?.index != place)
+        // One hot key fills nobody beyond a quarter over the average.
+        for i in candidates.indices { candidates[i].inFlight = 0 }
+        for _ in 0..<300 { candidates[method.pick(candidates, tried: TriedSet(), key: key)!.index].inFlight += 1 }
+        #expect(candidates.map(\.inFlight).max()! <= 126, "\(candidates.map(\.inFlight))")
+        // Without a key the fewest decide.
+        #expect(method.pick(candidates, tried: TriedSet(), key: nil)?.reason == .fewest)
+    }
+}

@@ -122,6 +122,11 @@ public final class MetricsRegistry: Sendable {
         _ = series(name, help, kind: "gauge", labels) { .reading(read) }
     }
 
+    /// A counter that is read when the page is asked for, under the same rules; it must only grow.
+    public func counter(_ name: String, _ help: String, labels: [(String, String)] = [], read: @escaping @Sendable () -> Double) {
+        _ = series(name, help, kind: "counter", labels) { .reading(read) }
+    }
+
     /// A histogram of seconds; `name` ends in `_seconds`.
     public func histogram(
         _ name: String, _ help: String, labels: [(String, String)] = [], bounds: [Duration] = Histogram.latencyBounds

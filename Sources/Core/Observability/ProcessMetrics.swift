@@ -12,7 +12,7 @@ extension MetricsRegistry {
         gauge("process_open_fds", "Number of open file descriptors.") {
             Double(Files.list("/proc/self/fd").count)
         }
-        gauge("process_cpu_seconds", "User and system CPU time spent, in seconds.") {
+        counter("process_cpu_seconds_total", "User and system CPU time spent, in seconds.") {
             var usage = rusage()
             guard getrusage(__rusage_who_t(RUSAGE_SELF.rawValue), &usage) == 0 else { return 0 }
             func seconds(_ t: timeval) -> Double { Double(t.tv_sec) + Double(t.tv_usec) / 1e6 }

@@ -6,11 +6,14 @@ public struct Candidate: Sendable, Equatable {
     public var weight: Int
     /// Requests under way, over all threads.
     public var inFlight: Int
+    /// What a hash knows it by, whatever its place in the list.
+    public var identity: UInt64
 
-    public init(isEligible: Bool = true, weight: Int = 1, inFlight: Int = 0) {
+    public init(isEligible: Bool = true, weight: Int = 1, inFlight: Int = 0, identity: UInt64 = 0) {
         self.isEligible = isEligible
         self.weight = weight
         self.inFlight = inFlight
+        self.identity = identity
     }
 }
 
@@ -52,6 +55,10 @@ public struct Selection: Sendable, Equatable {
         case share
         /// It had the fewest requests under way (for its weight).
         case fewest
+        /// Its key belongs there.
+        case home
+        /// The one that its key belongs to had more than its share under way.
+        case spill
         /// None was eligible: over all of them, in turn, because some answer is better than none.
         case panic
     }
@@ -70,6 +77,8 @@ public enum BalanceMethod: String, Sendable, CaseIterable {
     case roundRobin = "round-robin"
     case leastConnections = "least-connections"
     case weighted
+    /// By the trace that a request names (`RendezvousHash`).
+    case hashTrace = "hash(trace)"
 }
 
 /// One pool's balancer on one loop: the method and what it remembers.
@@ -77,18 +86,20 @@ public enum Balancer: Sendable {
     case roundRobin(RoundRobin)
     case leastConnections(LeastConnections)
     case weighted(SmoothWeighted)
+    case hash(RendezvousHash)
 
     public init(_ method: BalanceMethod) {
         switch method {
         case .roundRobin: self = .roundRobin(RoundRobin())
         case .leastConnections: self = .leastConnections(LeastConnections())
         case .weighted: self = .weighted(SmoothWeighted())
+        case .hashTrace: self = .hash(RendezvousHash())
         }
     }
 
     /// The next candidate that was not tried; nil when there is none. Called again after a failure, it yields the next one: retry
-    /// and failover are this one mechanism.
-    public mutating func pick(_ candidates: [Candidate], tried: TriedSet) -> Selection? {
+    /// and failover are this one mechanism. `key` is what a hash goes by; the others do not look at it.
+    public mutating func pick(_ candidates: [Candidate], tried: TriedSet, key: UInt64? = nil) -> Selection? {
         switch self {
         case .roundRobin(var method):
             defer { self = .roundRobin(method) }
@@ -99,6 +110,9 @@ public enum Balancer: Sendable {
         case .weighted(var method):
             defer { self = .weighted(method) }
             return method.pick(candidates, tried: tried)
+        case .hash(var method):
+            defer { self = .hash(method) }
+            return method.pick(candidates, tried: tried, key: key)
         }
     }
 }

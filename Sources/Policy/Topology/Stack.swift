@@ -120,7 +120,7 @@ public struct RouteSpec: Sendable, Equatable {
         case backends([BackendSpec])
     }
     /// The words that `balance` takes; the gateway has a method for each (a test holds them together).
-    public static let balanceMethods = ["round-robin", "least-connections", "weighted"]
+    public static let balanceMethods = ["round-robin", "least-connections", "weighted", "hash(trace)"]
 
     public let path: String
     public let target: Target

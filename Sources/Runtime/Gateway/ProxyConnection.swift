@@ -37,6 +37,8 @@ final class ProxyConnection: HTTPServerConnection {
     private var isIdempotent = false
     private var tried = TriedSet()
     private var tries = 0
+    /// What a hash goes by.
+    private var key: UInt64?
     private var marks = HeadRewriter.Marks()
     private var markBytes = ByteBuffer()
     private var bodyCount = 0
@@ -78,6 +80,7 @@ final class ProxyConnection: HTTPServerConnection {
         }
         route = found
         let spec = found.route.spec
+        key = found.route.method == .hashTrace ? traceKey(table) : nil
         if !found.route.deny.isEmpty, isDenied(table.targetText, found.route) { return answer(.denied) }
         if hasDotSegments(table.targetText) { return answer(.badPath) }
         isIdempotent = spec.isIdempotent || table.methodIsIdempotent || table.contains(.idempotencyKey)
@@ -167,7 +170,7 @@ final class ProxyConnection: HTTPServerConnection {
 
     private func connectToNext() -> Bool {
         // When every replica has been tried, one that failed may have come back (or its connection was merely stale).
-        guard let route, let (next, place, reason) = route.pick(tried) ?? (tries > 0 ? route.pick(TriedSet()) : nil) else {
+        guard let route, let (next, place, reason) = route.pick(tried, key: key) ?? (tries > 0 ? route.pick(TriedSet(), key: key) : nil) else {
             answer(tries > 0 ? GatewayFailure(lastFailure) : .noReplica)
             return false
         }

@@ -64,22 +64,22 @@ final class RouteOnLoop {
     init(_ route: Route) {
         self.route = route
         balancer = Balancer(route.method)
-        candidates = route.replicas.map { Candidate(weight: $0.weight) }
+        candidates = route.replicas.map { Candidate(weight: $0.weight, identity: RendezvousHash.key($0.name.utf8)) }
         budget = RetryBudget(share: route.spec.retryBudget)
     }
 
     /// The replica for the next try. With none eligible, any that is not leaving: an answer from a doubtful replica beats none.
-    func pick(_ tried: TriedSet) -> (replica: Replica, place: Int, reason: Selection.Reason)? {
+    func pick(_ tried: TriedSet, key: UInt64?) -> (replica: Replica, place: Int, reason: Selection.Reason)? {
         for place in candidates.indices {
             let replica = route.replicas[place]
             candidates[place].isEligible = replica.isEligible
             candidates[place].inFlight = replica.inFlight
         }
-        if let selection = balancer.pick(candidates, tried: tried) {
+        if let selection = balancer.pick(candidates, tried: tried, key: key) {
             return (route.replicas[selection.index], selection.index, selection.reason)
         }
         for place in candidates.indices { candidates[place].isEligible = !route.replicas[place].obstacles.contains(.draining) }
-        guard let selection = balancer.pick(candidates, tried: tried) else { return nil }
+        guard let selection = balancer.pick(candidates, tried: tried, key: key) else { return nil }
         return (route.replicas[selection.index], selection.index, .panic)
     }
 
@@ -90,6 +90,7 @@ final class RouteOnLoop {
         }
         let why: [Selection.Reason: String] = [
             .turn: "it was next in turn", .share: "its share by weight was the furthest behind",
+            .home: "its trace belongs there", .spill: "the one that its trace belongs to had more than its share under way",
             .fewest: "it had the fewest requests under way for its weight", .panic: "no replica was fit, so any serves",
         ]
         return DecisionRecord(

@@ -1,0 +1,72 @@
+/// Pairs of hexadecimal digits of either case; nil for anything else.
+public func decodeHex(_ text: UnsafeRawBufferPointer) -> [UInt8]? {
+    guard text.count % 2 == 0 else { return nil }
+    var out: [UInt8] = []
+    out.reserveCapacity(text.count / 2)
+    func nibble(_ byte: UInt8) -> UInt8? { byte &- 48 < 10 ? byte - 48 : (byte | 32) &- 97 < 6 ? (byte | 32) - 87 : nil }
+    var i = 0
+    while i < text.count {
+        guard let high = nibble(text[i]), let low = nibble(text[i + 1]) else { return nil }
+        out.append(high << 4 | low)
+        i += 2
+    }
+    return out
+}
+
+/// Lower-case hexadecimal digits.
+public func hexText(_ bytes: UnsafeRawBufferPointer) -> String {
+    String(unsafeUninitializedCapacity: bytes.count * 2) { out in
+        for (i, byte) in bytes.enumerated() {
+            let high = byte >> 4, low = byte & 15
+            out[2 * i] = high < 10 ? 48 + high : 87 + high
+            out[2 * i + 1] = low < 10 ? 48 + low : 87 + low
+        }
+        return bytes.count * 2
+    }
+}
+
+/// Standard or URL-safe base64, with or without padding, as protobuf's JSON mapping takes it; nil for anything else.
+public func decodeBase64(_ text: UnsafeRawBufferPointer) -> [UInt8]? {
+    var out: [UInt8] = []
+    out.reserveCapacity(text.count * 3 / 4)
+    var bits: UInt32 = 0, have: UInt32 = 0, digits = 0
+    var rest = text[...]
+    while let last = rest.last, last == 61, text.count - rest.count < 2 { rest = rest.dropLast() }
+    for byte in rest {
+        let value: UInt8
+        switch byte {
+        case 65...90: value = byte - 65
+        case 97...122: value = byte - 71
+        case 48...57: value = byte + 4
+        case 43, 45: value = 62
+        case 47, 95: value = 63
+        default: return nil
+        }
+        bits = bits << 6 | UInt32(value)
+        have += 6
+        digits += 1
+        if have >= 8 {
+            have -= 8
+            out.append(UInt8(truncatingIfNeeded: bits >> have))
+        }
+    }
+    return digits % 4 == 1 ? nil : out
+}
+
+/// Standard base64 with padding.
+public func encodeBase64(_ bytes: UnsafeRawBufferPointer) -> String {
+    let alphabet = Array("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/".utf8)
+    var out: [UInt8] = []
+    out.reserveCapacity((bytes.count + 2) / 3 * 4)
+    var i = 0
+    while i < bytes.count {
+        let left = bytes.count - i
+        let word = UInt32(bytes[i]) << 16 | (left > 1 ? UInt32(bytes[i + 1]) << 8 : 0) | (left > 2 ? UInt32(bytes[i + 2]) : 0)
+        out.append(alphabet[Int(word >> 18)])
+        out.append(alphabet[Int(word >> 12 & 63)])
+        out.append(left > 1 ? alphabet[Int(word >> 6 & 63)] : 61)
+        out.append(left > 2 ? alphabet[Int(word & 63)] : 61)
+        i += 3
+    }
+    return String(decoding: out, as: UTF8.self)
+}

@@ -1,0 +1,53 @@
+import Glibc
+
+/// One key mostly meets one candidate: rendezvous hashing (Thaler and Ravishankar, 1998; weighted by Schindelhauer's logarithm), with
+/// bounded load (Mirrokni, Thorup, Zadimoghaddam, 2016).
+///
+/// Each candidate has a score for the key; the highest that is not overloaded is chosen. When a candidate comes or goes, only the keys move that
+/// it gets or had. Overloaded is who would have more than `slack` times its share of all requests under way. Without a key the fewest
+/// requests under way decide. O(candidates), no allocation.
+public struct RendezvousHash: Sendable {
+    /// The paper's 1 + ε with ε = 1/4: a quarter over the average, at which about one key in ten moves on under an even load.
+    static let slack = 1.25
+
+    private var fallback = LeastConnections()
+
+    public init() {}
+
+    public mutating func pick(_ candidates: [Candidate], tried: TriedSet, key: UInt64?) -> Selection? {
+        guard let key else { return fallback.pick(candidates, tried: tried) }
+        var underWay = 1, weights = 0
+        for candidate in candidates where candidate.isEligible {
+            underWay += candidate.inFlight
+            weights += candidate.weight
+        }
+        var best = -1, bestScore = -1.0, home = -1, homeScore = -1.0
+        for place in candidates.indices {
+            let candidate = candidates[place]
+            guard candidate.isEligible, candidate.weight > 0, !tried.contains(place) else { continue }
+            let score = RendezvousHash.score(key, candidate)
+            if score > homeScore { (home, homeScore) = (place, score) }
+            let share = (RendezvousHash.slack * Double(underWay) * Double(candidate.weight) / Double(weights)).rounded(.up)
+            if Double(candidate.inFlight + 1) <= share, score > bestScore { (best, bestScore) = (place, score) }
+        }
+        if best >= 0 { return Selection(best, best == home ? .home : .spill) }
+        return home >= 0 ? Selection(home, .home) : nil
+    }
+
+    /// -weight / ln(u) for a u of (0, 1) that key and candidate make together.
+    private static func score(_ key: UInt64, _ candidate: Candidate) -> Double {
+        var z = key ^ (candidate.identity &* 0x9E37_79B9_7F4A_7C15)
+        z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
+        z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
+        z ^= z >> 31
+        let u = (Double(z >> 11) + 0.5) / Double(1 << 53)
+        return -Double(candidate.weight) / log(u)
+    }
+
+    /// FNV-1a over bytes, letters as lower case: a trace id's hex digits mean the same in both cases.
+    public static func key(_ bytes: some Sequence<UInt8>) -> UInt64 {
+        var hash: UInt64 = 0xCBF2_9CE4_8422_2325
+        for byte in bytes { hash = (hash ^ UInt64(byte &- 65 < 26 ? byte | 32 : byte)) &* 0x0000_0100_0000_01B3 }
+        return hash
+    }
+}

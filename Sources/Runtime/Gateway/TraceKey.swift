@@ -1,0 +1,33 @@
+import Balancing
+import HTTP
+
+/// Which trace a request is of, for `balance: hash(trace)`: the trace id of `traceparent` (W3C Trace Context), else `X-Trace-Id`, else the
+/// parameter `trace_id` of the query. nil when it names none: the body is not looked into.
+///
+/// A batch of many traces has no one trace. A sender that wants its batches placed sorts them by trace (the OpenTelemetry Collector's
+/// `loadbalancing` exporter does) and names one of them in `X-Trace-Id`.
+func traceKey(_ table: HeadTable) -> UInt64? {
+    var named: UnsafeRawBufferPointer?
+    for field in table.fields {
+        let name = table.text(field.name)
+        if name.count == 11, equalIgnoringCase(name, "traceparent") {
+            let value = table.text(field.value)
+            // 00-<32 hex digits>-<16>-<2>
+            if value.count >= 55, value[2] == 45, value[35] == 45 { return RendezvousHash.key(value[3..<35]) }
+        } else if name.count == 10, equalIgnoringCase(name, "x-trace-id") {
+            named = table.text(field.value)
+        }
+    }
+    if let named, !named.isEmpty { return RendezvousHash.key(named) }
+    let target = table.targetText
+    guard let question = target.firstIndex(of: 63) else { return nil }
+    for pair in target[(question + 1)...].split(separator: 38) where pair.starts(with: "trace_id=".utf8) && pair.count > 9 {
+        return RendezvousHash.key(pair.dropFirst(9))
+    }
+    return nil
+}
+
+private func equalIgnoringCase(_ name: UnsafeRawBufferPointer, _ lower: StaticString) -> Bool {
+    for i in 0..<name.count where (name[i] &- 65 < 26 ? name[i] | 32 : name[i]) != lower.utf8Start[i] { return false }
+    return true
+}
