@@ -63,7 +63,9 @@ import Testing
 
     @Test func jsonBecomesProtobufOrTellsThePlace() throws {
         func encode(_ text: String) throws -> [UInt8] { try JSONDocument().parse(Array(text.utf8)) { try Self.schema.encode($0, as: 0) } }
-        #expect(try encode(#"{"name":"a","inner":[{"name":"b"}],"count":"-1","id":"0aFF","other":1}"#) == [10, 1, 97, 18, 3, 10, 1, 98, 24] + Array(repeating: 255, count: 9) + [1, 34, 2, 10, 255])
+        #expect(
+            try encode(#"{"name":"a","inner":[{"name":"b"}],"count":"-1","id":"0aFF","other":1}"#) == [10, 1, 97, 18, 3, 10, 1, 98, 24] + Array(repeating: 255, count: 9)
+                + [1, 34, 2, 10, 255])
         for (text, place) in [
             (#"{"inner":[{},{"name":5}]}"#, "inner[1].name"), (#"{"count":1.5}"#, "count"), (#"{"count":"9223372036854775808"}"#, "count"), (#"{"id":"0g"}"#, "id"),
             (#"{"inner":{}}"#, "inner"), ("[]", "the body"),

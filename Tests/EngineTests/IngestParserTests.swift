@@ -49,7 +49,8 @@ import Testing
 
     @Test func contentOrIdIdentifiesARecord() throws {
         let batch = try parse(
-            body([record(), record(), record(#","id":"1""#), record(#","id":"1""#, message: #""other""#), record(#","span_id":"x""#)].joined(separator: ","))).delivery
+            body([record(), record(), record(#","id":"1""#), record(#","id":"1""#, message: #""other""#), record(#","span_id":"x""#)].joined(separator: ","))
+        ).delivery
         #expect(batch.groups[0].marks.count == 3 && batch.duplicates == 2)
     }
 
@@ -70,7 +71,8 @@ import Testing
     }
 
     static let wrongRecords: [(String, String)] = [
-        ("5", ""), (#"{}"#, "timestamp"), (#"{"timestamp":5,"severity":"INFO","message":"m"}"#, "timestamp"), (#"{"timestamp":"x","severity":"INFO","message":"m"}"#, "timestamp"),
+        ("5", ""), (#"{}"#, "timestamp"), (#"{"timestamp":5,"severity":"INFO","message":"m"}"#, "timestamp"),
+        (#"{"timestamp":"x","severity":"INFO","message":"m"}"#, "timestamp"),
         (#"{"timestamp":"2026-11-21T12:10:00Z","severity":"INFO","message":"m"}"#, "timestamp"),
         (#"{"timestamp":"2026-11-19T12:00:00Z","severity":"INFO","message":"m"}"#, "timestamp"),
         (#"{"timestamp":"2026-13-19T12:00:00Z","severity":"INFO","message":"m"}"#, "timestamp"),
@@ -110,8 +112,10 @@ import Testing
         #expect(configuration.lifetime == .seconds(60) && configuration.maximumAge == .seconds(7200) && configuration.port == 9 && configuration.instanceID == "3")
     }
 
-    @Test(arguments: ["PORT", "USE_REDIS_STATE", "CORRELATION_TTL_SECONDS", "LOG_LEVEL", "LOG_FORMAT", "REDIS_MAX_CONNECTIONS", "MAX_CORRELATION_AGE_HOURS", "LOKI_URL", "TEMPO_URL",
-        "CORRELATION_QUIET_SECONDS", "CORRELATION_COMPLETE", "EXPORT_QUEUE_CAPACITY", "CORRELATION_MEMORY_MB"])
+    @Test(arguments: [
+        "PORT", "USE_REDIS_STATE", "CORRELATION_TTL_SECONDS", "LOG_LEVEL", "LOG_FORMAT", "REDIS_MAX_CONNECTIONS", "MAX_CORRELATION_AGE_HOURS", "LOKI_URL", "TEMPO_URL",
+        "CORRELATION_QUIET_SECONDS", "CORRELATION_COMPLETE", "EXPORT_QUEUE_CAPACITY", "CORRELATION_MEMORY_MB",
+    ])
     func aWrongValueNamesItsVariable(name: String) {
         let failure = #expect(throws: Configuration.Failure.self) { try read([name: "nonsense"]) }
         #expect(failure?.description.hasPrefix(name) == true)

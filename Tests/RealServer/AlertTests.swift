@@ -28,7 +28,8 @@ import Testing
         var names: Set<String> = []
         let words = { (text: String) in text.split { !($0.isLetter || $0.isNumber || $0 == "_" || $0 == ":") }.map(String.init) }
         for file in ["alerts.yaml", "dashboard.json"] {
-            for word in words(try #require(Files.text("\(stack)/\(file)"))) where ["correlation_", "redis_", "instance_", "http_re", "process_"].contains(where: { word.hasPrefix($0) }) {
+            for word in words(try #require(Files.text("\(stack)/\(file)")))
+            where ["correlation_", "redis_", "instance_", "http_re", "process_"].contains(where: { word.hasPrefix($0) }) {
                 names.insert(word)
             }
         }
@@ -36,7 +37,8 @@ import Testing
         names = names.filter { !$0.contains(":") && !$0.hasPrefix("correlation_engine_") && $0 != "instance_id" }
         try await withLoop { loop in
             try await withRedis { redis in
-                try await withEngine(["USE_REDIS_STATE": "true", "REDIS_URL": redis.url, "LOKI_URL": "http://127.0.0.1:1", "TEMPO_URL": "http://127.0.0.1:1"]) { engine, _ in
+                try await withEngine(["USE_REDIS_STATE": "true", "REDIS_URL": redis.url, "LOKI_URL": "http://127.0.0.1:1", "TEMPO_URL": "http://127.0.0.1:1"]) {
+                    engine, _ in
                     let client = HTTPClient(loop: loop)
                     _ = try await client.send("POST", "/v1/traces", to: engine, headers: [("Content-Type", "application/x-protobuf")], body: [])
                     let page = try await client.send("GET", "/metrics", to: engine).text

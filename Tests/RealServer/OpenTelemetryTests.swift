@@ -231,7 +231,8 @@ func python(_ script: String, _ arguments: [String]) async throws -> (status: In
             try await withEngine(["CORRELATION_QUIET_SECONDS": "0.2"]) { engine, _ in
                 let client = HTTPClient(loop: loop)
                 func log(_ trace: String, _ service: String) async throws {
-                    let body = #"{"resource":{"service":"\#(service)"},"records":[{"timestamp":"\#(CalendarTime.render(.now))","severity":"INFO","message":"m","trace_id":"\#(trace)"}]}"#
+                    let body =
+                        #"{"resource":{"service":"\#(service)"},"records":[{"timestamp":"\#(CalendarTime.render(.now))","severity":"INFO","message":"m","trace_id":"\#(trace)"}]}"#
                     #expect(try await client.send("POST", "/api/logs", to: engine, body: Array(body.utf8)).status == 202)
                 }
                 // A blocking reader, off the loop.

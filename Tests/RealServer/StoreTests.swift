@@ -252,7 +252,11 @@ import Testing
         try await withStore(form, settings) { store in
             for i in 0..<35 { _ = try await store.ingest(Self.logs("trace-\(i)", ["1"])) }
             var settled = 0
-            #expect(try await eventually { settled += try await store.settle().byQuiet; return settled == 35 })
+            #expect(
+                try await eventually {
+                    settled += try await store.settle().byQuiet
+                    return settled == 35
+                })
             let loki = store.exports(.loki), tempo = store.exports(.tempo)
             #expect(try await loki.depth() >= 4)
             // Their lifetime is over, and still they are all here.
@@ -278,7 +282,11 @@ import Testing
             }
             #expect(sent.count == 35)
             #expect(try await loki.depth() == 0)
-            #expect(try await eventually(.seconds(10)) { _ = try await store.settle(); return try await store.count() == 0 })
+            #expect(
+                try await eventually(.seconds(10)) {
+                    _ = try await store.settle()
+                    return try await store.count() == 0
+                })
         }
     }
 
@@ -297,7 +305,11 @@ import Testing
             #expect(taken.count == 1)
             #expect(try await other.exports(.loki).take(1).isEmpty)
             var again: [ExportBatch] = []
-            #expect(try await eventually { again = try await other.exports(.loki).take(1); return !again.isEmpty })
+            #expect(
+                try await eventually {
+                    again = try await other.exports(.loki).take(1)
+                    return !again.isEmpty
+                })
             #expect(again.first?.redelivered == true && again.first?.emissions == taken.first?.emissions)
             // Given back, it is no second delivery.
             try await other.exports(.loki).giveBack(again[0])
@@ -314,7 +326,11 @@ import Testing
         try await withStore(form, settings) { store in
             for i in 0..<20 { _ = try await store.ingest(Self.logs("trace-\(i)", ["1"])) }
             var settled = 0
-            #expect(try await eventually { settled += try await store.settle().byQuiet; return settled == 20 })
+            #expect(
+                try await eventually {
+                    settled += try await store.settle().byQuiet
+                    return settled == 20
+                })
             let queue = store.exports(.loki)
             #expect(try await queue.depth() == 3)
             let kept = try await queue.take(10).reduce(0) { $0 + $1.emissions.count }

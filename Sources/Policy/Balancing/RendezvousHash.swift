@@ -1,5 +1,3 @@
-import Glibc
-
 /// One key mostly meets one candidate: rendezvous hashing (Thaler and Ravishankar, 1998; weighted by Schindelhauer's logarithm), with
 /// bounded load (Mirrokni, Thorup, Zadimoghaddam, 2016).
 ///
@@ -41,7 +39,18 @@ public struct RendezvousHash: Sendable {
         z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
         z ^= z >> 31
         let u = (Double(z >> 11) + 0.5) / Double(1 << 53)
-        return -Double(candidate.weight) / log(u)
+        return -Double(candidate.weight) / logarithm(u)
+    }
+
+    /// The natural logarithm of a number in (0, 1), to about twelve digits: ln(2^e m) = e ln 2 + 2 artanh((m - 1) / (m + 1)).
+    private static func logarithm(_ x: Double) -> Double {
+        let t = (x.significand - 1) / (x.significand + 1), square = t * t
+        var term = t, sum = 0.0
+        for n in stride(from: 1.0, through: 21, by: 2) {
+            sum += term / n
+            term *= square
+        }
+        return Double(x.exponent) * 0.693_147_180_559_945_3 + 2 * sum
     }
 
     /// FNV-1a over bytes, letters as lower case: a trace id's hex digits mean the same in both cases.

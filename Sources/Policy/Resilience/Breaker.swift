@@ -66,7 +66,8 @@ public struct Breaker: Sendable {
         opened = now
         return change(
             to: .open, inputs: [.init("failures_in_a_row", failed), .init("last", reason)],
-            because: "\(subject) failed \(failed) times in a row (\(reason)); it is tried again in \(recovery.brief)", flip: "one success before the \(failures)th failure")
+            because:
+                "\(subject) failed \(failed) times in a row (\(reason)); it is tried again in \(recovery.brief)", flip: "one success before the \(failures)th failure")
     }
 
     private mutating func change(to new: State, inputs: [DecisionRecord.Input], because sentence: String, flip: String) -> Decision<State> {

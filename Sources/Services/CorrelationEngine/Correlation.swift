@@ -113,7 +113,9 @@ public struct Correlation {
                 switch field.number {
                 case RecordGroup.Field.resource:
                     let hash = hash64(field.bytes)
-                    if let place = known[hash] { source = place } else {
+                    if let place = known[hash] {
+                        source = place
+                    } else {
                         source = sources.count
                         known[hash] = source
                         sources.append(try OTLP.Resource(field.bytes))

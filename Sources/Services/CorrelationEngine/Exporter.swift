@@ -71,7 +71,8 @@ public final class Exporter {
         duration = metrics.histogram("correlation_export_duration_seconds", "Time of one request to the target.", labels: labels)
         var counters: [String: Counter] = [:]
         for outcome in ["sent", "rejected", "dropped", "retried", "redelivered"] {
-            counters[outcome] = metrics.counter("correlation_exports_total", "Correlations sent to the target, by what became of them.", labels: labels + [("outcome", outcome)])
+            counters[outcome] = metrics.counter(
+                "correlation_exports_total", "Correlations sent to the target, by what became of them.", labels: labels + [("outcome", outcome)])
         }
         outcomes = counters
     }

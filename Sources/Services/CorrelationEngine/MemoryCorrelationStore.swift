@@ -100,7 +100,7 @@ public final class MemoryCorrelationStore: CorrelationStore {
     }
 
     private func create(_ group: RecordGroup, _ state: inout State, _ time: Int64) -> IngestOutcome {
-        var entry = Entry(text: group.piece, marks: group.marks)
+        var entry = Entry(text: Array(group.piece[...]), marks: Marks(bytes: Array(group.marks.bytes[...])))
         var outcome = IngestOutcome(added: group.marks.count, created: true)
         if group.marks.count > bounds.records || group.piece.count > bounds.bytes {
             entry = Entry(text: [], marks: Marks())
@@ -139,6 +139,8 @@ public final class MemoryCorrelationStore: CorrelationStore {
 
     private func merge(_ group: RecordGroup, into entry: inout Entry, _ outcome: inout IngestOutcome) {
         var keep: [Bool] = []
+        keep.reserveCapacity(group.marks.count)
+        entry.marks.reserve(group.marks.count)
         for i in 0..<group.marks.count {
             let mark = group.marks[i]
             if entry.marks.contains(mark.kind, mark.hash) {
@@ -157,7 +159,11 @@ public final class MemoryCorrelationStore: CorrelationStore {
         if outcome.added == 0 { return }
         let piece = outcome.added == keep.count ? group.piece : RecordGroup.cut(group.piece, keep)
         // A piece that does not fit is counted and not kept: `logs_dropped` and `spans_dropped` tell.
-        if entry.text.count + piece.count <= bounds.bytes { entry.text.append(contentsOf: piece) }
+        if entry.text.count + piece.count <= bounds.bytes {
+            // Most correlations grow once or twice: doubling would waste a third of the memory.
+            if entry.text.count < 32 << 10 { entry.text.reserveCapacity(entry.text.count + piece.count) }
+            entry.text.append(contentsOf: piece)
+        }
     }
 
     // MARK: completing and forgetting

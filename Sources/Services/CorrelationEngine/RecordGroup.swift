@@ -34,15 +34,22 @@ public struct Marks: Sendable, Equatable {
     static func kind(log severity: Severity) -> UInt8 { 48 + UInt8(severity.rank) }
     static func kind(spanWithError: Bool) -> UInt8 { spanWithError ? 69 : 83 }
 
+    /// Room for so many more and no doubling, while there are few.
+    mutating func reserve(_ more: Int) {
+        if count < 1000 { bytes.reserveCapacity(bytes.count + more * Marks.width) }
+    }
+
     mutating func add(_ kind: UInt8, _ hash: UInt64) {
         bytes.append(kind)
         withUnsafeBytes(of: hash.littleEndian) { bytes.append(contentsOf: $0) }
     }
 
     subscript(_ i: Int) -> (kind: UInt8, hash: UInt64) {
-        bytes.withUnsafeBytes { (
-            $0[i * Marks.width], UInt64(littleEndian: $0.loadUnaligned(fromByteOffset: i * Marks.width + 1, as: UInt64.self))
-        ) }
+        bytes.withUnsafeBytes {
+            (
+                $0[i * Marks.width], UInt64(littleEndian: $0.loadUnaligned(fromByteOffset: i * Marks.width + 1, as: UInt64.self))
+            )
+        }
     }
 
     /// O(marks): a group of one delivery is small.

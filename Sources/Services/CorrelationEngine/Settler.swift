@@ -36,11 +36,14 @@ final class Settler {
         expired = metrics.counter("correlation_expired_total", "Correlations forgotten at the end of their lifetime.")
         let lag = Lag()
         self.lag = lag
-        metrics.gauge("correlation_settle_lag_seconds", "How long what is complete waits to be emitted; 0 when on time.") { Double(lag.milliseconds.load(ordering: .relaxed)) / 1000 }
+        metrics.gauge("correlation_settle_lag_seconds", "How long what is complete waits to be emitted; 0 when on time.") {
+            Double(lag.milliseconds.load(ordering: .relaxed)) / 1000
+        }
         ledger = Ledger.columns.map {
             metrics.gauge("correlation_ledger_records", "The fleet's records by what became of them.", labels: [("outcome", $0.name)])
         }
-        imbalance = metrics.gauge("correlation_ledger_imbalance", "Received records minus all others of the ledger: 0, or records were lost or counted twice.")
+        imbalance = metrics.gauge(
+            "correlation_ledger_imbalance", "Received records minus all others of the ledger: 0, or records were lost or counted twice.")
     }
 
     /// On the loop. Goes on until the loop ends.

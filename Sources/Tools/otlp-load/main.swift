@@ -147,6 +147,7 @@ loop.execute {
         } else {
             await withTaskGroup(of: Void.self) { group in
                 for _ in 0..<options.connections {
+                    // Ends with the time.
                     group.addTask { while MonotonicTime.now < end { await load.value.pair(due: nil) } }
                 }
             }
