@@ -224,6 +224,53 @@ extension Marks {
         #expect(taken > 1000 && refused > 1000)
     }
 
+    @Test func oddNumbersAreOnlyNumbers() throws {
+        for kind in [UInt64.max, 1 << 40, 99] {
+            var request = ProtobufWriter()
+            request.message(1) { outer in
+                outer.message(2) { scope in
+                    scope.message(2) { out in
+                        out.bytes(1, Sample.trace(1))
+                        out.bytes(2, Sample.id(1))
+                        out.varint(6, kind)
+                        out.fixed64(7, Sample.nanoseconds)
+                        out.fixed64(8, Sample.nanoseconds)
+                        out.message(15) { $0.varint(3, kind) }
+                    }
+                }
+            }
+            let delivery = try Sample.read(request.bytes, .traces).delivery
+            #expect(delivery.recordCount == 1 && Sample.stored([delivery]).read { $0.json().isEmpty } == false)
+        }
+    }
+
+    @Test func aLogWithoutATimeIsOfNow() throws {
+        var request = ProtobufWriter()
+        request.message(1) { outer in outer.message(2) { scope in scope.message(2) { $0.bytes(9, Sample.trace(1)) } } }
+        let delivery = try Sample.read(request.bytes, .logs).delivery
+        #expect(Sample.stored([delivery]).read { $0.first } == Int64(Sample.nanoseconds))
+        let again = try Sample.read(request.bytes, .logs).delivery
+        #expect(again.groups[0].marks == delivery.groups[0].marks)
+    }
+
+    /// Whoever writes into the store by hand: what is no correlation of ours is none, and nothing traps.
+    @Test func garbageInTheStoreIsNoCorrelation() throws {
+        for text in [[0x22, 0x00], [0x1A, 0x00], [0x0A], [0xFF], Array("{}".utf8)] as [[UInt8]] {
+            let stored = StoredCorrelation(key: .trace("t"), marks: Marks(bytes: [1, 2, 3]), text: text, pending: 0, revision: 0)
+            #expect(stored.read { $0.json() } == nil)
+        }
+        #expect(StoredState(Array("1|0|0|;1=9223372036854775807;2=9|".utf8)) != nil)
+        #expect(StoredState(Array("garbage".utf8)) == nil && ExportBatch(text: "x y|z").emissions.isEmpty)
+    }
+
+    @Test func farTimesAreOnlyFar() throws {
+        let stored = Sample.stored([try Sample.read(Sample.traces([("s", [.init()])]), .traces).delivery])
+        var query = CorrelationQuery()
+        query.to = try CalendarTime.parse("9999-12-31T23:59:59Z")
+        query.from = try CalendarTime.parse("0001-01-01T00:00:00Z")
+        #expect(stored.read { query.matches($0) } == true)
+    }
+
     @Test func jsonAndProtobufMeanTheSame() throws {
         let json = """
             {"resourceSpans":[{"resource":{"attributes":[{"key":"service.name","value":{"stringValue":"a"}}]},"scopeSpans":[{"scope":{"name":"scope"},"spans":[

@@ -29,8 +29,8 @@ import Testing
                 log.attribute(OTLP.Field.logAttributes, "log.record.uid", "log-\(id)-")
                 log.bytes.withUnsafeBytes { record in
                     builder.add(
-                        .trace("trace-\(id)"), Marks.kind(log: .info), hash: UInt64(id), record: record, isSpan: false, resource: .init(start: nil, count: 0),
-                        scope: .init(start: nil, count: 0), number: 0)
+                        .trace("trace-\(id)"), Marks.kind(log: .info), hash: UInt64(id), record: record, isSpan: false,
+                        around: OTLP.Surroundings(resource: .init(start: nil, count: 0), scope: .init(start: nil, count: 0), resourceNumber: 0, scopeNumber: 0))
                 }
                 _ = try await store.ingest(builder.delivery)
             }
@@ -114,6 +114,38 @@ import Testing
                     let counted = await eventually { rig.counter("rejected") == 1 && rig.counter("sent") == 39 }
                     #expect(counted)
                     #expect(try receiver.arrived().logs.values.allSatisfy { $0 == 1 })
+                }
+            }
+        }
+    }
+
+    /// What arrived of a batch before the target failed is not sent again.
+    @Test func theHalfThatArrivedIsNotSentAgain() async throws {
+        try await withLoop { loop in
+            let receiver = Receiver()
+            // The whole is refused, the first half goes through, the second meets a failure.
+            receiver.script.withLock { $0 = [.status(413), .slow(.milliseconds(1)), .status(503)] }
+            try await withServer(loop, receiver.router(loop)) { peer in
+                try await withRig("http://\(peer)", loop) { rig in
+                    try await rig.ingest(0..<16)
+                    #expect(try await eventually(.seconds(20)) { try receiver.arrived().logs.count == 16 })
+                    let arrived = try receiver.arrived().logs
+                    #expect(arrived.values.allSatisfy { $0 == 1 } && rig.counter("sent") == 16, "\(arrived)")
+                }
+            }
+        }
+    }
+
+    /// A wrong path or missing rights may be mended: nothing is given up for them.
+    @Test(arguments: [301, 401, 403, 404]) func whatMayBeMendedIsWaitedFor(status: Int) async throws {
+        try await withLoop { loop in
+            let receiver = Receiver()
+            receiver.script.withLock { $0 = [.status(status), .status(status)] }
+            try await withServer(loop, receiver.router(loop)) { peer in
+                try await withRig("http://\(peer)", loop) { rig in
+                    try await rig.ingest(0..<5)
+                    #expect(try await eventually(.seconds(20)) { try receiver.arrived().logs.count == 5 })
+                    #expect(rig.counter("rejected") == 0)
                 }
             }
         }

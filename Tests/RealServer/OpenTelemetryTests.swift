@@ -247,7 +247,9 @@ func python(_ script: String, _ arguments: [String]) async throws -> (status: In
                 try await Task.sleep(for: .milliseconds(600))
                 try await log("second", "wanted")
                 let text = try await reader.value
-                #expect(text.contains("text/event-stream") && text.contains("event: correlation\nid: ") && text.contains(#""id":"t-first""#), "\(text)")
+                #expect(
+                    text.contains("text/event-stream") && text.contains("event: correlation\ndata: {") && text.contains("\nid: ") && text.contains(#""id":"t-first""#),
+                    "\(text)")
                 #expect(!text.contains("t-other"))
                 let bad = try await client.send("GET", "/api/correlations/stream", to: engine, headers: [("Last-Event-ID", "x")])
                 #expect(bad.status == 400)

@@ -99,8 +99,8 @@ import Testing
         record.withUnsafeBytes { record in
             resource.withUnsafeBytes { resource in
                 builder.add(
-                    key, kind, hash: hash64(id), record: record, isSpan: isSpan, isRoot: isRoot, resource: resource,
-                    scope: UnsafeRawBufferPointer(start: nil, count: 0), number: 0)
+                    key, kind, hash: hash64(id), record: record, isSpan: isSpan, isRoot: isRoot,
+                    around: OTLP.Surroundings(resource: resource, scope: .init(start: nil, count: 0), resourceNumber: 0, scopeNumber: 0))
             }
         }
     }
@@ -312,7 +312,7 @@ import Testing
                 })
             #expect(again.first?.redelivered == true && again.first?.emissions == taken.first?.emissions)
             // Given back, it is no second delivery.
-            try await other.exports(.loki).giveBack(again[0])
+            try await other.exports(.loki).giveBack(again[0], left: again[0])
             #expect(try await other.exports(.loki).take(1).first?.redelivered == false)
         }
     }
@@ -370,6 +370,68 @@ import Testing
             }
             let stored = try #require(try await store.correlation(.trace("shared")))
             #expect(stored.marks.count == 400 && stored.read { $0.logs.count } == 400)
+        }
+    }
+
+    /// Garbage under our names harms nobody but itself.
+    @Test func garbageInRedisStopsNothing() async throws {
+        var settings = Settings()
+        settings.rule.quiet = .milliseconds(20)
+        settings.rule.afterRoot = .milliseconds(10)
+        settings.lifetime = .milliseconds(500)
+        settings.targets = [.loki]
+        let rule = settings.rule, lifetime = settings.lifetime
+        try await withRedis { redis in
+            try await withLoop { loop in
+                try await redis.withClient(loop) { client in
+                    for command in [
+                        RedisCommand("SET", "corr:trace:bad", "garbage"), RedisCommand("ZADD", "corr:time_index", "1", "t-bad", "2", "nothing of ours"),
+                        RedisCommand("ZADD", "corr:rooted", "1", "nothing of ours", "2", "t-gone"),
+                    ] { _ = try await client.send(command) }
+                    let operations = RedisOperations(client: client, metrics: MetricsRegistry())
+                    let store = try await loop.run {
+                        LoopBound(
+                            RedisCorrelationStore(redis: operations, prefix: "corr:", lifetime: lifetime, rule: rule, targets: [.loki]), on: loop)
+                    }
+                    let failure = Mutex<(any Error)?>(nil)
+                    // As in the engine, on its loop; ends with its body.
+                    await Task(executorPreference: loop) {
+                        do {
+                            let store = store.value
+                            #expect(try await store.ingest(Self.logs("good", ["1"])).first?.added == 1)
+                            #expect(try await store.ingest(Self.logs("bad", ["1"])).first?.created == true)
+                            var settled = 0
+                            let done = try await eventually {
+                                settled += try await store.settle().byQuiet
+                                return settled == 2
+                            }
+                            #expect(done)
+                            #expect(try await store.ledger().values.reduce(Ledger(), +).imbalance == 0)
+                            let batches = try await store.exports(.loki).take(10)
+                            for batch in batches { try await store.exports(.loki).finish(batch) }
+                            let gone = try await eventually {
+                                _ = try await store.settle()
+                                return try await store.count() == 0
+                            }
+                            #expect(gone)
+                        } catch { failure.withLock { $0 = error } }
+                    }.value
+                    if let error = failure.withLock({ $0 }) { throw error }
+                }
+            }
+        }
+    }
+
+    /// A hundred groups for correlations that are full: seconds of Lua once, milliseconds now.
+    @Test func fullCorrelationsDoNotBlockRedis() async throws {
+        try await withStore(.redis) { store in
+            for trace in 0..<8 {
+                for batch in 0..<20 { _ = try await store.ingest(Self.logs("t\(trace)", (0..<500).map { "\(batch)-\($0)" })) }
+            }
+            let outcomes = try await store.ingest(Self.logs("t0", (0..<500).map { "more-\($0)" }))
+            #expect(outcomes.reduce(0) { $0 + $1.refused } == 500)
+            let again = try await store.ingest(Self.logs("t1", (0..<500).map { "3-\($0)" }))
+            #expect(again.reduce(0) { $0 + $1.duplicates } == 500)
         }
     }
 

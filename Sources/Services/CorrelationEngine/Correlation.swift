@@ -68,8 +68,8 @@ public struct Correlation {
 
     /// In nanoseconds: the root's own time, or from first to last.
     var duration: Int64 {
-        guard let root else { return last - first }
-        return Int64(clamping: spans[root].span.end - spans[root].span.start)
+        guard let root else { return last.subtractingReportingOverflow(first).partialValue }
+        return Int64(clamping: spans[root].span.length)
     }
 
     /// The gravest decides: ERROR, FATAL and a failed span make `error`, WARN makes `warning`, anything else is `ok`.
@@ -120,6 +120,7 @@ public struct Correlation {
                         known[hash] = source
                         sources.append(try OTLP.Resource(field.bytes))
                     }
+                case RecordGroup.Field.span...RecordGroup.Field.log where sources.isEmpty: throw ProtobufFailure("a record stands before any resource")
                 case RecordGroup.Field.span: spans.append(SpanEntry(span: try OTLP.Span(field.bytes), source: source))
                 case RecordGroup.Field.log:
                     let log = try OTLP.LogRecord(field.bytes)

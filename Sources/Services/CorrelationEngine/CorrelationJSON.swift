@@ -80,7 +80,7 @@ extension Correlation {
         if !sources[entry.source].instance.isEmpty { json.member("instance", sources[entry.source].instance) }
         json.member("kind", Correlation.spanKinds.indices.contains(span.kind) ? Correlation.spanKinds[span.kind] : String(span.kind))
         json.member("start", CalendarTime.render(nanoseconds: Int64(clamping: span.start)))
-        json.member("duration_ms", Double((span.end - span.start) / 1000) / 1000)
+        json.member("duration_ms", Double(span.length / 1000) / 1000)
         json.member("status", span.status == 2 ? "error" : span.status == 1 ? "ok" : "unset")
         if !span.statusMessage.isEmpty {
             json.key("message")

@@ -90,7 +90,7 @@ extension Engine {
         streams.add(1)
         defer { streams.add(-1) }
         var place = start
-        var quiet = 0
+        var written = MonotonicTime.now
         try await writer.write("retry: 1000\n\n")
         while !isDraining {
             guard let (emissions, next) = try? await store.emissions(after: place, limit: Engine.streamStep) else {
@@ -98,22 +98,35 @@ extension Engine {
                 continue
             }
             for emission in emissions {
-                guard let stored = try? await store.correlation(emission.key), let json = stored.read({ query.matches($0) ? $0.summaryJSON() : nil }), let json
-                else { continue }
-                try await writer.write("event: correlation\nid: \(next.text)\ndata: ")
+                guard let json = await summary(emission, query) else { continue }
+                try await writer.write("event: correlation\ndata: ")
                 try await writer.write(json)
                 try await writer.write("\n\n")
+                written = .now
             }
-            place = next
-            if emissions.isEmpty {
-                quiet += 1
-                // So that a client which has gone is noticed, and proxies see life.
-                if quiet % 60 == 0 { try await writer.write(": still here\n\n") }
-                await loop.sleep(.milliseconds(250))
-            } else {
-                quiet = 0
+            if next != place {
+                // The place comes after all that leads to it: whoever is cut off before gets some of it twice, and misses nothing.
+                try await writer.write("id: \(next.text)\n\n")
+                written = .now
+                place = next
             }
+            // So that a client which has gone is noticed, and proxies see life.
+            if MonotonicTime.now - written > .seconds(15) {
+                try await writer.write(": still here\n\n")
+                written = .now
+            }
+            if emissions.isEmpty { await loop.sleep(.milliseconds(250)) }
         }
+    }
+
+    /// nil when the filters let it not through, or it is gone. Waits for the store to come back.
+    private func summary(_ emission: Emission, _ query: CorrelationQuery) async -> [UInt8]? {
+        while !isDraining {
+            do throws(StoreFailure) {
+                return try await store.correlation(emission.key)?.read { query.matches($0) ? $0.summaryJSON() : nil } ?? nil
+            } catch { await loop.sleep(.seconds(1)) }
+        }
+        return nil
     }
 }
 

@@ -84,26 +84,31 @@ enum CorrelationScripts {
           local names = {}
           for i = 1, n do names[i] = KEYS[3 + 2 * i] end
           local states = redis.call('MGET', unpack(names))
-          local set, index, roots = {}, {}, {}
+          -- Nothing is written before all is decided: a script that fails half-way has written nothing.
+          local set, appended, index, roots = {}, {}, {}, {}
           for i = 1, n do
             local text, head, piece = KEYS[4 + 2 * i], ARGV[7 + 2 * i], ARGV[8 + 2 * i]
             local state, added = states[i], 1
-            if not state then
-              local at = #set
-              set[at + 1] = names[i]
-              set[at + 2] = head
-              set[at + 3] = text
-              set[at + 4] = piece
+            local revision, mark, length, owners, at
+            if state then revision, mark, length, owners, at = string.match(state, '^(%d+)|(%d+)|(%d+)|([^|]*)|()') end
+            if not revision then
+              -- New; or something else stands there, which is no correlation and gives way.
+              local last = #set
+              set[last + 1] = names[i]
+              set[last + 2] = head
+              set[last + 3] = text
+              set[last + 4] = piece
             else
               local marks = sub(head, (string.match(head, '^0|0|%d+|[^|]*|()')))
               local count = #marks / 9
-              local revision, mark, length, owners, at = string.match(state, '^(%d+)|(%d+)|(%d+)|([^|]*)|()')
               local seen = sub(state, at)
               local plain = #seen / 9 + count <= most
-              for k = 1, #marks, 9 do
-                if known(seen, sub(marks, k, k + 8)) then
-                  plain = false
-                  break
+              if plain then
+                for k = 1, #marks, 9 do
+                  if known(seen, sub(marks, k, k + 8)) then
+                    plain = false
+                    break
+                  end
                 end
               end
               if plain then
@@ -121,12 +126,14 @@ enum CorrelationScripts {
               end
               if added > 0 then
                 if length + #piece <= room then
-                  redis.call('APPEND', text, piece)
+                  appended[#appended + 1] = text
+                  appended[#appended + 1] = piece
                   length = length + #piece
                 end
                 local _, stop = find(owners, owner, 1, true)
-                if stop then
-                  local before, rest = string.match(owners, '^(%d+)()', stop + 1)
+                local before, rest
+                if stop then before, rest = string.match(owners, '^(%d+)()', stop + 1) end
+                if before then
                   owners = sub(owners, 1, stop) .. (before + added) .. sub(owners, rest)
                 else
                   owners = owners .. owner .. added
@@ -147,6 +154,7 @@ enum CorrelationScripts {
           end
           if #set > 0 then
             redis.call('MSET', unpack(set))
+            for i = 1, #appended, 2 do redis.call('APPEND', appended[i], appended[i + 1]) end
             redis.call('ZADD', KEYS[1], unpack(index))
           end
           if #roots > 0 then redis.call('ZADD', KEYS[4], 'NX', unpack(roots)) end
@@ -171,7 +179,7 @@ enum CorrelationScripts {
         local n = #KEYS - first
         local names = {}
         for i = 1, n do names[i] = KEYS[first + i] end
-        local states = redis.call('MGET', unpack(names))
+        local states = n > 0 and redis.call('MGET', unpack(names)) or {}
         local set, moved, gone = {}, {}, {}
         local batches, batch, bytes, oldest = {}, {}, 0, nil
         local emitted, updated = 0, 0
@@ -185,7 +193,7 @@ enum CorrelationScripts {
           gone[i] = id
           if states[i] then
             local revision, mark, length, owners, at = string.match(states[i], '^(%d+)|(%d+)|(%d+)|([^|]*)|()')
-            if owners ~= '' then
+            if owners and owners ~= '' then
               for instance, count in string.gmatch(owners, ';([^=]+)=(%d+)') do moved[instance] = (moved[instance] or 0) + count end
               emitted = emitted + 1
               if revision ~= '0' then updated = updated + 1 end
@@ -211,9 +219,10 @@ enum CorrelationScripts {
           for i = 1, #batches do redis.call('XADD', KEYS[4], 'MAXLEN', '~', 200, '*', 'b', batches[i]) end
           for t = 1, targets do
             local queue = KEYS[3 + 2 * t]
-            local over = redis.call('RPUSH', queue, unpack(batches)) - tonumber(ARGV[4])
+            for i = 1, #batches do redis.call('ZADD', queue, string.match(batches[i], '^%d+'), batches[i]) end
+            local over = redis.call('ZCARD', queue) - tonumber(ARGV[4])
             while over > 0 do
-              local _, bars = string.gsub(redis.call('LPOP', queue), '|', '|')
+              local _, bars = string.gsub(redis.call('ZPOPMIN', queue)[1], '|', '|')
               redis.call('INCRBY', KEYS[4 + 2 * t], bars / 3)
               over = over - 1
             end
@@ -222,20 +231,40 @@ enum CorrelationScripts {
         return {emitted, updated}
         """)
 
-    /// Forgets correlations that did not change since `bound`, with everything that belongs to them. Returns how many.
+    /// Forgets correlations that did not change since `bound`, with everything that belongs to them, except what an export still waits for. Returns
+    /// how many.
     ///
-    /// KEYS: index, ledger, rooted; then state and text of each. ARGV: bound in ms, then the ids.
+    /// KEYS: index, ledger, rooted; queue and taken of each target; then state and text of each. ARGV: bound in ms, number of targets, then the ids.
     static let expire = RedisScript(
         """
-        local n = (#KEYS - 3) / 2
-        local bound, keys, ids, lost = tonumber(ARGV[1]), {}, {}, {}
+        local bound, targets, states, asked = tonumber(ARGV[1]), tonumber(ARGV[2]), {}, {}
+        local first = 3 + 2 * targets
+        local n = (#KEYS - first) / 2
+        -- A batch begins with the time of its oldest correlation, and is no older than it.
+        local function keep(batch)
+          local oldest = tonumber(string.match(batch, '^%d+') or '')
+          if oldest and oldest <= bound then bound = oldest - 1 end
+        end
+        for t = 1, targets do
+          for _, batch in ipairs(redis.call('ZRANGE', KEYS[2 + 2 * t], 0, 0)) do keep(batch) end
+          for _, batch in ipairs(redis.call('ZRANGE', KEYS[3 + 2 * t], 0, -1)) do keep(batch) end
+        end
         for i = 1, n do
-          local score = redis.call('ZSCORE', KEYS[1], ARGV[1 + i])
+          states[i] = KEYS[first - 1 + 2 * i]
+          asked[i] = ARGV[2 + i]
+        end
+        -- Asked again here: a record may have come since the index was read.
+        local scores = redis.call('ZMSCORE', KEYS[1], unpack(asked))
+        local values = redis.call('MGET', unpack(states))
+        local keys, ids, lost = {}, {}, {}
+        for i = 1, n do
+          local score = scores[i]
+          if type(score) == 'table' then score = score.double end
           if score and tonumber(score) <= bound then
-            ids[#ids + 1] = ARGV[1 + i]
-            keys[#keys + 1] = KEYS[2 + 2 * i]
-            keys[#keys + 1] = KEYS[3 + 2 * i]
-            local owners = string.match(redis.call('GET', KEYS[2 + 2 * i]) or '0|0|0||', '^%d+|%d+|%d+|([^|]*)|')
+            ids[#ids + 1] = asked[i]
+            keys[#keys + 1] = states[i]
+            keys[#keys + 1] = KEYS[first + 2 * i]
+            local owners = string.match(values[i] or '0|0|0||', '^%d+|%d+|%d+|([^|]*)|') or ''
             for instance, count in string.gmatch(owners, ';([^=]+)=(%d+)') do lost[instance] = (lost[instance] or 0) + count end
           end
         end
@@ -272,18 +301,25 @@ enum CorrelationScripts {
         local out = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now, 'LIMIT', 0, most)
         local again = #out
         if again < most then
-          local fresh = redis.call('LRANGE', KEYS[1], 0, most - again - 1)
-          if #fresh > 0 then redis.call('LTRIM', KEYS[1], #fresh, -1) end
+          local fresh = redis.call('ZRANGE', KEYS[1], 0, most - again - 1)
+          if #fresh > 0 then redis.call('ZREM', KEYS[1], unpack(fresh)) end
           for i = 1, #fresh do out[#out + 1] = fresh[i] end
         end
         for i = 1, #out do redis.call('ZADD', KEYS[2], now + ARGV[1], out[i]) end
         return {again, out}
         """)
 
-    /// Gives a batch back to the head of its queue. KEYS: queue, taken. ARGV: the batch.
+    /// Makes a lease longer, if it is still there. KEYS: taken. ARGV: lease in ms, the batch.
+    static let renew = RedisScript(
+        """
+        local clock = redis.call('TIME')
+        return redis.call('ZADD', KEYS[1], 'XX', 'CH', clock[1] * 1000 + math.floor(clock[2] / 1000) + ARGV[1], ARGV[2])
+        """)
+
+    /// Gives a batch, or what is left of it, back to its queue. KEYS: queue, taken. ARGV: the batch, what is left.
     static let giveBack = RedisScript(
         """
-        if redis.call('ZREM', KEYS[2], ARGV[1]) == 1 then redis.call('LPUSH', KEYS[1], ARGV[1]) end
+        if redis.call('ZREM', KEYS[2], ARGV[1]) == 1 then redis.call('ZADD', KEYS[1], string.match(ARGV[2], '^%d+') or 0, ARGV[2]) end
         return 0
         """)
 }

@@ -104,7 +104,7 @@ public struct Ledger: Sendable, Equatable {
 
     public init() {}
 
-    public var imbalance: Int { received - correlated - pending - expired - rejected - duplicate }
+    public var imbalance: Int { received &- correlated &- pending &- expired &- rejected &- duplicate }
 
     /// Names and values in the order of the contract.
     public static let columns: [(name: String, path: WritableKeyPath<Ledger, Int> & Sendable)] = [
@@ -114,7 +114,7 @@ public struct Ledger: Sendable, Equatable {
 
     static func + (a: Ledger, b: Ledger) -> Ledger {
         var sum = a
-        for column in columns { sum[keyPath: column.path] += b[keyPath: column.path] }
+        for column in columns { sum[keyPath: column.path] &+= b[keyPath: column.path] }
         return sum
     }
 }
@@ -180,8 +180,8 @@ public struct CorrelationQuery: Sendable, Equatable {
     func matches(_ correlation: Correlation) -> Bool {
         if let service, !correlation.services.contains(service) { return false }
         if let status, correlation.status != status { return false }
-        if let from, correlation.last < from.milliseconds * 1_000_000 { return false }
-        if let to, correlation.first > (to.milliseconds + 1) * 1_000_000 - 1 { return false }
+        if let from, correlation.last / 1_000_000 < from.milliseconds { return false }
+        if let to, correlation.first / 1_000_000 > to.milliseconds { return false }
         if let minimumDuration, correlation.duration < minimumDuration.nanoseconds { return false }
         return true
     }

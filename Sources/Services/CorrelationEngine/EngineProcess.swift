@@ -142,7 +142,7 @@ public enum EngineProcess {
         Task(executorPreference: loop) { await exporter.value.run() }
     }
 
-    /// Lets what is being sent arrive; a target that takes its time is waited for three seconds, and its batch is sent again by another instance.
+    /// Lets what is being sent arrive; a target that takes longer than a request may is not waited for, and its batch is sent again by another instance.
     private static func stop(_ exporters: [Exporter], _ loop: EventLoop, _ done: @escaping () -> Void) {
         if exporters.isEmpty { return done() }
         let left = Box(exporters.count)
@@ -154,7 +154,7 @@ public enum EngineProcess {
             done()
         }
         timer.value = LoopTimer(loop: loop) { finish() }
-        timer.value?.schedule(after: .seconds(3))
+        timer.value?.schedule(after: Exporter.timeout + .seconds(1))
         for exporter in exporters {
             exporter.stop {
                 if left.value == 1 { finish() } else { left.value -= 1 }

@@ -18,7 +18,10 @@ public protocol ExportQueue: Sendable {
     func take(_ limit: Int) async throws(StoreFailure) -> [ExportBatch]
     func load(_ batch: ExportBatch) async throws(StoreFailure) -> [StoredCorrelation]
     func finish(_ batch: ExportBatch) async throws(StoreFailure)
-    func giveBack(_ batch: ExportBatch) async throws(StoreFailure)
+    /// Before each request: the lease begins again. False when it was lost; another instance has the batch.
+    func renew(_ batch: ExportBatch) async throws(StoreFailure) -> Bool
+    /// What is `left` of the batch waits again.
+    func giveBack(_ batch: ExportBatch, left: ExportBatch) async throws(StoreFailure)
     /// Batches waiting or taken.
     func depth() async throws(StoreFailure) -> Int
     /// Correlations that were pushed out since the store began, because the queue was full.
@@ -55,5 +58,12 @@ extension ExportBatch {
         self.text = text
         self.redelivered = redelivered
         emissions = text.split(separator: " ").dropFirst().compactMap { Emission(text: $0) }
+    }
+
+    /// The batch without what has arrived.
+    func without(_ sent: Set<CorrelationKey>) -> ExportBatch {
+        if sent.isEmpty { return self }
+        let left = emissions.filter { !sent.contains($0.key) }.map(\.text).joined(separator: " ")
+        return ExportBatch(text: "\(text.prefix { $0 != " " }) \(left)", redelivered: redelivered)
     }
 }

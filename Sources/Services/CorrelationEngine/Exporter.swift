@@ -51,6 +51,9 @@ public final class Exporter {
     private let duration: Histogram
     private let outcomes: [String: Counter]
     private var droppedBefore: Int?
+    private var looked = MonotonicTime.now
+    /// Of a request: the lease outlives it.
+    private let timeout: Duration
 
     public init(
         target: ExportTarget, url: ExportURL, queue: any ExportQueue, limits: ExportLimits, loop: EventLoop, metrics: MetricsRegistry, logger: Logger,
@@ -62,6 +65,7 @@ public final class Exporter {
         self.loop = loop
         self.logger = logger
         self.journal = journal
+        timeout = min(Exporter.timeout, .nanoseconds(limits.lease.nanoseconds / 2))
         client = HTTPClient(loop: loop, responseLimit: 64 << 10)
         breaker = Breaker(subject: "correlation-engine/\(target.rawValue)")
         let labels = [("target", target.rawValue)]
@@ -105,14 +109,18 @@ public final class Exporter {
         onStopped?()
     }
 
+    private func drop(_ correlations: Int, _ reason: String) {
+        count("dropped", correlations)
+        logger.error("export_dropped", .init("target", target.rawValue), .init("correlations", correlations), .init("reason", reason))
+    }
+
     private func look() async {
         noteState()
+        looked = .now
         if let waiting = try? await queue.depth() { depth.set(waiting) }
         guard let dropped = try? await queue.dropped() else { return }
-        if let before = droppedBefore, dropped > before {
-            count("dropped", dropped - before)
-            logger.error("export_dropped", .init("target", target.rawValue), .init("correlations", dropped - before), .init("reason", "the queue is full"))
-        }
+        // Every instance sees, and tells, what the fleet dropped.
+        if let before = droppedBefore, dropped > before { drop(dropped - before, "the queue is full") }
         droppedBefore = dropped
     }
 
@@ -121,40 +129,66 @@ public final class Exporter {
 
     private func send(_ taken: [ExportBatch]) async {
         var rest = taken[...]
-        while let batch = rest.first {
+        while !isStopping, let batch = rest.first {
             if batch.redelivered {
                 count("redelivered", batch.emissions.count)
                 logger.warning("export_redelivered", .init("target", target.rawValue), .init("correlations", batch.emissions.count))
             }
             guard let correlations = try? await queue.load(batch) else { break }
-            switch await deliver(correlations) {
+            // Nothing takes them away before they are sent; if something did, it is told.
+            let missing = batch.emissions.count { $0.to > $0.from } - correlations.count
+            if missing > 0 { drop(missing, "they are no longer in the store") }
+            var sent: Set<CorrelationKey> = []
+            switch await deliver(correlations, of: batch, &sent) {
             case .done:
-                // Not finished here, it would be sent once more after its lease.
-                for pause in [Duration.milliseconds(50), .milliseconds(500), .zero] {
-                    if (try? await queue.finish(batch)) != nil { break }
-                    await loop.sleep(pause)
-                }
+                await finish(batch)
                 rest = rest.dropFirst()
-                continue
+            case .lost: rest = rest.dropFirst()
             case .away(let wait):
-                count("retried", batch.emissions.count)
-                for batch in rest.reversed() { try? await queue.giveBack(batch) }
+                count("retried", batch.emissions.count - sent.count)
+                try? await queue.giveBack(batch, left: batch.without(sent))
+                await giveBack(rest.dropFirst())
                 if !isStopping { await loop.sleep(min(max(wait ?? .zero, backoff.next(using: &random)), .seconds(30))) }
                 return
             }
+            if MonotonicTime.now - looked > .seconds(1) { await look() }
         }
-        for batch in rest.reversed() { try? await queue.giveBack(batch) }
+        // Neither success nor failure of the target.
+        breaker.untried()
+        await giveBack(rest)
+    }
+
+    /// Not finished here, it would be sent once more after its lease; so this goes on until the store is back.
+    private func finish(_ batch: ExportBatch) async {
+        for _ in 0..<60 {
+            if (try? await queue.finish(batch)) != nil { return }
+            await loop.sleep(.milliseconds(isStopping ? 50 : 500))
+        }
+    }
+
+    private func giveBack(_ batches: ArraySlice<ExportBatch>) async {
+        for batch in batches.reversed() { try? await queue.giveBack(batch, left: batch) }
     }
 
     private enum Delivery {
         case done
+        /// Another instance has the batch.
+        case lost
         /// Not now; after at least so long if the target said so.
         case away(Duration?)
     }
 
-    private func deliver(_ correlations: [StoredCorrelation]) async -> Delivery {
+    private func deliver(_ correlations: [StoredCorrelation], of batch: ExportBatch, _ sent: inout Set<CorrelationKey>) async -> Delivery {
         let body = target == .loki ? LokiFormat.body(correlations) : TempoFormat.body(correlations)
-        guard let body else { return .done }
+        guard let body else {
+            breaker.untried()
+            sent.formUnion(correlations.map(\.key))
+            return .done
+        }
+        if let mine = try? await queue.renew(batch), !mine {
+            breaker.untried()
+            return .lost
+        }
         let start = MonotonicTime.now
         let packed = body.count > 1024
         var headers = [("Content-Type", target == .loki ? LokiFormat.contentType : TempoFormat.contentType), ("User-Agent", "muster")]
@@ -162,8 +196,7 @@ public final class Exporter {
         let result: Result<HTTPClientResponse, HTTPClientError>
         do throws(HTTPClientError) {
             result = .success(
-                try await client.send(
-                    "POST", url.path, to: url.endpoint, headers: headers, body: packed ? Gzip.pack(body) : body, timeout: Exporter.timeout))
+                try await client.send("POST", url.path, to: url.endpoint, headers: headers, body: packed ? Gzip.pack(body) : body, timeout: timeout))
         } catch { result = .failure(error) }
         duration.observe(.now - start)
         switch result {
@@ -173,26 +206,32 @@ public final class Exporter {
             case 200..<300:
                 succeeded()
                 count("sent", correlations.count)
+                sent.formUnion(correlations.map(\.key))
                 return .done
-            case 408, 429, 500...:
+            // These say that this body will never do. Anything else (no such path, no access, moved, busy) may be mended, and is waited for.
+            case 400, 413, 422: return await refused(correlations, response, of: batch, &sent)
+            default:
                 return failed("status \(response.status)", response.header("retry-after").flatMap { Int($0) }.map { .seconds(min(max($0, 0), 3600)) })
-            default: return await refused(correlations, response)
             }
         }
     }
 
     /// The target takes requests, but not this one: that is no failure of the target.
-    private func refused(_ correlations: [StoredCorrelation], _ response: HTTPClientResponse) async -> Delivery {
+    private func refused(
+        _ correlations: [StoredCorrelation], _ response: HTTPClientResponse, of batch: ExportBatch, _ sent: inout Set<CorrelationKey>
+    ) async -> Delivery {
         succeeded()
         if correlations.count == 1 {
             count("rejected", 1)
             logger.error(
                 "export_rejected", .init("target", target.rawValue), .init("correlation", correlations[0].key.id), .init("status", response.status),
                 .init("answer", String(response.text.prefix(200))))
+            sent.insert(correlations[0].key)
             return .done
         }
         for half in [correlations[..<(correlations.count / 2)], correlations[(correlations.count / 2)...]] {
-            if case .away(let wait) = await deliver(Array(half)) { return .away(wait) }
+            let outcome = await deliver(Array(half), of: batch, &sent)
+            guard case .done = outcome else { return outcome }
         }
         return .done
     }

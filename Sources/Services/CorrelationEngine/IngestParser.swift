@@ -118,9 +118,8 @@ struct IngestParser {
         }
         log.bytes.withUnsafeBytes { record in
             source.resource.withUnsafeBytes { resource in
-                builder.add(
-                    key, Marks.kind(log: severity), hash: hash, record: record, isSpan: false, resource: resource,
-                    scope: UnsafeRawBufferPointer(start: nil, count: 0), number: 0)
+                let around = OTLP.Surroundings(resource: resource, scope: UnsafeRawBufferPointer(start: nil, count: 0), resourceNumber: 0, scopeNumber: 0)
+                builder.add(key, Marks.kind(log: severity), hash: hash, record: record, isSpan: false, around: around)
             }
         }
     }

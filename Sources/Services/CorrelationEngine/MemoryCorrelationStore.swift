@@ -72,6 +72,7 @@ public final class MemoryCorrelationStore: CorrelationStore {
         let time = now().milliseconds
         let outcomes: [IngestOutcome]? = state.withLock { state in
             let need = delivery.groups.reduce(0) { $0 + $1.piece.count + $1.marks.bytes.count + MemoryCorrelationStore.overhead }
+            if need > capacity { return nil }
             if state.bytes + need > capacity { forget(&state, need) }
             if state.bytes + need > capacity { return nil }
             state.ledger.received += delivery.received
@@ -263,8 +264,8 @@ public final class MemoryCorrelationStore: CorrelationStore {
             }
             let key = state.changes[state.expired - state.begin].key
             if let entry = state.entries[key], entry.change == state.expired {
-                // What waits for its export is kept, and everything after it.
-                if entry.held > 0 { return }
+                // What waits for its export, or to be complete, is kept, and everything after it.
+                if entry.held > 0 || entry.pending > 0 && lifetime >= rule.quiet.nanoseconds / 1_000_000 { return }
                 drop(key, entry, &state)
                 settled.expired += 1
             }
@@ -338,7 +339,8 @@ public final class MemoryCorrelationStore: CorrelationStore {
         var found: [(score: Int64, id: String, key: CorrelationKey)] = []
         state.withLock { state in
             // Newest last: walked backwards.
-            for (i, change) in state.changes.enumerated().reversed() {
+            for i in state.changes.indices.reversed() {
+                let change = state.changes[i]
                 if change.time <= since { break }
                 // All of one millisecond are taken together: within it the id decides.
                 if found.count > CorrelationQuery.examineLimit, let last = found.last, last.score != change.time { break }
@@ -360,7 +362,9 @@ public final class MemoryCorrelationStore: CorrelationStore {
 
     public func emissions(after place: EmissionPlace, limit: Int) async throws(StoreFailure) -> (emissions: [Emission], next: EmissionPlace) {
         state.withLock { state in
-            let after = place == .now ? state.emitted : place.text.split(separator: "-").last.flatMap { Int($0) } ?? state.emitted
+            let given = place == .now ? state.emitted : place.text.split(separator: "-").last.flatMap { Int($0) } ?? state.emitted
+            // A place of before this process began: everything since is new.
+            let after = given > state.emitted ? 0 : given
             let found = state.emissions.filter { $0.number > after }.prefix(limit)
             return (found.map(\.emission), EmissionPlace(text: "0-\(found.last?.number ?? after)"))
         }
@@ -431,11 +435,15 @@ private final class MemoryExportQueue: ExportQueue {
         store?.released(batch)
     }
 
-    func giveBack(_ batch: ExportBatch) async throws(StoreFailure) {
+    func renew(_ batch: ExportBatch) async throws(StoreFailure) -> Bool { true }
+
+    func giveBack(_ batch: ExportBatch, left: ExportBatch) async throws(StoreFailure) {
         state.withLock { state in
             state.taken -= 1
-            state.waiting.insert(batch, at: 0)
+            state.waiting.insert(left, at: 0)
         }
+        let kept = Set(left.emissions.map(\.key))
+        store?.released(ExportBatch(text: "0 " + batch.emissions.filter { !kept.contains($0.key) }.map(\.text).joined(separator: " ")))
     }
 
     func depth() async throws(StoreFailure) -> Int { state.withLock { $0.waiting.count + $0.taken } }

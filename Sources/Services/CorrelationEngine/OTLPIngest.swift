@@ -70,9 +70,9 @@ struct OTLPIngest {
         if let reason = limit.refusal(of: OTLPIngest.milliseconds(span.end)) { throw ProtobufFailure("endTimeUnixNano \(reason)") }
         if let reason = limit.refusal(of: OTLPIngest.milliseconds(span.start)) { throw ProtobufFailure("startTimeUnixNano \(reason)") }
         builder.add(
-            CorrelationKey(traceID: span.traceID), Marks.kind(spanWithError: span.status == 2), hash: hash64(span.spanID, seed: source.identity ^ UInt64(span.kind)),
-            record: record, isSpan: true, isRoot: span.parentID.isEmpty || span.parentID.isZero, resource: around.resource, scope: around.scope,
-            number: around.resourceNumber)
+            CorrelationKey(traceID: span.traceID), Marks.kind(spanWithError: span.status == 2),
+            hash: hash64(span.spanID, seed: source.identity ^ UInt64(truncatingIfNeeded: span.kind)),
+            record: record, isSpan: true, isRoot: span.parentID.isEmpty || span.parentID.isZero, around: around)
     }
 
     private func log(
@@ -92,9 +92,12 @@ struct OTLPIngest {
         } else {
             key = CorrelationKey(traceID: log.traceID)
         }
-        builder.add(
-            key, Marks.kind(log: Severity(number: log.severityNumber, text: log.severityText)), hash: hash64(record, seed: source.identity), record: record,
-            isSpan: false, resource: around.resource, scope: around.scope, number: around.resourceNumber)
+        let kind = Marks.kind(log: Severity(number: log.severityNumber, text: log.severityText)), hash = hash64(record, seed: source.identity)
+        guard nanoseconds == 0 else { return builder.add(key, kind, hash: hash, record: record, isSpan: false, around: around) }
+        var stamped = ProtobufWriter(reserving: record.count + 9)
+        stamped.fixed64(OTLP.Field.logObservedTime, UInt64(time) * 1_000_000)
+        // Fields may come in any order; what is appended holds.
+        (Array(record) + stamped.bytes).withUnsafeBytes { builder.add(key, kind, hash: hash, record: $0, isSpan: false, around: around) }
     }
 
     private static func milliseconds(_ nanoseconds: UInt64) -> Int64 { Int64(nanoseconds / 1_000_000) }

@@ -1,5 +1,6 @@
 import Basics
 import CXXHash
+import OpenTelemetry
 import ProtobufCoding
 
 /// Records of one delivery that belong to one correlation, in the form in which they are stored.
@@ -19,7 +20,8 @@ public struct RecordGroup: Sendable, Equatable {
     enum Field { static let resource = 1, scope = 2, span = 3, log = 4 }
 }
 
-/// What identifies and classes each record of a correlation, nine bytes each: one for its kind, eight of a hash. All that is counted is
+/// What identifies and classes each record of a correlation, nine bytes each: eight of a hash, one for its kind (in this order: a search for a
+/// mark among thousands is a search for its first byte, which must be a rare one). All that is counted is
 /// counted here, so that counts stay right where a record itself is no longer kept.
 public struct Marks: Sendable, Equatable {
     public static let width = 9
@@ -40,14 +42,14 @@ public struct Marks: Sendable, Equatable {
     }
 
     mutating func add(_ kind: UInt8, _ hash: UInt64) {
-        bytes.append(kind)
         withUnsafeBytes(of: hash.littleEndian) { bytes.append(contentsOf: $0) }
+        bytes.append(kind)
     }
 
     subscript(_ i: Int) -> (kind: UInt8, hash: UInt64) {
         bytes.withUnsafeBytes {
             (
-                $0[i * Marks.width], UInt64(littleEndian: $0.loadUnaligned(fromByteOffset: i * Marks.width + 1, as: UInt64.self))
+                $0[i * Marks.width + 8], UInt64(littleEndian: $0.loadUnaligned(fromByteOffset: i * Marks.width, as: UInt64.self))
             )
         }
     }
@@ -56,8 +58,8 @@ public struct Marks: Sendable, Equatable {
     func contains(_ kind: UInt8, _ hash: UInt64) -> Bool {
         bytes.withUnsafeBytes { raw in
             var at = 0
-            while at < raw.count {
-                if raw[at] == kind, UInt64(littleEndian: raw.loadUnaligned(fromByteOffset: at + 1, as: UInt64.self)) == hash { return true }
+            while at + Marks.width <= raw.count {
+                if UInt64(littleEndian: raw.loadUnaligned(fromByteOffset: at, as: UInt64.self)) == hash, raw[at + 8] == kind { return true }
                 at += Marks.width
             }
             return false
@@ -69,8 +71,8 @@ public struct Marks: Sendable, Equatable {
         var spans = 0, failed = 0
         var logs = [Int](repeating: 0, count: Severity.allCases.count)
         for at in stride(from: 0, to: bytes.count - Marks.width + 1, by: Marks.width) {
-            switch bytes[at] {
-            case 48...53: logs[Int(bytes[at] - 48)] += 1
+            switch bytes[at + 8] {
+            case 48...53: logs[Int(bytes[at + 8] - 48)] += 1
             case 69:
                 spans += 1
                 failed += 1
@@ -121,10 +123,10 @@ struct DeliveryBuilder {
     mutating func reject() { delivery.rejected += 1 }
     mutating func sawIrregularTrace() { delivery.irregularTraceIDs += 1 }
 
-    /// `around` numbers tell whether the resource and scope are those of the record before.
+    /// The numbers of `around` tell whether the resource and scope are those of the record before.
     mutating func add(
         _ key: CorrelationKey, _ kind: UInt8, hash: UInt64, record: UnsafeRawBufferPointer, isSpan: Bool, isRoot: Bool = false,
-        resource: UnsafeRawBufferPointer, scope: UnsafeRawBufferPointer, number: Int
+        around: OTLP.Surroundings
     ) {
         var place = places[key]
         if let known = place, isKnown(kind, hash, in: key, newest: known) {
@@ -137,14 +139,15 @@ struct DeliveryBuilder {
             place = nil
         }
         let at = place ?? open(key)
-        let scopeID = Int(bitPattern: scope.baseAddress)
-        if under[at].resource != number {
-            ProtobufWriter.append(RecordGroup.Field.resource, resource, to: &delivery.groups[at].piece)
-            under[at] = (number, 0)
+        if under[at].resource != around.resourceNumber {
+            ProtobufWriter.append(RecordGroup.Field.resource, around.resource, to: &delivery.groups[at].piece)
+            under[at] = (around.resourceNumber, -1)
         }
-        if under[at].scope != scopeID {
-            ProtobufWriter.append(RecordGroup.Field.scope, scope, to: &delivery.groups[at].piece)
-            under[at].scope = scopeID
+        if under[at].scope != around.scopeNumber {
+            if !around.scope.isEmpty || under[at].scope >= 0 {
+                ProtobufWriter.append(RecordGroup.Field.scope, around.scope, to: &delivery.groups[at].piece)
+            }
+            under[at].scope = around.scopeNumber
         }
         ProtobufWriter.append(isSpan ? RecordGroup.Field.span : RecordGroup.Field.log, record, to: &delivery.groups[at].piece)
         delivery.groups[at].marks.add(kind, hash)
@@ -153,10 +156,8 @@ struct DeliveryBuilder {
 
     private mutating func open(_ key: CorrelationKey) -> Int {
         places[key] = delivery.groups.count
-        var group = RecordGroup(key: key)
-        group.piece.reserveCapacity(1024)
-        delivery.groups.append(group)
-        under.append((-1, 0))
+        delivery.groups.append(RecordGroup(key: key))
+        under.append((-1, -1))
         return delivery.groups.count - 1
     }
 

@@ -63,8 +63,8 @@ public final class RedisCorrelationStore: CorrelationStore {
             // Another instance settles; when it dies, its turn ends in two seconds.
             if reply[0] == 0 { continue }
             try await settleRooted(shard, now: reply[1], &all)
-            try await settleQuiet(shard, now: reply[1], cursor: reply[2], &all)
-            try await expire(shard, now: reply[1], &all)
+            let done = try await settleQuiet(shard, now: reply[1], cursor: reply[2], &all)
+            try await expire(shard, now: reply[1], done: done, &all)
         }
         return all
     }
@@ -77,9 +77,13 @@ public final class RedisCorrelationStore: CorrelationStore {
         all.byRoot += try await complete(due, shard, cursor: nil, &all)
     }
 
-    private func settleQuiet(_ shard: Int, now: Int, cursor: Int, _ all: inout Settled) async throws(StoreFailure) {
-        let due = now - Int(rule.quiet.nanoseconds / 1_000_000)
-        guard cursor < due else { return }
+    private var quiet: Int { Int(rule.quiet.nanoseconds / 1_000_000) }
+
+    /// Returns up to which time of change all is complete.
+    private func settleQuiet(_ shard: Int, now: Int, cursor: Int, _ all: inout Settled) async throws(StoreFailure) -> Int {
+        // Never this very millisecond, of which more may come.
+        let due = now - max(quiet, 1)
+        guard cursor < due else { return cursor }
         // A millisecond is done as a whole, because the cursor goes on behind it. So many may have changed in one that they fill the answer:
         // then more are asked for.
         var limit = RedisCorrelationStore.settleLimit
@@ -90,7 +94,7 @@ public final class RedisCorrelationStore: CorrelationStore {
         }
         let isFull = found.count == limit
         if isFull, let cut = found.last?.score { found.removeAll { $0.score == cut } }
-        guard let last = found.last else { return }
+        guard let last = found.last else { return due }
         if isFull {
             all.more = true
             all.lag = max(all.lag, .milliseconds(Int64(due) - last.score))
@@ -101,10 +105,12 @@ public final class RedisCorrelationStore: CorrelationStore {
             let isLast = start + RedisCorrelationStore.settleLimit >= found.count
             all.byQuiet += try await complete(part, shard, cursor: isLast ? last.score : nil, &all)
         }
+        return isFull ? Int(last.score) : due
     }
 
     private func complete(_ due: [CorrelationQuery.Cursor], _ shard: Int, cursor: Int64?, _ all: inout Settled) async throws(StoreFailure) -> Int {
         let known = due.compactMap { entry in CorrelationKey(id: entry.id).map { (entry, $0) } }
+        try await discard(due, shard)
         var names = [keys.ledger(shard), keys.cursor(shard), keys.rooted(shard), keys.emissions(shard)]
         for target in targets { names += [keys.queue(target, shard), keys.dropped(target, shard)] }
         names += known.map { keys.state($0.1) }
@@ -124,37 +130,37 @@ public final class RedisCorrelationStore: CorrelationStore {
         return reply[0]
     }
 
-    private func expire(_ shard: Int, now: Int, _ all: inout Settled) async throws(StoreFailure) {
-        var bound = now - lifetime
-        if let waiting = try await oldestExport(shard) { bound = min(bound, waiting - Int(rule.quiet.nanoseconds / 1_000_000) - 1000) }
-        let due = try await range(keys.index(shard), from: "-inf", to: bound, limit: RedisCorrelationStore.settleLimit)
-        if due.isEmpty { return }
-        if due.count == RedisCorrelationStore.settleLimit { all.more = true }
-        let known = due.compactMap { CorrelationKey(id: $0.id) }
-        var call = CorrelationScripts.expire.call(
-            keys: [keys.index(shard), keys.ledger(shard), keys.rooted(shard)] + known.flatMap { [keys.state($0), keys.text($0)] })
-        call.add(bound)
-        for key in known { call.add(key.id) }
-        all.expired += try await run(.sweep, CorrelationScripts.expire, call).int ?? 0
+    /// Takes out of the index what is no correlation of ours, so that it does not stand in the way for ever.
+    private func discard(_ entries: [CorrelationQuery.Cursor], _ shard: Int) async throws(StoreFailure) {
+        let unknown = entries.filter { CorrelationKey(id: $0.id) == nil }
+        if unknown.isEmpty { return }
+        for key in [keys.index(shard), keys.rooted(shard)] {
+            var command = RedisCommand("ZREM", key)
+            for entry in unknown { command.add(entry.id) }
+            _ = try await run(.sweep, command)
+        }
     }
 
-    /// The time of change of the oldest correlation that waits for its export; nil when none waits.
-    private func oldestExport(_ shard: Int) async throws(StoreFailure) -> Int? {
-        if targets.isEmpty { return nil }
-        var asked: [RedisCommand] = []
-        for target in targets {
-            asked.append(RedisCommand("LINDEX", keys.queue(target, shard), "0"))
-            asked.append(RedisCommand("ZRANGE", keys.taken(target, shard), "0", "-1"))
-        }
-        var oldest: Int?
-        for result in await redis.run(.sweep, asked) {
-            let value: RESPValue
-            do throws(RedisError) { value = try result.get() } catch { throw StoreFailure(reason: error.description) }
-            for text in (value.array ?? [value]).compactMap(\.string) {
-                if let time = text.split(separator: " ").first.flatMap({ Int($0) }) { oldest = min(oldest ?? .max, time) }
-            }
-        }
-        return oldest
+    /// What was not complete before `done` stays, however old: an outage of all instances makes nothing expire that was never emitted. (Unless the
+    /// lifetime is shorter than the quiet time, which is to say that it may.)
+    private func expire(_ shard: Int, now: Int, done: Int, _ all: inout Settled) async throws(StoreFailure) {
+        let bound = lifetime >= quiet ? min(now - lifetime, done) : now - lifetime
+        let due = try await range(keys.index(shard), from: "-inf", to: bound, limit: RedisCorrelationStore.settleLimit)
+        if due.isEmpty { return }
+        try await discard(due, shard)
+        let known = due.compactMap { CorrelationKey(id: $0.id) }
+        if known.isEmpty { return }
+        var names = [keys.index(shard), keys.ledger(shard), keys.rooted(shard)]
+        for target in targets { names += [keys.queue(target, shard), keys.taken(target, shard)] }
+        for key in known { names += [keys.state(key), keys.text(key)] }
+        var call = CorrelationScripts.expire.call(keys: names)
+        call.add(bound)
+        call.add(targets.count)
+        for key in known { call.add(key.id) }
+        let expired = try await run(.sweep, CorrelationScripts.expire, call).int ?? 0
+        all.expired += expired
+        // What exports hold is not tried again at once.
+        if expired == RedisCorrelationStore.settleLimit { all.more = true }
     }
 
     // MARK: reading
@@ -265,7 +271,7 @@ public final class RedisCorrelationStore: CorrelationStore {
             for i in stride(from: 0, to: reply.count - 1, by: 2) {
                 let parts = (reply[i].string ?? "").split(separator: ":")
                 guard parts.count == 2, let column = Ledger.columns.first(where: { $0.name == parts[1] }), let value = Int(reply[i + 1].string ?? "") else { continue }
-                rows[String(parts[0]), default: Ledger()][keyPath: column.path] += value
+                rows[String(parts[0]), default: Ledger()][keyPath: column.path] &+= value
             }
         }
         return rows
@@ -331,17 +337,25 @@ public final class RedisCorrelationStore: CorrelationStore {
             _ = try await store.run(.export, RedisCommand("ZREM", store.keys.taken(target, shard(batch)), batch.text))
         }
 
-        func giveBack(_ batch: ExportBatch) async throws(StoreFailure) {
+        func renew(_ batch: ExportBatch) async throws(StoreFailure) -> Bool {
+            var call = CorrelationScripts.renew.call(keys: [store.keys.taken(target, shard(batch))])
+            call.add(Int(store.limits.lease.nanoseconds / 1_000_000))
+            call.add(batch.text)
+            return try await store.run(.export, CorrelationScripts.renew, call).int == 1
+        }
+
+        func giveBack(_ batch: ExportBatch, left: ExportBatch) async throws(StoreFailure) {
             var call = CorrelationScripts.giveBack.call(keys: names(shard(batch)))
             call.add(batch.text)
+            call.add(left.text)
             _ = try await store.run(.export, CorrelationScripts.giveBack, call)
         }
 
         func depth() async throws(StoreFailure) -> Int {
             var depth = 0
             for shard in 0..<store.keys.shards {
-                depth += try await store.run(.export, RedisCommand("LLEN", store.keys.queue(target, shard))).int ?? 0
-                depth += try await store.run(.export, RedisCommand("ZCARD", store.keys.taken(target, shard))).int ?? 0
+                depth &+= try await store.run(.export, RedisCommand("ZCARD", store.keys.queue(target, shard))).int ?? 0
+                depth &+= try await store.run(.export, RedisCommand("ZCARD", store.keys.taken(target, shard))).int ?? 0
             }
             return depth
         }
@@ -349,7 +363,7 @@ public final class RedisCorrelationStore: CorrelationStore {
         func dropped() async throws(StoreFailure) -> Int {
             var dropped = 0
             for shard in 0..<store.keys.shards {
-                dropped += Int(try await store.run(.export, RedisCommand("GET", store.keys.dropped(target, shard))).string ?? "0") ?? 0
+                dropped &+= Int(try await store.run(.export, RedisCommand("GET", store.keys.dropped(target, shard))).string ?? "0") ?? 0
             }
             return dropped
         }
@@ -380,7 +394,7 @@ struct StoredState {
         guard parts.count == 5, let revision = Int(String(decoding: parts[0], as: UTF8.self)) else { return nil }
         self.revision = revision
         pending = parts[3].split(separator: 59).reduce(0) { sum, owner in
-            sum + (Int(String(decoding: owner.drop { $0 != 61 }.dropFirst(), as: UTF8.self)) ?? 0)
+            sum &+ (Int(String(decoding: owner.drop { $0 != 61 }.dropFirst(), as: UTF8.self)) ?? 0)
         }
         marks = Marks(bytes: Array(parts[4]))
     }

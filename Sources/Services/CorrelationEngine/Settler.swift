@@ -22,6 +22,7 @@ final class Settler {
     private let imbalance: Gauge
     private final class Lag: Sendable { let milliseconds = Atomic<Int>(0) }
 
+    private var succeeded = MonotonicTime.now
     private var round = 0
     private var timer: LoopTimer?
 
@@ -69,10 +70,13 @@ final class Settler {
             byRoot.add(settled.byRoot)
             updated.add(settled.updated)
             expired.add(settled.expired)
+            succeeded = .now
             lag.milliseconds.store(Int(settled.lag.nanoseconds / 1_000_000), ordering: .relaxed)
             if round % Settler.ledgerRounds == 0 { try await readLedger() }
             return settled.more
         } catch {
+            // Nothing is completed while the store is away.
+            lag.milliseconds.store(Int((MonotonicTime.now - succeeded).nanoseconds / 1_000_000), ordering: .relaxed)
             // Told by the store's own status already; said again here only in detail.
             logger.debug("settle_failed", .init("error", error.reason))
             return false

@@ -39,6 +39,9 @@ extension OTLP {
         public var status = 0
         public var statusMessage = UnsafeRawBufferPointer(start: nil, count: 0)
 
+        /// In nanoseconds; 0 where the end lies before the start.
+        public var length: UInt64 { end >= start ? end - start : 0 }
+
         public init(_ bytes: UnsafeRawBufferPointer) throws(ProtobufFailure) {
             raw = bytes
             var reader = ProtobufReader(bytes)

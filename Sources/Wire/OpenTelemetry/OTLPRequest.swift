@@ -8,6 +8,15 @@ extension OTLP {
         public let scope: UnsafeRawBufferPointer
         /// Changes with each resource; records of one resource have the same number.
         public let resourceNumber: Int
+        /// The same of scopes.
+        public let scopeNumber: Int
+
+        public init(resource: UnsafeRawBufferPointer, scope: UnsafeRawBufferPointer, resourceNumber: Int, scopeNumber: Int) {
+            self.resource = resource
+            self.scope = scope
+            self.resourceNumber = resourceNumber
+            self.scopeNumber = scopeNumber
+        }
     }
 
     /// Visits every record of an export request in its order. Envelopes, resources and scopes are checked here to their innermost field;
@@ -33,12 +42,14 @@ extension OTLP {
         let resource = try part(1, of: bytes, as: Message.resource, "resource")
         defer { resource.free() }
         var reader = ProtobufReader(bytes)
+        var scopes = 0
         while let field = try reader.next() {
             guard field.number == 2 else { continue }
             guard field.wire == .bytes else { throw ProtobufFailure("the list of scopes has the wrong wire type") }
             let scope = try part(1, of: field.bytes, as: Message.scope, "scope")
             defer { scope.free() }
-            let around = Surroundings(resource: resource.bytes, scope: scope.bytes, resourceNumber: number)
+            let around = Surroundings(resource: resource.bytes, scope: scope.bytes, resourceNumber: number, scopeNumber: scopes)
+            scopes += 1
             var inner = ProtobufReader(field.bytes)
             while let record = try inner.next() {
                 guard record.number == 2 else { continue }
