@@ -23,7 +23,7 @@ public final class RedisCorrelationStore: CorrelationStore {
     private let holder: String
 
     /// Correlations that one script completes or forgets.
-    static let settleLimit = 256
+    static let settleLimit = 64
     static let turnTime = 2000
 
     public init(
