@@ -239,7 +239,7 @@ func python(_ script: String, _ arguments: [String]) async throws -> (status: In
                 let reader = Task.detached {
                     let socket = try RawSocket(port: engine.testPort)
                     socket.send("GET /api/correlations/stream?service=wanted HTTP/1.1\r\nHost: x\r\n\r\n")
-                    return socket.receive { $0.contains("t-second") }
+                    return socket.receive { $0.contains("t-second") && $0.contains("\nid: ") }
                 }
                 try await Task.sleep(for: .milliseconds(300))
                 try await log("first", "wanted")

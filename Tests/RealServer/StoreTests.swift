@@ -422,6 +422,49 @@ import Testing
         }
     }
 
+    /// A Redis that is nearly full makes room by what is complete, and refuses nothing.
+    @Test func aNearlyFullRedisForgetsWhatIsCompleteAndGoesOn() async throws {
+        try await withRedis(extra: ["maxmemory 8mb", "maxmemory-policy noeviction"]) { redis in
+            try await withLoop { loop in
+                try await redis.withClient(loop) { client in
+                    let operations = RedisOperations(client: client, metrics: MetricsRegistry())
+                    var rule = CompletionRule()
+                    rule.quiet = .milliseconds(5)
+                    let settings = rule
+                    let store = try await loop.run {
+                        LoopBound(RedisCorrelationStore(redis: operations, prefix: "corr:", lifetime: .seconds(3600), rule: settings), on: loop)
+                    }
+                    let failure = Mutex<(any Error)?>(nil)
+                    // As in the engine, on its loop; ends with its body.
+                    await Task(executorPreference: loop) {
+                        do {
+                            let store = store.value
+                            var forgotten = 0, ingested = 0
+                            let enough = try await eventually(.seconds(30)) {
+                                for _ in 0..<5 {
+                                    _ = try await store.ingest(Self.logs("trace-\(ingested)", (0..<100).map { "a rather long name of a record \($0)" }))
+                                    ingested += 1
+                                }
+                                while true {
+                                    let settled = try await store.settle()
+                                    forgotten += settled.forgotten
+                                    if !settled.more { break }
+                                }
+                                return forgotten > 300
+                            }
+                            #expect(enough, "\(forgotten) of \(ingested)")
+                            // The newest are there, and the ledger knows of all.
+                            #expect(try await store.correlation(.trace("trace-\(ingested - 1)")) != nil)
+                            let ledger = try await store.ledger().values.reduce(Ledger(), +)
+                            #expect(ledger.received == ingested * 100 && ledger.imbalance == 0 && ledger.expired == 0)
+                        } catch { failure.withLock { $0 = error } }
+                    }.value
+                    if let error = failure.withLock({ $0 }) { throw error }
+                }
+            }
+        }
+    }
+
     /// A hundred groups for correlations that are full: seconds of Lua once, milliseconds now.
     @Test func fullCorrelationsDoNotBlockRedis() async throws {
         try await withStore(.redis) { store in

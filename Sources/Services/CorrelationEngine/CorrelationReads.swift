@@ -99,9 +99,7 @@ extension Engine {
             }
             for emission in emissions {
                 guard let json = await summary(emission, query) else { continue }
-                try await writer.write("event: correlation\ndata: ")
-                try await writer.write(json)
-                try await writer.write("\n\n")
+                try await writer.write(Array("event: correlation\ndata: ".utf8) + json + [10, 10])
                 written = .now
             }
             if next != place {

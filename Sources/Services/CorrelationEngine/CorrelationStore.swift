@@ -84,6 +84,8 @@ public struct Settled: Sendable, Equatable {
     public var updated = 0
     /// Correlations forgotten at the end of their lifetime.
     public var expired = 0
+    /// Complete and exported ones forgotten before that, to make room.
+    public var forgotten = 0
     /// How long the oldest one that is due has waited beyond its time.
     public var lag = Duration.zero
     /// There is more to do at once.

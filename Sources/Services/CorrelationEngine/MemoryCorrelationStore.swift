@@ -33,6 +33,8 @@ public final class MemoryCorrelationStore: CorrelationStore {
         var rootedDone = 0
         var bytes = 0
         var ledger = Ledger()
+        /// Since the last round of settling.
+        var forgotten = 0
         var emissions: [(number: Int, emission: Emission)] = []
         var emitted = 0
     }
@@ -179,6 +181,8 @@ public final class MemoryCorrelationStore: CorrelationStore {
             publish(emitted, &state)
             expire(&state, time, &settled)
             trim(&state)
+            settled.forgotten = state.forgotten
+            state.forgotten = 0
             return settled
         }
     }
@@ -291,6 +295,7 @@ public final class MemoryCorrelationStore: CorrelationStore {
             if let entry = state.entries[key], entry.change == state.expired {
                 if entry.held > 0 || entry.pending > 0 { break }
                 drop(key, entry, &state)
+                state.forgotten += 1
             }
             state.expired += 1
         }

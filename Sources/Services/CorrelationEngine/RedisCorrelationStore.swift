@@ -2,6 +2,7 @@ import Basics
 import EventLoops
 import Redis
 import SharedState
+import Synchronization
 
 /// Correlations in Redis, shared by every instance (the layout: `CorrelationKeys`).
 ///
@@ -19,11 +20,12 @@ public final class RedisCorrelationStore: CorrelationStore {
     private let limits: ExportLimits
     private let ingest: LoopBound<RedisIngest>
     private let instance: String
+    private let fullness = Mutex(Fullness())
     /// Tells two processes of one instance id apart.
     private let holder: String
 
     /// Correlations that one script completes or forgets.
-    static let settleLimit = 64
+    static let settleLimit = 128
     static let turnTime = 2000
 
     public init(
@@ -64,7 +66,8 @@ public final class RedisCorrelationStore: CorrelationStore {
             if reply[0] == 0 { continue }
             try await settleRooted(shard, now: reply[1], &all)
             let done = try await settleQuiet(shard, now: reply[1], cursor: reply[2], &all)
-            try await expire(shard, now: reply[1], done: done, &all)
+            let isFull = try await isFull()
+            try await expire(shard, now: reply[1], done: done, early: isFull, &all)
         }
         return all
     }
@@ -143,12 +146,16 @@ public final class RedisCorrelationStore: CorrelationStore {
 
     /// What was not complete before `done` stays, however old: an outage of all instances makes nothing expire that was never emitted. (Unless the
     /// lifetime is shorter than the quiet time, which is to say that it may.)
-    private func expire(_ shard: Int, now: Int, done: Int, _ all: inout Settled) async throws(StoreFailure) {
-        let bound = lifetime >= quiet ? min(now - lifetime, done) : now - lifetime
-        let due = try await range(keys.index(shard), from: "-inf", to: bound, limit: RedisCorrelationStore.settleLimit)
-        if due.isEmpty { return }
-        try await discard(due, shard)
-        let known = due.compactMap { CorrelationKey(id: $0.id) }
+    ///
+    /// When Redis is nearly full (`early`), what is complete and exported goes before its time, the oldest first, so that ingest goes on: refusing new
+    /// records to keep answers about old ones would be the wrong way round.
+    private func expire(_ shard: Int, now: Int, done: Int, early: Bool, _ all: inout Settled) async throws(StoreFailure) {
+        let due = now - lifetime
+        let bound = lifetime < quiet ? due : early ? done : min(due, done)
+        let found = try await range(keys.index(shard), from: "-inf", to: bound, limit: RedisCorrelationStore.settleLimit)
+        if found.isEmpty { return }
+        try await discard(found, shard)
+        let known = found.compactMap { CorrelationKey(id: $0.id) }
         if known.isEmpty { return }
         var names = [keys.index(shard), keys.ledger(shard), keys.rooted(shard)]
         for target in targets { names += [keys.queue(target, shard), keys.taken(target, shard)] }
@@ -158,9 +165,31 @@ public final class RedisCorrelationStore: CorrelationStore {
         call.add(targets.count)
         for key in known { call.add(key.id) }
         let expired = try await run(.sweep, CorrelationScripts.expire, call).int ?? 0
-        all.expired += expired
+        if early && bound > now - lifetime { all.forgotten += expired } else { all.expired += expired }
         // What exports hold is not tried again at once.
         if expired == RedisCorrelationStore.settleLimit { all.more = true }
+    }
+
+    /// Above this share of its memory Redis counts as nearly full, until it is below the other.
+    private static let fullAt = 0.8, roomAt = 0.75
+
+    private struct Fullness {
+        var isFull = false
+        var asked = MonotonicTime(nanoseconds: 0)
+    }
+
+    private func isFull() async throws(StoreFailure) -> Bool {
+        let known = fullness.withLock { $0 }
+        // While it is full it is asked each time: forgetting ends as soon as there is room.
+        if !known.isFull, MonotonicTime.now - known.asked < .milliseconds(500) { return false }
+        let text = try await run(.settle, RedisCommand("INFO", "memory")).string ?? ""
+        func field(_ name: String) -> Double {
+            text.split(whereSeparator: \.isNewline).first { $0.hasPrefix(name + ":") }.flatMap { Double($0.dropFirst(name.utf8.count + 1)) } ?? 0
+        }
+        let most = field("maxmemory"), used = field("used_memory")
+        let isFull = most > 0 && used > most * (known.isFull ? RedisCorrelationStore.roomAt : RedisCorrelationStore.fullAt)
+        fullness.withLock { $0 = Fullness(isFull: isFull, asked: .now) }
+        return isFull
     }
 
     // MARK: reading

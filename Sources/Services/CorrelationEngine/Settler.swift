@@ -17,6 +17,7 @@ final class Settler {
     private let byRoot: Counter
     private let updated: Counter
     private let expired: Counter
+    private let forgotten: Counter
     private let lag: Lag
     private let ledger: [Gauge]
     private let imbalance: Gauge
@@ -35,6 +36,8 @@ final class Settler {
         byRoot = metrics.counter("correlation_emitted_total", help, labels: [("reason", "root")])
         updated = metrics.counter("correlation_updated_total", "Of these, emitted again because more had come.")
         expired = metrics.counter("correlation_expired_total", "Correlations forgotten at the end of their lifetime.")
+        forgotten = metrics.counter(
+            "correlation_forgotten_total", "Complete and exported correlations forgotten before the end of their lifetime, to make room.")
         let lag = Lag()
         self.lag = lag
         metrics.gauge("correlation_settle_lag_seconds", "How long what is complete waits to be emitted; 0 when on time.") {
@@ -70,6 +73,7 @@ final class Settler {
             byRoot.add(settled.byRoot)
             updated.add(settled.updated)
             expired.add(settled.expired)
+            forgotten.add(settled.forgotten)
             succeeded = .now
             lag.milliseconds.store(Int(settled.lag.nanoseconds / 1_000_000), ordering: .relaxed)
             if round % Settler.ledgerRounds == 0 { try await readLedger() }
