@@ -226,6 +226,26 @@ func python(_ script: String, _ arguments: [String]) async throws -> (status: In
         }
     }
 
+    /// A target that nobody is at: the breaker opens, and the engine tells why, and stays ready.
+    @Test func aTargetThatIsAwayIsTold() async throws {
+        try await withLoop { loop in
+            let port = try freePort()
+            try await withEngine(["CORRELATION_QUIET_SECONDS": "0.1", "LOKI_URL": "http://127.0.0.1:\(port)"]) { engine, _ in
+                let client = HTTPClient(loop: loop)
+                let body = #"{"resource":{"service":"s"},"records":[{"timestamp":"\#(CalendarTime.render(.now))","severity":"INFO","message":"m"}]}"#
+                #expect(try await client.send("POST", "/api/logs", to: engine, body: Array(body.utf8)).status == 202)
+                let told = try await eventually(.seconds(20)) {
+                    let why = try await client.send("GET", "/api/why", to: engine).text
+                    return why.contains(#""subject":"correlation-engine/loki""#) && why.contains("failed 5 times in a row")
+                }
+                #expect(told)
+                let ready = try await client.send("GET", "/health/ready", to: engine)
+                #expect(ready.status == 200 && ready.text.contains(#""exporters":"away: loki""#), "\(ready.text)")
+                client.close()
+            }
+        }
+    }
+
     @Test func newOnesAreStreamed() async throws {
         try await withLoop { loop in
             try await withEngine(["CORRELATION_QUIET_SECONDS": "0.2"]) { engine, _ in

@@ -17,6 +17,7 @@ public final class Engine: Sendable {
     let loop: EventLoop
     let document: LoopBound<JSONDocument>
     let exporters: [LoopBound<Exporter>]
+    private let journal: Journal
     private let parser: IngestParser
     let otlp: OTLPIngest
     let streams: Gauge
@@ -27,13 +28,15 @@ public final class Engine: Sendable {
     private let correlations: Counter
 
     public init(
-        configuration: Configuration, store: any CorrelationStore, redis: RedisOperations?, exporters: [LoopBound<Exporter>] = [], metrics: MetricsRegistry,
+        configuration: Configuration, store: any CorrelationStore, redis: RedisOperations?, exporters: [LoopBound<Exporter>] = [], journal: Journal = Journal(),
+        metrics: MetricsRegistry,
         logger: Logger, loop: EventLoop
     ) {
         self.configuration = configuration
         self.store = store
         self.redis = redis
         self.exporters = exporters
+        self.journal = journal
         self.metrics = metrics
         self.logger = logger
         self.loop = loop
@@ -68,6 +71,8 @@ public final class Engine: Sendable {
         router.get("/api/correlations/stream") { [self] request, _ in try await stream(request) }
         router.get("/api/correlations/{id}") { [self] _, parameters in try await one(parameters.string("id")) }
         router.get("/api/ledger") { [self] request, _ in try await ledger(request) }
+        // What this instance decided, in the form of `muster why --json`.
+        router.get("/api/why") { [self] _, _ in .json(Journal.json(journal.entries())) }
         router.get("/health") { [self] _, _ in health() }
         router.get("/health/live") { _, _ in
             .json { json in

@@ -44,7 +44,8 @@ public enum EngineProcess {
                     logger: logger, journal: journal), on: loop)
         }
         let engine = Engine(
-            configuration: configuration, store: store, redis: redis, exporters: exporters, metrics: metrics, logger: logger, loop: loop)
+            configuration: configuration, store: store, redis: redis, exporters: exporters, journal: journal, metrics: metrics, logger: logger,
+            loop: loop)
         let settler = Settler(store: store, loop: loop, metrics: metrics, logger: logger)
         let server = makeServer(engine, metrics, logger, loop)
         let signals = try SignalWatch([SIGTERM, SIGINT], loop: loop) { _ in
