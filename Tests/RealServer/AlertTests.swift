@@ -1,4 +1,6 @@
 import Basics
+import EventLoops
+import Glibc
 import HTTP
 import JSONCoding
 import TestSupport
@@ -64,5 +66,76 @@ import Testing
             return (root["panels"]?.array ?? []).filter { $0["type"]?.string == "row" }.compactMap { $0["title"]?.string }
         }
         #expect(rows.count >= 5 && rows.contains { $0.contains("Ledger") }, "\(rows)")
+    }
+
+    /// A real Prometheus scrapes a real engine and evaluates every rule without an error; an engine that goes is told.
+    @Test func prometheusEvaluatesTheRulesOnAnEngine() async throws {
+        try await withLoop { loop in
+            try await withFolder { folder in
+                let port = try freePort()
+                try await withEngine([:]) { engine, process in
+                    let configuration = """
+                        global: { scrape_interval: 1s, evaluation_interval: 1s }
+                        rule_files: [alerts.yaml]
+                        scrape_configs: [{ job_name: correlation-engine, static_configs: [{ targets: ["\(engine)"] }] }]
+                        """
+                    // Every second, in place of every thirty.
+                    let rules = try #require(Files.text(stack + "/alerts.yaml")).replacing("interval: 30s", with: "interval: 1s")
+                    try Files.replace(folder + "/alerts.yaml", with: Array(rules.utf8))
+                    try Files.replace(folder + "/prometheus.yaml", with: Array(configuration.utf8))
+                    let prometheus = try Child(
+                        try systemProgram("prometheus"),
+                        ["--config.file=\(folder)/prometheus.yaml", "--storage.tsdb.path=\(folder)/data", "--web.listen-address=127.0.0.1:\(port)", "--log.level=error"],
+                        log: folder + "/log", folder: folder)
+                    let result: Result<Void, any Error>
+                    do {
+                        try await follow(.address(.loopback(port: port)), process, HTTPClient(loop: loop))
+                        result = .success(())
+                    } catch { result = .failure(error) }
+                    await prometheus.destroy()
+                    #expect(throws: Never.self) { try result.get() }
+                }
+            }
+        }
+    }
+
+    private func follow(_ prometheus: Endpoint, _ engine: Child, _ client: HTTPClient) async throws {
+        func rules() async throws -> [(name: String, health: String, state: String)] {
+            let answer = try await client.send("GET", "/api/v1/rules", to: prometheus)
+            return try JSONDocument().parse(answer.body) { root -> [(name: String, health: String, state: String)] in
+                var all: [(name: String, health: String, state: String)] = []
+                let groups: [JSONElement] = root["data"]?["groups"]?.array ?? []
+                for group in groups {
+                    let rules: [JSONElement] = group["rules"]?.array ?? []
+                    for rule in rules {
+                        all.append(
+                            (
+                                (rule["name"]?.string ?? "") + (rule["labels"]?["scope"]?.string.map { ":" + $0 } ?? ""), rule["health"]?.string ?? "",
+                                rule["state"]?.string ?? ""
+                            ))
+                    }
+                }
+                return all
+            }
+        }
+        let evaluated = await eventually(.seconds(30)) {
+            guard let all = try? await rules() else { return false }
+            return all.count >= 14 && all.allSatisfy { $0.health == "ok" }
+        }
+        let all = try await rules()
+        #expect(evaluated, "\(all)")
+        let scraped = await eventually(.seconds(20)) {
+            let answer = try? await client.send("GET", "/api/v1/query?query=correlation_ledger_imbalance", to: prometheus)
+            return answer?.text.contains("\"__name__\":\"correlation_ledger_imbalance\"") ?? false
+        }
+        #expect(scraped)
+        let isQuiet = try await rules().contains { $0.name == "CorrelationEngineDown:instance" && $0.state == "inactive" }
+        #expect(isQuiet)
+        engine.send(SIGTERM)
+        let told = await eventually(.seconds(20)) {
+            (try? await rules())?.contains { $0.name == "CorrelationEngineDown:instance" && $0.state != "inactive" } ?? false
+        }
+        #expect(told)
+        client.close()
     }
 }
