@@ -3,6 +3,7 @@ import Compression
 import JSONCoding
 import OpenTelemetry
 import ProtobufCoding
+import TestSupport
 import Testing
 
 @testable import CorrelationEngine
@@ -299,7 +300,7 @@ extension Marks {
 @Suite struct OTLPFuzzReplayTests {
     /// The fuzzer's corpus, and what it found, once more.
     @Test func theCorpusIsReadWithoutATrap() throws {
-        let folder = #filePath.split(separator: "/").dropLast(3).reduce("") { $0 + "/" + $1 } + "/Fuzz/corpus/otlp"
+        let folder = projectFolder + "/Fuzz/corpus/otlp"
         let names = Files.list(folder)
         #expect(names.count > 20)
         var records = 0

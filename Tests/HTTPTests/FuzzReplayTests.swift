@@ -1,4 +1,5 @@
 import Basics
+import TestSupport
 import Testing
 
 @testable import HTTP
@@ -6,7 +7,7 @@ import Testing
 /// The fuzz target's property, over its committed corpus and seeded mutations of it: whatever comes, parsing ends in a value or a
 /// failure, uses no more bytes than there are, and says the same however the bytes are split. (`Fuzz/run` does it for hours.)
 @Suite struct FuzzReplayTests {
-    private static let folder = Files.folder(of: Files.folder(of: Files.folder(of: #filePath))) + "/Fuzz/corpus/http1"
+    private static let folder = projectFolder + "/Fuzz/corpus/http1"
 
     @Test func corpusAndMutations() throws {
         let names = Files.list(Self.folder)

@@ -8,8 +8,7 @@ import Testing
 
 /// The alerts, the dashboard and the runbooks that ship with a stack.
 @Suite struct AlertTests {
-    private let root = #filePath.split(separator: "/").dropLast(3).reduce("") { $0 + "/" + $1 }
-    private var stack: String { root + "/stacks/correlation" }
+    private let stack = projectFolder + "/stacks/correlation"
 
     @Test func promtoolPassesTheRulesAndTheirTests() async throws {
         for arguments in [["check", "rules", "--lint=all", "--lint-fatal", "alerts.yaml"], ["test", "rules", "alerts.test.yaml"]] {
@@ -22,7 +21,7 @@ import Testing
         let text = try #require(Files.text(stack + "/alerts.yaml"))
         let alerts = Set(text.split(separator: "\n").compactMap { line in line.contains("- alert: ") ? line.split(separator: " ").last.map(String.init) : nil })
         #expect(alerts.isSuperset(of: ["CorrelationEngineDown", "RedisConnectionErrors", "HighRedisLatency", "CorrelationQueueFull"]))
-        for alert in alerts { #expect(Files.exists("\(root)/docs/runbooks/\(alert).md"), "\(alert)") }
+        for alert in alerts { #expect(Files.exists("\(projectFolder)/docs/runbooks/\(alert).md"), "\(alert)") }
     }
 
     /// Every series that a rule or a panel asks for is one that an engine has.

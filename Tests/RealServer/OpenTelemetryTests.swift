@@ -79,9 +79,9 @@ func withEngine<T>(_ environment: [String: String], _ body: (Endpoint, Child) as
 
 /// Scripts of Tests/Python, with the packages that `./muster test` installed.
 func python(_ script: String, _ arguments: [String]) async throws -> (status: Int32, output: String) {
-    let root = #filePath.split(separator: "/").dropLast(3).reduce("") { $0 + "/" + $1 }
-    return try await run(
-        try systemProgram("python3"), ["\(root)/Tests/Python/\(script)"] + arguments, environment: ["PYTHONPATH": "\(root)/.build/python"], limit: .seconds(120))
+    try await run(
+        try systemProgram("python3"), ["\(projectFolder)/Tests/Python/\(script)"] + arguments, environment: ["PYTHONPATH": "\(projectFolder)/.build/python"],
+        limit: .seconds(120))
 }
 
 @Suite struct OpenTelemetryTests {

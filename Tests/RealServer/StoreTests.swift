@@ -22,6 +22,9 @@ import Testing
         var rule = CompletionRule()
         var targets: [ExportTarget] = []
         var exports = ExportLimits()
+        /// Lines of the Redis' configuration, and commands that it gets first.
+        var configuration: [String] = []
+        var commands: [RedisCommand] = []
     }
 
     /// `body` gets a way to make instances of one fleet; in memory there is only one.
@@ -37,9 +40,10 @@ import Testing
                 lifetime: settings.lifetime, rule: settings.rule, bounds: settings.bounds, targets: settings.targets, exports: settings.exports)
             return try await body { _ in store }
         }
-        try await withRedis { redis in
+        try await withRedis(extra: settings.configuration) { redis in
             try await withLoop { loop in
                 try await redis.withClient(loop) { client in
+                    for command in settings.commands { _ = try await client.send(command) }
                     let operations = RedisOperations(client: client, metrics: MetricsRegistry())
                     let failure = Mutex<(any Error)?>(nil)
                     // The store belongs to its loop, as in the engine.
@@ -380,88 +384,55 @@ import Testing
         settings.rule.afterRoot = .milliseconds(10)
         settings.lifetime = .milliseconds(500)
         settings.targets = [.loki]
-        let rule = settings.rule, lifetime = settings.lifetime
-        try await withRedis { redis in
-            try await withLoop { loop in
-                try await redis.withClient(loop) { client in
-                    for command in [
-                        RedisCommand("SET", "corr:trace:bad", "garbage"), RedisCommand("ZADD", "corr:time_index", "1", "t-bad", "2", "nothing of ours"),
-                        RedisCommand("ZADD", "corr:rooted", "1", "nothing of ours", "2", "t-gone"),
-                    ] { _ = try await client.send(command) }
-                    let operations = RedisOperations(client: client, metrics: MetricsRegistry())
-                    let store = try await loop.run {
-                        LoopBound(
-                            RedisCorrelationStore(redis: operations, prefix: "corr:", lifetime: lifetime, rule: rule, targets: [.loki]), on: loop)
-                    }
-                    let failure = Mutex<(any Error)?>(nil)
-                    // As in the engine, on its loop; ends with its body.
-                    await Task(executorPreference: loop) {
-                        do {
-                            let store = store.value
-                            #expect(try await store.ingest(Self.logs("good", ["1"])).first?.added == 1)
-                            #expect(try await store.ingest(Self.logs("bad", ["1"])).first?.created == true)
-                            var settled = 0
-                            let done = try await eventually {
-                                settled += try await store.settle().byQuiet
-                                return settled == 2
-                            }
-                            #expect(done)
-                            #expect(try await store.ledger().values.reduce(Ledger(), +).imbalance == 0)
-                            let batches = try await store.exports(.loki).take(10)
-                            for batch in batches { try await store.exports(.loki).finish(batch) }
-                            let gone = try await eventually {
-                                _ = try await store.settle()
-                                return try await store.count() == 0
-                            }
-                            #expect(gone)
-                        } catch { failure.withLock { $0 = error } }
-                    }.value
-                    if let error = failure.withLock({ $0 }) { throw error }
-                }
+        settings.commands = [
+            RedisCommand("SET", "corr:trace:bad", "garbage"), RedisCommand("ZADD", "corr:time_index", "1", "t-bad", "2", "nothing of ours"),
+            RedisCommand("ZADD", "corr:rooted", "1", "nothing of ours", "2", "t-gone"),
+        ]
+        try await withStore(.redis, settings) { store in
+            #expect(try await store.ingest(Self.logs("good", ["1"])).first?.added == 1)
+            #expect(try await store.ingest(Self.logs("bad", ["1"])).first?.created == true)
+            var settled = 0
+            let done = try await eventually {
+                settled += try await store.settle().byQuiet
+                return settled == 2
             }
+            #expect(done)
+            #expect(try await store.ledger().values.reduce(Ledger(), +).imbalance == 0)
+            let batches = try await store.exports(.loki).take(10)
+            for batch in batches { try await store.exports(.loki).finish(batch) }
+            let gone = try await eventually {
+                _ = try await store.settle()
+                return try await store.count() == 0
+            }
+            #expect(gone)
         }
     }
 
     /// A Redis that is nearly full makes room by what is complete, and refuses nothing.
     @Test func aNearlyFullRedisForgetsWhatIsCompleteAndGoesOn() async throws {
-        try await withRedis(extra: ["maxmemory 8mb", "maxmemory-policy noeviction"]) { redis in
-            try await withLoop { loop in
-                try await redis.withClient(loop) { client in
-                    let operations = RedisOperations(client: client, metrics: MetricsRegistry())
-                    var rule = CompletionRule()
-                    rule.quiet = .milliseconds(5)
-                    let settings = rule
-                    let store = try await loop.run {
-                        LoopBound(RedisCorrelationStore(redis: operations, prefix: "corr:", lifetime: .seconds(3600), rule: settings), on: loop)
-                    }
-                    let failure = Mutex<(any Error)?>(nil)
-                    // As in the engine, on its loop; ends with its body.
-                    await Task(executorPreference: loop) {
-                        do {
-                            let store = store.value
-                            var forgotten = 0, ingested = 0
-                            let enough = try await eventually(.seconds(30)) {
-                                for _ in 0..<5 {
-                                    _ = try await store.ingest(Self.logs("trace-\(ingested)", (0..<100).map { "a rather long name of a record \($0)" }))
-                                    ingested += 1
-                                }
-                                while true {
-                                    let settled = try await store.settle()
-                                    forgotten += settled.forgotten
-                                    if !settled.more { break }
-                                }
-                                return forgotten > 300
-                            }
-                            #expect(enough, "\(forgotten) of \(ingested)")
-                            // The newest are there, and the ledger knows of all.
-                            #expect(try await store.correlation(.trace("trace-\(ingested - 1)")) != nil)
-                            let ledger = try await store.ledger().values.reduce(Ledger(), +)
-                            #expect(ledger.received == ingested * 100 && ledger.imbalance == 0 && ledger.expired == 0)
-                        } catch { failure.withLock { $0 = error } }
-                    }.value
-                    if let error = failure.withLock({ $0 }) { throw error }
+        var settings = Settings()
+        settings.rule.quiet = .milliseconds(5)
+        settings.lifetime = .seconds(3600)
+        settings.configuration = ["maxmemory 8mb", "maxmemory-policy noeviction"]
+        try await withStore(.redis, settings) { store in
+            var forgotten = 0, ingested = 0
+            let enough = try await eventually(.seconds(30)) {
+                for _ in 0..<5 {
+                    _ = try await store.ingest(Self.logs("trace-\(ingested)", (0..<100).map { "a rather long name of a record \($0)" }))
+                    ingested += 1
                 }
+                while true {
+                    let settled = try await store.settle()
+                    forgotten += settled.forgotten
+                    if !settled.more { break }
+                }
+                return forgotten > 300
             }
+            #expect(enough, "\(forgotten) of \(ingested)")
+            // The newest are there, and the ledger knows of all.
+            #expect(try await store.correlation(.trace("trace-\(ingested - 1)")) != nil)
+            let ledger = try await store.ledger().values.reduce(Ledger(), +)
+            #expect(ledger.received == ingested * 100 && ledger.imbalance == 0 && ledger.expired == 0)
         }
     }
 

@@ -20,6 +20,5 @@ public func secretHex(bytes count: Int) -> String {
     var bytes = [UInt8](repeating: 0, count: count)
     let filled = bytes.withUnsafeMutableBytes { muster_random($0.baseAddress, $0.count) }
     precondition(filled, "the kernel's random source failed")
-    let digits = Array("0123456789abcdef".utf8)
-    return String(decoding: bytes.flatMap { [digits[Int($0 >> 4)], digits[Int($0 & 15)]] }, as: UTF8.self)
+    return bytes.withUnsafeBytes { hexText($0) }
 }

@@ -31,9 +31,6 @@ public struct ProtobufReader {
         end = bytes.count
     }
 
-    /// How far the reader is, in bytes: before `next`, the start of the next field.
-    public var position: Int { at }
-
     public mutating func next() throws(ProtobufFailure) -> ProtobufField? {
         while at < end {
             let key = try varint()

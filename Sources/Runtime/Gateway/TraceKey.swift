@@ -10,11 +10,11 @@ func traceKey(_ table: HeadTable) -> UInt64? {
     var named: UnsafeRawBufferPointer?
     for field in table.fields {
         let name = table.text(field.name)
-        if name.count == 11, equalIgnoringCase(name, "traceparent") {
+        if name.equals("traceparent") {
             let value = table.text(field.value)
             // 00-<32 hex digits>-<16>-<2>
             if value.count >= 55, value[2] == 45, value[35] == 45 { return RendezvousHash.key(value[3..<35]) }
-        } else if name.count == 10, equalIgnoringCase(name, "x-trace-id") {
+        } else if name.equals("x-trace-id") {
             named = table.text(field.value)
         }
     }
@@ -25,9 +25,4 @@ func traceKey(_ table: HeadTable) -> UInt64? {
         return RendezvousHash.key(pair.dropFirst(9))
     }
     return nil
-}
-
-private func equalIgnoringCase(_ name: UnsafeRawBufferPointer, _ lower: StaticString) -> Bool {
-    for i in 0..<name.count where (name[i] &- 65 < 26 ? name[i] | 32 : name[i]) != lower.utf8Start[i] { return false }
-    return true
 }

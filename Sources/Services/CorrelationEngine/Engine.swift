@@ -24,6 +24,8 @@ public final class Engine: Sendable {
     private let draining = Atomic<Bool>(false)
     private let depth: Gauge
     private let records: [String: Counter]
+    /// By `signal encoding outcome`.
+    private let requestCounters: [String: Counter]
     private let irregular: Counter
     private let correlations: Counter
 
@@ -52,6 +54,18 @@ public final class Engine: Sendable {
             counters[outcome] = metrics.counter("correlation_records_total", "Records by what became of them.", labels: [("outcome", outcome)])
         }
         records = counters
+        // Made once: the registry's look-up takes a lock, and a series must be there at 0 for its first increase to show.
+        counters = [:]
+        for (signal, encoding) in [
+            ("api_logs", "json"), ("otlp_logs", "json"), ("otlp_logs", "protobuf"), ("otlp_traces", "json"), ("otlp_traces", "protobuf"),
+        ] {
+            for outcome in ["accepted", "partial", "refused", "unavailable"] {
+                counters["\(signal) \(encoding) \(outcome)"] = metrics.counter(
+                    "correlation_requests_total", "Requests that brought records, by what became of them.",
+                    labels: [("signal", signal), ("encoding", encoding), ("outcome", outcome)])
+            }
+        }
+        requestCounters = counters
         irregular = metrics.counter("correlation_irregular_trace_ids_total", "Records whose trace id is not W3C's 32 hex digits.")
         correlations = metrics.counter(
             "instance_correlations_total", "Correlations that this instance was the first to see.",
@@ -137,10 +151,7 @@ public final class Engine: Sendable {
     }
 
     func requests(_ signal: String, _ encoding: String, _ outcome: String) {
-        metrics.counter(
-            "correlation_requests_total", "Requests that brought records, by what became of them.",
-            labels: [("signal", signal), ("encoding", encoding), ("outcome", outcome)]
-        ).add()
+        requestCounters["\(signal) \(encoding) \(outcome)"]!.add()
     }
 
     private func answer(_ batch: IngestParser.Batch, _ outcomes: [IngestOutcome]) -> HTTPResponse {

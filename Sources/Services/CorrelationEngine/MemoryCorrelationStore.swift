@@ -360,9 +360,6 @@ public final class MemoryCorrelationStore: CorrelationStore {
 
     public func count() async throws(StoreFailure) -> Int { state.withLock { $0.entries.count } }
 
-    /// Bytes that correlations take, as they are counted against `capacity`.
-    public var bytes: Int { state.withLock { $0.bytes } }
-
     public func ledger() async throws(StoreFailure) -> [String: Ledger] { [instance: state.withLock { $0.ledger }] }
 
     public func emissions(after place: EmissionPlace, limit: Int) async throws(StoreFailure) -> (emissions: [Emission], next: EmissionPlace) {

@@ -165,7 +165,7 @@ public final class RedisCorrelationStore: CorrelationStore {
         call.add(targets.count)
         for key in known { call.add(key.id) }
         let expired = try await run(.sweep, CorrelationScripts.expire, call).int ?? 0
-        if early && bound > now - lifetime { all.forgotten += expired } else { all.expired += expired }
+        if early && bound > due { all.forgotten += expired } else { all.expired += expired }
         // What exports hold is not tried again at once.
         if expired == RedisCorrelationStore.settleLimit { all.more = true }
     }
@@ -202,9 +202,7 @@ public final class RedisCorrelationStore: CorrelationStore {
         let replies = await redis.run(.get, wanted.map { RedisCommand("MGET", keys.state($0), keys.text($0)) })
         var out: [StoredCorrelation?] = []
         for (key, reply) in zip(wanted, replies) {
-            let value: RESPValue
-            do throws(RedisError) { value = try reply.get() } catch { throw StoreFailure(reason: error.description) }
-            guard let pair = value.array, pair.count == 2, let state = pair[0].bytes.flatMap(StoredState.init), let text = pair[1].bytes else {
+            guard let pair = try reply.orStoreFailure().array, pair.count == 2, let state = pair[0].bytes.flatMap(StoredState.init), let text = pair[1].bytes else {
                 out.append(nil)
                 continue
             }
@@ -353,10 +351,8 @@ public final class RedisCorrelationStore: CorrelationStore {
             let commands = batch.emissions.map { RedisCommand("GETRANGE", store.keys.text($0.key), String($0.from), String($0.to - 1)) }
             var out: [StoredCorrelation] = []
             for (emission, reply) in zip(batch.emissions, await store.redis.run(.export, commands)) {
-                let value: RESPValue
-                do throws(RedisError) { value = try reply.get() } catch { throw StoreFailure(reason: error.description) }
                 // An empty range is read as everything by GETRANGE.
-                guard let text = value.bytes, emission.to > emission.from, text.count == emission.to - emission.from else { continue }
+                guard let text = try reply.orStoreFailure().bytes, emission.to > emission.from, text.count == emission.to - emission.from else { continue }
                 out.append(StoredCorrelation(key: emission.key, marks: Marks(), text: text, pending: 0, revision: emission.revision))
             }
             return out
@@ -404,11 +400,17 @@ public final class RedisCorrelationStore: CorrelationStore {
     // MARK: asking
 
     private func run(_ operation: RedisOperations.Operation, _ command: RedisCommand) async throws(StoreFailure) -> RESPValue {
-        do throws(RedisError) { return try await redis.run(operation, command) } catch { throw StoreFailure(reason: error.description) }
+        try await redis.run(operation, [command])[0].orStoreFailure()
     }
 
     private func run(_ operation: RedisOperations.Operation, _ script: RedisScript, _ call: RedisCommand) async throws(StoreFailure) -> RESPValue {
-        do throws(RedisError) { return try await redis.run(operation, script, [call])[0].get() } catch { throw StoreFailure(reason: error.description) }
+        try await redis.run(operation, script, [call])[0].orStoreFailure()
+    }
+}
+
+extension Result<RESPValue, RedisError> {
+    fileprivate func orStoreFailure() throws(StoreFailure) -> RESPValue {
+        do throws(RedisError) { return try get() } catch { throw StoreFailure(reason: error.description) }
     }
 }
 

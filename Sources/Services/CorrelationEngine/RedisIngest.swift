@@ -51,8 +51,8 @@ final class RedisIngest {
             self.done = done
         }
 
-        func finished(_ items: Int = 1) {
-            missing -= items
+        func finished() {
+            missing -= 1
             if missing == 0 { done(failure.map { .failure(StoreFailure(reason: $0)) } ?? .success(outcomes)) }
         }
     }

@@ -37,15 +37,9 @@ public func percentDecoded(_ text: Substring, plusIsSpace: Bool = false) -> Stri
     var out: [UInt8] = []
     out.reserveCapacity(text.utf8.count)
     var bytes = text.utf8.makeIterator()
-    func nibble(_ byte: UInt8?) -> UInt8? {
-        guard let byte else { return nil }
-        if byte &- 48 < 10 { return byte - 48 }
-        let lower = byte | 32
-        return lower &- 97 < 6 ? lower - 87 : nil
-    }
     while let byte = bytes.next() {
         if byte == 37 {
-            guard let high = nibble(bytes.next()), let low = nibble(bytes.next()) else { return nil }
+            guard let high = bytes.next().flatMap(hexDigit), let low = bytes.next().flatMap(hexDigit) else { return nil }
             out.append(high << 4 | low)
         } else {
             out.append(byte == 43 && plusIsSpace ? 32 : byte)

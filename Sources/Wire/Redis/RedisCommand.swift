@@ -1,3 +1,4 @@
+import Basics
 import COpenSSL
 
 /// A command ready to be sent: its arguments in RESP.
@@ -47,8 +48,7 @@ public struct RedisScript: Sendable {
         var hash = [UInt8](repeating: 0, count: 20)
         let bytes = Array(source.utf8)
         _ = SHA1(bytes, bytes.count, &hash)
-        let digits = Array("0123456789abcdef".utf8)
-        digest = String(decoding: hash.flatMap { [digits[Int($0 >> 4)], digits[Int($0 & 15)]] }, as: UTF8.self)
+        digest = hash.withUnsafeBytes { hexText($0) }
     }
 
     /// `EVALSHA digest n keys…`; append the arguments.

@@ -1,12 +1,14 @@
+/// The value of a hexadecimal digit of either case; nil for anything else.
+public func hexDigit(_ byte: UInt8) -> UInt8? { byte &- 48 < 10 ? byte - 48 : (byte | 32) &- 97 < 6 ? (byte | 32) - 87 : nil }
+
 /// Pairs of hexadecimal digits of either case; nil for anything else.
 public func decodeHex(_ text: UnsafeRawBufferPointer) -> [UInt8]? {
     guard text.count % 2 == 0 else { return nil }
     var out: [UInt8] = []
     out.reserveCapacity(text.count / 2)
-    func nibble(_ byte: UInt8) -> UInt8? { byte &- 48 < 10 ? byte - 48 : (byte | 32) &- 97 < 6 ? (byte | 32) - 87 : nil }
     var i = 0
     while i < text.count {
-        guard let high = nibble(text[i]), let low = nibble(text[i + 1]) else { return nil }
+        guard let high = hexDigit(text[i]), let low = hexDigit(text[i + 1]) else { return nil }
         out.append(high << 4 | low)
         i += 2
     }
