@@ -17,7 +17,7 @@ import Testing
     enum Form: String, CaseIterable, Sendable { case memory, redis, sharded }
 
     struct Settings: Sendable {
-        var lifetime = Duration.seconds(60)
+        var lifetime = Duration.seconds(600)
         var bounds = CorrelationBounds()
         var rule = CompletionRule()
         var targets: [ExportTarget] = []
@@ -195,7 +195,7 @@ import Testing
 
     @Test(arguments: Form.allCases) func aRootCompletesEarly(form: Form) async throws {
         var settings = Settings()
-        settings.rule.quiet = .seconds(60)
+        settings.rule.quiet = .seconds(600)
         settings.rule.afterRoot = .milliseconds(20)
         try await withStore(form, settings) { store in
             _ = try await store.ingest(Self.spans("with", [1, 2, 3]))
@@ -236,7 +236,7 @@ import Testing
     @Test(arguments: Form.allCases) func whatWasNeverCompleteIsCountedAsExpired(form: Form) async throws {
         var settings = Settings()
         settings.lifetime = .milliseconds(100)
-        settings.rule.quiet = .seconds(60)
+        settings.rule.quiet = .seconds(600)
         try await withStore(form, settings) { store in
             _ = try await store.ingest(Self.logs("a", ["1", "2"]))
             let gone = try await eventually(.seconds(5)) { try await store.settle().expired == 1 }
