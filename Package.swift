@@ -30,7 +30,7 @@ let package = Package(
     ],
     targets: [
         // System: C libraries and shims, no logic.
-        .target(name: "CLinux", path: "Sources/System/CLinux"),
+        .target(name: "CLinux", path: "Sources/System/CLinux", linkerSettings: [.linkedLibrary("resolv")]),
         .target(
             name: "CSimdJSON", path: "Sources/System/CSimdJSON",
             linkerSettings: [.linkedLibrary("simdjson"), .linkedLibrary("stdc++")]),
@@ -47,17 +47,22 @@ let package = Package(
             name: "CZlib", path: "Sources/System/CZlib", pkgConfig: "zlib",
             providers: [.apt(["zlib1g-dev"])]),
 
+        .systemLibrary(
+            name: "CPCRE2", path: "Sources/System/CPCRE2", pkgConfig: "libpcre2-8",
+            providers: [.apt(["libpcre2-dev"])]),
+
         // Core
         room("Basics", on: "Core", uses: ["CLinux"]),
         room("JSONCoding", on: "Core", uses: ["Basics", "CSimdJSON"]),
         room("ProtobufCoding", on: "Core", uses: ["Basics", "JSONCoding"]),
         room("Compression", on: "Core", uses: ["CZlib"]),
+        room("Patterns", on: "Core", uses: ["CPCRE2"]),
         room("Observability", on: "Core", uses: ["Basics", "JSONCoding"]),
 
         // Policy: pure.
         room("Balancing", on: "Policy", uses: ["Basics"]),
         room("Resilience", on: "Policy", uses: ["Basics"]),
-        room("Topology", on: "Policy", uses: ["Basics", "JSONCoding", "CYAML"]),
+        room("Topology", on: "Policy", uses: ["Balancing", "Patterns", "Basics", "JSONCoding", "CYAML"]),
 
         // Wire: bytes and sockets.
         room("EventLoops", on: "Wire", uses: ["Basics", "CLinux"]),
@@ -68,7 +73,12 @@ let package = Package(
 
         // Runtime
         room("SharedState", on: "Runtime", uses: ["Redis", "EventLoops", "Observability", "Basics", "JSONCoding"]),
-        room("Gateway", on: "Runtime", uses: ["HTTP", "EventLoops", "Balancing", "Resilience", "Topology", "Observability", "Basics", "JSONCoding"]),
+        room(
+            "Gateway", on: "Runtime",
+            uses: [
+                "OpenTelemetry", "HTTP", "Redis", "EventLoops", "Balancing", "Resilience", "Topology", "Observability", "Patterns", "ProtobufCoding", "Basics", "JSONCoding",
+                "CLinux", "COpenSSL", "CXXHash",
+            ]),
         room(
             "Supervision", on: "Runtime", uses: ["Gateway", "Redis", "HTTP", "EventLoops", "Topology", "Resilience", "Observability", "Basics", "JSONCoding", "CLinux"]),
 

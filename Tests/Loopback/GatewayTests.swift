@@ -24,10 +24,11 @@ import Topology
 
     private func withGateway(_ route: String, threads: Int = 1, _ body: (Fixture) async throws -> Void) async throws {
         try await withLoop { loop in
-            let stack = try Stack.read(Array("gateway:\n  listen: 127.0.0.1:1\n  routes:\n    - \(route)".utf8), path: "test.yaml")
+            let stack = try Stack.read(Array("gateway:\n  listen: 127.0.0.1:1\n  threads: \(threads)\n  routes:\n    - \(route)".utf8), path: "test.yaml")
+            let spec = stack.gateway!
             let logger = Logger(level: .error, format: .text, descriptor: 2, immediate: true)
-            let gateway = try Gateway(threads: threads, metrics: MetricsRegistry(), journal: Journal(), logger: logger, accessLog: -1)
-            try await gateway.apply(stack.gateway!.routes) { _ in [] }
+            let gateway = try Gateway(spec, metrics: MetricsRegistry(), journal: Journal(), logger: logger, accessLog: -1)
+            try await gateway.apply(spec) { _ in [] }
             try await gateway.listen(on: .loopback(port: 0))
             let client = HTTPClient(loop: loop)
             try await body(Fixture(gateway: gateway, client: client, endpoint: .address(gateway.address!)))
@@ -317,7 +318,7 @@ import Topology
                             for i in 0..<20 {
                                 let list = i % 2 == 0 ? "127.0.0.1:\(b)" : "127.0.0.1:\(a), 127.0.0.1:\(b)"
                                 let stack = try Stack.read(Array("gateway:\n  listen: 1\n  routes: [{ path: /, backends: [\(list)] }]".utf8), path: "t")
-                                try await fixture.gateway.apply(stack.gateway!.routes) { _ in [] }
+                                try await fixture.gateway.apply(stack.gateway!) { _ in [] }
                             }
                         }
                         try await group.waitForAll()

@@ -3,14 +3,17 @@ import Basics
 import Testing
 
 @Suite struct BalancingTests {
+    static let all: [BalanceMethod] = [.roundRobin, .weighted, .leastConnections, .twoChoices, .ipHash, .hashTrace]
+
     private func counts(_ method: BalanceMethod, _ candidates: [Candidate], picks: Int) -> [Int] {
-        var balancer = Balancer(method)
+        var pool = Pool(method, seed: 1)
         var counts = [Int](repeating: 0, count: candidates.count)
-        for _ in 0..<picks { counts[balancer.pick(candidates, tried: TriedSet())!.index] += 1 }
+        for _ in 0..<picks { counts[pool.pick(candidates, tried: TriedSet())!.index] += 1 }
         return counts
     }
 
-    @Test(arguments: BalanceMethod.allCases)
+    /// Without a key, hashes go by the fewest.
+    @Test(arguments: [BalanceMethod.roundRobin, .weighted, .leastConnections, .hashTrace])
     func anIdlePoolIsUsedEvenly(method: BalanceMethod) {
         #expect(counts(method, [Candidate](repeating: Candidate(), count: 3), picks: 100).sorted() == [33, 33, 34])
     }
@@ -21,57 +24,53 @@ import Testing
     }
 
     @Test func weightsAreSpreadSmoothly() {
-        var balancer = Balancer(.weighted)
+        var pool = Pool(.weighted, seed: 1)
         let candidates = [5, 1, 1].map { Candidate(weight: $0) }
-        let picks = (0..<7).map { _ in balancer.pick(candidates, tried: TriedSet())!.index }
+        let picks = (0..<7).map { _ in pool.pick(candidates, tried: TriedSet())!.index }
         #expect(picks == [0, 0, 1, 0, 2, 0, 0])
     }
 
     @Test func leastConnectionsTakesTheFewestForItsWeight() {
-        var balancer = Balancer(.leastConnections)
-        let plain = balancer.pick([Candidate(inFlight: 3), Candidate(inFlight: 1), Candidate(inFlight: 2)], tried: TriedSet())
+        var pool = Pool(.leastConnections, seed: 1)
+        let plain = pool.pick([Candidate(inFlight: 3), Candidate(inFlight: 1), Candidate(inFlight: 2)], tried: TriedSet())
         #expect(plain == Selection(1, .fewest))
-        let weighted = balancer.pick([Candidate(weight: 4, inFlight: 6), Candidate(weight: 1, inFlight: 2)], tried: TriedSet())
+        let weighted = pool.pick([Candidate(weight: 4, inFlight: 6), Candidate(weight: 1, inFlight: 2)], tried: TriedSet())
         #expect(weighted?.index == 0)
     }
 
-    @Test(arguments: BalanceMethod.allCases)
+    @Test(arguments: BalancingTests.all)
     func theUnfitAndTheTriedAreNeverChosen(method: BalanceMethod) {
         var random = SeededRandom(seed: 11)
-        var balancer = Balancer(method)
-        for _ in 0..<5000 {
-            let candidates = (0..<Int.random(in: 0...12, using: &random)).map { _ in
-                Candidate(isEligible: Bool.random(using: &random), weight: Int.random(in: 0...5, using: &random), inFlight: Int.random(in: 0...9, using: &random))
-            }
+        var pool = Pool(method, seed: 12)
+        for _ in 0..<500 {
+            let candidates = (0..<Int.random(in: 0...12, using: &random)).map { _ in candidate(&random) }
+            let present = candidates.filter { !$0.isLeaving }
+            let usable = present.filter { $0.isEligible && (method == .roundRobin || $0.weight > 0) }
             var tried = TriedSet()
             var yielded: Set<Int> = []
             // Asked again and again, it yields each fit one at most once: retry and failover are this one mechanism.
             for _ in 0..<8 {
-                guard let pick = balancer.pick(candidates, tried: tried) else { break }
-                #expect(candidates[pick.index].isEligible)
+                guard let pick = pool.pick(candidates, tried: tried, key: Bool.random(using: &random) ? random.next() : nil) else { break }
+                let chosen = candidates[pick.index]
+                #expect(!chosen.isLeaving && !chosen.isFull)
+                // Never in panic while an eligible one is untried.
+                if yielded.count < usable.count { #expect(pick.reason != .panic && chosen.isEligible) }
                 #expect(yielded.insert(pick.index).inserted)
                 tried.insert(pick.index)
             }
-            let fit = candidates.filter { $0.isEligible && (method == .roundRobin || $0.weight > 0) }.count
-            #expect(yielded.count == min(fit, 8))
+            // Full ones that are eligible keep it from going on to the others.
+            let free = usable.filter { !$0.isFull }.count
+            let all = present.filter { !$0.isFull }.count
+            #expect(yielded.count == min(free < usable.count ? free : all, 8))
         }
     }
 
-    /// A slow replica gets less, without being told: 1000 requests, one of three serves ten times slower.
-    @Test func leastConnectionsTurnsAwayFromASlowReplica() {
-        var balancer = Balancer(.leastConnections)
-        var inFlight = [0, 0, 0], counts = [0, 0, 0]
-        var ends: [(time: Int, replica: Int)] = []
-        for now in 0..<1000 {
-            for end in ends where end.time == now { inFlight[end.replica] -= 1 }
-            ends.removeAll { $0.time == now }
-            let pick = balancer.pick(inFlight.map { Candidate(inFlight: $0) }, tried: TriedSet())!.index
-            inFlight[pick] += 1
-            counts[pick] += 1
-            ends.append((now + (pick == 0 ? 50 : 5), pick))
-        }
-        #expect(counts[0] < counts[1] / 3)
-        #expect(abs(counts[1] - counts[2]) < counts[1] / 5)
+    private func candidate(_ random: inout SeededRandom) -> Candidate {
+        Candidate(
+            isEligible: Bool.random(using: &random), weight: Int.random(in: 0...5, using: &random), inFlight: Int.random(in: 0...9, using: &random),
+            identity: random.next(),
+            priority: Int.random(in: -1...9, using: &random) / 4, isLeaving: Int.random(in: 0..<5, using: &random) == 0,
+            admission: Int.random(in: 0...1500, using: &random), isFull: Int.random(in: 0..<5, using: &random) == 0)
     }
 }
 
@@ -139,8 +138,7 @@ import Testing
 @Suite struct RendezvousHashTests {
     private func pool(_ names: [String], weight: Int = 1) -> [Candidate] { names.map { Candidate(weight: weight, identity: RendezvousHash.key($0.utf8)) } }
     private func home(_ key: Int, _ pool: [Candidate]) -> Int {
-        var method = RendezvousHash()
-        return method.pick(pool, tried: TriedSet(), key: RendezvousHash.key(String(key).utf8))!.index
+        RendezvousHash().pick(pool, among: [Bool](repeating: true, count: pool.count), key: RendezvousHash.key(String(key).utf8))!.index
     }
 
     @Test func keysAreSpreadByWeight() {
@@ -170,7 +168,7 @@ import Testing
     @Test func whoHasMoreThanItsShareIsPassedOver() {
         var candidates = pool(["a", "b", "c"])
         let place = home(7, candidates)
-        var method = RendezvousHash()
+        var method = Pool(.hashTrace, seed: 1)
         let key = RendezvousHash.key("7".utf8)
         for i in candidates.indices { candidates[i].inFlight = 8 }
         #expect(method.pick(candidates, tried: TriedSet(), key: key) == Selection(place, .home))

@@ -44,7 +44,7 @@ public final class Child: Sendable {
         let settings = variables.map { strdup("\($0.key)=\($0.value)") } + [nil]
         defer { for pointer in words + settings { free(pointer) } }
         var pid: Int32 = 0
-        let result = muster_spawn(&pid, path, words, settings, ends[0], out, out, false, folder)
+        let result = muster_spawn(&pid, path, words, settings, ends[0], out, out, false, folder, nil, 0)
         guard result == 0 else { throw SystemError("start \(path)", result) }
         self.pid = pid
     }

@@ -45,7 +45,7 @@ import Testing
     /// Each floor may use those below it; the rooms of Wire meet only in EventLoops.
     @Test func importsRunDownward() {
         let floors = ["Core", "Policy", "Wire", "Runtime", "Services", "Tools"]
-        var floorOf: [String: Int] = ["CLinux": -1, "CYAML": -1, "COpenSSL": -1, "CSimdJSON": -1]
+        var floorOf: [String: Int] = ["CLinux": -1, "CYAML": -1, "COpenSSL": -1, "CSimdJSON": -1, "CPCRE2": -1]
         for (i, floor) in floors.enumerated() { for room in Files.list("\(Self.root)/Sources/\(floor)") { floorOf[room] = i } }
         for path in Self.sources where !path.hasPrefix("Sources/System") {
             let parts = path.split(separator: "/")

@@ -79,6 +79,12 @@ public struct ByteBuffer: ~Copyable {
         }
     }
 
+    /// Writes over bytes that are there.
+    public mutating func overwrite(at offset: Int, _ bytes: UnsafeRawBufferPointer) {
+        precondition(offset >= 0 && offset + bytes.count <= count)
+        if let from = bytes.baseAddress { memcpy(base! + start + offset, from, bytes.count) }
+    }
+
     public mutating func consume(_ count: Int) {
         precondition(count >= 0 && count <= end - start)
         start += count

@@ -8,6 +8,11 @@ public final class Journal: Sendable {
     public struct Entry: Sendable {
         public let at: WallTime
         public let record: DecisionRecord
+
+        public init(at: WallTime, record: DecisionRecord) {
+            self.at = at
+            self.record = record
+        }
     }
 
     private struct State {

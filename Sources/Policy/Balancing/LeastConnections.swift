@@ -7,7 +7,8 @@ public struct LeastConnections: Sendable {
 
     public init() {}
 
-    public mutating func pick(_ candidates: [Candidate], tried: TriedSet) -> Selection? {
+    /// `open` says for each candidate whether it may be chosen; it is as long as `candidates`. A weight of 0 gets nothing.
+    public mutating func pick(_ candidates: [Candidate], among open: [Bool]) -> Selection? {
         guard !candidates.isEmpty else { return nil }
         let start = next < candidates.count ? next : 0
         var best = -1
@@ -15,7 +16,7 @@ public struct LeastConnections: Sendable {
             var place = start + step
             if place >= candidates.count { place -= candidates.count }
             let candidate = candidates[place]
-            guard candidate.isEligible, candidate.weight > 0, !tried.contains(place) else { continue }
+            guard open[place], candidate.weight > 0 else { continue }
             if best < 0 || candidate.inFlight * candidates[best].weight < candidates[best].inFlight * candidate.weight { best = place }
         }
         guard best >= 0 else { return nil }

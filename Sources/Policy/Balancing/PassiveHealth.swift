@@ -47,12 +47,14 @@ public struct PassiveHealth: Sendable {
         if !recent.isEmpty { recent.removeAll(keepingCapacity: true) }
     }
 
-    /// A decision when this failure ejects the replica; nil when it only counts.
-    public mutating func requestFailed(_ now: MonotonicTime, subject: String, cause: String) -> Decision<State>? {
+    /// A decision when this failure ejects the replica, or would but for `mayEject` (asked only then: how many may be out at once); nil when
+    /// it only counts.
+    public mutating func requestFailed(_ now: MonotonicTime, subject: String, cause: String, mayEject: () -> Bool = { true }) -> Decision<State>? {
         if isEjected { return nil }
         recent.removeAll { now - $0 > settings.window }
         recent.append(now)
         guard state == .probation || recent.count >= settings.failures else { return nil }
+        guard mayEject() else { return recent.count == settings.failures ? kept(subject, cause) : nil }
         let wasProbation = state == .probation
         let count = recent.count
         let doubled = settings.ejection.nanoseconds << min(ejections, 20)
@@ -72,6 +74,27 @@ public struct PassiveHealth: Sendable {
             sentence: "\(subject) gets no requests for \(time.brief): \(reason); the last one: \(cause).",
             flip: "a successful request before the \(settings.failures)th failure, or a successful probe now")
         return Decision(state, because: record)
+    }
+
+    /// It would go, but as many as may be out are out.
+    private func kept(_ subject: String, _ cause: String) -> Decision<State> {
+        Decision(
+            state,
+            because: DecisionRecord(
+                .eject, subject: subject, inputs: [.init("failures", recent.count), .init("limit", settings.failures), .init("last_failure", cause)],
+                raw: "eject for \(settings.ejection.brief)",
+                constraints: [.init("ejection cap", before: "ejected", after: "kept", reason: "as many replicas as may be out are out already")], outcome: "kept",
+                sentence: "\(subject) fails, but goes on getting requests: as many replicas as may be out are out already; the last failure: \(cause).",
+                flip: "a replica that comes back, or a higher eject.at-most"))
+    }
+
+    /// Takes it out for another reason than its failures in a row, as long as those would.
+    public mutating func eject(_ now: MonotonicTime) {
+        guard !isEjected else { return }
+        let time = Duration.nanoseconds(min(settings.ejection.nanoseconds << min(ejections, 20), settings.longest.nanoseconds))
+        ejections += 1
+        recent.removeAll(keepingCapacity: true)
+        state = .ejected(until: now + time)
     }
 
     /// Lets time pass: an ejection that is over becomes probation.

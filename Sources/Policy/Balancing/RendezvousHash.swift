@@ -2,27 +2,26 @@
 /// bounded load (Mirrokni, Thorup, Zadimoghaddam, 2016).
 ///
 /// Each candidate has a score for the key; the highest that is not overloaded is chosen. When a candidate comes or goes, only the keys move that
-/// it gets or had. Overloaded is who would have more than `slack` times its share of all requests under way. Without a key the fewest
-/// requests under way decide. O(candidates), no allocation.
+/// it gets or had. Overloaded is who would have more than `slack` times its share of all requests under way. O(candidates), no
+/// allocation, nothing to remember.
 public struct RendezvousHash: Sendable {
     /// The paper's 1 + ε with ε = 1/4: a quarter over the average, at which about one key in ten moves on under an even load.
     static let slack = 1.25
 
-    private var fallback = LeastConnections()
-
     public init() {}
 
-    public mutating func pick(_ candidates: [Candidate], tried: TriedSet, key: UInt64?) -> Selection? {
-        guard let key else { return fallback.pick(candidates, tried: tried) }
+    /// `open` says for each candidate whether it may be chosen; it is as long as `candidates`. A weight of 0 gets nothing. Shares are of the
+    /// open candidates' requests and weights, and home is the highest of these.
+    public func pick(_ candidates: [Candidate], among open: [Bool], key: UInt64) -> Selection? {
         var underWay = 1, weights = 0
-        for candidate in candidates where candidate.isEligible {
-            underWay += candidate.inFlight
-            weights += candidate.weight
+        for place in candidates.indices where open[place] {
+            underWay += candidates[place].inFlight
+            weights += candidates[place].weight
         }
         var best = -1, bestScore = -1.0, home = -1, homeScore = -1.0
         for place in candidates.indices {
             let candidate = candidates[place]
-            guard candidate.isEligible, candidate.weight > 0, !tried.contains(place) else { continue }
+            guard open[place], candidate.weight > 0 else { continue }
             let score = RendezvousHash.score(key, candidate)
             if score > homeScore { (home, homeScore) = (place, score) }
             let share = (RendezvousHash.slack * Double(underWay) * Double(candidate.weight) / Double(weights)).rounded(.up)

@@ -46,6 +46,13 @@ private func write(_ type: ValueType, into json: inout JSONWriter) {
     case .address: loosePattern("^([0-9a-fA-F.:\\[\\]]+:|localhost:)?[0-9]{1,5}$", into: &json)
     case .replicas: loosePattern("^[0-9]+(\\.\\.[0-9]+)?$", into: &json)
     case .path: pattern("^/", into: &json)
+    case .token: pattern("^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}$", into: &json)
+    case .rate: pattern("^[0-9]+/(s|min|h)$", into: &json)
+    case .limitKey: pattern("^(client-ip|route|header:.+)$", into: &json)
+    case .balance:
+        pattern("^(" + RouteSpec.balanceMethods.joined(separator: "|").replacing("(", with: "\\(").replacing(")", with: "\\)") + "|hash\\((header|cookie):.+\\))$", into: &json)
+    case .range: pattern("^[0-9a-fA-F.:]+(/[0-9]{1,3})?$", into: &json)
+    case .regex: json.member("type", "string")
     case .choice(let words): json.member("enum", words)
     case .list(let element):
         json.key("anyOf")

@@ -20,6 +20,18 @@ indirect enum ValueType: Sendable {
     case replicas
     /// A path that begins with `/`.
     case path
+    /// Letters, digits and what else RFC 9110 lets a field's name or a method have.
+    case token
+    /// `100/s`, `5/min`, `1000/h`
+    case rate
+    /// `client-ip`, `route`, `header:NAME`
+    case limitKey
+    /// One of the words of `RouteSpec.balanceMethods`, `hash(header:NAME)` or `hash(cookie:NAME)`.
+    case balance
+    /// `10.0.0.0/8` or one address
+    case range
+    /// A regular expression that compiles.
+    case regex
     case choice([String])
     /// A list, or one value that stands for a list of one.
     case list(ValueType)

@@ -1,4 +1,6 @@
+import Balancing
 import Basics
+import Patterns
 
 /// Holds a YAML tree against its description and gathers everything that is wrong, not just the first thing.
 struct SchemaChecker {
@@ -63,6 +65,12 @@ struct SchemaChecker {
         guard case .scalar(let text, let isQuoted) = node.content, !text.isEmpty || isQuoted else {
             return wrong(node, path, SchemaChecker.expected(type))
         }
+        if case .regex = type {
+            do throws(Pattern.Failure) { _ = try Pattern(text) } catch {
+                report(node.line, node.column, "\(path): '\(text)' is no regular expression: \(error)")
+                return nil
+            }
+        }
         if let checked = SchemaChecker.scalar(text, type) { return checked }
         if case .choice(let words) = type {
             let hint = nearestWord(to: text, in: words).map { "; did you mean '\($0)'?" } ?? ""
@@ -106,6 +114,12 @@ struct SchemaChecker {
         case .address: ListenAddress(text).map(Checked.address)
         case .replicas: replicas(text).map(Checked.range)
         case .path: text.hasPrefix("/") && text.utf8.allSatisfy { $0 > 32 && $0 < 127 && $0 != 63 && $0 != 35 } ? .string(text) : nil
+        case .token: isToken(text) ? .string(text) : nil
+        case .rate: rate(text).map { _ in .string(text) }
+        case .limitKey: text == "client-ip" || text == "route" || text.hasPrefix("header:") && isToken(text.dropFirst(7)) ? .string(text) : nil
+        case .balance: RouteSpec.balanceMethods.contains(text) || BalanceMethod(rawValue: text) != nil ? .string(text) : nil
+        case .range: AddressRange(text).map { _ in .string(text) }
+        case .regex: .string(text)
         case .choice(let words): words.contains(text) ? .string(text) : nil
         default: nil
         }
@@ -124,6 +138,12 @@ struct SchemaChecker {
         case .address: "a port or host:port, such as 8080 or 127.0.0.1:8080"
         case .replicas: "a number or a range, such as 3 or 3..20"
         case .path: "a path that begins with /"
+        case .token: "a name of letters, digits and dashes"
+        case .rate: "a rate such as 100/s, 5/min or 1000/h"
+        case .limitKey: "client-ip, route or header:NAME"
+        case .balance: "one of \(RouteSpec.balanceMethods.joined(separator: ", ")), hash(header:NAME), hash(cookie:NAME)"
+        case .range: "an address or a range such as 10.0.0.0/8"
+        case .regex: "a regular expression"
         case .choice(let words): "one of \(words.joined(separator: ", "))"
         case .list: "a list"
         case .map: "names, each with its value"
@@ -142,6 +162,20 @@ struct SchemaChecker {
     static func percent(_ text: String) -> Double? {
         guard text.hasSuffix("%"), let value = Double(text.dropLast()), value >= 0, value <= 100 else { return nil }
         return value / 100
+    }
+
+    /// RFC 9110's token, at most 64 bytes.
+    static func isToken(_ text: some StringProtocol) -> Bool {
+        !text.isEmpty && text.utf8.count <= 64
+            && text.utf8.allSatisfy { ($0 | 32) &- 97 < 26 || $0 &- 48 < 10 || "!#$%&'*+-.^_`|~".utf8.contains($0) }
+    }
+
+    /// `5/min` as so many a second.
+    static func rate(_ text: String) -> Double? {
+        let parts = text.split(separator: "/", omittingEmptySubsequences: false)
+        guard parts.count == 2, let count = Int(parts[0]), (1...1_000_000).contains(count), parts[0].first != "+" else { return nil }
+        let seconds: [Substring: Double] = ["s": 1, "min": 60, "h": 3600]
+        return seconds[parts[1]].map { Double(count) / $0 }
     }
 
     /// Kubernetes' suffixes: k M G decimal, Ki Mi Gi binary.

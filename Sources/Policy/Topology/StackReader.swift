@@ -18,7 +18,7 @@ extension Stack {
 }
 
 /// Makes the model from checked values, and checks what concerns more than one of them.
-private struct StackReader {
+struct StackReader {
     var checker: SchemaChecker
     let lookUp: (String) -> String?
 
@@ -95,71 +95,5 @@ private struct StackReader {
         HTTPInterface(
             port: UInt16(object.integer("port") ?? 8080), live: object.string("live") ?? "/health/live",
             ready: object.string("ready") ?? "/health/ready", metrics: object.string("metrics"))
-    }
-
-    private mutating func gateway(_ object: CheckedObject, _ services: [ServiceSpec]) -> GatewaySpec {
-        var admin = object.address("admin")
-        if let bare = admin, bare.isBare { admin = ListenAddress(host: "127.0.0.1", port: bare.port) }
-        let listen = object.address("listen") ?? ListenAddress(host: "127.0.0.1", port: 1)
-        if let admin, admin.port == listen.port {
-            let place = object.places["admin"]!
-            checker.report(place.line, place.column, "gateway.admin: port \(admin.port) is gateway.listen's already")
-        }
-        var routes: [RouteSpec] = []
-        for (i, entry) in object.objects("routes").enumerated() {
-            let route = self.route(entry, services, "gateway.routes[\(i)]")
-            if routes.contains(where: { $0.path == route.path }) {
-                checker.report(entry.line, entry.column, "gateway.routes[\(i)]: there is a route for \(route.path) already")
-            }
-            routes.append(route)
-        }
-        if routes.isEmpty { checker.report(object.line, object.column, "gateway.routes: at least one route is needed") }
-        return GatewaySpec(
-            listen: listen, admin: admin, threads: object.integer("threads") ?? 1,
-            accessLog: object.boolean("access-log") ?? true, routes: routes)
-    }
-
-    private mutating func route(_ object: CheckedObject, _ services: [ServiceSpec], _ path: String) -> RouteSpec {
-        let service = object.string("service")
-        let backends = object.objects("backends").map {
-            BackendSpec(address: $0.string("address") ?? "", weight: $0.integer("weight") ?? 1, line: $0.line, column: $0.column)
-        }
-        var deny = object.strings("deny")
-        if let service {
-            if let found = services.first(where: { $0.name == service }) {
-                if let metrics = found.http?.metrics { deny.append(metrics) }
-                if found.http == nil {
-                    checker.report(object.line, object.column, "\(path): service '\(service)' has no http, so nothing can be sent to it")
-                }
-            } else {
-                let place = object.places["service"]!
-                let hint = nearestWord(to: service, in: services.map(\.name)).map { "; did you mean '\($0)'?" } ?? ""
-                checker.report(place.line, place.column, "\(path).service: there is no service '\(service)'\(hint)")
-            }
-        }
-        if (service == nil) == backends.isEmpty {
-            checker.report(object.line, object.column, "\(path): give either a service or backends")
-        }
-        if !backends.isEmpty, backends.allSatisfy({ $0.weight == 0 }) {
-            checker.report(object.line, object.column, "\(path): all backends have weight 0, so nothing could be sent to any")
-        }
-        let retry = object.object("retry"), timeout = object.object("timeout"), eject = object.object("eject")
-        return RouteSpec(
-            path: object.string("path") ?? "/", target: service.map(RouteSpec.Target.service) ?? .backends(backends),
-            balance: object.string("balance") ?? "least-connections", isIdempotent: object.boolean("idempotent") ?? false,
-            attempts: retry?.integer("attempts") ?? 2, retryBudget: retry?.fraction("budget") ?? 0.2,
-            keptBody: retry?.integer("body") ?? 256 << 10, connectTime: timeout?.duration("connect") ?? .seconds(2),
-            responseTime: timeout?.duration("response") ?? .seconds(60), bodyLimit: object.integer("body") ?? 10 << 20,
-            probe: object.object("probe").map(probe),
-            eject: EjectSpec(
-                failures: eject?.integer("failures") ?? 3, within: eject?.duration("within") ?? .seconds(30),
-                time: eject?.duration("for") ?? .seconds(10)),
-            deny: deny)
-    }
-
-    private func probe(_ object: CheckedObject) -> ProbeSpec {
-        ProbeSpec(
-            path: object.string("path"), interval: object.duration("interval") ?? .seconds(2),
-            timeout: object.duration("timeout") ?? .seconds(1), rise: object.integer("rise") ?? 2, fall: object.integer("fall") ?? 3)
     }
 }

@@ -39,65 +39,6 @@ enum StackSchema {
         [
             KeySpec("redis", .object(redis), required: true, "a Redis server, run beside the services")
         ])
-    static let backend = ObjectSpec(
-        "a backend",
-        [
-            KeySpec("address", .string, required: true, "host:port or unix:/path"),
-            KeySpec("weight", .integer(0...256), "its share; default 1"),
-        ])
-    static let retry = ObjectSpec(
-        "when a failed request is tried again",
-        [
-            KeySpec("attempts", .integer(1...8), "tries in all; default 2"),
-            KeySpec("budget", .percent, "retries, as a share of the requests; default 20%"),
-            KeySpec("body", .size, "bodies up to this are kept for another try; default 256Ki"),
-        ])
-    static let timeout = ObjectSpec(
-        "how long the gateway waits",
-        [
-            KeySpec("connect", .duration, "for a connection; default 2s"),
-            KeySpec("response", .duration, "for a response to begin, and between two parts of it; default 60s"),
-        ])
-    static let probe = ObjectSpec(
-        "active checks",
-        [
-            KeySpec("path", .path, "must answer 2xx; without it, connecting is enough"),
-            KeySpec("interval", .duration, "default 2s"),
-            KeySpec("timeout", .duration, "default 1s"),
-            KeySpec("rise", .integer(1...100), "successes in a row that bring it back; default 2"),
-            KeySpec("fall", .integer(1...100), "failures in a row that take it out; default 3"),
-        ])
-    static let eject = ObjectSpec(
-        "when failing requests take a replica out",
-        [
-            KeySpec("failures", .integer(1...1000), "default 3"),
-            KeySpec("within", .duration, "default 30s"),
-            KeySpec("for", .duration, "default 10s, doubling while it goes on failing"),
-        ])
-    static let route = ObjectSpec(
-        "a route",
-        [
-            KeySpec("path", .path, required: true, "requests whose path begins with this; the longest match wins"),
-            KeySpec("service", .name, "a service of this stack"),
-            KeySpec("backends", .list(.objectOr(backend, short: "address")), "or addresses"),
-            KeySpec("balance", .choice(RouteSpec.balanceMethods), "default least-connections"),
-            KeySpec("idempotent", .boolean, "the service counts a repeated request once, so every method may be tried again"),
-            KeySpec("retry", .object(retry), "when a failed request is tried again"),
-            KeySpec("timeout", .object(timeout), "how long the gateway waits"),
-            KeySpec("body", .size, "the largest request body; default 10Mi"),
-            KeySpec("probe", .object(probe), "active checks of the backends"),
-            KeySpec("eject", .object(eject), "when failing requests take a replica out"),
-            KeySpec("deny", .list(.path), "paths that are refused from outside; a service's metrics page always is"),
-        ])
-    static let gateway = ObjectSpec(
-        "the gateway",
-        [
-            KeySpec("listen", .address, required: true, "where it listens"),
-            KeySpec("admin", .address, "metrics, state and page; a bare port means loopback"),
-            KeySpec("threads", .integer(1...64), "default 1"),
-            KeySpec("access-log", .boolean, "a line a request; default true"),
-            KeySpec("routes", .list(.object(route)), required: true, "what goes where"),
-        ])
     static let stack = ObjectSpec(
         "a stack",
         [

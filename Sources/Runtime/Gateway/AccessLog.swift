@@ -1,59 +1,194 @@
 import Basics
 import EventLoops
 import Glibc
+import HTTP
+import JSONCoding
+import Topology
 
 /// One line a request, gathered in memory and written when 32 KiB have come together or a second has passed.
 ///
 /// `2026-11-21T03:30:00.123Z 127.0.0.1 "POST /api/logs" 202 105 correlation-engine/2 total=1.9ms tries=1 id=5f…`
 final class AccessLog {
     private let descriptor: Int32
+    private let form: Form
     private var pending = ByteBuffer()
     private var timer: LoopTimer?
     private static let flushAt = 32_768
     /// More of a target than this serves nobody.
     private static let targetLimit = 512
 
+    private enum Form {
+        case text, json
+        case custom([Part])
+    }
+
+    private enum Part {
+        case literal([UInt8])
+        case field(String)
+    }
+
+    /// Fields whose value has to be kept while the request is under way.
+    private let wantsHost: Bool
+    private let wantsAgent: Bool
+
     /// -1: none is wanted.
-    init(descriptor: Int32, loop: EventLoop) {
-        self.descriptor = descriptor
-        if descriptor >= 0 {
-            timer = LoopTimer(loop: loop) { [unowned self] in flush() }
+    init(descriptor: Int32, format: AccessLogSpec.Format = .text, loop: EventLoop) {
+        switch format {
+        case .none:
+            self.descriptor = -1
+            form = .text
+        case .text:
+            self.descriptor = descriptor
+            form = .text
+        case .json:
+            self.descriptor = descriptor
+            form = .json
+        case .custom(let text):
+            self.descriptor = descriptor
+            form = .custom(AccessLog.parts(text))
+        }
+        switch form {
+        case .text: (wantsHost, wantsAgent) = (false, false)
+        case .json: (wantsHost, wantsAgent) = (true, true)
+        case .custom(let parts):
+            func names(_ wanted: String) -> Bool { parts.contains { if case .field(wanted) = $0 { true } else { false } } }
+            (wantsHost, wantsAgent) = (names("host"), names("user_agent"))
+        }
+        if self.descriptor >= 0 { timer = LoopTimer(loop: loop) { [unowned self] in flush() } }
+    }
+
+    private static func parts(_ text: String) -> [Part] {
+        var out: [Part] = []
+        for (i, piece) in text.split(separator: "$", omittingEmptySubsequences: false).enumerated() {
+            if i == 0 {
+                out.append(.literal(Array(piece.utf8)))
+                continue
+            }
+            let name = piece.prefix { $0.isASCII && ($0.isLetter || $0 == "_") }
+            out.append(.field(String(name)))
+            out.append(.literal(Array(piece.dropFirst(name.count).utf8)))
+        }
+        return out
+    }
+
+    /// Keeps what the log will want of a head.
+    func noteFields(_ table: HeadTable, into exchange: Exchange) {
+        if wantsHost, let host = table.first(.host) { exchange.host = Array(host.prefix(255)) }
+        if wantsAgent, let agent = table.value(Array("user-agent".utf8)) { exchange.userAgent = Array(agent.prefix(AccessLog.targetLimit)) }
+    }
+
+    func line(_ exchange: Exchange, replica: String, total: Duration) {
+        guard descriptor >= 0 else { return }
+        if pending.isEmpty { timer?.schedule(after: .seconds(1)) }
+        switch form {
+        case .text: textLine(exchange, replica, total)
+        case .json: jsonLine(exchange, replica, total)
+        case .custom(let parts):
+            for part in parts {
+                switch part {
+                case .literal(let bytes): pending.append(bytes)
+                case .field(let name): field(name, exchange, replica, total)
+                }
+            }
+        }
+        pending.append(10)
+        if pending.count >= AccessLog.flushAt { flush() }
+    }
+
+    private func textLine(_ exchange: Exchange, _ replica: String, _ total: Duration) {
+        time()
+        pending.append(32)
+        HeadRewriter.append(exchange.clientAddress, into: &pending)
+        pending.append(" \"")
+        pending.append(exchange.method)
+        pending.append(32)
+        plain(exchange.target)
+        pending.append("\" ")
+        pending.append(decimal: exchange.status)
+        pending.append(32)
+        pending.append(decimal: exchange.responseBytes)
+        pending.append(32)
+        pending.append(text: replica)
+        pending.append(" total=")
+        milliseconds(total)
+        pending.append("ms tries=")
+        pending.append(decimal: exchange.tries)
+        pending.append(" id=")
+        pending.append(exchange.id)
+    }
+
+    private func jsonLine(_ exchange: Exchange, _ replica: String, _ total: Duration) {
+        var json = JSONWriter(reserving: 512)
+        json.beginObject()
+        json.member("time", CalendarTime.render(.now))
+        json.member("remote_addr", exchange.clientAddress?.description ?? "unix")
+        json.member("method", exchange.method.string)
+        json.member("uri", UnsafeRawBufferPointer(rebasing: exchange.target.prefix(AccessLog.targetLimit)).string)
+        json.member("host", String(decoding: exchange.host, as: UTF8.self))
+        json.member("user_agent", String(decoding: exchange.userAgent, as: UTF8.self))
+        json.member("status", exchange.status)
+        json.member("bytes", exchange.responseBytes)
+        json.member("route", exchange.route?.route.label ?? "-")
+        json.member("replica", replica)
+        json.key("duration_ms")
+        json.double(Double(total.nanoseconds / 1000) / 1000)
+        if let upstream = exchange.upstreamTime {
+            json.key("upstream_ms")
+            json.double(Double(upstream.nanoseconds / 1000) / 1000)
+        }
+        json.member("tries", exchange.tries)
+        json.member("request_id", exchange.id.string)
+        if let trace = exchange.trace { json.member("trace_id", AccessLog.traceID(trace)) }
+        json.endObject()
+        pending.append(json.bytes)
+    }
+
+    private func field(_ name: String, _ exchange: Exchange, _ replica: String, _ total: Duration) {
+        switch name {
+        case "time": time()
+        case "remote_addr": HeadRewriter.append(exchange.clientAddress, into: &pending)
+        case "method": pending.append(exchange.method)
+        case "uri": plain(exchange.target)
+        case "status": pending.append(decimal: exchange.status)
+        case "bytes": pending.append(decimal: exchange.responseBytes)
+        case "replica": pending.append(text: replica)
+        case "duration_ms": milliseconds(total)
+        case "upstream_ms": if let upstream = exchange.upstreamTime { milliseconds(upstream) } else { pending.append(45) }
+        case "tries": pending.append(decimal: exchange.tries)
+        case "request_id": pending.append(exchange.id)
+        case "route": pending.append(text: exchange.route?.route.label ?? "-")
+        case "host": exchange.host.withUnsafeBytes { plain($0) }
+        case "user_agent": exchange.userAgent.withUnsafeBytes { plain($0) }
+        default: pending.append(text: exchange.trace.map(AccessLog.traceID) ?? "-")
         }
     }
 
-    func line(
-        peer: [UInt8], method: UnsafeRawBufferPointer, target: UnsafeRawBufferPointer, status: Int, bytes: Int, replica: String,
-        total: Duration, tries: Int, id: UnsafeRawBufferPointer
-    ) {
-        guard descriptor >= 0 else { return }
-        if pending.isEmpty { timer?.schedule(after: .seconds(1)) }
+    private static func traceID(_ trace: TraceContext) -> String {
+        var buffer = ByteBuffer()
+        HeadRewriter.hex(trace.traceHigh, into: &buffer)
+        HeadRewriter.hex(trace.traceLow, into: &buffer)
+        return buffer.bytes.string
+    }
+
+    private func time() {
         withUnsafeTemporaryAllocation(byteCount: 24, alignment: 1) { stamp in
             CalendarTime.render(.now, into: stamp)
             pending.append(UnsafeRawBufferPointer(stamp))
         }
-        pending.append(32)
-        pending.append(peer)
-        pending.append(" \"")
-        pending.append(method)
-        pending.append(32)
-        for byte in target.prefix(AccessLog.targetLimit) { if byte == 34 { pending.append("%22") } else { pending.append(byte) } }
-        pending.append("\" ")
-        pending.append(decimal: status)
-        pending.append(32)
-        pending.append(decimal: bytes)
-        pending.append(32)
-        pending.append(text: replica)
-        pending.append(" total=")
-        let microseconds = Int(total.nanoseconds / 1000)
+    }
+
+    private func milliseconds(_ time: Duration) {
+        let microseconds = Int(time.nanoseconds / 1000)
         pending.append(decimal: microseconds / 1000)
         pending.append(46)
         pending.append(UInt8(48 + microseconds / 100 % 10))
-        pending.append("ms tries=")
-        pending.append(decimal: tries)
-        pending.append(" id=")
-        pending.append(id)
-        pending.append(10)
-        if pending.count >= AccessLog.flushAt { flush() }
+    }
+
+    /// What came from outside, without what would end a quoted text or a line.
+    private func plain(_ bytes: UnsafeRawBufferPointer) {
+        for byte in bytes.prefix(AccessLog.targetLimit) {
+            if byte == 34 { pending.append("%22") } else { pending.append(byte < 32 || byte == 127 ? 63 : byte) }
+        }
     }
 
     func flush() {

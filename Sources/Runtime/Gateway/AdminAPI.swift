@@ -1,20 +1,102 @@
+import Balancing
 import Basics
 import EventLoops
 import HTTP
 import JSONCoding
 import Observability
+import Topology
 
-/// What the admin port serves of the gateway. Reading only; nothing here changes anything.
+/// What the admin port serves of the gateway. Reading needs nothing but the port; a change needs the admin token
+/// (`Authorization: Bearer …`, see `gateway.admin-token-file`).
 public enum AdminAPI {
-    public static func add(to router: inout Router, gateway: Gateway) {
+    /// `onChange` is called after backends have been changed.
+    public static func add(to router: inout Router, gateway: Gateway, onChange: @escaping @Sendable () -> Void = {}) {
         router.get("/metrics") { _, _ in
             refreshGauges(gateway)
             return .text(gateway.metrics.render(), type: "text/plain; version=0.0.4; charset=utf-8")
         }
         router.get("/api/state") { _, _ in .json(state(gateway, connections: await gateway.connectionCounts)) }
+        router.get("/stats;csv") { _, _ in .text(StatsCSV.render(gateway, connections: await gateway.connectionCounts), type: "text/plain; charset=utf-8") }
+        router.get("/stats") { _, _ in .text(StatsCSV.render(gateway, connections: await gateway.connectionCounts), type: "text/plain; charset=utf-8") }
+        router.get("/api/requests/{id}") { request, parameters in
+            let id = parameters.string("id")
+            guard let found = await gateway.request(id) else {
+                throw APIError(404, "unknown_request", "'\(id)' is not among the latest \(RecentRequests.capacity) requests of each thread; the access log has older ones")
+            }
+            return .json(Journal.json([Journal.Entry(at: found.at, record: found.record)]))
+        }
         addWhy(to: &router, journal: gateway.journal)
         router.get("/health") { _, _ in .json { $0.member("status", "healthy") } }
         router.get("/") { _, _ in .text(AdminPage.html, type: "text/html; charset=utf-8") }
+        addChanges(to: &router, gateway: gateway, onChange)
+    }
+
+    // MARK: changes
+
+    private static func addChanges(to router: inout Router, gateway: Gateway, _ onChange: @escaping @Sendable () -> Void) {
+        router.get("/api/backends") { request, _ in
+            let label = request.queryValue("route") ?? "/"
+            guard let backends = gateway.backends(of: label) else { throw APIError(404, "unknown_route", "there is no route '\(label)' with backends of its own") }
+            return .json { $0.backends(backends) }
+        }
+        router.add("PUT", "/api/backends") { request, _ in
+            try authorize(request, gateway)
+            let label = request.queryValue("route") ?? "/", backends = try read(request.body)
+            do throws(Gateway.Failure) { try await gateway.setBackends(backends, of: label) } catch { throw APIError(400, "bad_backends", error.description) }
+            onChange()
+            return .json { $0.backends(backends) }
+        }
+        router.add("POST", "/api/replicas") { request, _ in
+            try authorize(request, gateway)
+            let name = request.queryValue("name") ?? "", state = request.queryValue("state") ?? ""
+            let replicas = gateway.routes.flatMap { $0.allReplicas }.filter { $0.name == name }
+            if replicas.isEmpty { throw APIError(404, "unknown_replica", "no route has a replica '\(name)'") }
+            for replica in replicas {
+                switch state {
+                case "disabled": replica.add(.disabled, because: "taken out by hand, over the API")
+                case "ready":
+                    replica.remove(.disabled, because: "put back by hand, over the API")
+                    replica.seenServing()
+                default: throw APIError(400, "bad_state", "state is 'disabled' or 'ready'", field: "state")
+                }
+            }
+            gateway.replicasChanged()
+            return .json {
+                $0.member("name", name)
+                $0.member("state", replicas[0].state)
+            }
+        }
+    }
+
+    private static func authorize(_ request: HTTPRequest, _ gateway: Gateway) throws {
+        guard gateway.settings.hasToken else {
+            throw APIError(403, "no_admin_token", "changes over the API need gateway.admin-token-file in the stack file")
+        }
+        let given = request.header("authorization") ?? ""
+        let token = given.lowercased().hasPrefix("bearer ") ? String(given.dropFirst(7)) : ""
+        guard Array(token.utf8).withUnsafeBytes({ gateway.settings.isAdminToken($0) }) else {
+            throw APIError(401, "wrong_admin_token", "send the admin token as Authorization: Bearer …")
+        }
+    }
+
+    /// `{"backends": [{"address": …, "weight": …, "priority": …}, "host:port"]}`
+    private static func read(_ body: [UInt8]) throws -> [BackendSpec] {
+        var out: [BackendSpec] = []
+        do {
+            try JSONDocument().parse(body) { root in
+                guard let list = root["backends"]?.array else { throw APIError(400, "bad_backends", "expected {\"backends\": [\"host:port\", …]}", field: "backends") }
+                guard list.count <= 10_000 else { throw APIError(400, "too_many_backends", "at most 10000 backends", field: "backends") }
+                for (i, entry) in list.enumerated() {
+                    let address = entry.string ?? entry["address"]?.string ?? ""
+                    let weight = entry["weight"]?.int ?? 1, priority = entry["priority"]?.int ?? 0
+                    guard Endpoint(address) != nil, (0...256).contains(weight), (0...7).contains(priority) else {
+                        throw APIError(400, "bad_backend", "expected an address host:port, a weight of 0..256, a priority of 0..7", field: "backends[\(i)]")
+                    }
+                    out.append(BackendSpec(address: address, weight: weight, priority: priority))
+                }
+            }
+        } catch let error as APIError { throw error } catch { throw APIError(400, "bad_json", "\(error)") }
+        return out
     }
 
     /// `/api/why?subject=`: the decision journal, newest last.
@@ -27,7 +109,7 @@ public enum AdminAPI {
 
     private static func refreshGauges(_ gateway: Gateway) {
         for route in gateway.routes {
-            for replica in route.replicas {
+            for replica in route.allReplicas {
                 let labels = [("route", route.label), ("replica", replica.name)]
                 gateway.metrics.gauge("gateway_replica_in_flight", "Requests under way on a replica.", labels: labels).set(replica.inFlight)
                 gateway.metrics.gauge("gateway_replica_eligible", "1 when a replica may be chosen.", labels: labels).set(replica.isEligible ? 1 : 0)
@@ -41,6 +123,8 @@ public enum AdminAPI {
         json.member("at", CalendarTime.render(.now))
         json.member("listen", gateway.address?.description ?? "")
         json.member("connections", connections.reduce(0, +))
+        json.key("uptime_seconds")
+        json.double(Double((MonotonicTime.now - gateway.started).nanoseconds / 1_000_000) / 1000)
         json.key("routes")
         json.beginArray()
         for route in gateway.routes { write(route, into: &json) }
@@ -52,30 +136,77 @@ public enum AdminAPI {
     private static func write(_ route: Route, into json: inout JSONWriter) {
         let metrics = route.metrics
         json.beginObject()
-        json.member("path", route.spec.path)
-        json.member("balance", route.spec.balance)
+        json.member("path", route.label)
+        json.member("balance", route.spec.balancing.method)
         json.member("requests", metrics.classes.reduce(0) { $0 + $1.current })
         for (i, counter) in metrics.classes.enumerated() where i > 0 { json.member("status_\(i + 1)xx", counter.current) }
         json.member("retries", metrics.retries.current)
         json.member("upstream_failures", metrics.failures.current)
+        json.member("limited", metrics.limited.current)
+        json.member("shed", metrics.shed.current)
+        json.member("hedges", metrics.hedges.current)
+        json.member("tunnels", metrics.tunnels.current)
+        let guards = route.guards.state
+        if let breaker = guards.breaker { json.member("breaker", breaker) }
+        if let limit = guards.limit {
+            json.member("concurrency_limit", limit)
+            json.member("in_flight", route.guards.inFlight)
+        }
         for (name, share) in [("p50_ms", 0.5), ("p95_ms", 0.95), ("p99_ms", 0.99)] {
             json.key(name)
             if let value = metrics.duration.quantile(share) { json.double(Double(value.nanoseconds / 1000) / 1000) } else { json.null() }
         }
+        // Counts of each bucket, so that whoever asks twice can tell what happened between.
+        let (counts, _) = metrics.duration.snapshot()
+        json.key("latency_bounds_ms")
+        json.beginArray()
+        for bound in Histogram.latencyBounds { json.double(Double(bound.nanoseconds) / 1e6) }
+        json.endArray()
+        json.key("latency_counts")
+        json.beginArray()
+        for count in counts { json.int(count) }
+        json.endArray()
         json.key("replicas")
         json.beginArray()
-        for replica in route.replicas {
-            json.beginObject()
-            json.member("name", replica.name)
-            json.member("address", replica.endpoint.description)
-            json.member("state", replica.state)
-            json.member("weight", replica.weight)
-            json.member("in_flight", replica.inFlight)
-            json.member("requests", replica.requests.current)
-            json.member("failures", replica.failures.current)
-            json.endObject()
-        }
+        for replica in route.replicas { write(replica, isCanary: false, into: &json) }
+        for replica in route.canaryReplicas { write(replica, isCanary: true, into: &json) }
         json.endArray()
         json.endObject()
+    }
+
+    private static func write(_ replica: Replica, isCanary: Bool, into json: inout JSONWriter) {
+        let reason = replica.reason
+        json.beginObject()
+        json.member("name", replica.name)
+        json.member("address", replica.endpoint.description)
+        json.member("state", replica.state)
+        json.member("reason", reason.text)
+        json.member("since", CalendarTime.render(reason.at))
+        json.member("weight", replica.weight)
+        json.member("priority", replica.priority)
+        if isCanary { json.member("canary", true) }
+        json.member("in_flight", replica.inFlight)
+        json.member("requests", replica.requests.current)
+        json.member("failures", replica.failures.current)
+        json.member("errors", replica.errors.current)
+        json.key("mean_ms")
+        let answered = replica.requests.current - replica.failures.current
+        if answered > 0 { json.double(Double(replica.latency.current / answered / 1000) / 1000) } else { json.null() }
+        json.endObject()
+    }
+}
+
+extension JSONWriter {
+    fileprivate mutating func backends(_ backends: [BackendSpec]) {
+        key("backends")
+        beginArray()
+        for backend in backends {
+            beginObject()
+            member("address", backend.address)
+            member("weight", backend.weight)
+            member("priority", backend.priority)
+            endObject()
+        }
+        endArray()
     }
 }

@@ -3,6 +3,8 @@ import Basics
 import EventLoops
 import HTTP
 import Observability
+import Redis
+import Resilience
 import Synchronization
 import Topology
 
@@ -17,6 +19,7 @@ public final class Gateway: Sendable {
 
     public let metrics: MetricsRegistry
     public let journal: Journal
+    let started = MonotonicTime.now
     private let loops: [EventLoop]
     private let parts: [LoopBound<GatewayLoop>]
     private let logger: Logger
@@ -25,10 +28,13 @@ public final class Gateway: Sendable {
     private struct State {
         var routes: [Route] = []
         var address: SocketAddress?
+        var settings = GatewaySettings()
+        /// What backends are, by route, as somebody set them over the API: instead of the file's.
+        var found: [String: [BackendSpec]] = [:]
     }
 
     /// Makes the loops (a thread each). `accessLog` is a descriptor, or -1.
-    public init(threads: Int, metrics: MetricsRegistry, journal: Journal, logger: Logger, accessLog: Int32) throws(SystemError) {
+    public init(_ spec: GatewaySpec, metrics: MetricsRegistry, journal: Journal, logger: Logger, accessLog: Int32) throws {
         self.metrics = metrics
         self.journal = journal
         self.logger = logger
@@ -37,9 +43,31 @@ public final class Gateway: Sendable {
         // Bodies are bounded by their route; the connection's own limit is the largest a route may set.
         var limits = HTTPLimits()
         limits.body = 1 << 40
-        for i in 0..<threads {
+        limits.head = spec.limits.head
+        limits.fields = spec.limits.fields
+        limits.headTime = spec.limits.headTime
+        limits.idleTime = spec.limits.idleTime
+        let clients = ClientCounts()
+        let store = try spec.limitStore.map { (text) throws(Failure) in
+            do throws(RedisURL.Failure) { return try RedisURL(text) } catch { throw Failure(description: "gateway.limit-store: \(error)") }
+        }
+        var random = SystemRandomNumberGenerator()
+        let name = String(random.next(), radix: 16)
+        for i in 0..<spec.threads {
             let loop = try EventLoop.start(name: "gateway-\(i)")
-            let part = GatewayLoop(loop: loop, limits: limits, journal: journal, accessLog: accessLog, metrics: metrics, logger: logger)
+            let part = GatewayLoop(
+                loop: loop, limits: limits, journal: journal, accessLog: AccessLog(descriptor: accessLog, format: spec.accessLog.format, loop: loop), clients: clients,
+                metrics: metrics, logger: logger)
+            // Each loop takes its share of the connections; the kernel spreads them.
+            part.context.connectionLimit = max(1, (spec.limits.connections + spec.threads - 1) / spec.threads)
+            if let tracing = spec.tracing {
+                part.tracer = Tracer(target: tracing.target, sample: tracing.sample, loop: loop, metrics: metrics) { [unowned part] in part.drawBits() }
+            }
+            if let store {
+                let client = RedisClient(url: store, loop: loop, options: SharedRateLimits.options())
+                part.sharedLimits = SharedRateLimits(redis: client, name: name, journal: journal, metrics: metrics)
+                loop.execute { client.start() }
+            }
             loops.append(loop)
             parts.append(LoopBound(part, on: loop))
         }
@@ -48,55 +76,122 @@ public final class Gateway: Sendable {
         for (loop, part) in zip(loops, parts) { Gateway.keepTime(part, loop) }
     }
 
-    /// Listens on all loops; the kernel spreads connections over them.
-    public func listen(on address: SocketAddress) async throws {
+    /// Listens on all loops; the kernel spreads connections over them. `inherited`: a predecessor's listening sockets, one a loop.
+    public func listen(on address: SocketAddress, inherited: [Int32] = []) async throws {
         var address = address
-        for (loop, part) in zip(loops, parts) {
+        for (i, (loop, part)) in zip(loops, parts).enumerated() {
             let wanted = address, shared = loops.count > 1
-            address = try await loop.run { try part.value.listen(wanted, shared: shared) }
+            let descriptor = i < inherited.count ? inherited[i] : nil
+            address = try await loop.run { try part.value.listen(wanted, shared: shared, inherited: descriptor) }
         }
+        for descriptor in inherited.dropFirst(loops.count) { closeDescriptor(descriptor) }
         let bound = address
         state.withLock { $0.address = bound }
     }
 
-    public var address: SocketAddress? { state.withLock { $0.address } }
-    public var routes: [Route] { state.withLock { $0.routes } }
-
-    /// Publishes routes. `replicas` gives those of a service; for declared backends, a replica that was there before is kept with
-    /// what is known of its health. Returns when every loop has taken them.
-    public func apply(_ specs: [RouteSpec], replicas: (String) -> [Replica]) async throws(Failure) {
-        let before = routes
-        var routes: [Route] = []
-        for spec in specs {
-            let label = spec.path
-            let members: [Replica]
-            switch spec.target {
-            case .service(let name): members = replicas(name)
-            case .backends(let backends):
-                let known = before.first { $0.spec.path == spec.path }?.replicas ?? []
-                members = try backends.map { (backend) throws(Failure) in try Gateway.replica(backend, spec, known) }
-            }
-            routes.append(Route(spec: spec, label: label, replicas: members, metrics: RouteMetrics(metrics, route: label)))
-        }
-        let published = routes
-        state.withLock { $0.routes = published }
-        for (loop, part) in zip(loops, parts) {
-            _ = try? await loop.run { part.value.apply(published) }
+    /// The listening sockets, one a loop.
+    public var listening: [Int32] {
+        get async {
+            var all: [Int32] = []
+            for (loop, part) in zip(loops, parts) { all += (try? await loop.run { part.value.listening.map(\.descriptor) }) ?? [] }
+            return all
         }
     }
 
-    private static func replica(_ backend: BackendSpec, _ spec: RouteSpec, _ known: [Replica]) throws(Failure) -> Replica {
-        guard let endpoint = Endpoint(backend.address) else {
-            throw Failure(description: "route \(spec.path): backend '\(backend.address)' is no host:port (line \(backend.line))")
+    public var address: SocketAddress? { state.withLock { $0.address } }
+    public var routes: [Route] { state.withLock { $0.routes } }
+    var settings: GatewaySettings { state.withLock { $0.settings } }
+
+    /// Publishes what the file says. `replicas` gives those of a service; for declared backends, a replica that was there before is kept with
+    /// what is known of its health. Returns when every loop has taken it. When something is wrong (a file that cannot be read), nothing changes.
+    public func apply(_ spec: GatewaySpec, replicas: (String) -> [Replica]) async throws(Failure) {
+        let settings = try GatewaySettings(spec)
+        let before = routes
+        // What was set by hand is over with a reload; what is being discovered stays until it is found anew.
+        let discovered = Set(spec.routes.filter { $0.discovery != nil }.map(\.label))
+        let found = state.withLock { state in
+            state.found = state.found.filter { discovered.contains($0.key) }
+            return state.found
         }
-        if let same = known.first(where: { $0.endpoint == endpoint && $0.weight == backend.weight }) { return same }
-        return Replica(name: backend.address, endpoint: endpoint, weight: backend.weight, eject: eject(spec))
+        var routes: [Route] = []
+        for route in spec.routes {
+            let old = before.first { $0.label == route.label }
+            let guards = old.flatMap { $0.guards.spec == route.guards ? $0.guards : nil } ?? RouteGuards(route.guards, route: route.label, journal: journal)
+            routes.append(
+                try Route(
+                    spec: route, replicas: try members(route, found[route.label], old?.replicas ?? [], isFirst: before.isEmpty, replicas),
+                    canaryReplicas: try canaries(route, old?.canaryReplicas ?? [], isFirst: before.isEmpty, replicas),
+                    metrics: RouteMetrics(metrics, route: route.label), guards: guards))
+        }
+        let published = routes
+        state.withLock {
+            $0.routes = published
+            $0.settings = settings
+        }
+        await publish(published, settings)
+    }
+
+    private func publish(_ routes: [Route], _ settings: GatewaySettings) async {
+        for (loop, part) in zip(loops, parts) { _ = try? await loop.run { part.value.apply(routes, settings) } }
+    }
+
+    private func members(
+        _ spec: RouteSpec, _ found: [BackendSpec]?, _ known: [Replica], isFirst: Bool, _ replicas: (String) -> [Replica]
+    ) throws(Failure) -> [Replica] {
+        switch spec.target {
+        case .service(let name): return replicas(name)
+        case .backends(let backends): return try Gateway.replicas(found ?? backends, spec, known, isFirst: isFirst)
+        case .answer, .redirect: return []
+        }
+    }
+
+    private func canaries(_ spec: RouteSpec, _ known: [Replica], isFirst: Bool, _ replicas: (String) -> [Replica]) throws(Failure) -> [Replica] {
+        guard let canary = spec.canary else { return [] }
+        if let service = canary.service { return replicas(service) }
+        return try Gateway.replicas(canary.backends, spec, known, isFirst: isFirst)
+    }
+
+    private static func replicas(_ backends: [BackendSpec], _ spec: RouteSpec, _ known: [Replica], isFirst: Bool) throws(Failure) -> [Replica] {
+        var out: [Replica] = []
+        for backend in backends {
+            guard let endpoint = Endpoint(backend.address) else {
+                throw Failure(description: "route \(spec.label): backend '\(backend.address)' is no host:port\(backend.line > 0 ? " (line \(backend.line))" : "")")
+            }
+            let same = known.first { $0.endpoint == endpoint && $0.weight == backend.weight && $0.priority == backend.priority }
+            out.append(
+                same
+                    ?? Replica(
+                        name: backend.address, endpoint: endpoint, weight: backend.weight, priority: backend.priority, isNew: !isFirst, eject: eject(spec)))
+        }
+        return out
     }
 
     /// A route's ejection rule in the balancer's terms.
     public static func eject(_ spec: RouteSpec) -> PassiveHealth.Settings {
         PassiveHealth.Settings(
             failures: spec.eject.failures, window: spec.eject.within, ejection: spec.eject.time, longest: max(.seconds(60), spec.eject.time))
+    }
+
+    /// Other backends for one route, until they are set again: from discovery or the API. Those that stay keep their health.
+    public func setBackends(_ backends: [BackendSpec], of label: String) async throws(Failure) {
+        guard let old = routes.first(where: { $0.label == label }), case .backends = old.spec.target else {
+            throw Failure(description: "there is no route '\(label)' with backends of its own")
+        }
+        let route = try Route(
+            spec: old.spec, replicas: try Gateway.replicas(backends, old.spec, old.replicas, isFirst: old.replicas.isEmpty), canaryReplicas: old.canaryReplicas,
+            metrics: old.metrics, guards: old.guards)
+        let (published, settings) = state.withLock { state in
+            state.found[label] = backends
+            state.routes = state.routes.map { $0.label == label ? route : $0 }
+            return (state.routes, state.settings)
+        }
+        await publish(published, settings)
+    }
+
+    /// What a route's backends are now, as a file would say it.
+    public func backends(of label: String) -> [BackendSpec]? {
+        guard let route = routes.first(where: { $0.label == label }), case .backends(let declared) = route.spec.target else { return nil }
+        return state.withLock { $0.found[label] } ?? declared
     }
 
     /// Something about replicas changed that idle connections should follow (one drains, one is down).
@@ -110,7 +205,7 @@ public final class Gateway: Sendable {
             let keeper = TimeKeeper()
             keeper.timer = LoopTimer(loop: part.value.loop) {
                 let gateway = part.value
-                for route in gateway.routes.routes { for replica in route.route.replicas { replica.timePassed(gateway.loop.now) } }
+                for route in gateway.routes.routes { for replica in route.route.allReplicas { replica.timePassed(gateway.loop.now) } }
                 keeper.timer?.schedule(after: .milliseconds(250))
             }
             keeper.timer?.schedule(after: .milliseconds(250))
@@ -119,9 +214,10 @@ public final class Gateway: Sendable {
 
     private final class TimeKeeper { var timer: LoopTimer? }
 
-    /// Stops listening, lets requests finish for at most `grace`, closes the rest. Returns how many connections were cut.
-    public func drain(grace: Duration) async -> Int {
-        for (loop, part) in zip(loops, parts) { _ = try? await loop.run { part.value.drain() } }
+    /// Stops listening, lets requests finish for at most `grace`, closes the rest. Returns how many connections were cut. With `gently` a
+    /// successor has the listening sockets, and idle connections may ask once more.
+    public func drain(grace: Duration, gently: Bool = false) async -> Int {
+        for (loop, part) in zip(loops, parts) { _ = try? await loop.run { part.value.drain(gently: gently) } }
         let deadline = MonotonicTime.now + grace
         while MonotonicTime.now < deadline {
             var quiet = true
@@ -149,5 +245,16 @@ public final class Gateway: Sendable {
             for (loop, part) in zip(loops, parts) { counts.append((try? await loop.run { part.value.context.connections.count }) ?? 0) }
             return counts
         }
+    }
+
+    /// What became of a request, if it is among the latest.
+    func request(_ id: String) async -> (at: WallTime, record: DecisionRecord)? {
+        var newest: (at: WallTime, record: DecisionRecord)?
+        for (loop, part) in zip(loops, parts) {
+            guard let found = try? await loop.run({ part.value.recent.find(id) }) else { continue }
+            if let known = newest, known.at >= found.at { continue }
+            newest = found
+        }
+        return newest
     }
 }

@@ -5,6 +5,12 @@ import Resilience
 enum GatewayFailure: String, CaseIterable {
     case noRoute = "no_route"
     case denied = "denied"
+    case addressRefused = "address_refused"
+    case unauthorized = "unauthorized"
+    case rateLimited = "rate_limited"
+    case overloaded = "overloaded"
+    case breakerOpen = "breaker_open"
+    case deadline = "deadline_exceeded"
     case badPath = "bad_path"
     case bodyTooLarge = "body_too_large"
     case noReplica = "no_replica"
@@ -27,7 +33,11 @@ enum GatewayFailure: String, CaseIterable {
     var status: Int {
         switch self {
         case .noRoute: 404
-        case .denied: 403
+        case .denied, .addressRefused: 403
+        case .unauthorized: 401
+        case .rateLimited: 429
+        case .overloaded, .breakerOpen: 503
+        case .deadline: 504
         case .badPath: 400
         case .bodyTooLarge: 413
         case .noReplica: 503
@@ -40,7 +50,13 @@ enum GatewayFailure: String, CaseIterable {
         switch self {
         case .noRoute: "no route of this gateway has this path"
         case .denied: "this path is not served from outside; each replica's own port has it, see muster ps"
-        case .badPath: "the path has '.' or '..' segments; resolve them before asking"
+        case .addressRefused: "this address may not ask here"
+        case .unauthorized: "this path needs a user or a token that may ask; send Authorization"
+        case .rateLimited: "too many requests; send again after the seconds that Retry-After names"
+        case .overloaded: "as many requests are under way as this route takes; send again in a moment"
+        case .breakerOpen: "what serves this path has failed several times; it is tried again soon"
+        case .deadline: "the time that this request had was over before there was an answer"
+        case .badPath: "the path can be read in more than one way ('.' or '..' segments, a backslash, a bad escape); resolve it before asking"
         case .bodyTooLarge: "the body is larger than this route takes"
         case .noReplica: "no replica is running; send again in a moment"
         case .unreachable: "no replica could be reached"

@@ -4,6 +4,7 @@ import EventLoops
 import HTTP
 import Observability
 import Resilience
+import Synchronization
 
 /// What the gateway has on one loop: its listener's connections, its idle connections to replicas, its turn in each route.
 final class GatewayLoop {
@@ -12,12 +13,20 @@ final class GatewayLoop {
     let journal: Journal
     let accessLog: AccessLog
     let unrouted: Counter
+    let recent: RecentRequests
     let upstreamTable = HeadTable()
     let upstreamLimits: HTTPLimits
+    private(set) var settings = GatewaySettings()
     private(set) var routes: RouteTableOnLoop
+    var sharedLimits: SharedRateLimits?
+    var tracer: Tracer?
+    private let clients: ClientCounts
     private var idle: [ObjectIdentifier: [UpstreamConnection]] = [:]
     private var listeners: [Listener] = []
-    private var idPrefix: UInt64
+    private var spare: [Exchange] = []
+    private var delayed: [ObjectIdentifier: LoopTimer] = [:]
+    private var random: SeededRandom
+    private let idPrefix: UInt64
     private var idCount: UInt64 = 0
     private var routed = 0
     private let logger: Logger
@@ -26,45 +35,73 @@ final class GatewayLoop {
     private static let idleLimit = 64
     /// One routing decision in this many goes to the journal; panics always do.
     private static let routeSample = 1024
+    /// Exchanges kept for the next requests: as many as are under way at once on a busy loop, and no more than a burst leaves.
+    private static let spareLimit = 256
 
-    init(loop: EventLoop, limits: HTTPLimits, journal: Journal, accessLog: Int32, metrics: MetricsRegistry, logger: Logger) {
+    init(loop: EventLoop, limits: HTTPLimits, journal: Journal, accessLog: AccessLog, clients: ClientCounts, metrics: MetricsRegistry, logger: Logger) {
         self.loop = loop
         self.journal = journal
         self.logger = logger
+        self.clients = clients
         context = HTTPServerContext(loop: loop, limits: limits)
-        self.accessLog = AccessLog(descriptor: accessLog, loop: loop)
+        self.accessLog = accessLog
+        recent = RecentRequests()
         unrouted = metrics.counter("gateway_unrouted_total", "Requests that no route took.")
         var upstream = HTTPLimits()
         upstream.head = 65_536
         upstream.fields = 200
         upstreamLimits = upstream
-        routes = RouteTableOnLoop([])
-        var random = SystemRandomNumberGenerator()
-        idPrefix = random.next()
+        var system = SystemRandomNumberGenerator()
+        idPrefix = system.next()
+        random = SeededRandom(seed: system.next())
+        routes = RouteTableOnLoop([], seed: 0)
         context.onRefusal = { failure in
             metrics.counter("gateway_refused_total", "Messages that were refused, by reason.", labels: [("reason", failure.rawValue)]).add()
         }
+        context.expectsProxyHeader = { [unowned self] peer in settings.takesProxyProtocol && settings.trusts(peer.ip) }
     }
 
-    func listen(_ address: SocketAddress, shared: Bool) throws(SystemError) -> SocketAddress {
-        let listener = try Listener(loop: loop, address: address, shared: shared) { [unowned self] fd, peer in
-            let connection = ProxyConnection(gateway: self, peer: peer)
-            do throws(SystemError) { try connection.start(fd) } catch { closeDescriptor(fd) }
-        }
+    /// Listens anew, or takes over a descriptor that listens already.
+    func listen(_ address: SocketAddress, shared: Bool, inherited: Int32? = nil) throws(SystemError) -> SocketAddress {
+        let listener = try Listener(loop: loop, address: address, shared: shared, inherited: inherited) { [unowned self] fd, peer in accept(fd, peer) }
         listeners.append(listener)
         return listener.address
     }
 
+    private func accept(_ fd: Int32, _ peer: SocketAddress) {
+        let connection = ProxyConnection(gateway: self, peer: peer)
+        do throws(SystemError) { try connection.start(fd) } catch { return closeDescriptor(fd) }
+        if settings.takesProxyProtocol {
+            // Whoever may not speak for others has nothing to do here; whoever may is counted when it has said for whom.
+            if !settings.trusts(peer.ip) { connection.turnAway(status: 403, code: "no_proxy", message: "this address may only be used by the proxies before it") }
+        } else {
+            countNamed(connection)
+        }
+    }
+
+    func countNamed(_ connection: ProxyConnection) {
+        guard settings.perClient > 0, let address = connection.peer.ip, connection.isOpen else { return }
+        if clients.add(address, limit: settings.perClient) { connection.counted = address } else {
+            connection.turnAway(status: 429, code: "too_many_connections", message: "this address has as many connections as it may have")
+        }
+    }
+
+    func forgetClient(_ connection: ProxyConnection) { if let address = connection.counted { clients.remove(address) } }
+
+    /// The listening descriptors, for a successor.
+    var listening: [(address: SocketAddress, descriptor: Int32)] { listeners.map { ($0.address, $0.descriptor) } }
+
     /// Takes new routes; exchanges under way keep theirs. Idle connections to replicas that are gone or leaving are closed.
-    func apply(_ new: [Route]) {
-        routes = RouteTableOnLoop(new)
+    func apply(_ new: [Route], _ settings: GatewaySettings) {
+        self.settings = settings
+        routes = RouteTableOnLoop(new, seed: random.next())
         closeUnwantedIdle()
     }
 
     func closeUnwantedIdle() {
         var wanted: Set<ObjectIdentifier> = []
         for route in routes.routes {
-            for replica in route.route.replicas where replica.obstacles.isDisjoint(with: [.draining, .down]) { wanted.insert(ObjectIdentifier(replica)) }
+            for replica in route.route.allReplicas where replica.obstacles.isDisjoint(with: [.draining, .down, .disabled]) { wanted.insert(ObjectIdentifier(replica)) }
         }
         for (id, connections) in idle where !wanted.contains(id) {
             idle[id] = nil
@@ -81,11 +118,34 @@ final class GatewayLoop {
         return idPrefix &+ idCount &* 0x9E37_79B9_7F4A_7C15
     }
 
+    /// A number of 0..<1.
+    func draw() -> Double { Double(random.next() >> 11) / Double(1 << 53) }
+    func drawBits() -> UInt64 { random.next() }
+
+    /// Does something after a while, in a turn of its own.
+    func delay(_ wait: Duration, _ body: @escaping () -> Void) {
+        final class Box { var timer: LoopTimer? }
+        let box = Box()
+        let timer = LoopTimer(loop: loop) { [unowned self, unowned box] in
+            body()
+            if let timer = box.timer { delayed[ObjectIdentifier(timer)] = nil }
+        }
+        box.timer = timer
+        delayed[ObjectIdentifier(timer)] = timer
+        timer.schedule(after: wait)
+        withExtendedLifetime(box) {}
+    }
+
+    // MARK: exchanges
+
+    func lendExchange() -> Exchange { spare.popLast() ?? Exchange(gateway: self) }
+    func takeBack(_ exchange: Exchange) { if spare.count < GatewayLoop.spareLimit { spare.append(exchange) } }
+
     // MARK: connections to replicas
 
-    func connection(to replica: Replica) -> UpstreamConnection {
+    func connection(to replica: Replica, fresh: Bool) -> UpstreamConnection {
         let id = ObjectIdentifier(replica)
-        while let connection = idle[id]?.popLast() {
+        while !fresh, let connection = idle[id]?.popLast() {
             connection.isKept = false
             if connection.isOpen { return connection }
         }
@@ -97,7 +157,7 @@ final class GatewayLoop {
     /// Keeps a connection for the next request; false when it is not wanted.
     func keep(_ connection: UpstreamConnection) -> Bool {
         let id = ObjectIdentifier(connection.replica)
-        if context.isDraining || !connection.replica.obstacles.isDisjoint(with: [.draining, .down]) {
+        if context.isDraining || !connection.replica.obstacles.isDisjoint(with: [.draining, .down, .disabled]) {
             connection.close()
             return false
         }
@@ -116,21 +176,22 @@ final class GatewayLoop {
 
     // MARK: notes
 
-    func noteRouting(_ route: RouteOnLoop, _ replica: Replica, _ reason: Selection.Reason, tries: Int) {
+    func noteRouting(_ route: RouteOnLoop, _ pool: PoolOnLoop, _ selection: Selection, tries: Int) {
         routed &+= 1
-        if reason == .panic || routed % GatewayLoop.routeSample == 1 { journal.append(route.record(replica, reason, tries: tries)) }
+        if selection.reason == .panic || routed % GatewayLoop.routeSample == 1 { journal.append(route.record(pool, selection, tries: tries)) }
     }
 
     func noteBroken(_ route: RouteOnLoop, _ replica: Replica, _ detail: String) {
-        logger.warning("response_broken", .init("route", route.route.spec.path), .init("replica", replica.name), .init("error", detail))
+        logger.warning("response_broken", .init("route", route.route.label), .init("replica", replica.name), .init("error", detail))
     }
 
     // MARK: ending
 
-    func drain() {
-        for listener in listeners { listener.close() }
+    /// With `gently`, idle connections may ask once more before they are closed: their clients do not know yet.
+    func drain(gently: Bool = false) {
+        for listener in listeners { listener.close(keepingQueue: gently) }
         listeners = []
-        context.drain()
+        context.drain(gently: gently)
         closeUnwantedIdle()
         accessLog.flush()
     }
@@ -140,5 +201,27 @@ final class GatewayLoop {
     func closeAll() {
         context.closeAll()
         accessLog.flush()
+        tracer?.flush()
+    }
+}
+
+/// Connections of each client address, over all loops. Counts nothing while no limit is set.
+final class ClientCounts: Sendable {
+    private let counts = Mutex<[IPAddress: Int]>([:])
+
+    func add(_ address: IPAddress, limit: Int) -> Bool {
+        counts.withLock { counts in
+            let count = counts[address, default: 0]
+            if count >= limit { return false }
+            counts[address] = count + 1
+            return true
+        }
+    }
+
+    func remove(_ address: IPAddress) {
+        counts.withLock { counts in
+            let left = (counts[address] ?? 1) - 1
+            counts[address] = left > 0 ? left : nil
+        }
     }
 }

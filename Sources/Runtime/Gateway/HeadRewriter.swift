@@ -1,77 +1,142 @@
 import Basics
 import HTTP
 
+/// What is told to a backend beside what the client said.
+struct Forwarding {
+    /// The client's address; nil over a Unix socket.
+    var client: IPAddress?
+    /// The connection's peer, where it is another (a trusted proxy).
+    var peer: IPAddress?
+    /// The peer is a trusted proxy: what it says of the client is passed on.
+    var isTrusted = false
+    /// In place of the client's.
+    var target: [UInt8]?
+    var host: [UInt8]?
+    /// The protocol that the connection may be upgraded to.
+    var upgrade: UnsafeRawBufferPointer?
+    /// A deadline is written into the head, and again at each try.
+    var hasDeadline = false
+    var trace: TraceContext?
+}
+
 /// Writes heads for the other side: end-to-end fields as they came, hop-by-hop fields (RFC 9110, 7.6.1) never, forwarding fields
 /// added, framing by our own hand.
 enum HeadRewriter {
-    /// Where in the rewritten head the parts lie that the access log wants.
-    struct Marks {
-        var method = 0..<0
-        var target = 0..<0
-        var id = 0..<0
-    }
+    /// So many places the deadline has in a head: `600000ms` and a space.
+    static let deadlineWidth = 9
 
+    /// Returns where in the head the deadline's place lies; 0: nowhere.
     static func request(
-        _ table: HeadTable, into out: inout ByteBuffer, peer: [UInt8], nextID: () -> UInt64
-    ) -> Marks {
-        var marks = Marks()
+        _ table: HeadTable, into out: inout ByteBuffer, _ forwarding: Forwarding, id: UnsafeRawBufferPointer, edits: HeaderEdits?
+    ) -> Int {
         let base = out.count
-        let method = table.methodText, target = table.targetText
-        out.append(method)
-        marks.method = 0..<method.count
+        out.append(table.methodText)
         out.append(32)
-        marks.target = method.count + 1..<method.count + 1 + target.count
-        out.append(target)
+        if let target = forwarding.target { out.append(target) } else { out.append(table.targetText) }
         out.append(" HTTP/1.1\r\n")
-        var id: UnsafeRawBufferPointer?
+        let edits = edits.flatMap { $0.isEmpty ? nil : $0 }
+        var hasHost = false
         for field in table.fields {
             switch field.known {
-            case .other, .host, .idempotencyKey, .contentType:
-                if field.known == .other, table.nominatesFields, table.isNominated(field.name) { continue }
+            case .other, .idempotencyKey, .contentType:
+                if table.nominatesFields, table.isNominated(field.name) { continue }
+                if forwarding.trace != nil, field.known == .other, table.text(field.name).equals("traceparent") { continue }
+                if let edits, edits.leavesOut(table.text(field.name)) { continue }
                 copy(table.text(field.name), table.text(field.value), into: &out)
-            case .xRequestID: id = acceptable(table.text(field.value))
+            case .host:
+                hasHost = true
+                if forwarding.host == nil { copy(table.text(field.name), table.text(field.value), into: &out) }
             case .contentLength:
                 copy(table.text(field.name), table.text(field.value), into: &out)
             default: break
             }
         }
         if table.framing == .chunked { out.append("Transfer-Encoding: chunked\r\n") }
-        out.append("X-Forwarded-For: ")
-        // Every line of it, in order: the address that a proxy before us added may stand in a line of its own.
-        for field in table.fields where field.known == .xForwardedFor && field.value.count > 0 {
-            out.append(table.text(field.value))
-            out.append(", ")
+        if let host = forwarding.host {
+            host.withUnsafeBytes { copy("Host", $0, into: &out) }
+        } else if !hasHost {
+            // HTTP/1.0 needs no Host; what we speak on does.
+            out.append("Host: localhost\r\n")
         }
-        out.append(peer)
-        out.append("\r\nX-Real-IP: ")
-        out.append(peer)
-        out.append("\r\nX-Forwarded-Proto: http\r\n")
-        // HTTP/1.0 needs no Host; what we speak on does.
-        if let host = table.first(.host) { copy("X-Forwarded-Host", host, into: &out) } else { out.append("Host: localhost\r\n") }
+        forwardingFields(table, forwarding, into: &out)
         out.append("X-Request-Id: ")
-        let idStart = out.count - base
-        if let id { out.append(id) } else { hex(nextID(), into: &out) }
-        marks.id = idStart..<out.count - base
-        out.append("\r\n\r\n")
-        return marks
+        out.append(id)
+        out.append("\r\n")
+        if let trace = forwarding.trace { trace.field(into: &out) }
+        if let upgrade = forwarding.upgrade {
+            out.append("Connection: Upgrade\r\n")
+            copy("Upgrade", upgrade, into: &out)
+        }
+        if let edits { out.append(edits.lines) }
+        var deadlineAt = 0
+        if forwarding.hasDeadline {
+            out.append("X-Request-Timeout: ")
+            deadlineAt = out.count - base
+            out.append("         \r\n")
+        } else if let given = table.first(.xRequestTimeout) {
+            copy("X-Request-Timeout", given, into: &out)
+        }
+        out.append("\r\n")
+        return deadlineAt
+    }
+
+    private static func forwardingFields(_ table: HeadTable, _ forwarding: Forwarding, into out: inout ByteBuffer) {
+        out.append("X-Forwarded-For: ")
+        var proto: UnsafeRawBufferPointer?, host = table.first(.host)
+        if forwarding.isTrusted {
+            // Every line of it, in order: the address that a proxy before us added may stand in a line of its own.
+            for field in table.fields where field.known == .xForwardedFor && field.value.count > 0 {
+                out.append(table.text(field.value))
+                out.append(", ")
+            }
+            proto = table.first(.xForwardedProto)
+            host = table.first(.xForwardedHost) ?? host
+        }
+        append(forwarding.peer ?? forwarding.client, into: &out)
+        out.append("\r\nX-Real-IP: ")
+        append(forwarding.client, into: &out)
+        out.append("\r\nX-Forwarded-Proto: ")
+        if let proto, proto.equals("https") { out.append("https\r\n") } else { out.append("http\r\n") }
+        if let host { copy("X-Forwarded-Host", host, into: &out) }
+    }
+
+    static func append(_ address: IPAddress?, into out: inout ByteBuffer) {
+        guard let address else { return out.append("unix") }
+        guard let value = address.ipv4 else { return out.append(text: address.description) }
+        for shift in stride(from: UInt32(24), through: 0, by: -8) {
+            out.append(decimal: Int(value >> shift & 255))
+            if shift > 0 { out.append(46) }
+        }
     }
 
     /// How the body goes to the client.
     enum Passing { case none, asIs, chunked, untilClose }
 
-    static func response(
-        _ table: HeadTable, into out: inout ByteBuffer, id: UnsafeRawBufferPointer, clientIsOld: Bool, close: Bool
-    ) -> Passing {
+    /// What the gateway adds to a response.
+    struct Additions {
+        var id: UnsafeRawBufferPointer
+        /// Whole lines.
+        var lines: UnsafeRawBufferPointer
+        var edits: HeaderEdits?
+        var clientIsOld = false
+        var close = false
+        /// The response ends HTTP on this connection.
+        var upgrade = false
+    }
+
+    static func response(_ table: HeadTable, into out: inout ByteBuffer, _ additions: Additions) -> Passing {
         out.append("HTTP/1.1 ")
         out.append(decimal: table.status)
         out.append(32)
         out.append(text: reasonPhrase(table.status))
         out.append("\r\n")
         var hasID = false
+        let edits = additions.edits.flatMap { $0.isEmpty ? nil : $0 }
         for field in table.fields {
             switch field.known {
-            case .other, .contentType, .host, .idempotencyKey, .proxyAuthenticate, .expect, .xForwardedFor, .xForwardedProto, .xForwardedHost, .xRealIP:
-                if field.known == .other, table.nominatesFields, table.isNominated(field.name) { continue }
+            case .other, .contentType, .host, .idempotencyKey, .proxyAuthenticate, .expect, .xForwardedFor, .xForwardedProto, .xForwardedHost, .xRealIP, .xRequestTimeout:
+                if field.known == .other || field.known == .contentType, table.nominatesFields, table.isNominated(field.name) { continue }
+                if let edits, edits.leavesOut(table.text(field.name)) { continue }
                 copy(table.text(field.name), table.text(field.value), into: &out)
             case .contentLength:
                 copy(table.text(field.name), table.text(field.value), into: &out)
@@ -81,10 +146,22 @@ enum HeadRewriter {
             default: break
             }
         }
-        if !hasID { copy("X-Request-Id", id, into: &out) }
-        let passing = passing(table.framing, clientIsOld)
+        if !hasID { copy("X-Request-Id", additions.id, into: &out) }
+        out.append(additions.lines)
+        if let edits { out.append(edits.lines) }
+        if additions.upgrade {
+            out.append("Connection: Upgrade\r\n")
+            copy("Upgrade", table.first(.upgrade) ?? UnsafeRawBufferPointer(start: nil, count: 0), into: &out)
+            out.append("\r\n")
+            return .none
+        }
+        let passing = passing(table.framing, additions.clientIsOld)
         if passing == .chunked { out.append("Transfer-Encoding: chunked\r\n") }
-        if close || passing == .untilClose { out.append("Connection: close\r\n") } else if clientIsOld { out.append("Connection: keep-alive\r\n") }
+        if additions.close || passing == .untilClose {
+            out.append("Connection: close\r\n")
+        } else if additions.clientIsOld {
+            out.append("Connection: keep-alive\r\n")
+        }
         out.append("\r\n")
         return passing
     }
@@ -98,10 +175,10 @@ enum HeadRewriter {
     }
 
     /// A request id from outside is kept if it is short and plain.
-    private static func acceptable(_ id: UnsafeRawBufferPointer) -> UnsafeRawBufferPointer? {
-        guard !id.isEmpty, id.count <= 128 else { return nil }
-        for byte in id where !((byte | 32) &- 97 < 26 || byte &- 48 < 10 || byte == 45 || byte == 95 || byte == 46 || byte == 58) { return nil }
-        return id
+    static func acceptable(_ id: UnsafeRawBufferPointer) -> Bool {
+        guard !id.isEmpty, id.count <= 128 else { return false }
+        for byte in id where !((byte | 32) &- 97 < 26 || byte &- 48 < 10 || byte == 45 || byte == 95 || byte == 46 || byte == 58) { return false }
+        return true
     }
 
     private static func copy(_ name: UnsafeRawBufferPointer, _ value: UnsafeRawBufferPointer, into out: inout ByteBuffer) {
@@ -118,7 +195,8 @@ enum HeadRewriter {
         out.append("\r\n")
     }
 
-    private static func hex(_ value: UInt64, into out: inout ByteBuffer) {
+    /// Sixteen hexadecimal digits.
+    static func hex(_ value: UInt64, into out: inout ByteBuffer) {
         for shift in stride(from: UInt64(60), through: 0, by: -4) {
             let digit = UInt8(value >> shift & 15)
             out.append(digit < 10 ? 48 + digit : 87 + digit)

@@ -7,12 +7,16 @@ import Synchronization
 import Topology
 
 /// Active checks of declared backends: each is asked on its own schedule, with jitter, one question at a time. (Services that
-/// Muster runs itself are probed by their supervisor.)
+/// Muster runs itself are probed by their supervisor.) And, where a route wants it, the comparison of its replicas with each other.
 public final class Prober: Sendable {
     private let gateway: Gateway
     private let loop: EventLoop
     private let client: HTTPClient
     private let probed = Mutex<Set<ObjectIdentifier>>([])
+    private let compared = Mutex<Set<String>>([])
+
+    /// Envoy's interval of outlier detection.
+    static let comparisonInterval = Duration.seconds(10)
 
     public init(gateway: Gateway, loop: EventLoop) {
         self.gateway = gateway
@@ -23,15 +27,19 @@ public final class Prober: Sendable {
     /// Begins to probe what is not probed yet. Call again after the routes have changed; replicas that are gone stop by themselves.
     public func follow() {
         for route in gateway.routes {
+            if route.spec.eject.outliers, compared.withLock({ $0.insert(route.label).inserted }) {
+                // Ends when the route is gone or no longer wants it.
+                Task(executorPreference: loop) { await self.compare(route.label) }
+            }
             guard let probe = route.spec.probe, case .backends = route.spec.target else { continue }
-            for replica in route.replicas where probed.withLock({ $0.insert(ObjectIdentifier(replica)).inserted }) {
+            for replica in route.allReplicas where probed.withLock({ $0.insert(ObjectIdentifier(replica)).inserted }) {
                 // Ends when the replica has left the routes.
                 Task(executorPreference: loop) { await self.watch(replica, probe) }
             }
         }
     }
 
-    private func isWanted(_ replica: Replica) -> Bool { gateway.routes.contains { $0.replicas.contains { $0 === replica } } }
+    private func isWanted(_ replica: Replica) -> Bool { gateway.routes.contains { $0.allReplicas.contains { $0 === replica } } }
 
     private func watch(_ replica: Replica, _ probe: ProbeSpec) async {
         var health = ActiveHealth(.init(rise: probe.rise, fall: probe.fall))
@@ -40,10 +48,10 @@ public final class Prober: Sendable {
             let (success, detail) = await ask(replica, probe)
             if let decision = health.probed(success, subject: replica.name, detail: detail) {
                 if decision.result {
-                    replica.remove(.down)
+                    replica.remove(.down, because: decision.record.sentence)
                     replica.seenServing()
                 } else {
-                    replica.add(.down)
+                    replica.add(.down, because: decision.record.sentence)
                 }
                 gateway.journal.append(decision.record)
                 gateway.replicasChanged()
@@ -56,13 +64,90 @@ public final class Prober: Sendable {
     }
 
     private func ask(_ replica: Replica, _ probe: ProbeSpec) async -> (Bool, String) {
+        guard let path = probe.path else { return await connect(replica, probe) }
         do throws(HTTPClientError) {
-            let response = try await client.send("GET", probe.path ?? "/", to: replica.endpoint, timeout: probe.timeout)
-            // Without a path any answer shows that it listens.
-            let fine = probe.path == nil || (200..<300).contains(response.status)
-            return (fine, "status \(response.status)")
+            let response = try await client.send("GET", path, to: replica.endpoint, timeout: probe.timeout)
+            return ((200..<300).contains(response.status), "status \(response.status)")
         } catch {
-            return (probe.path == nil && error.code != .connect && error.code != .timeout, error.description)
+            return (false, error.description)
         }
     }
+
+    /// A connection that stands is enough.
+    private func connect(_ replica: Replica, _ probe: ProbeSpec) async -> (Bool, String) {
+        let loop = loop
+        let failure: String? = await withUnsafeContinuation { continuation in
+            loop.execute {
+                let check = ConnectionCheck(loop: loop) { continuation.resume(returning: $0) }
+                check.begin(replica.endpoint, probe.timeout)
+            }
+        }
+        return (failure == nil, failure ?? "connected")
+    }
+
+    // MARK: outliers
+
+    private struct Totals {
+        var requests = 0
+        var failures = 0
+        var latency = 0
+    }
+
+    private func compare(_ label: String) async {
+        var before: [ObjectIdentifier: Totals] = [:]
+        while let route = gateway.routes.first(where: { $0.label == label }), route.spec.eject.outliers {
+            let detection = OutlierDetection(OutlierDetection.Settings(cap: EjectionCap(share: min(route.spec.eject.atMost, 0.5))))
+            var samples: [OutlierDetection.Sample] = []
+            var now: [ObjectIdentifier: Totals] = [:]
+            for replica in route.replicas {
+                let totals = Totals(
+                    requests: replica.requests.current, failures: replica.failures.current + (route.spec.eject.countsErrors ? 0 : replica.errors.current),
+                    latency: replica.latency.current)
+                now[ObjectIdentifier(replica)] = totals
+                let old = before[ObjectIdentifier(replica)] ?? totals
+                samples.append(
+                    .init(
+                        replica.name, requests: totals.requests - old.requests, failures: totals.failures - old.failures, latency: Int64(totals.latency - old.latency),
+                        isEjected: replica.obstacles.contains(.ejected)))
+            }
+            before = now
+            for decision in detection.judge(samples) {
+                route.replicas[decision.result].eject(.now, because: decision.record)
+                gateway.journal.append(decision.record)
+            }
+            await loop.sleep(Prober.comparisonInterval)
+        }
+        compared.withLock { _ = $0.remove(label) }
+    }
+}
+
+/// One connection that is made to see whether it can be. Keeps itself until it has answered, once.
+private final class ConnectionCheck: Stream {
+    private var answer: ((String?) -> Void)?
+    private var timer: LoopTimer?
+    private var kept: ConnectionCheck?
+
+    init(loop: EventLoop, _ answer: @escaping (String?) -> Void) {
+        self.answer = answer
+        super.init(loop: loop)
+    }
+
+    func begin(_ endpoint: Endpoint, _ timeout: Duration) {
+        kept = self
+        timer = LoopTimer(loop: loop) { [unowned self] in end("no connection within \(timeout.brief)") }
+        timer?.schedule(after: timeout)
+        connect(to: endpoint)
+    }
+
+    private func end(_ failure: String?) {
+        let answer = answer
+        self.answer = nil
+        timer?.cancel()
+        close()
+        answer?(failure)
+        kept = nil
+    }
+
+    override func connected() { end(nil) }
+    override func closed(_ reason: CloseReason) { if answer != nil { end("\(reason)") } }
 }

@@ -16,44 +16,100 @@ public final class Replica: Sendable {
         public static let ejected = Obstacle(rawValue: 2)
         /// It finishes what it has and then goes.
         public static let draining = Obstacle(rawValue: 4)
+        /// Somebody took it out by hand.
+        public static let disabled = Obstacle(rawValue: 8)
     }
 
     /// `correlation-engine/2`, or an address.
     public let name: String
     public let endpoint: Endpoint
     public let weight: Int
+    public let priority: Int
+    /// What a hash and a sticky cookie know it by.
+    let identity: UInt64
     public let requests = Tally()
     public let failures = Tally()
+    /// Answers of 500 and above.
+    public let errors = Tally()
+    public let bytesIn = Tally()
+    public let bytesOut = Tally()
+    /// From a request's last byte to the head of its answer, all answers together, in nanoseconds.
+    public let latency = Tally()
     private let flags: Atomic<Int>
     private let underWay = Atomic<Int>(0)
+    private let mostUnderWay = Atomic<Int>(0)
     private let health: Mutex<PassiveHealth>
     /// A success matters to the passive health only after a failure; otherwise it need not take the lock.
     private let watchesSuccess = Atomic<Bool>(false)
+    /// Nanoseconds of the monotonic clock: since when it has been fit. 0: from the beginning, with no need to warm up.
+    private let fitSince = Atomic<Int64>(0)
+    private let told = Mutex(Told())
 
-    public init(name: String, endpoint: Endpoint, weight: Int = 1, startsDown: Bool = false, eject: PassiveHealth.Settings = .init()) {
+    private struct Told {
+        var reason = "since the gateway began"
+        var at = WallTime.now
+    }
+
+    public init(
+        name: String, endpoint: Endpoint, weight: Int = 1, priority: Int = 0, startsDown: Bool = false, isNew: Bool = false, eject: PassiveHealth.Settings = .init()
+    ) {
         self.name = name
         self.endpoint = endpoint
         self.weight = weight
+        self.priority = priority
+        identity = RendezvousHash.key(name.utf8)
         flags = Atomic(startsDown ? Obstacle.down.rawValue : 0)
         health = Mutex(PassiveHealth(eject))
+        if isNew { fitSince.store(MonotonicTime.now.nanoseconds, ordering: .relaxed) }
+        if startsDown { told.withLock { $0.reason = "not seen serving yet" } }
     }
 
     /// A count that anybody may read.
     public final class Tally: Sendable {
         private let value = Atomic<Int>(0)
         public var current: Int { value.load(ordering: .relaxed) }
-        func add() { value.wrappingAdd(1, ordering: .relaxed) }
+        func add(_ amount: Int = 1) { value.wrappingAdd(amount, ordering: .relaxed) }
     }
 
     public var obstacles: Obstacle { Obstacle(rawValue: flags.load(ordering: .relaxed)) }
     public var isEligible: Bool { flags.load(ordering: .relaxed) == 0 }
     public var inFlight: Int { underWay.load(ordering: .relaxed) }
+    public var mostInFlight: Int { mostUnderWay.load(ordering: .relaxed) }
 
-    func began() { underWay.wrappingAdd(1, ordering: .relaxed) }
+    func began() {
+        let now = underWay.wrappingAdd(1, ordering: .relaxed).newValue
+        if now > mostUnderWay.load(ordering: .relaxed) { mostUnderWay.store(now, ordering: .relaxed) }
+    }
     func ended() { underWay.wrappingSubtract(1, ordering: .relaxed) }
 
-    public func add(_ obstacle: Obstacle) { flags.bitwiseOr(obstacle.rawValue, ordering: .relaxed) }
-    public func remove(_ obstacle: Obstacle) { flags.bitwiseAnd(~obstacle.rawValue, ordering: .relaxed) }
+    /// How long it has been fit, for slow start; nil when it need not warm up.
+    func age(_ now: MonotonicTime) -> Duration? {
+        let since = fitSince.load(ordering: .relaxed)
+        return since == 0 ? nil : now - MonotonicTime(nanoseconds: since)
+    }
+
+    public func add(_ obstacle: Obstacle, because reason: String = "") {
+        let before = flags.bitwiseOr(obstacle.rawValue, ordering: .relaxed).oldValue
+        if before & obstacle.rawValue == 0 { note(reason) }
+    }
+
+    public func remove(_ obstacle: Obstacle, because reason: String = "") {
+        let change = flags.bitwiseAnd(~obstacle.rawValue, ordering: .relaxed)
+        guard change.oldValue & obstacle.rawValue != 0 else { return }
+        note(reason)
+        if change.newValue == 0 { fitSince.store(MonotonicTime.now.nanoseconds, ordering: .relaxed) }
+    }
+
+    private func note(_ reason: String) {
+        if reason.isEmpty { return }
+        told.withLock {
+            $0.reason = reason
+            $0.at = .now
+        }
+    }
+
+    /// Why it is in its state, and since when.
+    public var reason: (text: String, at: WallTime) { told.withLock { ($0.reason, $0.at) } }
 
     func succeeded() {
         guard watchesSuccess.load(ordering: .relaxed) else { return }
@@ -64,14 +120,23 @@ public final class Replica: Sendable {
         }
     }
 
-    /// The decision, when this failure ejects it.
-    func failed(_ now: MonotonicTime, cause: String) -> DecisionRecord? {
+    /// The decision, when this failure ejects it. `mayGo` is asked then: too many may be out already.
+    func failed(_ now: MonotonicTime, cause: String, mayGo: () -> Bool) -> DecisionRecord? {
         failures.add()
         return health.withLock {
             watchesSuccess.store(true, ordering: .relaxed)
-            let decision = $0.requestFailed(now, subject: name, cause: cause)
-            if decision != nil { add(.ejected) }
+            let decision = $0.requestFailed(now, subject: name, cause: cause, mayEject: mayGo)
+            if let decision, $0.isEjected { add(.ejected, because: decision.record.sentence) }
             return decision?.record
+        }
+    }
+
+    /// Takes it out for what it shows beside the others.
+    func eject(_ now: MonotonicTime, because record: DecisionRecord) {
+        health.withLock {
+            $0.eject(now)
+            watchesSuccess.store(true, ordering: .relaxed)
+            add(.ejected, because: record.sentence)
         }
     }
 
@@ -81,7 +146,7 @@ public final class Replica: Sendable {
         health.withLock {
             guard $0.timePassed(now) else { return }
             watchesSuccess.store(true, ordering: .relaxed)
-            remove(.ejected)
+            remove(.ejected, because: "on probation: its next request decides")
         }
     }
 
@@ -91,7 +156,7 @@ public final class Replica: Sendable {
         health.withLock {
             $0.recovered()
             watchesSuccess.store(true, ordering: .relaxed)
-            remove(.ejected)
+            remove(.ejected, because: "seen serving again, on probation: its next request decides")
         }
     }
 
@@ -99,6 +164,7 @@ public final class Replica: Sendable {
     public var state: String {
         let obstacles = obstacles
         if obstacles.contains(.draining) { return "draining" }
+        if obstacles.contains(.disabled) { return "disabled" }
         if obstacles.contains(.down) { return "down" }
         return obstacles.contains(.ejected) ? "ejected" : "ready"
     }

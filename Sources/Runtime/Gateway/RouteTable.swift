@@ -5,111 +5,97 @@ import Observability
 import Resilience
 import Topology
 
-/// A route as the gateway serves it: the declaration, and the replicas behind it. Immutable; a change makes a new table, and
-/// requests under way keep theirs.
-public final class Route: Sendable {
-    public let spec: RouteSpec
-    public let label: String
-    public let replicas: [Replica]
-    let path: [UInt8]
-    let deny: [[UInt8]]
-    let method: BalanceMethod
-    let retry: RetryPolicy
-    let metrics: RouteMetrics
+/// What one loop remembers of a pool of replicas: whose turn it is.
+final class PoolOnLoop {
+    let replicas: [Replica]
+    private var pool: Pool
+    private(set) var candidates: [Candidate]
+    private let slowStart: SlowStart?
+    private let perReplica: Int
 
-    init(spec: RouteSpec, label: String, replicas: [Replica], metrics: RouteMetrics) {
-        self.spec = spec
-        self.label = label
+    init(_ replicas: [Replica], _ route: Route, seed: UInt64) {
         self.replicas = replicas
-        self.metrics = metrics
-        path = Array(spec.path.utf8)
-        deny = spec.deny.map { Array($0.utf8) }
-        method = BalanceMethod(rawValue: spec.balance) ?? .leastConnections
-        retry = RetryPolicy(attempts: spec.attempts)
+        pool = Pool(route.method, panic: route.spec.balancing.panic, seed: seed)
+        candidates = replicas.map { Candidate(weight: $0.weight, identity: $0.identity, priority: $0.priority) }
+        slowStart = route.spec.balancing.slowStart > .zero ? SlowStart(window: route.spec.balancing.slowStart) : nil
+        perReplica = route.spec.guards.perReplica ?? .max
     }
 
-    /// `/a` matches `/a`, `/a/b` and `/a?q`, not `/ab`; `/` matches everything.
-    static func matches(_ prefix: [UInt8], _ target: UnsafeRawBufferPointer) -> Bool {
-        guard target.count >= prefix.count else { return false }
-        for i in 0..<prefix.count where target[i] != prefix[i] { return false }
-        if target.count == prefix.count || prefix.last == 47 { return true }
-        return target[prefix.count] == 47 || target[prefix.count] == 63
-    }
-}
-
-/// Counters of one route, made once.
-struct RouteMetrics: Sendable {
-    let classes: [Counter]
-    let duration: Histogram
-    let retries: Counter
-    let failures: Counter
-
-    init(_ registry: MetricsRegistry, route: String) {
-        classes = (1...5).map {
-            registry.counter("gateway_requests_total", "Requests answered, by route and class of status.", labels: [("route", route), ("status", "\($0)xx")])
+    /// The replica for the next try. With none fit, any that is not leaving: an answer from a doubtful replica beats none.
+    func pick(_ tried: TriedSet, key: UInt64?, sticky: UInt64?, now: MonotonicTime) -> Selection? {
+        for place in candidates.indices {
+            let replica = replicas[place]
+            let obstacles = replica.obstacles, inFlight = replica.inFlight
+            candidates[place].isEligible = obstacles.isEmpty
+            candidates[place].isLeaving = !obstacles.isDisjoint(with: [.draining, .disabled])
+            candidates[place].inFlight = inFlight
+            candidates[place].isFull = inFlight >= perReplica
+            if let slowStart { candidates[place].admission = replica.age(now).map(slowStart.admission) ?? 1000 }
         }
-        duration = registry.histogram("gateway_request_duration_seconds", "From a request's head to the end of its answer.", labels: [("route", route)])
-        retries = registry.counter("gateway_retries_total", "Tries after the first.", labels: [("route", route)])
-        failures = registry.counter("gateway_upstream_failures_total", "Tries that got no whole response.", labels: [("route", route)])
+        return pool.pick(candidates, tried: tried, key: key, sticky: sticky)
     }
+
+    /// Why there was none: those that there are have as many requests as they take.
+    func isFull(_ tried: TriedSet) -> Bool { pool.emptiness(candidates, tried: tried) == .allFull }
 }
 
-/// What one loop remembers of a route: whose turn it is, and what of the retry budget is left.
+/// What one loop remembers of a route: the turns in its pools, and what of the retry budget is left.
 final class RouteOnLoop {
     let route: Route
-    var balancer: Balancer
-    var candidates: [Candidate]
+    let main: PoolOnLoop
+    let canary: PoolOnLoop?
     var budget: RetryBudget
 
-    init(_ route: Route) {
+    init(_ route: Route, seed: UInt64) {
         self.route = route
-        balancer = Balancer(route.method)
-        candidates = route.replicas.map { Candidate(weight: $0.weight, identity: RendezvousHash.key($0.name.utf8)) }
-        budget = RetryBudget(share: route.spec.retryBudget)
-    }
-
-    /// The replica for the next try. With none eligible, any that is not leaving: an answer from a doubtful replica beats none.
-    func pick(_ tried: TriedSet, key: UInt64?) -> (replica: Replica, place: Int, reason: Selection.Reason)? {
-        for place in candidates.indices {
-            let replica = route.replicas[place]
-            candidates[place].isEligible = replica.isEligible
-            candidates[place].inFlight = replica.inFlight
-        }
-        if let selection = balancer.pick(candidates, tried: tried, key: key) {
-            return (route.replicas[selection.index], selection.index, selection.reason)
-        }
-        for place in candidates.indices { candidates[place].isEligible = !route.replicas[place].obstacles.contains(.draining) }
-        guard let selection = balancer.pick(candidates, tried: tried, key: key) else { return nil }
-        return (route.replicas[selection.index], selection.index, .panic)
+        main = PoolOnLoop(route.replicas, route, seed: seed)
+        canary = route.canary == nil ? nil : PoolOnLoop(route.canaryReplicas, route, seed: ~seed)
+        budget = RetryBudget(share: route.spec.retry.budget)
     }
 
     /// Why this replica, for the journal.
-    func record(_ replica: Replica, _ reason: Selection.Reason, tries: Int) -> DecisionRecord {
-        let inputs = route.replicas.map {
-            DecisionRecord.Input($0.name, "\($0.inFlight) under way, weight \($0.weight), \($0.state)")
-        }
-        let why: [Selection.Reason: String] = [
-            .turn: "it was next in turn", .share: "its share by weight was the furthest behind",
-            .home: "its trace belongs there", .spill: "the one that its trace belongs to had more than its share under way",
-            .fewest: "it had the fewest requests under way for its weight", .panic: "no replica was fit, so any serves",
-        ]
+    func record(_ pool: PoolOnLoop, _ selection: Selection, tries: Int) -> DecisionRecord {
+        let replica = pool.replicas[selection.index]
+        let inputs = pool.replicas.map { DecisionRecord.Input($0.name, "\($0.inFlight) under way, weight \($0.weight), \($0.state)") }
         return DecisionRecord(
-            .route, subject: replica.name, inputs: inputs + [.init("try", tries)], raw: route.method.rawValue, outcome: reason.rawValue,
-            sentence: "A request for \(route.spec.path) went to \(replica.name): \(why[reason]!).",
-            flip: reason == .panic ? "one fit replica" : "another load or another turn")
+            .route, subject: replica.name, inputs: inputs + [.init("try", tries)], raw: route.method.rawValue, outcome: selection.reason.rawValue,
+            sentence: "A request for \(route.label) went to \(replica.name): \(selection.reason.sentence).",
+            flip: selection.reason == .panic ? "one fit replica" : "another load or another turn")
     }
 }
 
-/// All routes of a loop, the longest path first.
+extension Selection.Reason {
+    /// The rest of a sentence that begins with the replica's name and a colon.
+    var sentence: String {
+        switch self {
+        case .turn: "it was next in turn"
+        case .share: "its share by weight was the furthest behind"
+        case .home: "its key belongs there"
+        case .spill: "the one that its key belongs to had more than its share under way"
+        case .fewest: "it had the fewest requests under way for its weight"
+        case .fewer: "of two drawn at random it had fewer requests under way for its weight"
+        case .sticky: "the client's cookie names it"
+        case .panic: "too few replicas were fit, so any serves"
+        }
+    }
+}
+
+/// All routes of a loop, in the order in which they are looked at.
 final class RouteTableOnLoop {
     let routes: [RouteOnLoop]
+    /// Nothing but prefixes is looked at.
+    private let isSimple: Bool
 
-    init(_ routes: [Route]) {
-        self.routes = routes.sorted { $0.path.count > $1.path.count }.map(RouteOnLoop.init)
+    init(_ routes: [Route], seed: UInt64) {
+        // A stable sort: expressions keep the file's order.
+        let ordered = routes.enumerated().sorted { a, b in a.element.precedes(b.element) || (!b.element.precedes(a.element) && a.offset < b.offset) }
+        self.routes = ordered.map { RouteOnLoop($0.element, seed: seed &+ UInt64($0.offset) &* 0x9E37_79B9_7F4A_7C15) }
+        isSimple = routes.allSatisfy { $0.hosts.isEmpty && $0.methods.isEmpty && $0.headers.isEmpty && $0.path.rank == 2 }
     }
 
-    func find(_ target: UnsafeRawBufferPointer) -> RouteOnLoop? {
-        for route in routes where Route.matches(route.route.path, target) { return route }
+    func find(_ table: HeadTable) -> RouteOnLoop? {
+        let target = table.targetText
+        for route in routes where isSimple ? route.route.path.matches(target) : route.route.takes(table) { return route }
         return nil
     }
 }

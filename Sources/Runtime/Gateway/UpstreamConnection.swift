@@ -2,15 +2,18 @@ import Basics
 import EventLoops
 import HTTP
 import Resilience
+import Topology
 
 /// The gateway's side of a connection to a replica. Belongs to one exchange at a time, or waits among its loop's idle ones.
 final class UpstreamConnection: HTTPClientConnection {
     let replica: Replica
-    private let gateway: GatewayLoop
-    private(set) weak var owner: ProxyConnection?
+    private unowned let gateway: GatewayLoop
+    private(set) var owner: Exchange?
     private var timer: LoopTimer?
     private var written = 0
     private var timedOut: TryFailure?
+    /// It has told the replica of one client.
+    private var isPrivate = false
     /// Among the idle ones.
     var isKept = false
 
@@ -26,13 +29,21 @@ final class UpstreamConnection: HTTPClientConnection {
     }
 
     /// Begins an exchange. What is written before the connection stands waits in the stream.
-    func take(_ owner: ProxyConnection, isHead: Bool, connectTime: Duration) {
+    func take(_ owner: Exchange, isHead: Bool, mayUpgrade: Bool, connectTime: Duration) {
         self.owner = owner
         isKept = false
         written = 0
         timedOut = nil
-        begin(isHead: isHead)
+        begin(isHead: isHead, mayUpgrade: mayUpgrade)
         if isConnected { timer?.cancel() } else { timer?.schedule(at: loop.now + connectTime) }
+    }
+
+    /// Tells the replica whose connection this is; from then on it serves nobody else.
+    func introduce(_ version: RouteSpec.ProxyHeader, client: SocketAddress) {
+        isPrivate = true
+        var header = ByteBuffer()
+        ProxyHeader.render(version == .v1 ? .one : .two, source: client, into: &header)
+        write(header.bytes)
     }
 
     /// The exchange no longer wants this connection: what is under way on it is worthless.
@@ -50,19 +61,25 @@ final class UpstreamConnection: HTTPClientConnection {
     /// taken for a slow replica.
     func watchAnswer() {
         guard isConnected, let owner else { return }
+        if owner.phase == .tunnel { return }
         if owner.requestIsComplete, !isPaused { timer?.schedule(at: loop.now + owner.responseTime) } else { timer?.cancel() }
     }
 
     override func connectionReady() { watchAnswer() }
 
-    override func responseHead(_ table: HeadTable) { owner?.upstreamHead(table) }
+    override func responseHead(_ table: HeadTable) {
+        owner?.upstreamHead(self, table)
+        if table.status == 101 { timer?.cancel() }
+    }
+    override func tunnelReceived(_ bytes: UnsafeRawBufferPointer) { owner?.upstreamTunnelReceived(bytes) }
+    override func tunnelEnded() { owner?.upstreamTunnelEnded() }
     override func responseBody(_ bytes: UnsafeRawBufferPointer) { owner?.upstreamBody(bytes) }
 
     override func responseEnd(reusable: Bool) {
         let owner = owner
         self.owner = nil
         // An answer that came before the whole request was sent: what is missing would be read as the next request.
-        let isWhole = owner?.requestIsComplete == true && waiting == 0 && canSend
+        let isWhole = owner?.requestIsComplete == true && waiting == 0 && canSend && !isPrivate
         if !isWhole { close() }
         if reusable, isWhole, gateway.keep(self) { timer?.schedule(at: loop.now + UpstreamConnection.idleTime) } else { timer?.cancel() }
         owner?.upstreamEnd()
@@ -102,6 +119,6 @@ final class UpstreamConnection: HTTPClientConnection {
             default: kind = .brokenResponse
             }
         }
-        owner.upstreamFailed(kind, detail)
+        owner.upstreamFailed(self, kind, detail)
     }
 }

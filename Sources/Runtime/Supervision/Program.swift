@@ -46,7 +46,7 @@ struct Program: Sendable {
         let words = ([path] + arguments).map { strdup($0) } + [nil]
         let variables = environment.sorted { $0.key < $1.key }.map { strdup("\($0.key)=\($0.value)") } + [nil]
         defer { for pointer in words + variables { free(pointer) } }
-        let result = muster_spawn(&pid, path, words, variables, ends.0, out, out, newSession, folder)
+        let result = muster_spawn(&pid, path, words, variables, ends.0, out, out, newSession, folder, nil, 0)
         guard result == 0 else { throw SystemError("start \(path)", result) }
         return pid
     }

@@ -92,12 +92,12 @@ final class ReplicaRunner {
             timer = LoopTimer(loop: loop) { [weak self] in self?.handle(.timer(id)) }
             timer?.schedule(after: delay)
         case .admit:
-            replica?.remove(.down)
+            replica?.remove(.down, because: "its probe found it ready")
             replica?.seenServing()
             isAdmitted = true
             host.membershipChanged()
         case .withdraw:
-            replica?.add(.down)
+            replica?.add(.down, because: "its probe found it not ready")
             if isAdmitted {
                 isAdmitted = false
                 host.membershipChanged()
@@ -139,7 +139,7 @@ final class ReplicaRunner {
             return
         }
         if case .service(_?) = kind, let port {
-            replica = Replica(name: "\(unit)/\(number)", endpoint: .address(.loopback(port: port)), startsDown: true, eject: host.eject(unit))
+            replica = Replica(name: "\(unit)/\(number)", endpoint: .address(.loopback(port: port)), startsDown: true, isNew: true, eject: host.eject(unit))
         }
         if case .redis(let server) = kind { redis = host.redisClient(server) }
         probe(after: ReplicaRunner.startingInterval)
@@ -214,7 +214,7 @@ final class ReplicaRunner {
     // MARK: draining
 
     private func drain() {
-        replica?.add(.draining)
+        replica?.add(.draining, because: "it finishes what it has and then goes")
         host.drainingBegan()
         quietChecks = 0
         drainTimer = LoopTimer(loop: loop) { [weak self] in self?.checkDrained() }

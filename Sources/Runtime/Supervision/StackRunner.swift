@@ -248,8 +248,10 @@ final class StackRunner: ReplicaHost {
         let bound = LoopBound(self, on: loop)
         // Ends when every loop of the gateway has taken the routes.
         Task(executorPreference: loop) {
-            // Declared backends were checked before the stack began.
-            try? await gateway.apply(spec.routes) { published[$0] ?? [] }
+            do { try await gateway.apply(spec) { published[$0] ?? [] } } catch {
+                // A file that the routes name cannot be read now: those before go on serving.
+                bound.value.tell("the gateway keeps its routes: \(error)")
+            }
             bound.value.published()
         }
     }

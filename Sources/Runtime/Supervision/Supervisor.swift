@@ -96,20 +96,24 @@ public final class Supervisor: Sendable {
 
     private func makeGateway(_ journal: Journal) throws -> Gateway? {
         guard let spec = stack.gateway else { return nil }
-        let log = spec.accessLog ? open(folder.accessLog, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0o600) : -1
+        let path = spec.accessLog.file ?? folder.accessLog
+        let log = spec.accessLog.format == .none ? -1 : open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0o600)
+        if spec.accessLog.format != .none, log < 0 { throw Failure("gateway.access-log: \(SystemError("open \(path)"))") }
         let metrics = MetricsRegistry()
         metrics.addProcessMetrics()
         let logger = Logger(level: .info, format: .text, descriptor: 2, immediate: true)
-        return try Gateway(threads: spec.threads, metrics: metrics, journal: journal, logger: logger, accessLog: log)
+        return try Gateway(spec, metrics: metrics, journal: journal, logger: logger, accessLog: log)
     }
 
     /// The addresses first: a port that is taken must be told before anything has been started.
     private func begin(_ runner: LoopBound<StackRunner>, _ gateway: Gateway?, _ loop: EventLoop) async throws {
         if let gateway, let spec = stack.gateway {
             try await listen("gateway.listen", spec.listen) { try await gateway.listen(on: $0) }
-            try await gateway.apply(spec.routes) { _ in [] }
+            try await gateway.apply(spec) { _ in [] }
             if let admin = spec.admin { try await openAdmin(admin, gateway, runner, loop) }
-            Prober(gateway: gateway, loop: loop).follow()
+            let prober = Prober(gateway: gateway, loop: loop)
+            prober.follow()
+            Discovery(gateway: gateway, loop: loop, logger: Logger(level: .info, format: .text, descriptor: 2, immediate: true)) { prober.follow() }.follow()
         }
         var control = Router()
         ControlAPI.addReading(to: &control, runner)

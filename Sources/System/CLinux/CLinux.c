@@ -1,4 +1,10 @@
 #define _GNU_SOURCE
+#include <arpa/inet.h>
+#include <arpa/nameser.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <resolv.h>
+#include <string.h>
 #include "CLinux.h"
 #include <errno.h>
 #include <malloc.h>
@@ -81,7 +87,7 @@ void *muster_thread_slot(void) { return slot; }
 void muster_set_thread_slot(void *value) { slot = value; }
 
 int muster_spawn(int *pid, const char *path, char *const argv[], char *const envp[],
-                 int in, int out, int err, bool new_session, const char *directory) {
+                 int in, int out, int err, bool new_session, const char *directory, const int *kept, int kept_count) {
     posix_spawnattr_t attributes;
     posix_spawn_file_actions_t actions;
     sigset_t none, all;
@@ -97,7 +103,8 @@ int muster_spawn(int *pid, const char *path, char *const argv[], char *const env
     posix_spawn_file_actions_adddup2(&actions, in, 0);
     posix_spawn_file_actions_adddup2(&actions, out, 1);
     posix_spawn_file_actions_adddup2(&actions, err, 2);
-    posix_spawn_file_actions_addclosefrom_np(&actions, 3);
+    for (int i = 0; i < kept_count; i++) posix_spawn_file_actions_adddup2(&actions, kept[i], 3 + i);
+    posix_spawn_file_actions_addclosefrom_np(&actions, 3 + kept_count);
     if (directory) posix_spawn_file_actions_addchdir_np(&actions, directory);
     int result = posix_spawn(pid, path, &actions, &attributes, argv, envp);
     posix_spawn_file_actions_destroy(&actions);
@@ -119,3 +126,49 @@ bool muster_random(void *bytes, size_t count) { return getrandom(bytes, count, 0
 void muster_name_thread(const char *name) { pthread_setname_np(pthread_self(), name); }
 
 size_t muster_allocated(void) { return mallinfo2().uordblks; }
+
+int muster_dns_query(const char *name, int type, uint32_t server, uint16_t port, struct muster_dns_record *out, int capacity) {
+    struct __res_state state;
+    unsigned char answer[8192];
+    memset(&state, 0, sizeof state);
+    if (res_ninit(&state) != 0) return -3;
+    state.retrans = 2;
+    state.retry = 2;
+    if (port != 0) {
+        state.nscount = 1;
+        memset(&state.nsaddr_list[0], 0, sizeof state.nsaddr_list[0]);
+        state.nsaddr_list[0].sin_family = AF_INET;
+        state.nsaddr_list[0].sin_addr.s_addr = htonl(server);
+        state.nsaddr_list[0].sin_port = htons(port);
+    }
+    int length = res_nquery(&state, name, ns_c_in, type, answer, sizeof answer);
+    int failure = state.res_h_errno;
+    res_nclose(&state);
+    if (length < 0) return failure == HOST_NOT_FOUND ? -1 : failure == TRY_AGAIN ? -2 : failure == NO_DATA ? -4 : -3;
+    ns_msg message;
+    if (length > (int)sizeof answer || ns_initparse(answer, length, &message) != 0) return -5;
+    int count = 0;
+    for (int i = 0; i < ns_msg_count(message, ns_s_an) && count < capacity; i++) {
+        ns_rr record;
+        if (ns_parserr(&message, ns_s_an, i, &record) != 0) return -5;
+        if (ns_rr_type(record) != type) continue;
+        const unsigned char *data = ns_rr_rdata(record);
+        struct muster_dns_record *to = &out[count];
+        memset(to, 0, sizeof *to);
+        to->ttl = ns_rr_ttl(record);
+        if (type == ns_t_a && ns_rr_rdlen(record) == 4) {
+            inet_ntop(AF_INET, data, to->name.text, sizeof to->name.text);
+        } else if (type == ns_t_aaaa && ns_rr_rdlen(record) == 16) {
+            inet_ntop(AF_INET6, data, to->name.text, sizeof to->name.text);
+        } else if (type == ns_t_srv && ns_rr_rdlen(record) > 6) {
+            to->priority = ns_get16(data);
+            to->weight = ns_get16(data + 2);
+            to->port = ns_get16(data + 4);
+            if (dn_expand(answer, answer + length, data + 6, to->name.text, sizeof to->name.text) < 0) return -5;
+        } else {
+            return -5;
+        }
+        count++;
+    }
+    return count == 0 ? -4 : count;
+}

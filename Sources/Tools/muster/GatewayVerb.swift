@@ -1,4 +1,5 @@
 import Basics
+import CLinux
 import EventLoops
 import Gateway
 import Glibc
@@ -12,8 +13,12 @@ let gatewayVerb = Verb(
     help: """
         usage: muster gateway FILE
 
-        Runs the gateway that FILE describes, in the foreground. SIGHUP reads the file again, without losing a connection;
-        SIGTERM and SIGINT drain and stop.
+        Runs the gateway that FILE describes, in the foreground. Signals:
+          SIGHUP            reads the file again, without losing a connection
+          SIGUSR2           starts the program anew (a new version, say) with this one's listening sockets; when it serves, this one
+                            drains and ends: no connection is lost. When it cannot start, this one goes on
+          SIGQUIT           drains gently: idle clients may ask once more
+          SIGTERM, SIGINT   drains and stops
 
         example:
           cat > gateway.yaml <<'END'
@@ -43,85 +48,173 @@ func readStack(_ path: String, environment: @escaping (String) -> String? = envi
 /// The gateway as a process of its own.
 private final class StandaloneGateway: Sendable {
     private let file: String
-    private let logger = Logger(level: .info, format: environmentValue("LOG_FORMAT") == "json" ? .json : .text, immediate: true)
-    private let failure = Mutex<Exit?>(nil)
+    private let logger = Logger(level: .info, format: environmentValue("LOG_FORMAT") == "json" ? .json : .text, descriptor: 2, immediate: true)
+    private let state = Mutex(State())
     private static let grace = Duration.seconds(30)
+
+    private struct State {
+        var failure: Exit?
+        var spec: GatewaySpec?
+        var adminListener: Int32 = -1
+        var successor: Int32 = 0
+        var isStopping = false
+    }
+
+    /// What belongs to the running process, made once.
+    private struct Parts: Sendable {
+        let gateway: Gateway
+        let prober: Prober
+        let discovery: Discovery
+        let loop: EventLoop
+    }
 
     init(file: String) { self.file = file }
 
     func run() throws {
         let stack = try readStack(file)
         guard let spec = stack.gateway else { throw Exit.usage("\(file) has no gateway") }
+        state.withLock { $0.spec = spec }
         let loop = try EventLoop()
         let events = Mutex<(@Sendable (Int32) -> Void)?>(nil)
-        let watch = try SignalWatch([SIGTERM, SIGINT, SIGHUP], loop: loop) { signal in events.withLock { $0 }?(signal) }
+        let watch = try SignalWatch([SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR2, SIGCHLD], loop: loop) { signal in events.withLock { $0 }?(signal) }
         let metrics = MetricsRegistry()
         metrics.addProcessMetrics()
-        let gateway = try Gateway(
-            threads: spec.threads, metrics: metrics, journal: Journal(), logger: logger, accessLog: spec.accessLog ? 1 : -1)
+        let gateway: Gateway
+        do { gateway = try Gateway(spec, metrics: metrics, journal: Journal(), logger: logger, accessLog: try openLog(spec)) } catch let error as Gateway.Failure {
+            throw Exit.usage(error.description)
+        }
         let prober = Prober(gateway: gateway, loop: loop)
+        let discovery = Discovery(gateway: gateway, loop: loop, logger: logger) { prober.follow() }
+        let parts = Parts(gateway: gateway, prober: prober, discovery: discovery, loop: loop)
         events.withLock { slot in
             slot = { signal in
-                // Ends with its reload or with the process.
-                Task(executorPreference: loop) {
-                    if signal == SIGHUP { await self.reload(gateway, prober, spec) } else { await self.stop(gateway, loop) }
-                }
+                // Ends with its reload, its replacement, or with the process.
+                Task(executorPreference: loop) { await self.handle(signal, parts) }
             }
         }
         let begin = LoopBound(watch, on: loop)
         loop.execute { try? begin.value.start() }
         // Ends when all listens; a failure stops the loop.
         Task(executorPreference: loop) { [self] in
-            do { try await start(gateway, prober, spec, loop) } catch {
-                failure.withLock { $0 = Exit.failed("\(error)") }
+            do { try await start(parts, spec) } catch {
+                state.withLock { $0.failure = (error as? Exit) ?? Exit.failed("\(error)") }
                 loop.stop()
             }
         }
         loop.run()
         gateway.stop()
-        if let exit = failure.withLock({ $0 }) { throw exit }
+        if let exit = state.withLock({ $0.failure }) { throw exit }
     }
 
-    private func start(_ gateway: Gateway, _ prober: Prober, _ spec: GatewaySpec, _ loop: EventLoop) async throws {
-        try await apply(spec, to: gateway)
-        try await gateway.listen(on: try socketAddress(spec.listen))
-        prober.follow()
+    private func openLog(_ spec: GatewaySpec) throws -> Int32 {
+        guard spec.accessLog.format != .none else { return -1 }
+        guard let path = spec.accessLog.file else { return 1 }
+        let descriptor = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0o640)
+        if descriptor < 0 { throw Exit.failed("gateway.access-log: \(SystemError("open \(path)"))") }
+        return descriptor
+    }
+
+    private func handle(_ signal: Int32, _ parts: Parts) async {
+        switch signal {
+        case SIGHUP: await reload(parts)
+        case SIGUSR2: await replace(parts)
+        case SIGCHLD: reapSuccessor()
+        case SIGQUIT: await stop(parts, gently: true)
+        default: await stop(parts, gently: false)
+        }
+    }
+
+    private func start(_ parts: Parts, _ spec: GatewaySpec) async throws {
+        let inherited = Succession.inherited()
+        try await apply(spec, to: parts.gateway)
+        try await parts.gateway.listen(on: try socketAddress(spec.listen), inherited: inherited.filter { $0.name == "listen" && $0.address == spec.listen.description }.map(\.descriptor))
+        parts.prober.follow()
+        parts.discovery.follow()
         logger.info("gateway_listening", .init("address", spec.listen), .init("routes", spec.routes.count))
-        guard let admin = spec.admin else { return }
-        var router = Router()
-        AdminAPI.add(to: &router, gateway: gateway)
-        let server = LoopBound(HTTPServer(loop: loop, router: router), on: loop)
-        let address = try socketAddress(admin)
-        try await loop.run { _ = try server.value.listen(on: address) }
-        logger.info("admin_listening", .init("address", admin))
+        if let admin = spec.admin {
+            var router = Router()
+            AdminAPI.add(to: &router, gateway: parts.gateway) { parts.prober.follow() }
+            let loop = parts.loop
+            let server = LoopBound(HTTPServer(loop: loop, router: router), on: loop)
+            let address = try socketAddress(admin)
+            let taken = inherited.first { $0.name == "admin" && $0.address == admin.description }?.descriptor
+            let descriptor = try await loop.run {
+                try server.value.listen(on: address, inherited: taken)
+                return server.value.listening.first ?? -1
+            }
+            state.withLock { $0.adminListener = descriptor }
+            logger.info("admin_listening", .init("address", admin))
+        }
+        Succession.tellPredecessor()
     }
 
     private func apply(_ spec: GatewaySpec, to gateway: Gateway) async throws {
-        if spec.routes.contains(where: { if case .service = $0.target { true } else { false } }) {
+        if spec.routes.contains(where: { if case .service = $0.target { true } else { $0.canary?.service != nil } }) {
             throw Exit.usage("a route names a service; the gateway alone knows only backends (muster up runs services)")
         }
-        try await gateway.apply(spec.routes) { _ in [] }
+        do { try await gateway.apply(spec) { _ in [] } } catch { throw Exit.usage(error.description) }
     }
 
-    private func reload(_ gateway: Gateway, _ prober: Prober, _ old: GatewaySpec) async {
+    // MARK: reload
+
+    private func reload(_ parts: Parts) async {
         do {
-            guard let spec = try readStack(file).gateway else { throw Exit.usage("\(file) has no gateway any more") }
-            if spec.listen != old.listen || spec.admin != old.admin || spec.threads != old.threads {
-                logger.warning("reload_partial", .init("reason", "listen, admin and threads take effect at the next start"))
+            guard let spec = try readStack(file).gateway, let old = state.withLock({ $0.spec }) else { throw Exit.usage("\(file) has no gateway any more") }
+            if StandaloneGateway.needsReplacement(old, spec) {
+                logger.warning(
+                    "reload_partial",
+                    .init("reason", "listen, admin, threads, access-log, limits, tracing and limit-store take effect when the process is replaced (SIGUSR2) or started anew"))
             }
-            try await apply(spec, to: gateway)
-            prober.follow()
+            try await apply(spec, to: parts.gateway)
+            parts.prober.follow()
+            parts.discovery.follow()
             logger.info("reloaded", .init("routes", spec.routes.count))
         } catch {
             logger.error("reload_failed", .init("error", "\((error as? Exit)?.message ?? "\(error)")"), .init("kept", "the configuration before"))
         }
     }
 
-    private func stop(_ gateway: Gateway, _ loop: EventLoop) async {
+    private static func needsReplacement(_ old: GatewaySpec, _ new: GatewaySpec) -> Bool {
+        old.listen != new.listen || old.admin != new.admin || old.threads != new.threads || old.accessLog != new.accessLog || old.limits != new.limits
+            || old.tracing != new.tracing || old.limitStore != new.limitStore
+    }
+
+    // MARK: replacement
+
+    /// Starts the program that stands at our place now, with our listening sockets. It tells us to go once it serves.
+    private func replace(_ parts: Parts) async {
+        guard let spec = state.withLock({ $0.successor == 0 && !$0.isStopping ? $0.spec : nil }) else {
+            return logger.warning("replace_refused", .init("reason", "a successor is starting already"))
+        }
+        var sockets: [Succession.Socket] = []
+        for descriptor in await parts.gateway.listening { sockets.append(.init(name: "listen", address: spec.listen.description, descriptor: descriptor)) }
+        let admin = state.withLock { $0.adminListener }
+        if admin >= 0, let address = spec.admin { sockets.append(.init(name: "admin", address: address.description, descriptor: admin)) }
+        do {
+            let pid = try Succession.start(["gateway", file], sockets)
+            state.withLock { $0.successor = pid }
+            logger.info("successor_started", .init("pid", Int(pid)))
+        } catch { logger.error("replace_failed", .init("error", "\(error)"), .init("kept", "this process")) }
+    }
+
+    private func reapSuccessor() {
+        let pid = state.withLock { $0.successor }
+        var code: Int32 = 0
+        guard pid > 0, muster_reap(pid, &code) == 1 else { return }
+        state.withLock { $0.successor = 0 }
+        logger.error("successor_ended", .init("pid", Int(pid)), .init("code", Int(code)), .init("kept", "this process"))
+    }
+
+    private func stop(_ parts: Parts, gently: Bool) async {
+        let isFirst = state.withLock { state in
+            defer { state.isStopping = true }
+            return !state.isStopping
+        }
+        guard isFirst else { return }
         logger.info("draining", .init("grace", StandaloneGateway.grace.brief))
-        let cut = await gateway.drain(grace: StandaloneGateway.grace)
+        let cut = await parts.gateway.drain(grace: StandaloneGateway.grace, gently: gently)
         logger.info("stopped", .init("connections_cut", cut))
-        loop.stop()
+        parts.loop.stop()
     }
 }
 

@@ -18,13 +18,17 @@ public final class Listener: Pollable {
     /// How often accepting had to rest for want of descriptors.
     public private(set) var exhausted = 0
 
+    /// The listening socket, to be handed to a successor.
+    public var descriptor: Int32 { fd }
+
+    /// `inherited`: a descriptor that listens on `address` already, from a predecessor; it is owned from then on.
     public init(
-        loop: EventLoop, address: SocketAddress, shared: Bool = false,
+        loop: EventLoop, address: SocketAddress, shared: Bool = false, inherited: Int32? = nil,
         onAccept: @escaping (Int32, SocketAddress) -> Void
     ) throws(SystemError) {
         self.loop = loop
         self.onAccept = onAccept
-        fd = try Listener.open(address, shared: shared)
+        if let inherited { fd = inherited } else { fd = try Listener.open(address, shared: shared) }
         self.address = Listener.boundAddress(fd) ?? address
         super.init()
         do throws(SystemError) { slot = try loop.register(self, fd: fd, level: false, writable: false) } catch {
@@ -92,15 +96,16 @@ public final class Listener: Pollable {
         }
     }
 
-    /// Accepts what the kernel has completed already, and then no more.
-    public func close() {
+    /// Accepts what the kernel has completed already, and then no more. With `keepingQueue` it is left to a successor that has the same
+    /// socket.
+    public func close(keepingQueue: Bool = false) {
         guard isOpen else { return }
-        acceptAll()
+        if !keepingQueue { acceptAll() }
         isOpen = false
         rest?.cancel()
         loop.deregister(slot: slot, fd: fd)
         Glibc.close(fd)
-        if case .unix(let path) = address { unlink(path) }
+        if !keepingQueue, case .unix(let path) = address { unlink(path) }
     }
 
     deinit { if isOpen { Glibc.close(fd) } }

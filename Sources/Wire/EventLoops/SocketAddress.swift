@@ -13,18 +13,18 @@ public enum SocketAddress: Hashable, Sendable, CustomStringConvertible {
 
     /// A numeric IPv4 or IPv6 host (the latter with or without brackets).
     public init?(host: String, port: UInt16) {
-        var v4 = in_addr()
-        if inet_pton(AF_INET, host, &v4) == 1 {
-            self = .ipv4(UInt32(bigEndian: v4.s_addr), port: port)
-            return
-        }
-        let bare = host.hasPrefix("[") && host.hasSuffix("]") ? String(host.dropFirst().dropLast()) : host
-        var v6 = in6_addr()
-        guard inet_pton(AF_INET6, bare, &v6) == 1 else { return nil }
-        self = withUnsafeBytes(of: &v6) {
-            .ipv6(
-                UInt64(bigEndian: $0.loadUnaligned(as: UInt64.self)),
-                UInt64(bigEndian: $0.loadUnaligned(fromByteOffset: 8, as: UInt64.self)), port: port)
+        guard let ip = IPAddress(host) else { return nil }
+        self.init(ip, port: port)
+    }
+
+    public init(_ ip: IPAddress, port: UInt16) { self = ip.ipv4.map { .ipv4($0, port: port) } ?? .ipv6(ip.high, ip.low, port: port) }
+
+    /// nil for a Unix socket. An IPv4 client of a dual-stack socket is its IPv4 address.
+    public var ip: IPAddress? {
+        switch self {
+        case .ipv4(let value, _): IPAddress(ipv4: value)
+        case .ipv6(let high, let low, _): IPAddress(high: high, low: low)
+        case .unix: nil
         }
     }
 
@@ -38,18 +38,8 @@ public enum SocketAddress: Hashable, Sendable, CustomStringConvertible {
     /// The host without the port; a Unix socket's path.
     public var host: String {
         switch self {
-        case .ipv4(let value, _):
-            return "\(value >> 24).\(value >> 16 & 255).\(value >> 8 & 255).\(value & 255)"
-        case .ipv6(let high, let low, _):
-            var address = in6_addr()
-            withUnsafeMutableBytes(of: &address) {
-                $0.storeBytes(of: high.bigEndian, as: UInt64.self)
-                $0.storeBytes(of: low.bigEndian, toByteOffset: 8, as: UInt64.self)
-            }
-            var text = [CChar](repeating: 0, count: Int(INET6_ADDRSTRLEN))
-            inet_ntop(AF_INET6, &address, &text, socklen_t(INET6_ADDRSTRLEN))
-            return text.withUnsafeBufferPointer { String(cString: $0.baseAddress!) }
-        case .unix(let path): return path
+        case .ipv4, .ipv6: ip!.description
+        case .unix(let path): path
         }
     }
 

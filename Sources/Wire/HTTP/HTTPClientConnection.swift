@@ -11,6 +11,8 @@ open class HTTPClientConnection: Stream {
         case fixedBody(remaining: Int)
         case chunkedBody(ChunkDecoder)
         case bodyUntilClose
+        /// Upgraded: HTTP is over.
+        case tunnel
     }
 
     /// A response that broke the rules, or a connection that ended in the middle of one.
@@ -36,6 +38,7 @@ open class HTTPClientConnection: Stream {
     private var scanner = HeadScanner()
     private var input = ByteBuffer()
     private var toHead = false
+    private var mayUpgrade = false
     private var everConnected = false
     private var mayStayOpen = true
 
@@ -55,6 +58,9 @@ open class HTTPClientConnection: Stream {
     open func responseEnd(reusable: Bool) {}
     /// Everything that one read brought has been told.
     open func readFinished() {}
+    /// Bytes after an upgrade, and the end of the peer's side of it.
+    open func tunnelReceived(_ bytes: UnsafeRawBufferPointer) {}
+    open func tunnelEnded() { close(.endOfFile) }
     /// The last event: a request was under way or (`nil`) none was.
     open func connectionClosed(_ failure: Failure?) {}
 
@@ -62,9 +68,11 @@ open class HTTPClientConnection: Stream {
 
     public var isIdle: Bool { if case .idle = state { true } else { false } }
 
-    /// Expects a response to the request that is about to be written.
-    public func begin(isHead: Bool) {
+    /// Expects a response to the request that is about to be written. With `mayUpgrade`, 101 is an answer: it is told as a head, and what
+    /// follows as `tunnelReceived`.
+    public func begin(isHead: Bool, mayUpgrade: Bool = false) {
         toHead = isHead
+        self.mayUpgrade = mayUpgrade
         state = .head
     }
 
@@ -110,8 +118,10 @@ open class HTTPClientConnection: Stream {
             guard let length = try scanner.scan(bytes, limits: limits) else { return nil }
             try HeadParser.parseResponse(bytes.part(0, length), into: table, toHead: toHead, limits: limits)
             if table.status < 200 {
-                // 101 would need us to have asked for an upgrade, which is never passed on yet.
-                if table.status == 101 { throw .badStatusLine }
+                guard table.status == 101 else { return length }
+                guard mayUpgrade, table.wantsUpgrade else { throw .badStatusLine }
+                state = .tunnel
+                responseHead(table)
                 return length
             }
             mayStayOpen = table.keepsAlive && table.framing != .untilClose
@@ -143,6 +153,9 @@ open class HTTPClientConnection: Stream {
         case .bodyUntilClose:
             responseBody(bytes)
             return bytes.count
+        case .tunnel:
+            tunnelReceived(bytes)
+            return bytes.count
         }
     }
 
@@ -158,6 +171,7 @@ open class HTTPClientConnection: Stream {
             mayStayOpen = false
             return ended()
         }
+        if case .tunnel = state { return tunnelEnded() }
         close(.endOfFile)
     }
 

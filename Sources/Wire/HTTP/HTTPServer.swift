@@ -34,14 +34,17 @@ public final class HTTPServer {
 
     /// Listens; returns the address with the port that the kernel chose if it was 0.
     @discardableResult
-    public func listen(on address: SocketAddress, shared: Bool = false) throws(SystemError) -> SocketAddress {
-        let listener = try Listener(loop: context.loop, address: address, shared: shared) { [self] fd, peer in
+    public func listen(on address: SocketAddress, shared: Bool = false, inherited: Int32? = nil) throws(SystemError) -> SocketAddress {
+        let listener = try Listener(loop: context.loop, address: address, shared: shared, inherited: inherited) { [self] fd, peer in
             let connection = ServiceConnection(server: self, peer: peer)
             do throws(SystemError) { try connection.start(fd) } catch { closeDescriptor(fd) }
         }
         listeners.append(listener)
         return listener.address
     }
+
+    /// The listening sockets, to be handed to a successor.
+    public var listening: [Int32] { listeners.map(\.descriptor) }
 
     /// Stops accepting, finishes what is in flight, then calls `done`; after `grace` it cuts what is left.
     public func drain(grace: Duration, _ done: @escaping () -> Void) {

@@ -13,6 +13,8 @@ open class HTTPServerContext {
     public internal(set) var connections: [ObjectIdentifier: HTTPServerConnection] = [:]
     /// Connections beyond this are answered 503 and closed.
     public var connectionLimit = 10_000
+    /// Whether a peer begins its connections with a PROXY header.
+    public var expectsProxyHeader: (SocketAddress) -> Bool = { _ in false }
     /// Told of each message that was refused.
     public var onRefusal: (HTTPFailure) -> Void = { _ in }
     private var dateSecond: Int64 = -1
@@ -23,10 +25,11 @@ open class HTTPServerContext {
         self.limits = limits
     }
 
-    /// No further requests: idle connections close now, busy ones after their response.
-    public func drain() {
+    /// No further requests: idle connections close now, busy ones after their response. With `gently`, idle ones get a second for one more
+    /// request, whose answer tells the client that the connection ends: so none is lost on its way.
+    public func drain(gently: Bool = false) {
         isDraining = true
-        for connection in Array(connections.values) { connection.closeIfIdle() }
+        for connection in Array(connections.values) { connection.closeIfIdle(gently: gently) }
     }
 
     public func closeAll() {
@@ -60,16 +63,20 @@ func httpDate(seconds: Int64) -> String {
 /// its way and then the connection ends, what still comes in is thrown away.
 open class HTTPServerConnection: Stream {
     private enum State {
+        case proxyHeader
         case head
         case fixedBody(remaining: Int)
         case chunkedBody(ChunkDecoder)
         /// The request is complete; its response is not.
         case answering
         case leaving
+        /// Upgraded: HTTP is over.
+        case tunnel
     }
 
     public let context: HTTPServerContext
-    public let peer: SocketAddress
+    /// Whose connection it is: the socket's peer, or whom a PROXY header names.
+    public private(set) var peer: SocketAddress
     private var state = State.head
     private var scanner = HeadScanner()
     private var input = ByteBuffer()
@@ -108,6 +115,7 @@ open class HTTPServerConnection: Stream {
         isTold = true
         deadline = LoopTimer(loop: loop) { [unowned self] in timePassed() }
         deadline?.schedule(after: context.limits.headTime)
+        if context.expectsProxyHeader(peer) { state = .proxyHeader }
         if context.connections.count > context.connectionLimit {
             refuse(status: 503, code: "too_many_connections", message: "this server has as many connections as it takes")
         }
@@ -121,6 +129,11 @@ open class HTTPServerConnection: Stream {
     open func requestEnd() {}
     /// Everything that one read brought has been told: a time to send on what was gathered.
     open func readFinished() {}
+    /// A PROXY header has named the peer.
+    open func peerNamed() {}
+    /// Bytes after `beginTunnel`, and the end of the peer's side.
+    open func tunnelReceived(_ bytes: UnsafeRawBufferPointer) {}
+    open func tunnelEnded() { close(.endOfFile) }
     /// The connection ended. A response may have been under way.
     open func connectionClosed(_ reason: CloseReason) {}
     /// A request was refused before it became one (the answer has been sent).
@@ -187,6 +200,11 @@ open class HTTPServerConnection: Stream {
     /// Uses the beginning of `bytes`; nil when more must come first.
     private func step(_ bytes: UnsafeRawBufferPointer) throws(HTTPFailure) -> Int? {
         switch state {
+        case .proxyHeader:
+            return readProxyHeader(bytes)
+        case .tunnel:
+            tunnelReceived(bytes)
+            return bytes.count
         case .head:
             return try readHead(bytes)
         case .fixedBody(let remaining):
@@ -213,6 +231,41 @@ open class HTTPServerConnection: Stream {
             return nil
         case .leaving:
             return bytes.count
+        }
+    }
+
+    private func readProxyHeader(_ bytes: UnsafeRawBufferPointer) -> Int? {
+        do throws(ProxyHeader.Failure) {
+            guard let header = try ProxyHeader.parse(bytes) else { return nil }
+            state = .head
+            if let source = header.source {
+                peer = source
+                peerNamed()
+            }
+            return header.length
+        } catch {
+            // Whoever does not speak the agreed protocol is not answered in another.
+            context.onRefusal(.badProxyHeader)
+            resetOnClose()
+            close(.ours)
+            return bytes.count
+        }
+    }
+
+    /// From here on the connection is no longer HTTP: what came after the request, and all that comes, is told as `tunnelReceived`. Call it
+    /// while a request's answer (101) is being written.
+    public func beginTunnel() {
+        guard isOpen else { return }
+        state = .tunnel
+        answered = true
+        pipelineHeld = false
+        deadline?.cancel()
+        applyHolds()
+        guard !isProcessing, !input.isEmpty else { return }
+        let bound = LoopBound(self, on: loop)
+        loop.execute {
+            guard bound.value.isOpen, !bound.value.input.isEmpty else { return }
+            bound.value.processInput()
         }
     }
 
@@ -335,9 +388,13 @@ open class HTTPServerConnection: Stream {
         refuse(status: failure.status, code: failure.rawValue, message: failure.message)
     }
 
+    /// Refuses a connection that has just been taken.
+    public func turnAway(status: Int, code: String, message: String) { refuse(status: status, code: code, message: message) }
+
     private func refuse(status: Int, code: String, message: String) {
         guard isOpen else { return }
         if case .leaving = state { return }
+        if case .tunnel = state { return close(.ours) }
         if answerBegun, !answered {
             resetOnClose()
             return close(.ours)
@@ -385,6 +442,7 @@ open class HTTPServerConnection: Stream {
         // It has sent its whole request and may still read the answer; so may one whose next requests wait here.
         case .answering: break
         case .head where !input.isEmpty && !headStarted: break
+        case .tunnel: tunnelEnded()
         default: close(.endOfFile)
         }
     }
@@ -404,6 +462,8 @@ open class HTTPServerConnection: Stream {
         switch state {
         case .fixedBody, .chunkedBody: refuse(.bodyTimeout)
         case .answering where waiting == 0: break
+        case .tunnel where waiting == 0: break
+        case .proxyHeader: close(.ours)
         default:
             if waiting > 0, waiting < lastWaiting { watchWriting() } else { close(.ours) }
         }
@@ -411,9 +471,9 @@ open class HTTPServerConnection: Stream {
 
     /// A connection that has not asked yet gets a moment to do so; one that has is read once more, because a request may be waiting in
     /// the kernel, and closing over it would reset it.
-    fileprivate func closeIfIdle() {
+    fileprivate func closeIfIdle(gently: Bool) {
         guard case .head = state, !headStarted, input.isEmpty, waiting == 0 else { return }
-        if served == 0 {
+        if served == 0 || gently {
             deadline?.schedule(after: .seconds(1))
             return
         }

@@ -58,7 +58,11 @@ enum HeadParser {
         let span = Span<UInt8>(_unsafeBytes: bytes)
         table.reset(bytes)
         var at = 0
-        if span[0] == 13 { at = 2 }  // the forgiven empty line
+        if span[0] == 13 {
+            // The forgiven empty line; a CR alone is none.
+            guard span.count > 1, span[1] == 10 else { throw .badRequestLine }
+            at = 2
+        }
         let methodStart = at
         while at < span.count, isToken(span[at]) { at += 1 }
         guard at > methodStart, at - methodStart <= 32, at < span.count, span[at] == 32 else { throw .badRequestLine }
@@ -167,7 +171,8 @@ enum HeadParser {
     /// Leaves a path, or `*` for OPTIONS. An absolute target must name the same authority as Host.
     private static func settleTarget(_ table: HeadTable, host: HeadRange?) throws(HTTPFailure) {
         let target = table.targetText
-        if target.contains(35) { throw .badTarget }
+        // A fragment stays with the client; a tunnel to elsewhere is not what this is for.
+        if target.contains(35) || table.methodText.isExactly("CONNECT") { throw .badTarget }
         if target[0] == 47 { return }
         if target.count == 1, target[0] == 42, table.methodText.isExactly("OPTIONS") { return }
         guard target.count > 7, target.part(0, 7).equals("http://") else { throw .badTarget }
@@ -180,15 +185,32 @@ enum HeadParser {
         table.target = HeadRange(Int(table.target.start) + end, Int(table.target.start + table.target.count))
     }
 
-    /// Letters, digits, `-._~`, percent-escapes, `:` and brackets: no user, no path, no spaces, no list.
-    private static func isHost(_ bytes: UnsafeRawBufferPointer) -> Bool {
+    /// A name, an IPv4 address, or an IPv6 address in brackets; then a port or nothing (RFC 9112, 3.2; RFC 3986, 3.2.2). No user, no path,
+    /// no spaces, no list, no sub-delimiters.
+    static func isHost(_ bytes: UnsafeRawBufferPointer) -> Bool {
         guard !bytes.isEmpty, bytes.count <= 255 else { return false }
-        for byte in bytes {
-            let ok =
-                (byte | 32) &- 97 < 26 || byte &- 48 < 10 || byte == 45 || byte == 46 || byte == 95 || byte == 126
-                || byte == 37 || byte == 58 || byte == 91 || byte == 93
-            if !ok { return false }
+        var at = 0
+        if bytes[0] == 91 {
+            at = 1
+            while at < bytes.count, hexDigit(bytes[at]) != nil || bytes[at] == 58 || bytes[at] == 46 { at += 1 }
+            guard at > 2, at < bytes.count, bytes[at] == 93 else { return false }
+            at += 1
+        } else {
+            while at < bytes.count {
+                let byte = bytes[at]
+                if byte == 37 {
+                    guard at + 2 < bytes.count, hexDigit(bytes[at + 1]) != nil, hexDigit(bytes[at + 2]) != nil else { return false }
+                    at += 3
+                    continue
+                }
+                guard (byte | 32) &- 97 < 26 || byte &- 48 < 10 || byte == 45 || byte == 46 || byte == 95 || byte == 126 else { break }
+                at += 1
+            }
+            guard at > 0 else { return false }
         }
+        if at == bytes.count { return true }
+        guard bytes[at] == 58, bytes.count - at <= 6 else { return false }
+        for byte in bytes[(at + 1)...] where byte &- 48 >= 10 { return false }
         return true
     }
 
@@ -224,22 +246,22 @@ enum HeadParser {
         }
     }
 
+    /// `close` is not taken back by anything that stands beside it (RFC 9112, 9.3).
     private static func settleConnection(_ value: UnsafeRawBufferPointer, _ table: HeadTable) {
         if value.equals("keep-alive") {
-            table.keepsAlive = true
-            return
-        }
-        if value.equals("close") {
-            table.keepsAlive = false
+            if !table.saysClose { table.keepsAlive = true }
             return
         }
         for token in value.split(separator: 44) {
             let name = trimmed(token)
             if name.equals("close") {
+                table.saysClose = true
                 table.keepsAlive = false
             } else if name.equals("keep-alive") {
-                if table.minorVersion == 0 { table.keepsAlive = true }
-            } else if !name.equals("upgrade") {
+                if !table.saysClose { table.keepsAlive = true }
+            } else if name.equals("upgrade") {
+                table.wantsUpgrade = true
+            } else {
                 table.nominatesFields = true
             }
         }

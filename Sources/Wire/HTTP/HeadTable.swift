@@ -5,6 +5,10 @@ public enum KnownHeader: UInt8, Sendable {
     case other, connection, contentLength, transferEncoding, host, expect, upgrade, keepAlive, proxyConnection
     case te, trailer, xForwardedFor, xForwardedProto, xForwardedHost, xRealIP, xRequestID, idempotencyKey
     case contentType, proxyAuthenticate, proxyAuthorization
+    /// `X-Request-Timeout`: how long the sender goes on waiting.
+    case xRequestTimeout
+    /// `X-Muster-Explain`: the sender wants to know why.
+    case xMusterExplain
 
     /// By length first, so that most names cost one comparison.
     static func identify(_ name: Span<UInt8>) -> KnownHeader {
@@ -19,9 +23,9 @@ public enum KnownHeader: UInt8, Sendable {
         case 14: name.equals("content-length") ? .contentLength : .other
         case 15:
             name.equals("x-forwarded-for") ? .xForwardedFor : name.equals("idempotency-key") ? .idempotencyKey : .other
-        case 16: name.equals("x-forwarded-host") ? .xForwardedHost : name.equals("proxy-connection") ? .proxyConnection : .other
+        case 16: name.equals("x-forwarded-host") ? .xForwardedHost : name.equals("proxy-connection") ? .proxyConnection : name.equals("x-muster-explain") ? .xMusterExplain : .other
         case 17:
-            name.equals("transfer-encoding") ? .transferEncoding : name.equals("x-forwarded-proto") ? .xForwardedProto : .other
+            name.equals("transfer-encoding") ? .transferEncoding : name.equals("x-forwarded-proto") ? .xForwardedProto : name.equals("x-request-timeout") ? .xRequestTimeout : .other
         case 18: name.equals("proxy-authenticate") ? .proxyAuthenticate : .other
         case 19: name.equals("proxy-authorization") ? .proxyAuthorization : .other
         default: .other
@@ -83,10 +87,13 @@ public final class HeadTable {
     public internal(set) var framing = BodyFraming.none
     /// What the sender said (or the version's default) about the connection.
     public internal(set) var keepsAlive = true
+    var saysClose = false
     public internal(set) var expectsContinue = false
     /// `Connection` names fields beyond the usual ones: they are hop-by-hop as well.
     public internal(set) var nominatesFields = false
     public internal(set) var isHead = false
+    /// `Connection` has the option `upgrade`. What to, `Upgrade` says.
+    public internal(set) var wantsUpgrade = false
 
     public init() { fields.reserveCapacity(128) }
 
@@ -132,14 +139,28 @@ public final class HeadTable {
         fields.removeAll(keepingCapacity: true)
         framing = .none
         keepsAlive = true
+        saysClose = false
         expectsContinue = false
         nominatesFields = false
         isHead = false
+        wantsUpgrade = false
+    }
+
+    /// The value of the first field of this name (ASCII in lower case); nil when there is none.
+    public func value(_ name: [UInt8]) -> UnsafeRawBufferPointer? {
+        for field in fields where Int(field.name.count) == name.count && name.withUnsafeBytes({ equalIgnoringCase($0, text(field.name)) }) { return text(field.value) }
+        return nil
+    }
+
+    /// What an upgrade would be to: the one protocol that `Upgrade` names. nil when none is asked for, or a choice of several.
+    public var upgrade: UnsafeRawBufferPointer? {
+        guard wantsUpgrade, framing == .none, minorVersion == 1, let name = first(.upgrade), !name.isEmpty, !name.contains(44) else { return nil }
+        return name
     }
 }
 
 /// Without the spaces and tabs at either end.
-func trimmed(_ bytes: Slice<UnsafeRawBufferPointer>) -> UnsafeRawBufferPointer {
+public func trimmed(_ bytes: Slice<UnsafeRawBufferPointer>) -> UnsafeRawBufferPointer {
     var part = bytes
     while let first = part.first, first == 32 || first == 9 { part = part.dropFirst() }
     while let last = part.last, last == 32 || last == 9 { part = part.dropLast() }
@@ -160,7 +181,7 @@ public func equalIgnoringCase(_ a: UnsafeRawBufferPointer, _ b: UnsafeRawBufferP
 
 extension UnsafeRawBufferPointer {
     /// Byte for byte.
-    func isExactly(_ word: StaticString) -> Bool {
+    public func isExactly(_ word: StaticString) -> Bool {
         guard count == word.utf8CodeUnitCount else { return false }
         for i in 0..<count where self[i] != word.utf8Start[i] { return false }
         return true

@@ -41,10 +41,19 @@ void *muster_thread_slot(void);
 void muster_set_thread_slot(void *value);
 
 /// Starts a program in a process group of its own (or a session of its own), with its standard streams
-/// replaced. Returns 0 and the pid, or an errno. All signals are reset to their defaults in the child.
+/// replaced. It keeps the descriptors `kept` as 3, 4, …; they must be above 3 + kept_count. Returns 0 and the pid, or an errno. All signals are reset to their defaults in the child.
 int muster_spawn(int *pid, const char *path, char *const argv[], char *const envp[],
-                 int in, int out, int err, bool new_session, const char *directory);
+                 int in, int out, int err, bool new_session, const char *directory,
+                 const int *kept, int kept_count);
 /// Reaps the child if it has ended: 1 = ended (`code` ≥ 0 exit status, or -signal), 0 = still running,
 /// -1 = not a child of this process.
 int muster_reap(int pid, int *code);
+
+enum { MUSTER_DNS_A = 1, MUSTER_DNS_AAAA = 28, MUSTER_DNS_SRV = 33 };
+struct muster_dns_name { char text[256]; };
+/// An address as text, or an SRV record's target.
+struct muster_dns_record { struct muster_dns_name name; uint32_t ttl; uint16_t port, priority, weight; };
+/// Asks the system's name servers (or, if `port` is not 0, the one at `server`, host byte order) and fills `out`. Returns the count, or
+/// -1 no such name, -2 no answer, -3 the server failed, -4 no record of this kind, -5 an answer that cannot be read.
+int muster_dns_query(const char *name, int type, uint32_t server, uint16_t port, struct muster_dns_record *out, int capacity);
 #endif

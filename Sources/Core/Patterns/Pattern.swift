@@ -1,0 +1,121 @@
+import CPCRE2
+
+/// A regular expression (PCRE2, what nginx and HAProxy use), compiled once, shared by all threads.
+///
+/// Bounds: a pattern has at most 1,024 bytes; a match takes at most `stepLimit` steps, and one that would take more is no match. So an
+/// expression that backtracks without end (`(a+)+$`) costs a bounded time, whatever a client sends.
+public final class Pattern: @unchecked Sendable {
+    // @unchecked: the compiled code is never written after `init`; PCRE2 allows any number of threads to match with it.
+    private let code: OpaquePointer
+    public let text: String
+    /// How many groups it has.
+    public let groups: Int
+
+    /// About a millisecond of backtracking here.
+    static let stepLimit: UInt32 = 100_000
+    static let lengthLimit = 1024
+
+    public struct Failure: Error, CustomStringConvertible {
+        public let description: String
+    }
+
+    public init(_ text: String) throws(Failure) {
+        self.text = text
+        guard text.utf8.count <= Pattern.lengthLimit else { throw Failure(description: "longer than \(Pattern.lengthLimit) bytes") }
+        var error: Int32 = 0, offset = 0
+        let bytes = Array(text.utf8)
+        // Never reads beyond what is given and takes any bytes: a path need not be UTF-8.
+        guard let code = pcre2_compile_8(bytes, bytes.count, UInt32(PCRE2_NEVER_UTF) | UInt32(PCRE2_DOLLAR_ENDONLY), &error, &offset, nil) else {
+            var message = [UInt8](repeating: 0, count: 256)
+            let length = pcre2_get_error_message_8(error, &message, message.count)
+            throw Failure(description: "\(String(decoding: message[..<max(0, Int(length))], as: UTF8.self)) at character \(offset + 1)")
+        }
+        _ = pcre2_jit_compile_8(code, UInt32(PCRE2_JIT_COMPLETE))
+        var count: UInt32 = 0
+        pcre2_pattern_info_8(code, UInt32(PCRE2_INFO_CAPTURECOUNT), &count)
+        self.code = code
+        groups = Int(count)
+    }
+
+    deinit { pcre2_code_free_8(code) }
+
+    /// Where a match lies, and its groups: `[0]` is the whole; a group that took no part is nil. nil when nothing matches (or the step
+    /// limit was reached).
+    public func match(_ subject: UnsafeRawBufferPointer) -> [Range<Int>?]? {
+        withMatch(subject) { data, count in
+            guard let vector = pcre2_get_ovector_pointer_8(data) else { return nil }
+            var out: [Range<Int>?] = []
+            for i in 0...groups {
+                // PCRE2_UNSET is the largest number; beyond `count` nothing was set.
+                let start = vector[2 * i], end = vector[2 * i + 1]
+                out.append(i < count && start <= end && end <= subject.count ? start..<end : nil)
+            }
+            return out
+        }
+    }
+
+    public func matches(_ subject: UnsafeRawBufferPointer) -> Bool { withMatch(subject) { _, _ in true } ?? false }
+
+    public func matches(_ text: String) -> Bool {
+        var text = text
+        return text.withUTF8 { matches(UnsafeRawBufferPointer($0)) }
+    }
+
+    private func withMatch<T>(_ subject: UnsafeRawBufferPointer, _ body: (OpaquePointer, Int) -> T?) -> T? {
+        guard let data = pcre2_match_data_create_from_pattern_8(code, nil), let context = pcre2_match_context_create_8(nil) else { return nil }
+        defer {
+            pcre2_match_data_free_8(data)
+            pcre2_match_context_free_8(context)
+        }
+        pcre2_set_match_limit_8(context, Pattern.stepLimit)
+        let empty: StaticString = ""
+        let base = subject.baseAddress?.assumingMemoryBound(to: UInt8.self) ?? empty.utf8Start
+        let count = pcre2_match_8(code, base, subject.count, 0, 0, data, context)
+        return count > 0 ? body(data, Int(count)) : nil
+    }
+}
+
+/// A text with places for a pattern's groups: `/v2/$1`. `$0` is the whole match, `$$` a dollar sign.
+public struct Replacement: Sendable, Equatable {
+    private enum Part: Sendable, Equatable {
+        case text([UInt8])
+        case group(Int)
+    }
+    private var parts: [Part] = []
+
+    /// nil when it names a group that the pattern does not have.
+    public init?(_ text: String, groups: Int) {
+        var literal: [UInt8] = []
+        var bytes = Array(text.utf8)[...]
+        while let byte = bytes.popFirst() {
+            guard byte == 36, let next = bytes.first else {
+                literal.append(byte)
+                continue
+            }
+            bytes.removeFirst()
+            if next == 36 {
+                literal.append(36)
+            } else if next &- 48 < 10 {
+                guard Int(next - 48) <= groups else { return nil }
+                parts.append(.text(literal))
+                literal = []
+                parts.append(.group(Int(next - 48)))
+            } else {
+                return nil
+            }
+        }
+        parts.append(.text(literal))
+    }
+
+    /// The text with what the groups of a match of `subject` took.
+    public func fill(_ match: [Range<Int>?], of subject: UnsafeRawBufferPointer) -> [UInt8] {
+        var out: [UInt8] = []
+        for part in parts {
+            switch part {
+            case .text(let bytes): out += bytes
+            case .group(let number): if number < match.count, let range = match[number] { out += subject[range] }
+            }
+        }
+        return out
+    }
+}

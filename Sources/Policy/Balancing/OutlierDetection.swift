@@ -1,0 +1,156 @@
+import Basics
+
+/// Finds the replicas of a pool that serve much worse than the others, from what they did over one interval.
+///
+/// Worse in success: a success rate below `mean - deviations × standard deviation` of the pool (Envoy's success-rate outlier), and at least
+/// `successGap` below the mean. Worse in time: a mean latency over `latencyFactor` times the median of the pool and more than `latencyGap` above
+/// it. All compared strictly. A pool that fails or slows down as a whole has no outlier.
+///
+/// Replicas with fewer than `requests` in the interval, or already ejected, are neither judged nor part of the mean and the median. Pure, and called
+/// once an interval: O(n log n), and it may allocate.
+public struct OutlierDetection: Sendable, Equatable {
+    /// What one replica did over the interval.
+    public struct Sample: Sendable, Equatable {
+        /// `service/replica`, the subject of its record.
+        public let name: String
+        /// Those that ended within the interval.
+        public let requests: Int
+        /// Of the requests.
+        public let failures: Int
+        /// The sum over the requests, in nanoseconds.
+        public let latency: Int64
+        /// Out already: not judged, but counted against the cap.
+        public let isEjected: Bool
+
+        /// Counts come from outside: negative ones count as 0, more failures than requests as all of them.
+        public init(_ name: String, requests: Int, failures: Int, latency: Int64, isEjected: Bool = false) {
+            self.name = name
+            self.requests = max(requests, 0)
+            self.failures = min(max(failures, 0), max(requests, 0))
+            self.latency = max(latency, 0)
+            self.isEjected = isEjected
+        }
+
+        var successRate: Double { 1 - Double(failures) / Double(requests) }
+        var meanLatency: Double { Double(latency) / Double(requests) }
+    }
+
+    /// The bounds, and where each comes from.
+    public struct Settings: Sendable, Equatable {
+        /// With fewer requests in the interval a replica is not judged. Envoy's `success_rate_request_volume`.
+        public var requests: Int
+        /// With fewer judged replicas there is no judgement of success. Envoy's `success_rate_minimum_hosts`.
+        public var successReplicas: Int
+        /// Envoy's `success_rate_stdev_factor`, 1900 thousandths.
+        public var deviations: Double
+        /// Ours: one odd replica among five is two deviations away however little it differs, so Envoy's rule alone ejects for one failure in a thousand.
+        public var successGap: Double
+        /// With fewer judged replicas there is no judgement of latency. Ours: a median needs a middle.
+        public var latencyReplicas: Int
+        /// Ours: three times the median is beyond what uneven requests make of equal replicas.
+        public var latencyFactor: Double
+        /// Ours: below 50 ms more a person notices nothing.
+        public var latencyGap: Duration
+        /// With those that other checks ejected.
+        public var cap: EjectionCap
+
+        /// Without arguments: the defaults above.
+        public init(
+            requests: Int = 100, successReplicas: Int = 5, deviations: Double = 1.9, successGap: Double = 0.05, latencyReplicas: Int = 3,
+            latencyFactor: Double = 3, latencyGap: Duration = .milliseconds(50), cap: EjectionCap = EjectionCap()
+        ) {
+            self.requests = requests
+            self.successReplicas = successReplicas
+            self.deviations = deviations
+            self.successGap = successGap
+            self.latencyReplicas = latencyReplicas
+            self.latencyFactor = latencyFactor
+            self.latencyGap = latencyGap
+            self.cap = cap
+        }
+    }
+
+    /// What it judges by.
+    public let settings: Settings
+
+    /// Remembers nothing from one interval to the next.
+    public init(_ settings: Settings = Settings()) { self.settings = settings }
+
+    /// The replicas to eject, by their places in `samples`, worst first: failing ones by their success rate, then slow ones by their latency. No
+    /// more than the cap leaves, with those already ejected counted.
+    public func judge(_ samples: [Sample]) -> [Decision<Int>] {
+        let judged = samples.indices.filter { !samples[$0].isEjected && samples[$0].requests >= max(settings.requests, 1) }
+        let failing = failing(judged, of: samples)
+        let slow = slow(judged, of: samples).filter { slow in !failing.contains { $0.place == slow.place } }
+        var ejected = samples.count { $0.isEjected }
+        var decisions: [Decision<Int>] = []
+        for outlier in failing + slow {
+            guard settings.cap.allows(ejected: ejected, of: samples.count) else { break }
+            ejected += 1
+            decisions.append(outlier.decision(samples[outlier.place].name, ejected: ejected, of: samples.count, most: settings.cap.most(of: samples.count)))
+        }
+        return decisions
+    }
+
+    private struct Outlier {
+        let place: Int
+        let inputs: [DecisionRecord.Input]
+        let because: String
+        let flip: String
+
+        func decision(_ subject: String, ejected: Int, of size: Int, most: Int) -> Decision<Int> {
+            Decision(
+                place,
+                because: DecisionRecord(
+                    .eject, subject: subject, inputs: inputs + [.init("ejected", "\(ejected) of \(size), at most \(most)")], raw: "eject", outcome: "ejected",
+                    sentence: "\(subject) gets no requests: \(because).", flip: flip))
+        }
+    }
+
+    private func failing(_ judged: [Int], of samples: [Sample]) -> [Outlier] {
+        guard judged.count >= max(settings.successReplicas, 2) else { return [] }
+        let rates = judged.map { samples[$0].successRate }
+        let mean = rates.reduce(0, +) / Double(rates.count)
+        let variance = rates.reduce(0) { $0 + ($1 - mean) * ($1 - mean) } / Double(rates.count)
+        let limit = min(mean - settings.deviations * variance.squareRoot(), mean - settings.successGap)
+        return judged.filter { samples[$0].successRate < limit }.sorted { samples[$0].successRate < samples[$1].successRate }.map { place in
+            let rate = percent(samples[place].successRate)
+            return Outlier(
+                place: place,
+                inputs: [
+                    .init("success_rate", rate), .init("pool_mean", percent(mean)), .init("limit", percent(limit)), .init("requests", samples[place].requests),
+                    .init("failures", samples[place].failures), .init("replicas", judged.count),
+                ],
+                because: "\(rate) of its \(samples[place].requests) requests succeeded, while the \(judged.count) replicas of its pool have \(percent(mean)) on average",
+                flip: "a success rate of \(percent(limit)) or more")
+        }
+    }
+
+    private func slow(_ judged: [Int], of samples: [Sample]) -> [Outlier] {
+        guard judged.count >= max(settings.latencyReplicas, 2) else { return [] }
+        let sorted = judged.map { samples[$0].meanLatency }.sorted()
+        let middle = sorted.count / 2
+        let median = sorted.count % 2 == 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2
+        let limit = max(median * settings.latencyFactor, median + Double(settings.latencyGap.nanoseconds))
+        return judged.filter { samples[$0].meanLatency > limit }.sorted { samples[$0].meanLatency > samples[$1].meanLatency }.map { place in
+            let latency = time(samples[place].meanLatency)
+            return Outlier(
+                place: place,
+                inputs: [
+                    .init("mean_latency", latency), .init("pool_median", time(median)), .init("limit", time(limit)), .init("requests", samples[place].requests),
+                    .init("replicas", judged.count),
+                ],
+                because: "its requests took \(latency) on average, while the median of its pool is \(time(median))",
+                flip: "a mean latency of \(time(limit)) or less")
+        }
+    }
+
+    private func percent(_ share: Double) -> String { "\((share * 1000).rounded() / 10)%" }
+
+    /// To 10 µs: whoever reads it compares, and does not compute.
+    private func time(_ nanoseconds: Double) -> String {
+        // Latencies are sums of Int64 over counts, so this fits; a limit may not, and is as good as endless then.
+        let hundredths = min((nanoseconds / 10_000).rounded(), 9e14)
+        return Duration.nanoseconds(Int64(hundredths) * 10_000).brief
+    }
+}

@@ -1,0 +1,166 @@
+import Basics
+
+/// Finds by itself how many requests a service should have under way: as many as it serves without queueing.
+///
+/// It compares the latency of now with the latency without load (Envoy's adaptive concurrency, after Netflix's concurrency-limits). Each window:
+/// `limit = limit × clamp(least × (1 + tolerance) / sample, 0.5...2) + √limit`, within `lowest...highest`. The root is Envoy's headroom: the queue that
+/// it allows, and without which the limit could never grow.
+///
+/// `sample` is a quantile of a window of at least `samples` requests, and at least `interval` long, and at least as long as one such request. `least` is
+/// the lowest sample of a period. After a period it is forgotten and measured anew, or a service that became slower for good would be throttled
+/// forever. While it is measured, half of the limit is admitted, so that a busy service's own queue is not taken for its latency. Envoy goes down to 3
+/// there, which refuses most of the requests.
+///
+/// The limit does not grow in a window that never used half of it (Netflix's rule): such a window says nothing about more load.
+///
+/// Only latencies of answers that did the work belong here; a quick refusal is not a fast service. O(1) (a window's end: 200 steps), no allocation
+/// but for a decision.
+public struct GradientLimit: Sendable {
+    /// The bounds, and where each comes from.
+    public struct Settings: Sendable, Equatable {
+        /// Where the limit starts. Netflix's Gradient2 starts with 20.
+        public var start: Int
+        /// Envoy's `min_concurrency`.
+        public var lowest: Int
+        /// Envoy's `max_concurrency_limit`.
+        public var highest: Int
+        /// How much more than the least latency is fine. Envoy's `min_rtt_calc_params.buffer`, 25 %.
+        public var tolerance: Double
+        /// The quantile that a window stands for. Envoy's `sample_aggregate_percentile`, p50.
+        public var quantile: Double
+        /// Envoy's `min_rtt_calc_params.request_count`.
+        public var samples: Int
+        /// Envoy's `concurrency_update_interval` in its own example.
+        public var interval: Duration
+        /// After this the least latency is measured anew. Envoy's `min_rtt_calc_params.interval` in its own example.
+        public var period: Duration
+
+        /// What makes no sense is taken as the nearest that does: bounds the wrong way round, a quantile that is no number.
+        public init(
+            start: Int = 20, lowest: Int = 3, highest: Int = 1000, tolerance: Double = 0.25, quantile: Double = 0.5, samples: Int = 50,
+            interval: Duration = .milliseconds(100), period: Duration = .seconds(60)
+        ) {
+            self.lowest = max(lowest, 1)
+            self.highest = max(highest, self.lowest)
+            self.start = min(max(start, self.lowest), self.highest)
+            self.tolerance = tolerance >= 0 ? tolerance : 0
+            self.quantile = quantile > 0 ? min(quantile, 1) : 0.5
+            self.samples = max(samples, 1)
+            self.interval = interval
+            self.period = period
+        }
+    }
+
+    private enum Phase: Sendable, Equatable {
+        /// Each window moves the limit. Leaves for `settling` at the first end of a window at or after the period's end.
+        case following
+        /// Half is admitted, and what began under more is let pass. Leaves for `measuring` after `left` more answers.
+        case settling(left: Int)
+        /// Half is admitted. The window's sample becomes the least latency, and it leaves for `following`.
+        case measuring
+    }
+
+    /// What is limited, as its records name it.
+    public let subject: String
+    /// As made sensible by their `init`.
+    public let settings: Settings
+    /// How many may be under way; half of it while `isMeasuring`.
+    public var limit: Int { Int(exact) }
+    /// Whether the least latency is being measured anew.
+    public var isMeasuring: Bool { phase != .following }
+
+    private var exact: Double
+    private var told: Int
+    /// In nanoseconds; nil until the first window.
+    private var least: Double?
+    private var phase = Phase.following
+    private var window = LatencyHistogram()
+    private var windowBegan: MonotonicTime?
+    private var periodBegan: MonotonicTime?
+    /// The most that was under way in this window, of those admitted.
+    private var peak = 0
+
+    /// Knows no latency: the first window measures it, at `start`.
+    public init(subject: String, _ settings: Settings = Settings()) {
+        self.subject = subject
+        self.settings = settings
+        exact = Double(settings.start)
+        told = settings.start
+    }
+
+    /// How many are admitted at this moment.
+    private var inForce: Int { isMeasuring ? max(limit / 2, settings.lowest) : limit }
+
+    /// Whether one more may begin when `inFlight` are under way.
+    public mutating func admitted(inFlight: Int) -> Bool {
+        guard inFlight < inForce else {
+            // Refused is used to the full.
+            peak = max(peak, inForce)
+            return false
+        }
+        peak = max(peak, inFlight + 1)
+        return true
+    }
+
+    /// A request ended after `latency`. A decision when the limit is 10 % or more away from what was last told.
+    public mutating func finished(_ latency: Duration, now: MonotonicTime) -> Decision<Int>? {
+        if case .settling(let left) = phase {
+            phase = left > 1 ? .settling(left: left - 1) : .measuring
+            windowBegan = now
+            return nil
+        }
+        let began = windowBegan ?? now
+        if windowBegan == nil { windowBegan = now }
+        if periodBegan == nil { periodBegan = now }
+        window.add(nanoseconds: latency.nanoseconds)
+        guard window.count >= settings.samples, now - began >= settings.interval else { return nil }
+        let sample = max(window.quantile(settings.quantile), 1)
+        guard now - began >= .nanoseconds(Int64(sample)) else { return nil }
+        return windowEnded(sample, now)
+    }
+
+    private mutating func windowEnded(_ sample: Double, _ now: MonotonicTime) -> Decision<Int>? {
+        defer {
+            window.clear()
+            windowBegan = now
+            peak = 0
+        }
+        if phase == .measuring {
+            least = sample
+            phase = .following
+            periodBegan = now
+            return nil
+        }
+        let lowestSample = min(least ?? sample, sample)
+        least = lowestSample
+        let gradient = min(max(lowestSample * (1 + settings.tolerance) / sample, 0.5), 2)
+        let wanted = exact * gradient + exact.squareRoot()
+        var new = min(max(wanted, Double(settings.lowest)), Double(settings.highest))
+        if peak * 2 < limit { new = min(new, exact) }
+        exact = new
+        if let periodBegan, now - periodBegan >= settings.period { phase = .settling(left: limit) }
+        guard abs(limit - told) * 10 >= told else { return nil }
+        return tell(wanted: wanted, sample: sample, least: lowestSample, gradient: gradient)
+    }
+
+    private mutating func tell(wanted: Double, sample: Double, least: Double, gradient: Double) -> Decision<Int> {
+        let before = told
+        told = limit
+        let now = brief(sample), best = brief(least), factor = (gradient * 100).rounded() / 100
+        let record = DecisionRecord(
+            .limit, subject: subject,
+            inputs: [
+                .init("latency", now), .init("least_latency", best), .init("tolerance", "\(Int((settings.tolerance * 100).rounded()))%"), .init("gradient", factor),
+                .init("peak_in_flight", peak),
+            ],
+            raw: "\(before)",
+            constraints: limit == settings.lowest || limit == settings.highest
+                ? [.init("bounds", before: "\(Int(wanted))", after: "\(limit)", reason: "between \(settings.lowest) and \(settings.highest)")] : [],
+            outcome: "\(limit)",
+            sentence: "\(subject) may have \(limit) requests under way in place of \(before): they take \(now), and \(best) without load.",
+            flip: limit < before ? "a latency closer to \(best)" : "a latency further above \(best), or fewer requests under way")
+        return Decision(limit, because: record)
+    }
+
+    private func brief(_ nanoseconds: Double) -> String { Duration.nanoseconds(Int64(nanoseconds / 1000) * 1000).brief }
+}

@@ -1,0 +1,286 @@
+import Basics
+import Patterns
+
+/// The gateway's part of the reader.
+extension StackReader {
+    mutating func gateway(_ object: CheckedObject, _ services: [ServiceSpec]) -> GatewaySpec {
+        var admin = object.address("admin")
+        if let bare = admin, bare.isBare { admin = ListenAddress(host: "127.0.0.1", port: bare.port) }
+        let listen = object.address("listen") ?? ListenAddress(host: "127.0.0.1", port: 1)
+        if let admin, admin.port == listen.port { report(object, "admin", "gateway.admin: port \(admin.port) is gateway.listen's already") }
+        var routes: [RouteSpec] = []
+        for (i, entry) in object.objects("routes").enumerated() {
+            let route = self.route(entry, services, "gateway.routes[\(i)]")
+            if routes.contains(where: { $0.label == route.label }) {
+                checker.report(entry.line, entry.column, "gateway.routes[\(i)]: there is a route for \(route.label) already")
+            }
+            routes.append(route)
+        }
+        if routes.isEmpty { checker.report(object.line, object.column, "gateway.routes: at least one route is needed") }
+        let trusted = ranges(object, "trusted-proxies")
+        if object.boolean("proxy-protocol") == true, trusted.isEmpty {
+            report(object, "proxy-protocol", "gateway.proxy-protocol: say whose PROXY header is believed, in gateway.trusted-proxies")
+        }
+        let store = object.string("limit-store")
+        if let store, !store.hasPrefix("redis://"), !store.hasPrefix("rediss://") { report(object, "limit-store", "gateway.limit-store: expected redis://host:port") }
+        if store == nil, routes.contains(where: { $0.guards.limits.contains(where: \.isShared) }) {
+            checker.report(object.line, object.column, "gateway: a limit is shared, so gateway.limit-store must name the Redis that counts it")
+        }
+        return GatewaySpec(
+            listen: listen, admin: admin, adminTokenFile: object.string("admin-token-file"), threads: object.integer("threads") ?? 1,
+            accessLog: accessLog(object), trustedProxies: trusted, takesProxyProtocol: object.boolean("proxy-protocol") ?? false,
+            limits: limits(object.object("limits")), tracing: object.object("tracing").map { tracing($0) }, limitStore: store, routes: routes)
+    }
+
+    private mutating func report(_ object: CheckedObject, _ key: String, _ message: String) {
+        let place = object.places[key] ?? (object.line, object.column)
+        checker.report(place.line, place.column, message)
+    }
+
+    private func ranges(_ object: CheckedObject, _ key: String) -> [AddressRange] { object.strings(key).compactMap { AddressRange($0) } }
+
+    private mutating func accessLog(_ object: CheckedObject) -> AccessLogSpec {
+        guard let log = object.object("access-log"), let format = log.string("format") else { return AccessLogSpec(format: .text, file: nil) }
+        let words: [String: AccessLogSpec.Format] = ["true": .text, "text": .text, "false": .none, "json": .json]
+        if let word = words[format] { return AccessLogSpec(format: word, file: log.string("file")) }
+        if !format.contains("$") {
+            report(log, "format", "gateway.access-log: expected true, false, json or a text with $names, found '\(format)'")
+        } else if let unknown = AccessLogSpec.unknownField(format) {
+            let hint = nearestWord(to: unknown, in: AccessLogSpec.fields).map { "; did you mean '$\($0)'?" } ?? ""
+            report(log, "format", "gateway.access-log: there is no field '$\(unknown)'\(hint)")
+        }
+        return AccessLogSpec(format: .custom(format), file: log.string("file"))
+    }
+
+    private func limits(_ object: CheckedObject?) -> GatewayLimits {
+        GatewayLimits(
+            connections: object?.integer("connections") ?? 10_000, perClient: object?.integer("per-client") ?? 0, head: object?.integer("head") ?? 32 << 10,
+            fields: object?.integer("fields") ?? 100, headTime: object?.duration("head-time") ?? .seconds(10), idleTime: object?.duration("idle-time") ?? .seconds(75))
+    }
+
+    private mutating func tracing(_ object: CheckedObject) -> TracingSpec {
+        let target = object.string("otlp") ?? ""
+        if !target.hasPrefix("http://") { report(object, "otlp", "gateway.tracing.otlp: expected http://host:port/v1/traces") }
+        return TracingSpec(target: target, sample: object.fraction("sample") ?? 0.1)
+    }
+
+    // MARK: routes
+
+    private mutating func route(_ object: CheckedObject, _ services: [ServiceSpec], _ path: String) -> RouteSpec {
+        var deny = object.strings("deny")
+        if let service = object.string("service") {
+            checkService(service, object, "service", services, path)
+            if let metrics = services.first(where: { $0.name == service })?.http?.metrics { deny.append(metrics) }
+        }
+        let retry = object.object("retry"), timeout = object.object("timeout")
+        return RouteSpec(
+            match: match(object, path), target: target(object, path), discovery: discovery(object, path),
+            canary: object.object("canary").map { canary($0, services, path) },
+            balancing: BalancingSpec(
+                method: object.string("balance") ?? "least-connections", sticky: object.string("sticky"), slowStart: object.duration("slow-start") ?? .zero,
+                panic: object.fraction("panic") ?? 0),
+            isIdempotent: object.boolean("idempotent") ?? false,
+            retry: RetrySpec(
+                attempts: retry?.integer("attempts") ?? 2, budget: retry?.fraction("budget") ?? 0.2, keptBody: retry?.integer("body") ?? 256 << 10,
+                hedge: retry?.duration("hedge")),
+            timeout: TimeoutSpec(
+                connect: timeout?.duration("connect") ?? .seconds(2), response: timeout?.duration("response") ?? .seconds(60), total: timeout?.duration("total"),
+                tunnel: timeout?.duration("tunnel") ?? .seconds(3600)),
+            bodyLimit: object.integer("body") ?? 10 << 20, probe: object.object("probe").map(probe), eject: eject(object.object("eject")),
+            guards: guards(object), access: access(object, deny, path), edits: edits(object, path),
+            upgrades: object.places["upgrade"] == nil ? ["websocket"] : object.strings("upgrade").map { $0.lowercased() },
+            proxyHeader: object.string("proxy-protocol").flatMap(RouteSpec.ProxyHeader.init))
+    }
+
+    private mutating func checkService(_ name: String, _ object: CheckedObject, _ key: String, _ services: [ServiceSpec], _ path: String) {
+        if let found = services.first(where: { $0.name == name }) {
+            if found.http == nil { checker.report(object.line, object.column, "\(path): service '\(name)' has no http, so nothing can be sent to it") }
+            return
+        }
+        let hint = nearestWord(to: name, in: services.map(\.name)).map { "; did you mean '\($0)'?" } ?? ""
+        report(object, key, "\(path).\(key): there is no service '\(name)'\(hint)")
+    }
+
+    private mutating func match(_ object: CheckedObject, _ path: String) -> RouteMatch {
+        let given = ["path", "exact", "regex"].filter { object.places[$0] != nil }
+        if given.count != 1 {
+            let found = given.isEmpty ? "none" : given.joined(separator: " and ")
+            checker.report(object.line, object.column, "\(path): give one of path, exact and regex; found \(found)")
+        }
+        var paths = RouteMatch.Path.prefix(object.string("path") ?? "/")
+        if let exact = object.string("exact") { paths = .exact(exact) }
+        if let regex = object.string("regex") { paths = .regex(regex) }
+        let hosts = object.strings("hosts").map { $0.lowercased() }
+        for host in hosts where !StackReader.isHostPattern(host) {
+            report(object, "hosts", "\(path).hosts: '\(host)' is no host name (example.org or *.example.org, without a port)")
+        }
+        return RouteMatch(path: paths, hosts: hosts, methods: object.strings("methods"), headers: headerFields(object, "headers", path))
+    }
+
+    private static func isHostPattern(_ text: String) -> Bool {
+        let name = text.hasPrefix("*.") ? text.dropFirst(2) : text[...]
+        return !name.isEmpty && name.utf8.count <= 253 && name.utf8.allSatisfy { $0 &- 97 < 26 || $0 &- 48 < 10 || $0 == 45 || $0 == 46 || $0 == 95 }
+    }
+
+    /// Names in lower case; a name or a value that would break a head is reported.
+    private mutating func headerFields(_ object: CheckedObject, _ key: String, _ path: String) -> [FieldSpec] {
+        var out: [FieldSpec] = []
+        for entry in object.map(key) {
+            guard case .string(let value) = entry.value else { continue }
+            if !SchemaChecker.isToken(entry.name) { checker.report(entry.line, entry.column, "\(path).\(key): '\(entry.name)' is no name of a header field") }
+            if !value.utf8.allSatisfy({ $0 >= 32 && $0 != 127 }) || value.utf8.count > 4096 {
+                checker.report(entry.line, entry.column, "\(path).\(key).\(entry.name): a value has no control characters and at most 4096 bytes")
+            }
+            out.append(FieldSpec(name: key == "headers" ? entry.name.lowercased() : entry.name, value: value))
+        }
+        return out
+    }
+
+    private mutating func target(_ object: CheckedObject, _ path: String) -> RouteSpec.Target {
+        let backends = backends(object)
+        let finds = object.places["backends-file"] != nil || object.places["backends-dns"] != nil
+        var kinds = ["service", "answer", "redirect"].filter { object.places[$0] != nil }
+        if object.places["backends"] != nil || finds { kinds.append("backends") }
+        if kinds.count != 1 {
+            let found = kinds.isEmpty ? "none" : kinds.joined(separator: " and ")
+            checker.report(object.line, object.column, "\(path): give either a service or backends (or an answer, or a redirect); found \(found)")
+        }
+        if kinds == ["backends"], !finds, backends.isEmpty { checker.report(object.line, object.column, "\(path): give either a service or backends") }
+        if !backends.isEmpty, backends.allSatisfy({ $0.weight == 0 }) {
+            checker.report(object.line, object.column, "\(path): all backends have weight 0, so nothing could be sent to any")
+        }
+        if let service = object.string("service") { return .service(service) }
+        if let answer = object.object("answer") {
+            if answer.string("body") != nil, answer.string("file") != nil { report(answer, "file", "\(path).answer: give a body or a file") }
+            return .answer(
+                AnswerSpec(
+                    status: answer.integer("status") ?? 200, body: answer.string("body") ?? "", type: plain(answer, "type", path) ?? "text/plain; charset=utf-8",
+                    file: answer.string("file")))
+        }
+        if let redirect = object.object("redirect") {
+            let status = redirect.integer("status") ?? 308
+            if ![301, 302, 303, 307, 308].contains(status) { report(redirect, "status", "\(path).redirect.status: one of 301, 302, 303, 307 and 308") }
+            return .redirect(RedirectSpec(to: plain(redirect, "to", path) ?? "", status: status))
+        }
+        return .backends(backends)
+    }
+
+    /// A text that stands in a head.
+    private mutating func plain(_ object: CheckedObject, _ key: String, _ path: String) -> String? {
+        guard let text = object.string(key) else { return nil }
+        if !text.utf8.allSatisfy({ $0 >= 32 && $0 < 127 }) { report(object, key, "\(path).\(key): letters, digits and signs of ASCII only") }
+        return text
+    }
+
+    private func backends(_ object: CheckedObject) -> [BackendSpec] {
+        object.objects("backends").map {
+            BackendSpec(
+                address: $0.string("address") ?? "", weight: $0.integer("weight") ?? 1, priority: $0.integer("priority") ?? 0, line: $0.line, column: $0.column)
+        }
+    }
+
+    private mutating func discovery(_ object: CheckedObject, _ path: String) -> DiscoverySpec? {
+        if object.places["backends-file"] != nil, object.places["backends-dns"] != nil {
+            report(object, "backends-dns", "\(path): give backends-file or backends-dns")
+        }
+        if let file = object.string("backends-file") { return .file(file) }
+        guard let dns = object.object("backends-dns") else { return nil }
+        return .dns(name: dns.string("name") ?? "", isSRV: dns.boolean("srv") ?? false, port: UInt16(dns.integer("port") ?? 80), server: dns.string("server"))
+    }
+
+    private mutating func canary(_ object: CheckedObject, _ services: [ServiceSpec], _ path: String) -> CanarySpec {
+        let service = object.string("service"), backends = backends(object)
+        if let service { checkService(service, object, "service", services, path + ".canary") }
+        if (service == nil) == backends.isEmpty { checker.report(object.line, object.column, "\(path).canary: give either a service or backends") }
+        return CanarySpec(
+            backends: backends, service: service, share: object.fraction("share") ?? 0, header: object.string("header")?.lowercased(), cookie: object.string("cookie"))
+    }
+
+    private func probe(_ object: CheckedObject) -> ProbeSpec {
+        ProbeSpec(
+            path: object.string("path"), interval: object.duration("interval") ?? .seconds(2),
+            timeout: object.duration("timeout") ?? .seconds(1), rise: object.integer("rise") ?? 2, fall: object.integer("fall") ?? 3)
+    }
+
+    private func eject(_ object: CheckedObject?) -> EjectSpec {
+        EjectSpec(
+            failures: object?.integer("failures") ?? 3, within: object?.duration("within") ?? .seconds(30), time: object?.duration("for") ?? .seconds(10),
+            countsErrors: object?.boolean("errors") ?? false, outliers: object?.boolean("outliers") ?? false, atMost: object?.fraction("at-most") ?? 0.5)
+    }
+
+    private func guards(_ object: CheckedObject) -> GuardSpec {
+        let breaker = object.object("breaker"), concurrency = object.object("concurrency")
+        let limits = object.objects("limit").map { limit -> LimitSpec in
+            let text = limit.string("rate") ?? "1/s", by = limit.string("by") ?? "client-ip"
+            let key: LimitSpec.Key = by == "client-ip" ? .client : by == "route" ? .route : .header(String(by.dropFirst(7)).lowercased())
+            return LimitSpec(
+                perSecond: SchemaChecker.rate(text) ?? 1, text: text, burst: limit.integer("burst") ?? 0, key: key, isShared: limit.boolean("shared") ?? false,
+                delays: limit.boolean("delay") ?? false)
+        }
+        return GuardSpec(
+            limits: limits, concurrency: concurrency?.integer("most"), isAdaptive: concurrency?.boolean("adaptive") ?? false,
+            perReplica: concurrency?.integer("per-replica"), breakerFailures: breaker.map { $0.integer("failures") ?? 5 },
+            breakerRecovery: breaker?.duration("recovery") ?? .seconds(10))
+    }
+
+    private mutating func access(_ object: CheckedObject, _ deny: [String], _ path: String) -> AccessSpec {
+        let auth = object.object("auth")
+        if let auth, auth.string("basic") == nil, auth.string("bearer") == nil {
+            checker.report(auth.line, auth.column, "\(path).auth: give a file for basic, for bearer, or both")
+        }
+        let realm = auth.flatMap { plain($0, "realm", path + ".auth") } ?? "muster"
+        if realm.contains("\"") || realm.contains("\\") { report(auth!, "realm", "\(path).auth.realm: without quotes and backslashes") }
+        return AccessSpec(
+            deny: deny, allowed: ranges(object, "allow"), refused: ranges(object, "refuse"), basicFile: auth?.string("basic"), bearerFile: auth?.string("bearer"),
+            realm: realm, cors: object.object("cors").map { cors($0, path + ".cors") })
+    }
+
+    private mutating func cors(_ object: CheckedObject, _ path: String) -> CORSSpec {
+        let origins = object.strings("origins")
+        for origin in origins where origin != "*" && !(origin.hasPrefix("https://") || origin.hasPrefix("http://")) || origin.hasSuffix("/") {
+            report(object, "origins", "\(path).origins: '\(origin)' is no origin: https://host, without a path, or *")
+        }
+        let credentials = object.boolean("credentials") ?? false
+        if credentials, origins.contains("*") { report(object, "credentials", "\(path): credentials are not given to every origin; name the origins") }
+        return CORSSpec(
+            origins: origins, methods: object.places["methods"] == nil ? ["GET", "HEAD", "POST"] : object.strings("methods"),
+            headers: object.places["headers"] == nil ? ["content-type"] : object.strings("headers"), exposed: object.strings("expose"), credentials: credentials,
+            maxAge: object.duration("max-age") ?? .seconds(600))
+    }
+
+    private mutating func edits(_ object: CheckedObject, _ path: String) -> EditSpec {
+        var rewrite: RewriteSpec?
+        if let spec = object.object("rewrite") {
+            let prefix = spec.string("prefix"), regex = spec.string("regex"), to = spec.string("to")
+            if let prefix, regex == nil, to == nil {
+                rewrite = .prefix(prefix)
+                if object.places["regex"] != nil { report(object, "rewrite", "\(path).rewrite.prefix: a route by regex has no prefix to replace; use regex and to") }
+            } else if prefix == nil, let regex, let to {
+                rewrite = .regex(regex, to: to)
+                if let pattern = try? Pattern(regex), Replacement(to, groups: pattern.groups) == nil {
+                    report(spec, "to", "\(path).rewrite.to: '\(to)' names a group that the expression does not have ($$ is a dollar sign)")
+                }
+            } else {
+                checker.report(spec.line, spec.column, "\(path).rewrite: give prefix, or regex and to")
+            }
+        }
+        return EditSpec(
+            rewrite: rewrite, host: plain(object, "host", path), request: headerEdits(object.object("request-headers"), path + ".request-headers"),
+            response: headerEdits(object.object("response-headers"), path + ".response-headers"))
+    }
+
+    /// What frames a message or belongs to one connection is the gateway's own.
+    private static let ownFields: Set<String> = [
+        "content-length", "transfer-encoding", "connection", "keep-alive", "upgrade", "te", "trailer", "proxy-connection", "host", "expect",
+    ]
+
+    private mutating func headerEdits(_ object: CheckedObject?, _ path: String) -> HeaderEditSpec {
+        guard let object else { return HeaderEditSpec(set: [], add: [], remove: []) }
+        let edits = HeaderEditSpec(
+            set: headerFields(object, "set", path), add: headerFields(object, "add", path), remove: object.strings("remove").map { $0.lowercased() })
+        for name in edits.set.map(\.name) + edits.add.map(\.name) + edits.remove where StackReader.ownFields.contains(name.lowercased()) {
+            checker.report(object.line, object.column, "\(path): '\(name)' is the gateway's own\(name.lowercased() == "host" ? "; use the route's host" : "")")
+        }
+        return edits
+    }
+}

@@ -1,0 +1,142 @@
+import Basics
+import EventLoops
+import Glibc
+import Observability
+import Synchronization
+import Topology
+
+/// Keeps routes' backends as a file or the DNS has them. What cannot be read or found changes nothing: the backends before it stay.
+public final class Discovery: Sendable {
+    private let gateway: Gateway
+    private let loop: EventLoop
+    private let logger: Logger
+    private let onChange: @Sendable () -> Void
+    private let followed = Mutex<[String: DiscoverySpec]>([:])
+
+    /// How often a file's time is looked at.
+    private static let fileInterval = Duration.milliseconds(500)
+    /// A TTL is kept, but never asked for more often than this, nor less often than the other.
+    private static let soonest = Duration.seconds(1)
+    private static let latest = Duration.seconds(300)
+    static let fileLimit = 1 << 20
+
+    /// `onChange` is called after backends have changed (the prober follows).
+    public init(gateway: Gateway, loop: EventLoop, logger: Logger, onChange: @escaping @Sendable () -> Void) {
+        self.gateway = gateway
+        self.loop = loop
+        self.logger = logger
+        self.onChange = onChange
+    }
+
+    /// Begins to follow what is not followed yet. Call again after the routes have changed.
+    public func follow() {
+        for route in gateway.routes {
+            guard let spec = route.spec.discovery else { continue }
+            let isNew = followed.withLock { known in
+                defer { known[route.label] = spec }
+                return known[route.label] != spec
+            }
+            guard isNew else { continue }
+            let label = route.label
+            // Ends when the route no longer wants it.
+            Task(executorPreference: loop) { await self.keep(label, spec) }
+        }
+    }
+
+    private func isWanted(_ label: String, _ spec: DiscoverySpec) -> Bool {
+        gateway.routes.contains { $0.label == label && $0.spec.discovery == spec } && followed.withLock { $0[label] == spec }
+    }
+
+    private func keep(_ label: String, _ spec: DiscoverySpec) async {
+        var last: [BackendSpec]?, stamp = "", told = ""
+        while isWanted(label, spec) {
+            var wait = Discovery.fileInterval
+            var outcome: Result<[BackendSpec], Gateway.Failure>?
+            switch spec {
+            case .file(let path):
+                let now = Discovery.stamp(path)
+                if now != stamp { outcome = Discovery.read(path) }
+                stamp = now
+            case .dns(let name, let isSRV, let port, let server):
+                switch await NameQuery.ask(name, srv: isSRV, port: port, server: server) {
+                case .success(let answer):
+                    wait = min(max(answer.lifetime, Discovery.soonest), Discovery.latest)
+                    outcome = .success(Discovery.backends(answer.records))
+                case .failure(let failure):
+                    wait = .seconds(2)
+                    outcome = .failure(Gateway.Failure(description: failure.description))
+                }
+            }
+            if let outcome { (last, told) = await take(outcome, label, last, told) }
+            await loop.sleep(wait)
+        }
+        followed.withLock { if $0[label] == spec { $0[label] = nil } }
+    }
+
+    private func take(
+        _ outcome: Result<[BackendSpec], Gateway.Failure>, _ label: String, _ last: [BackendSpec]?, _ told: String
+    ) async -> ([BackendSpec]?, String) {
+        switch outcome {
+        case .success(let found) where found == last: return (last, "")
+        case .success(let found):
+            do throws(Gateway.Failure) {
+                try await gateway.setBackends(found, of: label)
+                logger.info("backends_found", .init("route", label), .init("backends", found.map(\.address).joined(separator: " ")))
+                onChange()
+                return (found, "")
+            } catch { return (last, tell(error.description, label, told)) }
+        case .failure(let failure): return (last, tell(failure.description, label, told))
+        }
+    }
+
+    /// Once for each new reason.
+    private func tell(_ reason: String, _ label: String, _ told: String) -> String {
+        if reason != told { logger.warning("backends_not_found", .init("route", label), .init("error", reason), .init("kept", "the backends before")) }
+        return reason
+    }
+
+    private static func backends(_ records: [NameQuery.Record]) -> [BackendSpec] {
+        var out: [BackendSpec] = []
+        // Priorities in their order: whatever numbers SRV records use, the first group is 0 here.
+        let levels = Set(records.map(\.priority)).sorted().prefix(8)
+        for record in records.sorted(by: { ($0.host, $0.port) < ($1.host, $1.port) }) {
+            guard let level = levels.firstIndex(of: record.priority) else { continue }
+            let host = record.host.contains(":") ? "[\(record.host)]" : record.host
+            let backend = BackendSpec(address: "\(host):\(record.port)", weight: min(record.weight, 256), priority: level)
+            if !out.contains(backend) { out.append(backend) }
+        }
+        return out
+    }
+
+    /// Changes with the file's content: its place, size and time.
+    private static func stamp(_ path: String) -> String {
+        var info = Glibc.stat()
+        guard stat(path, &info) == 0 else { return "gone" }
+        return "\(info.st_ino) \(info.st_size) \(info.st_mtim.tv_sec).\(info.st_mtim.tv_nsec)"
+    }
+
+    /// `ADDRESS [weight=N] [priority=N]`, a line a backend; `#` begins a comment.
+    static func read(_ path: String) -> Result<[BackendSpec], Gateway.Failure> {
+        let bytes: [UInt8]
+        do throws(SystemError) { bytes = try Files.read(path, limit: fileLimit) } catch { return .failure(Gateway.Failure(description: "\(error)")) }
+        var out: [BackendSpec] = []
+        for (number, line) in String(decoding: bytes, as: UTF8.self).split(separator: "\n", omittingEmptySubsequences: false).enumerated() {
+            let words = line.prefix { $0 != "#" }.split(whereSeparator: \.isWhitespace)
+            guard let address = words.first else { continue }
+            var weight = 1, priority = 0
+            func wrong(_ why: String) -> Result<[BackendSpec], Gateway.Failure> { .failure(Gateway.Failure(description: "\(path) line \(number + 1): \(why)")) }
+            if Endpoint(String(address)) == nil { return wrong("'\(address)' is no host:port") }
+            for word in words.dropFirst() {
+                let parts = word.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
+                guard parts.count == 2, let value = Int(parts[1]) else { return wrong("'\(word)': expected weight=N or priority=N") }
+                switch parts[0] {
+                case "weight" where (0...256).contains(value): weight = value
+                case "priority" where (0...7).contains(value): priority = value
+                default: return wrong("'\(word)': expected weight=0..256 or priority=0..7")
+                }
+            }
+            out.append(BackendSpec(address: String(address), weight: weight, priority: priority, line: number + 1))
+        }
+        return .success(out)
+    }
+}

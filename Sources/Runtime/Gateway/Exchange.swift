@@ -1,0 +1,525 @@
+import Balancing
+import Basics
+import EventLoops
+import HTTP
+import Observability
+import Resilience
+import Topology
+
+/// One request and its answer: from the head that came to the line in the log. Reused for one request after the other.
+///
+/// The request, as it goes to a replica, is gathered in `outgoing` and sent when a read is finished, so that head and body leave in
+/// one write. As long as it fits into the route's `retry.body` it stays there for another try; beyond it, it is only passed
+/// through and the exchange has one try.
+final class Exchange {
+    enum Phase {
+        /// No request is under way.
+        case idle
+        /// A request is under way; nothing of a response has been sent to the client.
+        case asking
+        /// The response's head has been sent (or gathered).
+        case responding
+        /// Upgraded: bytes pass both ways.
+        case tunnel
+    }
+
+    /// A question to one replica.
+    struct Attempt {
+        let upstream: UpstreamConnection
+        let replica: Replica
+    }
+
+    unowned let gateway: GatewayLoop
+    let context: HTTPServerContext
+    var client: ProxyConnection!
+    var phase = Phase.idle
+    /// Tells this request from those before and after it.
+    private(set) var generation = 0
+
+    // The request.
+    var route: RouteOnLoop?
+    var pool: PoolOnLoop?
+    var outgoing = ByteBuffer()
+    /// Method, target and id, as the log wants them.
+    var line = ByteBuffer()
+    var methodEnd = 0
+    var targetEnd = 0
+    /// Whole lines for the head of the response.
+    var additions = ByteBuffer()
+    var sent = 0
+    var keepsBody = true
+    var chunksRequest = false
+    var requestIsComplete = false
+    var isHead = false
+    var isOld = false
+    var isIdempotent = false
+    var hasBody = false
+    var bodyCount = 0
+    var clientAddress: IPAddress?
+    var host: [UInt8] = []
+    var userAgent: [UInt8] = []
+    /// The answer that needs no replica, once the limits have let the request through.
+    var ready: ReadyAnswer?
+    /// What a hash goes by, and whom a cookie names.
+    private var key: UInt64?
+    private var sticky: UInt64?
+    /// The request waits for a limit's word.
+    var isHeld = false
+    var awaited = 0
+    var verdict: TokenBucket.Verdict?
+    var verdictLimit = 0
+    var deadline: MonotonicTime?
+    private var deadlineAt = 0
+    private var upgrade = false
+    var hasPlace = false
+    var trace: TraceContext?
+    var parentSpan: UInt64 = 0
+    var wantsReason = false
+
+    // The tries.
+    var first: Attempt?
+    var second: Attempt?
+    private var lastFailure = TryFailure.notSent
+    private var tried = TriedSet()
+    var tries = 0
+    var selection: Selection?
+    var lastReplica: Replica?
+    /// What the candidates looked like when the choice was made: requests under way and state.
+    var candidates: [UInt32] = []
+    private var timer: LoopTimer?
+    private var hedgeTimer: LoopTimer?
+    var tunnelTimer: LoopTimer?
+
+    // The response.
+    var bodyPassing = HeadRewriter.Passing.none
+    var started = MonotonicTime(nanoseconds: 0)
+    var sentWhole = MonotonicTime(nanoseconds: 0)
+    var upstreamTime: Duration?
+    var status = 0
+    var responseBytes = 0
+    var clientEnded = false
+    var upstreamEnded = false
+
+    enum ReadyAnswer {
+        case failure(GatewayFailure)
+        case page(status: Int, body: [UInt8], type: String)
+        case redirect(to: String, status: Int)
+        case preflight
+    }
+
+    /// With more than this waiting on one side, the other side is not read.
+    static let window = 256 * 1024
+
+    init(gateway: GatewayLoop) {
+        self.gateway = gateway
+        context = gateway.context
+    }
+
+    var loop: EventLoop { gateway.loop }
+    var responseTime: Duration { route?.route.spec.timeout.response ?? .seconds(60) }
+    var method: UnsafeRawBufferPointer { line.bytes.part(0, methodEnd) }
+    var target: UnsafeRawBufferPointer { line.bytes.part(methodEnd, targetEnd - methodEnd) }
+    var id: UnsafeRawBufferPointer { line.bytes.part(targetEnd, line.count - targetEnd) }
+
+    // MARK: the request
+
+    func begin(_ client: ProxyConnection, _ table: HeadTable) {
+        reset()
+        self.client = client
+        started = loop.now
+        phase = .asking
+        isHead = table.isHead
+        isOld = table.minorVersion == 0
+        hasBody = table.framing != .none
+        chunksRequest = table.framing == .chunked
+        line.append(table.methodText)
+        methodEnd = line.count
+        line.append(table.targetText)
+        targetEnd = line.count
+        if let given = table.first(.xRequestID), HeadRewriter.acceptable(given) { line.append(given) } else { HeadRewriter.hex(gateway.nextID(), into: &line) }
+        clientAddress = gateway.settings.clientAddress(table, peer: client.peer.ip, isTrusted: client.comesFromTrusted)
+        if let given = table.first(.xMusterExplain) { wantsReason = gateway.settings.isAdminToken(given) }
+        gateway.accessLog.noteFields(table, into: self)
+        guard let found = gateway.routes.find(table) else { return answer(.noRoute) }
+        route = found
+        let route = found.route
+        if !route.isPlain || route.canary != nil || route.spec.balancing.sticky != nil { prepareRules(table, found) }
+        pool = pool ?? found.main
+        if ready == nil, PathRules.isAmbiguous(table.targetText) { ready = .failure(.badPath) }
+        key = hashKey(table, route)
+        isIdempotent = route.spec.isIdempotent || table.methodIsIdempotent || (table.contains(.idempotencyKey) && !isNominated(table, "idempotency-key"))
+        if case .length(let count) = table.framing, count > route.spec.bodyLimit { ready = ready ?? .failure(.bodyTooLarge) }
+        if ready == nil { writeHead(table, route) }
+        if !route.guards.limiters.isEmpty { return askLimits(table, route) }
+        proceed()
+    }
+
+    private func isNominated(_ table: HeadTable, _ name: StaticString) -> Bool {
+        table.nominatesFields && table.fields.contains { table.text($0.name).equals(name) && table.isNominated($0.name) }
+    }
+
+    private func reset() {
+        generation &+= 1
+        route = nil
+        pool = nil
+        outgoing.clear(keeping: 16_384)
+        line.clear(keeping: 16_384)
+        additions.clear(keeping: 4096)
+        sent = 0
+        keepsBody = true
+        requestIsComplete = false
+        bodyCount = 0
+        host = []
+        userAgent = []
+        ready = nil
+        key = nil
+        sticky = nil
+        isHeld = false
+        awaited = 0
+        verdict = nil
+        deadline = nil
+        deadlineAt = 0
+        upgrade = false
+        hasPlace = false
+        trace = nil
+        parentSpan = 0
+        wantsReason = false
+        tried = TriedSet()
+        tries = 0
+        selection = nil
+        lastReplica = nil
+        candidates.removeAll(keepingCapacity: true)
+        bodyPassing = .none
+        upstreamTime = nil
+        status = 0
+        responseBytes = 0
+        clientEnded = false
+        upstreamEnded = false
+    }
+
+    /// Everything of a route that looks at the head before a replica is chosen.
+    private func prepareRules(_ table: HeadTable, _ found: RouteOnLoop) {
+        let route = found.route, access = route.access
+        ready = verdictOfRules(table, route)
+        if let cors = access.cors, case .preflight? = ready { additions.append(text: cors.lines(table, isPreflight: true)) } else if let cors = access.cors {
+            additions.append(text: cors.lines(table, isPreflight: false))
+        }
+        if let cookie = route.spec.balancing.sticky, let value = table.cookie(Array(cookie.utf8)), value.count == 16, let bytes = decodeHex(value) {
+            sticky = bytes.reduce(0) { $0 << 8 | UInt64($1) }
+        }
+        guard let canary = route.canary, let other = found.canary else { return }
+        let choice = canary.decide(
+            headerValue: canary.header.flatMap { table.value(Array($0.utf8)) }, cookieValue: canary.cookie.flatMap { table.cookie(Array($0.utf8)) },
+            draw: gateway.draw())
+        if choice.toCanary { pool = other } else { pool = found.main }
+        // Who was sent to one of them stays there, unless told otherwise.
+        if choice.reason == .share, let sticky {
+            if other.replicas.contains(where: { $0.identity == sticky }) { pool = other } else if found.main.replicas.contains(where: { $0.identity == sticky }) { pool = found.main }
+        }
+    }
+
+    private func verdictOfRules(_ table: HeadTable, _ route: Route) -> ReadyAnswer? {
+        let access = route.access
+        if !access.admits(clientAddress) { return .failure(.addressRefused) }
+        if !route.deny.isEmpty, PathRules.isDenied(table.targetText, route.deny) { return .failure(.denied) }
+        if access.cors != nil, CrossOrigin.isPreflight(table) { return .preflight }
+        if let credentials = access.credentials, !credentials.admits(table.value(Array("authorization".utf8))) {
+            additions.append(text: "WWW-Authenticate: \(credentials.challenge)\r\n")
+            return .failure(.unauthorized)
+        }
+        switch route.answer {
+        case .page(let status, let body, let type)?: return .page(status: status, body: body, type: type)
+        case .redirect(let template, let status)?:
+            let target = table.targetText.string, host = (table.first(.host) ?? table.targetText.part(0, 0)).string
+            guard let place = FixedAnswer.place(template, scheme: "http", host: host, target: target) else { return .failure(.badPath) }
+            return .redirect(to: place, status: status)
+        case nil: return nil
+        }
+    }
+
+    private func hashKey(_ table: HeadTable, _ route: Route) -> UInt64? {
+        switch route.method {
+        case .ipHash: return clientAddress.map { $0.isIPv4 ? ClientAddressKey.network(ipv4: $0.ipv4!) : ClientAddressKey.network(ipv6High: $0.high, low: $0.low) }
+        case .hash(let source):
+            switch source {
+            case .trace: return traceKey(table)
+            case .path: return RendezvousHash.key(PathRules.path(table.targetText))
+            case .clientAddress: return clientAddress.map { $0.isIPv4 ? ClientAddressKey.address(ipv4: $0.ipv4!) : ClientAddressKey.address(ipv6High: $0.high, low: $0.low) }
+            case .header(let name): return table.value(Array(name.utf8)).map { RendezvousHash.key($0) }
+            case .cookie(let name): return table.cookie(Array(name.utf8)).map { RendezvousHash.key($0) }
+            }
+        default: return nil
+        }
+    }
+
+    private func writeHead(_ table: HeadTable, _ route: Route) {
+        var forwarding = Forwarding()
+        forwarding.client = clientAddress
+        forwarding.isTrusted = client.comesFromTrusted
+        forwarding.peer = client.peer.ip
+        forwarding.target = route.rewrite?.apply(table.targetText)
+        forwarding.host = route.host
+        if let wanted = table.upgrade, route.upgrades.contains(where: { $0.withUnsafeBytes { equalIgnoringCase($0, wanted) } }) {
+            forwarding.upgrade = wanted
+            upgrade = true
+        }
+        if route.spec.timeout.total != nil || table.contains(.xRequestTimeout) { settleDeadline(table, route) }
+        forwarding.hasDeadline = deadline != nil
+        if let tracer = gateway.tracer {
+            let (context, parent) = tracer.context(for: table)
+            trace = context
+            parentSpan = parent
+            forwarding.trace = context
+        }
+        deadlineAt = HeadRewriter.request(table, into: &outgoing, forwarding, id: id, edits: route.requestEdits)
+    }
+
+    /// The shorter of the route's time and the client's. What the client says without a unit is not guessed at.
+    private func settleDeadline(_ table: HeadTable, _ route: Route) {
+        var time = route.spec.timeout.total
+        if let given = table.first(.xRequestTimeout), given.count <= 16, let wish = Duration(text: given.string), wish > .zero { time = min(time ?? wish, wish) }
+        guard let time else { return }
+        // More than the digits hold is no deadline that anybody waits for.
+        deadline = started + min(time, .seconds(600))
+        if timer == nil { timer = LoopTimer(loop: loop) { [unowned self] in deadlinePassed() } }
+        timer?.schedule(at: deadline!)
+    }
+
+    private func deadlinePassed() {
+        guard phase == .asking else { return }
+        if let replica = first?.replica { noteFailure(replica, .responseTimeout, "the request's time was over") }
+        abandonAttempts()
+        answer(.deadline)
+    }
+
+    // MARK: the body
+
+    /// The request still goes somewhere.
+    private var isWanted: Bool { phase == .asking || (phase == .responding && first != nil) }
+
+    func requestBody(_ bytes: UnsafeRawBufferPointer) {
+        // A replica that answers before it has read everything still gets the rest.
+        guard isWanted else { return }
+        bodyCount += bytes.count
+        if let limit = route?.route.spec.bodyLimit, bodyCount > limit { return bodyTooLarge() }
+        if chunksRequest {
+            outgoing.append(hex: bytes.count)
+            outgoing.append("\r\n")
+        }
+        outgoing.append(bytes)
+        if chunksRequest { outgoing.append("\r\n") }
+        if outgoing.count - sent > 65_536 { sendOn() }
+    }
+
+    private func bodyTooLarge() {
+        abandonAttempts()
+        if phase == .asking { return answer(.bodyTooLarge) }
+        let client = client!
+        finish()
+        client.resetOnClose()
+        client.close()
+    }
+
+    func requestEnd() {
+        guard isWanted else { return }
+        requestIsComplete = true
+        if chunksRequest { outgoing.append("0\r\n\r\n") }
+        sendOn()
+    }
+
+    func requestReadFinished() { if isWanted { sendOn() } }
+
+    /// Gives the replica what has been gathered, choosing it first if need be.
+    func sendOn() {
+        if isHeld {
+            if outgoing.count > Exchange.window { client.holdBody(true) }
+            return
+        }
+        guard outgoing.count > sent || first == nil else { return }
+        if first == nil, !connectToNext() { return }
+        guard let upstream = first?.upstream else { return }
+        upstream.send(outgoing.bytes.part(sent, outgoing.count - sent))
+        sent = outgoing.count
+        if requestIsComplete { sentWhole = loop.now }
+        upstream.watchAnswer()
+        if outgoing.count > (route?.route.spec.retry.keptBody ?? 0) + 32_768, !requestIsComplete || outgoing.count > 1 << 20 { forgetBody() }
+        if upstream.waiting > Exchange.window { client.holdBody(true) }
+    }
+
+    /// The request is too large to be kept for another try.
+    private func forgetBody() {
+        keepsBody = false
+        outgoing.clear(keeping: 131_072)
+        sent = 0
+    }
+
+    // MARK: tries
+
+    private func connectToNext() -> Bool {
+        guard let attempt = nextAttempt() else {
+            let isFull = tries == 0 && pool?.isFull(tried) == true
+            if isFull { shed(.overloaded, retryAfter: 1) } else { answer(tries > 0 ? GatewayFailure(lastFailure) : .noReplica) }
+            return false
+        }
+        first = attempt
+        if let hedge = route?.route.spec.retry.hedge, tries == 1, requestIsComplete, !hasBody, !upgrade {
+            if hedgeTimer == nil { hedgeTimer = LoopTimer(loop: loop) { [unowned self] in askSecond() } }
+            hedgeTimer?.schedule(at: loop.now + hedge)
+        }
+        return true
+    }
+
+    /// Chooses a replica and begins a question to it.
+    private func nextAttempt() -> Attempt? {
+        guard let route, let pool else { return nil }
+        let now = loop.now
+        // When every replica has been tried, one that failed may have come back (or its connection was merely stale).
+        guard let selection = pool.pick(tried, key: key, sticky: sticky, now: now) ?? (tries > 0 ? pool.pick(TriedSet(), key: key, sticky: nil, now: now) : nil)
+        else { return nil }
+        tried.insert(selection.index)
+        tries += 1
+        let replica = pool.replicas[selection.index]
+        self.selection = selection
+        lastReplica = replica
+        noteCandidates(pool)
+        replica.requests.add()
+        replica.began()
+        gateway.noteRouting(route, pool, selection, tries: tries)
+        let spec = route.route.spec
+        if deadlineAt > 0, let deadline { writeDeadline(deadline, now) }
+        let upstream = gateway.connection(to: replica, fresh: spec.proxyHeader != nil)
+        upstream.take(self, isHead: isHead, mayUpgrade: upgrade, connectTime: spec.timeout.connect)
+        if let version = spec.proxyHeader { upstream.introduce(version, client: client.peer) }
+        return Attempt(upstream: upstream, replica: replica)
+    }
+
+    private func noteCandidates(_ pool: PoolOnLoop) {
+        candidates.removeAll(keepingCapacity: true)
+        for candidate in pool.candidates.prefix(RecentRequests.candidateLimit) {
+            let state: UInt32 = candidate.isLeaving ? 2 : candidate.isEligible ? (candidate.isFull ? 3 : 0) : 1
+            candidates.append(UInt32(clamping: min(candidate.inFlight, 0xFFFF)) << 8 | state)
+        }
+    }
+
+    /// The time that is left, in the place that the head has for it.
+    private func writeDeadline(_ deadline: MonotonicTime, _ now: MonotonicTime) {
+        var text = "\(max(1, (deadline - now).nanoseconds / 1_000_000))ms"
+        while text.utf8.count < HeadRewriter.deadlineWidth { text += " " }
+        text.withUTF8 { outgoing.overwrite(at: deadlineAt, UnsafeRawBufferPointer($0)) }
+    }
+
+    /// The first replica has not answered yet: a second one is asked the same.
+    private func askSecond() {
+        guard phase == .asking, first != nil, second == nil, keepsBody, let route, isIdempotent, route.budget.tryRetry(loop.now) else { return }
+        let selectionBefore = selection, replicaBefore = lastReplica
+        guard pool.map({ $0.replicas.count > 1 }) == true, let attempt = nextAttempt() else { return }
+        guard attempt.replica !== first?.replica else {
+            attempt.upstream.abandon()
+            attempt.replica.ended()
+            (selection, lastReplica) = (selectionBefore, replicaBefore)
+            return
+        }
+        second = attempt
+        route.route.metrics.hedges.add()
+        attempt.upstream.send(outgoing.bytes)
+        attempt.upstream.watchAnswer()
+    }
+
+    func abandonAttempts() {
+        for attempt in [first, second] {
+            attempt?.upstream.abandon()
+            attempt?.replica.ended()
+        }
+        first = nil
+        second = nil
+    }
+
+    func stopTimers() {
+        timer?.cancel()
+        hedgeTimer?.cancel()
+        tunnelTimer?.cancel()
+    }
+
+    // MARK: failure
+
+    private func noteFailure(_ replica: Replica, _ failure: TryFailure, _ detail: String) {
+        guard let route else { return }
+        let now = loop.now
+        route.route.metrics.failures.add()
+        route.route.guards.failed(now, reason: failure.rawValue)
+        let ejection = replica.failed(now, cause: detail, mayGo: mayEject)
+        if let ejection { gateway.journal.append(ejection) }
+        lastFailure = failure
+    }
+
+    /// Whether one more may be taken out.
+    func mayEject() -> Bool {
+        guard let route, let pool else { return true }
+        let out = pool.replicas.reduce(0) { $0 + ($1.obstacles.contains(.ejected) ? 1 : 0) }
+        return EjectionCap(share: route.route.spec.eject.atMost).allows(ejected: out, of: pool.replicas.count)
+    }
+
+    func upstreamFailed(_ upstream: UpstreamConnection, _ failure: TryFailure, _ detail: String) {
+        let isSecond = second?.upstream === upstream
+        guard let failed = isSecond ? second?.replica : first?.upstream === upstream ? first?.replica : nil else { return }
+        failed.ended()
+        if isSecond { second = nil } else { first = nil }
+        guard phase != .idle, let route else { return }
+        if phase == .tunnel { return upstreamTunnelLost() }
+        noteFailure(failed, failure, detail)
+        if phase == .responding { return breakOff(route, failed, detail) }
+        if let other = isSecond ? first : second {
+            // The other one may still answer.
+            first = other
+            second = nil
+            return
+        }
+        let now = loop.now
+        let verdict = route.route.retry.verdict(failure, tries: tries, isIdempotent: isIdempotent, bodyIsHere: keepsBody) { route.budget.tryRetry(now) }
+        gateway.journal.append(
+            route.route.retry.record(
+                verdict, failure, tries: tries, isIdempotent: isIdempotent, subject: failed.name, budget: route.budget.inputs))
+        guard verdict == .retry else { return answer(GatewayFailure(failure)) }
+        route.route.metrics.retries.add()
+        sent = 0
+        // The one that the cookie names has just failed.
+        sticky = nil
+        client.holdBody(false)
+        sendOn()
+    }
+
+    /// The client has a part of an answer: only a broken connection tells it that the rest is missing.
+    private func breakOff(_ route: RouteOnLoop, _ failed: Replica, _ detail: String) {
+        context.scratch.clear()
+        gateway.noteBroken(route, failed, detail)
+        let client = client!
+        finish()
+        client.resetOnClose()
+        client.close()
+    }
+
+    // MARK: the client
+
+    func requestRefused(_ status: Int) {
+        // The exchange (if one had begun) ends here: its body was malformed or came too slowly.
+        guard phase == .asking else { return }
+        self.status = status
+        abandonAttempts()
+        finish()
+    }
+
+    func clientGone() {
+        guard phase != .idle else { return }
+        // 499: nginx's number for a client that went away.
+        if phase == .asking { status = 499 }
+        abandonAttempts()
+        finish()
+    }
+
+    func setSticky(_ cookie: String, on replica: Replica) {
+        guard sticky != replica.identity else { return }
+        additions.append(text: "Set-Cookie: \(cookie)=")
+        HeadRewriter.hex(replica.identity, into: &additions)
+        additions.append("; Path=/; HttpOnly; SameSite=Lax\r\n")
+    }
+}

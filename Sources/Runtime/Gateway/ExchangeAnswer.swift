@@ -1,0 +1,181 @@
+import Basics
+import EventLoops
+import HTTP
+import Resilience
+
+/// The response: a replica's, passed on, or one of the gateway's own.
+extension Exchange {
+    func upstreamHead(_ upstream: UpstreamConnection, _ table: HeadTable) {
+        guard phase == .asking, let route else { return }
+        keepWinner(upstream)
+        guard let replica = first?.replica else { return }
+        phase = .responding
+        stopTimers()
+        status = table.status
+        noteAnswer(replica, route)
+        if let cookie = route.route.spec.balancing.sticky { setSticky(cookie, on: replica) }
+        if wantsReason { writeReason() }
+        let isUpgrade = status == 101
+        let close = isUpgrade ? false : client.mustClose()
+        context.scratch.clear()
+        bodyPassing = HeadRewriter.response(
+            table, into: &context.scratch,
+            .init(id: id, lines: additions.bytes, edits: route.route.responseEdits, clientIsOld: isOld, close: close, upgrade: isUpgrade))
+        if isUpgrade { beginTunnel() }
+    }
+
+    /// Of two questions the first answer counts.
+    private func keepWinner(_ upstream: UpstreamConnection) {
+        guard let other = second else { return }
+        if other.upstream === upstream {
+            first?.upstream.abandon()
+            first?.replica.ended()
+            first = other
+            lastReplica = other.replica
+        } else {
+            other.upstream.abandon()
+            other.replica.ended()
+        }
+        second = nil
+    }
+
+    private func noteAnswer(_ replica: Replica, _ route: RouteOnLoop) {
+        let now = MonotonicTime.now
+        let time = now - (sentWhole.nanoseconds > 0 ? sentWhole : started)
+        upstreamTime = time
+        replica.latency.add(Int(time.nanoseconds))
+        let spec = route.route.spec.eject
+        guard status >= 500 else {
+            replica.succeeded()
+            return route.route.guards.succeeded()
+        }
+        replica.errors.add()
+        guard spec.countsErrors else { return route.route.guards.succeeded() }
+        route.route.guards.failed(now, reason: "status \(status)")
+        let ejection = replica.failed(now, cause: "status \(status)", mayGo: mayEject)
+        if let ejection { gateway.journal.append(ejection) }
+    }
+
+    func upstreamBody(_ bytes: UnsafeRawBufferPointer) {
+        responseBytes += bytes.count
+        if bodyPassing == .chunked {
+            context.scratch.append(hex: bytes.count)
+            context.scratch.append("\r\n")
+        }
+        context.scratch.append(bytes)
+        if bodyPassing == .chunked { context.scratch.append("\r\n") }
+    }
+
+    func upstreamReadFinished() {
+        guard let client else { return }
+        flushScratch()
+        if client.waiting > Exchange.window { first?.upstream.pauseReading() }
+        if phase != .tunnel { client.watchWriting() }
+    }
+
+    func flushScratch() {
+        if context.scratch.isEmpty { return }
+        client.write(context.scratch.bytes)
+        context.scratch.clear(keeping: 262_144)
+    }
+
+    func upstreamEnd() {
+        guard let client, client.isOpen else { return finish() }
+        if bodyPassing == .chunked { context.scratch.append("0\r\n\r\n") }
+        flushScratch()
+        let close = bodyPassing == .untilClose
+        finish()
+        client.responseFinished(close: close)
+    }
+
+    func upstreamDrained() {
+        client?.holdBody(false)
+        if phase == .tunnel, clientEnded { first?.upstream.shutdownSending() }
+    }
+
+    func clientDrained() {
+        guard let upstream = first?.upstream else { return }
+        if upstream.isPaused {
+            upstream.resumeReading()
+            upstream.watchAnswer()
+        }
+        if phase == .tunnel, upstreamEnded { client.shutdownSending() }
+    }
+
+    // MARK: the gateway's own
+
+    /// Answers for the backend.
+    func answer(_ failure: GatewayFailure) {
+        if failure.status == 503, additions.isEmpty { additions.append("Retry-After: 1\r\n") }
+        respond(
+            failure.status, type: "application/json",
+            body: Array("{\"error\":{\"code\":\"\(failure.rawValue)\",\"message\":\"\(failure.message)\"}}\n".utf8))
+    }
+
+    func respond(_ status: Int, type: String?, body: [UInt8]) {
+        guard let client, client.isOpen, phase == .asking else { return }
+        phase = .responding
+        stopTimers()
+        self.status = status
+        if wantsReason { writeReason() }
+        let close = client.mustClose()
+        context.scratch.clear()
+        context.scratch.append(text: "HTTP/1.1 \(status) \(reasonPhrase(status))\r\n")
+        if let type { context.scratch.append(text: "Content-Type: \(type)\r\n") }
+        if status != 204 { context.scratch.append(text: "Content-Length: \(body.count)\r\n") }
+        context.scratch.append(context.dateLine())
+        context.scratch.append("X-Request-Id: ")
+        context.scratch.append(id)
+        context.scratch.append("\r\n")
+        context.scratch.append(additions.bytes)
+        if let edits = route?.route.responseEdits { context.scratch.append(edits.lines) }
+        if close { context.scratch.append("Connection: close\r\n") }
+        context.scratch.append("\r\n")
+        if !isHead, status != 204 { context.scratch.append(body) }
+        responseBytes = body.count
+        flushScratch()
+        finish()
+        client.responseFinished(close: close)
+    }
+
+    /// Who was there and why this one: for whoever has the admin token.
+    private func writeReason() {
+        var text = "X-Muster-Why: route=\(route?.route.label ?? "-")"
+        if let selection, let replica = lastReplica, let pool {
+            text += "; replica=\(replica.name); balance=\(route!.route.method.rawValue); reason=\(selection.reason.rawValue); tries=\(tries); candidates="
+            text += zip(pool.replicas, candidates).map { "\($0.name):\(RecentRequests.text($1))" }.joined(separator: ",")
+        }
+        additions.append(text: String(decoding: text.utf8.map { $0 >= 32 && $0 < 127 ? $0 : 63 }, as: UTF8.self) + "\r\n")
+    }
+
+    // MARK: the end
+
+    /// Counts and logs the exchange and gives it back.
+    func finish() {
+        guard phase != .idle, let client else { return }
+        phase = .idle
+        stopTimers()
+        context.scratch.clear(keeping: 262_144)
+        let answered = first?.replica ?? (status < 500 ? lastReplica : nil)
+        first?.replica.ended()
+        first = nil
+        let now = MonotonicTime.now, total = now - started
+        if let route = route?.route {
+            route.metrics.classes[min(max(status / 100, 1), 5) - 1].add()
+            route.metrics.duration.observe(total)
+            if hasPlace { route.guards.ended(now, latency: upstreamTime) }
+            if status == 499 { route.guards.untried() }
+            gateway.recent.note(self, route, total: total)
+        } else {
+            gateway.unrouted.add()
+        }
+        if let lastReplica {
+            if bodyCount > 0 { lastReplica.bytesIn.add(bodyCount) }
+            if responseBytes > 0 { lastReplica.bytesOut.add(responseBytes) }
+        }
+        gateway.accessLog.line(self, replica: answered?.name ?? "-", total: total)
+        if let trace, trace.isSampled { gateway.tracer?.add(self, trace, total: total) }
+        self.client = nil
+        client.giveBack(self)
+    }
+}

@@ -1,0 +1,115 @@
+import Basics
+import EventLoops
+import HTTP
+import Resilience
+
+/// Whether a request may go on now: rate limits first, then what needs no replica, then the breaker and the requests under way.
+extension Exchange {
+    func askLimits(_ table: HeadTable, _ route: Route) {
+        let now = loop.now, generation = generation
+        var wait = Duration.zero
+        for limiter in route.guards.limiters {
+            let key = limiter.key(table, client: clientAddress)
+            if limiter.spec.isShared, let shared = gateway.sharedLimits {
+                awaited += 1
+                shared.take(limiter, key) { [unowned self] verdict in
+                    guard self.generation == generation, phase == .asking, isHeld else { return }
+                    awaited -= 1
+                    note(verdict, limiter)
+                    if awaited == 0 { limitsAnswered(wait: verdict.allowed ? .zero : verdict.wait) }
+                }
+            } else {
+                let verdict = limiter.take(key, now: now)
+                note(verdict, limiter)
+                if limiter.spec.delays, verdict.allowed { wait = max(wait, limiter.delay(verdict)) }
+                if !verdict.allowed { return limited() }
+            }
+        }
+        if awaited > 0 || wait > .zero { isHeld = true }
+        if awaited == 0 {
+            if wait > .zero { resume(after: wait) } else { proceed() }
+        }
+    }
+
+    private func note(_ new: TokenBucket.Verdict, _ limiter: RateLimiter) {
+        if let old = verdict, old.allowed, new.allowed, old.remaining <= new.remaining { return }
+        if let old = verdict, !old.allowed { return }
+        verdict = new
+        verdictLimit = limiter.spec.burst + 1
+    }
+
+    private func limitsAnswered(wait: Duration) {
+        isHeld = false
+        if verdict?.allowed == false { return limited() }
+        proceed()
+        resumeSending()
+    }
+
+    private func resume(after wait: Duration) {
+        let generation = generation, bound = LoopBound(self, on: loop)
+        gateway.delay(wait) {
+            let exchange = bound.value
+            guard exchange.generation == generation, exchange.phase == .asking, exchange.isHeld else { return }
+            exchange.isHeld = false
+            exchange.proceed()
+            exchange.resumeSending()
+        }
+    }
+
+    private func resumeSending() { if phase == .asking, requestIsComplete || outgoing.count > sent { sendOn() } }
+
+    private func limited() {
+        guard let verdict, let route else { return }
+        route.route.metrics.limited.add()
+        writeLimitFields()
+        let seconds = max(1, (verdict.wait.nanoseconds + 999_999_999) / 1_000_000_000)
+        additions.append(text: "Retry-After: \(seconds)\r\n")
+        answer(.rateLimited)
+    }
+
+    /// The fields of draft-ietf-httpapi-ratelimit-headers in their separate form, which clients know.
+    private func writeLimitFields() {
+        guard let verdict else { return }
+        additions.append("RateLimit-Limit: ")
+        additions.append(decimal: verdictLimit)
+        additions.append("\r\nRateLimit-Remaining: ")
+        additions.append(decimal: verdict.remaining)
+        additions.append("\r\nRateLimit-Reset: ")
+        additions.append(decimal: Int((verdict.reset.nanoseconds + 999_999_999) / 1_000_000_000))
+        additions.append("\r\n")
+    }
+
+    /// The limits have let it through.
+    func proceed() {
+        guard let route, phase == .asking else { return }
+        if verdict != nil { writeLimitFields() }
+        if let ready { return answer(ready) }
+        if !route.route.guards.isOpen {
+            switch route.route.guards.admit(loop.now) {
+            case nil: hasPlace = true
+            case .full?: return shed(.overloaded, retryAfter: 1)
+            case .breakerOpen(let wait)?: return shed(.breakerOpen, retryAfter: max(1, Int(wait.nanoseconds / 1_000_000_000)))
+            }
+        }
+        route.budget.requestArrived(loop.now)
+    }
+
+    func shed(_ failure: GatewayFailure, retryAfter: Int) {
+        route?.route.metrics.shed.add()
+        additions.append(text: "Retry-After: \(retryAfter)\r\n")
+        answer(failure)
+    }
+
+    private func answer(_ ready: ReadyAnswer) {
+        switch ready {
+        case .failure(let failure): answer(failure)
+        case .page(let status, let body, let type):
+            if status == 503 { additions.append("Retry-After: 60\r\n") }
+            respond(status, type: type, body: body)
+        case .redirect(let place, let status):
+            additions.append(text: "Location: \(place)\r\n")
+            respond(status, type: "text/plain; charset=utf-8", body: Array("\(place)\n".utf8))
+        case .preflight: respond(204, type: nil, body: [])
+        }
+    }
+}

@@ -1,0 +1,69 @@
+import Basics
+import COpenSSL
+import HTTP
+import Topology
+
+/// What holds for all routes of a gateway; a reload makes new ones.
+struct GatewaySettings: Sendable {
+    let trusted: [AddressRange]
+    let takesProxyProtocol: Bool
+    let perClient: Int
+    /// Of the admin token; empty: there is none.
+    private let tokenDigest: [UInt8]
+
+    init(_ spec: GatewaySpec) throws(Gateway.Failure) {
+        trusted = spec.trustedProxies
+        takesProxyProtocol = spec.takesProxyProtocol
+        perClient = spec.limits.perClient
+        guard let file = spec.adminTokenFile else {
+            tokenDigest = []
+            return
+        }
+        let text: [UInt8]
+        do throws(SystemError) { text = try Files.read(file, limit: 4096) } catch { throw Gateway.Failure(description: "gateway.admin-token-file: \(error)") }
+        let token = String(decoding: text, as: UTF8.self).split(whereSeparator: \.isWhitespace).first.map(String.init) ?? ""
+        guard token.utf8.count >= 16 else { throw Gateway.Failure(description: "gateway.admin-token-file: \(file): the token needs at least 16 characters") }
+        tokenDigest = GatewaySettings.digest(Array(token.utf8))
+    }
+
+    /// Nothing is trusted and nothing is asked for.
+    init() {
+        trusted = []
+        takesProxyProtocol = false
+        perClient = 0
+        tokenDigest = []
+    }
+
+    var hasToken: Bool { !tokenDigest.isEmpty }
+
+    func trusts(_ address: IPAddress?) -> Bool {
+        guard !trusted.isEmpty, let address else { return false }
+        return trusted.contains { $0.contains(address) }
+    }
+
+    func isAdminToken(_ given: UnsafeRawBufferPointer) -> Bool {
+        guard hasToken, given.count <= 4096 else { return false }
+        return CRYPTO_memcmp(tokenDigest, GatewaySettings.digest(Array(given)), tokenDigest.count) == 0
+    }
+
+    private static func digest(_ bytes: [UInt8]) -> [UInt8] {
+        var out = [UInt8](repeating: 0, count: 32)
+        EVP_Digest(bytes, bytes.count, &out, nil, EVP_sha256(), nil)
+        return out
+    }
+
+    /// Who asks: the peer, or, as far as those before it are trusted, whom X-Forwarded-For names: the last address that is no trusted proxy.
+    /// What is no address ends the search.
+    func clientAddress(_ table: HeadTable, peer: IPAddress?, isTrusted: Bool) -> IPAddress? {
+        guard isTrusted else { return peer }
+        var found = peer
+        for field in table.fields.reversed() where field.known == .xForwardedFor {
+            for part in table.text(field.value).split(separator: 44).reversed() {
+                guard part.count <= 64, let address = IPAddress(trimmed(part).string) else { return found }
+                found = address
+                if !trusts(address) { return found }
+            }
+        }
+        return found
+    }
+}

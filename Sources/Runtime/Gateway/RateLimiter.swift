@@ -1,0 +1,73 @@
+import Balancing
+import Basics
+import HTTP
+import Resilience
+import Synchronization
+import Topology
+
+/// One rate limit of a route: a token bucket for each key, all loops together.
+///
+/// Bounds: at most `keyLimit` keys are remembered. When they are reached, those whose bucket is full again are forgotten (which changes
+/// nothing for them); if that frees none, new keys share one bucket, so that a flood of addresses cannot take the memory or go unlimited.
+final class RateLimiter: Sendable {
+    let spec: LimitSpec
+    let bucket: TokenBucket
+    /// What its keys begin with in Redis.
+    let prefix: String
+    private let stripes: [Stripe]
+
+    static let keyLimit = 131_072
+    private static let stripeCount = 16
+
+    private final class Stripe: Sendable {
+        let states = Mutex<[UInt64: Int64]>([:])
+    }
+
+    init(_ spec: LimitSpec, route: String) {
+        self.spec = spec
+        bucket = TokenBucket(rate: spec.perSecond, burst: spec.burst)
+        prefix = "muster:limit:\(route):\(spec.text):"
+        stripes = (0..<RateLimiter.stripeCount).map { _ in Stripe() }
+    }
+
+    /// What the request is counted under.
+    func key(_ table: HeadTable, client: IPAddress?) -> UInt64 {
+        switch spec.key {
+        case .route: return 0
+        case .client: return client.map { RateLimiter.mix($0.high, $0.low) } ?? 1
+        case .header(let name):
+            guard let value = table.value(Array(name.utf8)), !value.isEmpty else { return 2 }
+            return RendezvousHash.key(value)
+        }
+    }
+
+    private static func mix(_ a: UInt64, _ b: UInt64) -> UInt64 {
+        var z = a &* 0x9E37_79B9_7F4A_7C15 ^ b
+        z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
+        z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
+        return z ^ (z >> 31)
+    }
+
+    /// `gateways`: among so many the rate is divided when each counts for itself.
+    func take(_ key: UInt64, now: MonotonicTime, gateways: Int = 1) -> TokenBucket.Verdict {
+        let bucket = gateways > 1 ? TokenBucket(rate: spec.perSecond / Double(gateways), burst: spec.burst / gateways) : bucket
+        return stripes[Int(key >> 60)].states.withLock { states in
+            var key = key
+            if states[key] == nil, states.count >= RateLimiter.keyLimit / RateLimiter.stripeCount {
+                states = states.filter { $0.value > now.nanoseconds }
+                if states.count >= RateLimiter.keyLimit / RateLimiter.stripeCount { key = .max }
+            }
+            var state = states[key] ?? 0
+            let verdict = bucket.take(&state, now: now)
+            states[key] = state
+            return verdict
+        }
+    }
+
+    /// For how long a request that was allowed out of the burst waits, so that it comes at the steady rate.
+    func delay(_ verdict: TokenBucket.Verdict) -> Duration {
+        max(.zero, verdict.reset - .nanoseconds(Int64(min(1e9 / spec.perSecond, 3.6e12))))
+    }
+
+    var keys: Int { stripes.reduce(0) { $0 + $1.states.withLock { $0.count } } }
+}

@@ -1,0 +1,91 @@
+import Balancing
+import Basics
+import HTTP
+import Observability
+
+/// The latest requests of one loop, for `muster why --request ID`: where each went, why, and who else was there. A ring in memory that is
+/// laid out once; noting a request allocates nothing.
+final class RecentRequests {
+    /// About a minute at 70 requests a second; 0.8 MiB a loop.
+    static let capacity = 4096
+    /// More candidates than this are told as their number only.
+    static let candidateLimit = 16
+
+    private struct Slot {
+        var id: UInt64 = 0
+        var at = WallTime(milliseconds: 0)
+        var route: Route?
+        var isCanary = false
+        var place: Int16 = -1
+        var reason = Selection.Reason.turn
+        var tries: UInt8 = 0
+        var status: Int16 = 0
+        var candidates: UInt8 = 0
+        var total = Duration.zero
+        var upstream: Duration?
+    }
+
+    private var slots = [Slot](repeating: Slot(), count: capacity)
+    private var seen = [UInt32](repeating: 0, count: capacity * candidateLimit)
+    private var next = 0
+
+    func note(_ exchange: Exchange, _ route: Route, total: Duration) {
+        let place = next
+        next = place + 1 == RecentRequests.capacity ? 0 : place + 1
+        slots[place].id = RecentRequests.key(exchange.id)
+        slots[place].at = .now
+        if slots[place].route !== route { slots[place].route = route }
+        slots[place].isCanary = exchange.pool.map { $0.replicas.first !== route.replicas.first || route.replicas.isEmpty } ?? false
+        slots[place].place = Int16(truncatingIfNeeded: exchange.selection?.index ?? -1)
+        slots[place].reason = exchange.selection?.reason ?? .turn
+        slots[place].tries = UInt8(clamping: exchange.tries)
+        slots[place].status = Int16(truncatingIfNeeded: exchange.status)
+        slots[place].total = total
+        slots[place].upstream = exchange.upstreamTime
+        slots[place].candidates = UInt8(exchange.candidates.count)
+        for (i, candidate) in exchange.candidates.enumerated() { seen[place * RecentRequests.candidateLimit + i] = candidate }
+    }
+
+    /// FNV-1a: whoever asks has the whole id.
+    static func key(_ id: UnsafeRawBufferPointer) -> UInt64 {
+        var hash: UInt64 = 0xCBF2_9CE4_8422_2325
+        for byte in id { hash = (hash ^ UInt64(byte)) &* 0x0000_0100_0000_01B3 }
+        return hash
+    }
+
+    /// `3 under way, ready`
+    static func text(_ candidate: UInt32) -> String {
+        let states = ["ready", "unfit", "leaving", "full"]
+        return "\(candidate >> 8) under way \(states[Int(candidate & 3)])"
+    }
+
+    /// The newest request with this id.
+    func find(_ id: String) -> (at: WallTime, record: DecisionRecord)? {
+        let wanted = Array(id.utf8).withUnsafeBytes { RecentRequests.key($0) }
+        for step in 1...RecentRequests.capacity {
+            let place = (next - step + RecentRequests.capacity) % RecentRequests.capacity
+            let slot = slots[place]
+            guard slot.id == wanted, let route = slot.route else { continue }
+            return (slot.at, record(slot, route, place, id))
+        }
+        return nil
+    }
+
+    private func record(_ slot: Slot, _ route: Route, _ place: Int, _ id: String) -> DecisionRecord {
+        let replicas = slot.isCanary ? route.canaryReplicas : route.replicas
+        var inputs: [DecisionRecord.Input] = [.init("route", route.label), .init("balance", route.method.rawValue), .init("tries", Int(slot.tries))]
+        for i in 0..<min(Int(slot.candidates), replicas.count) {
+            inputs.append(.init(replicas[i].name, RecentRequests.text(seen[place * RecentRequests.candidateLimit + i])))
+        }
+        inputs.append(.init("status", Int(slot.status)))
+        inputs.append(.init("duration", slot.total.brief))
+        if let upstream = slot.upstream { inputs.append(.init("replica_answered_after", upstream.brief)) }
+        let chosen = replicas.indices.contains(Int(slot.place)) ? replicas[Int(slot.place)].name : nil
+        let sentence =
+            chosen.map { "Request \(id) went to \($0): \(slot.reason.sentence)\(slot.tries > 1 ? ", at try \(slot.tries)" : "")." }
+            ?? "Request \(id) was answered by the gateway itself with status \(slot.status), before any replica was chosen."
+        return DecisionRecord(
+            .route, subject: chosen ?? route.label, inputs: inputs, raw: route.method.rawValue, outcome: chosen == nil ? "status \(slot.status)" : slot.reason.rawValue,
+            sentence: sentence, flip: slot.reason == .panic ? "one fit replica" : "another load, another turn, or another key")
+    }
+}

@@ -1,0 +1,155 @@
+import Basics
+import EventLoops
+import Observability
+import Redis
+import Resilience
+
+/// Rate limits that all gateways count together, in Redis: one loop's part. What comes in a turn of the loop, or while a call is under way,
+/// goes in one script call.
+///
+/// While Redis does not answer, each gateway counts for itself with its share of the rate: the rate divided by the gateways that Redis was
+/// last told of. Asking is bounded by `patience`; a request is never held longer.
+final class SharedRateLimits {
+    private struct Question {
+        let limiter: RateLimiter
+        let key: UInt64
+        let answer: (TokenBucket.Verdict) -> Void
+    }
+
+    private let loop: EventLoop
+    private let redis: RedisClient
+    private let journal: Journal
+    private let me: String
+    private var waiting: [Question] = []
+    private var isAsking = false
+    private var isQueued = false
+    private var isAway = false
+    private var triedAt = MonotonicTime(nanoseconds: 0)
+    /// Gateways that count here, this one too.
+    private(set) var gateways = 1
+    private let calls: Counter
+    private let local: Counter
+
+    static let patience = Duration.milliseconds(100)
+    /// After a failure it is tried again so often.
+    private static let retryAfter = Duration.seconds(1)
+    /// Keys of one call: a call of this size takes Redis about a millisecond.
+    private static let batchLimit = 256
+
+    /// `redis`: with `patience` as its command time.
+    init(redis: RedisClient, name: String, journal: Journal, metrics: MetricsRegistry) {
+        loop = redis.loop
+        self.redis = redis
+        self.journal = journal
+        me = name
+        calls = metrics.counter("gateway_limit_calls_total", "Calls to the store of shared limits.")
+        local = metrics.counter("gateway_limit_local_total", "Requests of shared limits that were counted here because the store did not answer.")
+    }
+
+    static func options() -> RedisClient.Options {
+        var options = RedisClient.Options()
+        options.maxConnections = 1
+        options.commandTime = patience
+        options.connectTime = .seconds(1)
+        options.name = "muster-gateway-limits"
+        return options
+    }
+
+    func take(_ limiter: RateLimiter, _ key: UInt64, _ answer: @escaping (TokenBucket.Verdict) -> Void) {
+        if isAway, loop.now - triedAt < SharedRateLimits.retryAfter { return countHere(Question(limiter: limiter, key: key, answer: answer)) }
+        waiting.append(Question(limiter: limiter, key: key, answer: answer))
+        guard !isAsking, !isQueued else { return }
+        isQueued = true
+        let bound = LoopBound(self, on: loop)
+        loop.execute {
+            bound.value.isQueued = false
+            bound.value.ask()
+        }
+    }
+
+    private func countHere(_ question: Question) {
+        local.add()
+        question.answer(question.limiter.take(question.key, now: loop.now, gateways: gateways))
+    }
+
+    private func ask() {
+        guard !waiting.isEmpty, !isAsking else { return }
+        isAsking = true
+        triedAt = loop.now
+        let count = min(waiting.count, SharedRateLimits.batchLimit)
+        let batch = Array(waiting[..<count])
+        waiting.removeFirst(count)
+        var call = SharedRateLimits.script.call(keys: batch.map { $0.limiter.prefix + String($0.key, radix: 16) })
+        call.add(me)
+        for question in batch {
+            call.add(question.limiter.bucket.intervalMicroseconds)
+            call.add(question.limiter.bucket.intervalMicroseconds * (question.limiter.spec.burst + 1))
+        }
+        calls.add()
+        let redis = redis, sent = call
+        let bound = LoopBound((self, batch), on: loop)
+        // Ends with the answer, or after `patience`.
+        Task(executorPreference: loop) {
+            let result = await redis.run(SharedRateLimits.script, [sent])
+            bound.value.0.answered(bound.value.1, result.first)
+        }
+    }
+
+    private func answered(_ batch: [Question], _ result: Result<RESPValue, RedisError>?) {
+        isAsking = false
+        if case .success(let value)? = result, let numbers = value.array?.compactMap(\.int), numbers.count == 2 * batch.count + 1 {
+            gateways = max(1, numbers[0])
+            tell(away: false, "")
+            for (i, question) in batch.enumerated() { question.answer(verdict(question, allowed: numbers[2 * i + 1] == 1, debt: numbers[2 * i + 2])) }
+        } else {
+            if case .failure(let error)? = result { tell(away: true, "\(error)") } else { tell(away: true, "an answer of another form") }
+            for question in batch + waiting { countHere(question) }
+            waiting = []
+        }
+        ask()
+    }
+
+    private func verdict(_ question: Question, allowed: Bool, debt: Int) -> TokenBucket.Verdict {
+        let interval = question.limiter.bucket.intervalMicroseconds, span = interval * (question.limiter.spec.burst + 1)
+        return TokenBucket.Verdict(
+            allowed: allowed, remaining: max(0, (span - debt) / interval), wait: .microseconds(max(0, debt + interval - span)), reset: .microseconds(debt))
+    }
+
+    private func tell(away: Bool, _ detail: String) {
+        guard away != isAway else { return }
+        isAway = away
+        journal.append(
+            DecisionRecord(
+                .limit, subject: "limit-store", inputs: [.init("gateways", gateways), .init("error", detail)], raw: "count in Redis", outcome: away ? "count here" : "count in Redis",
+                sentence: away
+                    ? "The store of shared limits does not answer (\(detail)): this gateway counts for itself, with 1/\(gateways) of each rate."
+                    : "The store of shared limits answers again: the gateways count together.",
+                flip: away ? "an answer of the store within \(SharedRateLimits.patience.brief)" : "no answer of the store within \(SharedRateLimits.patience.brief)"))
+    }
+
+    /// The generic cell rate algorithm on Redis' own clock, for many keys at once; and who counts here: a gateway that has not asked for
+    /// fifteen seconds is gone.
+    static let script = RedisScript(
+        """
+        local t = redis.call('TIME')
+        local now = t[1] * 1000000 + t[2]
+        redis.call('ZADD', 'muster:gateways', t[1], ARGV[1])
+        redis.call('ZREMRANGEBYSCORE', 'muster:gateways', '-inf', t[1] - 15)
+        redis.call('EXPIRE', 'muster:gateways', 60)
+        local out = {redis.call('ZCARD', 'muster:gateways')}
+        for i = 1, #KEYS do
+          local interval, span = tonumber(ARGV[2 * i]), tonumber(ARGV[2 * i + 1])
+          local debt = (tonumber(redis.call('GET', KEYS[i])) or 0) - now
+          if debt < 0 then debt = 0 elseif debt > span then debt = span end
+          local allowed = 0
+          if debt + interval <= span then
+            allowed = 1
+            debt = debt + interval
+            redis.call('SET', KEYS[i], string.format('%.0f', now + debt), 'PX', math.ceil(debt / 1000) + 1000)
+          end
+          out[2 * i] = allowed
+          out[2 * i + 1] = math.floor(debt)
+        end
+        return out
+        """)
+}

@@ -1,0 +1,120 @@
+import Basics
+import EventLoops
+import HTTP
+import Observability
+import OpenTelemetry
+import ProtobufCoding
+
+/// The gateway's own spans: one a request, sent in batches by OTLP/HTTP. On one loop.
+///
+/// Bounds: `batchLimit` spans wait at most; while the target is away or slow the newest are dropped and counted.
+final class Tracer {
+    private let loop: EventLoop
+    private let endpoint: Endpoint
+    private let path: String
+    private let sample: Double
+    private let client: HTTPClient
+    private let draw: () -> UInt64
+    private var spans: [[UInt8]] = []
+    private var isSending = false
+    private var timer: LoopTimer?
+    private let sent: Counter
+    private let dropped: Counter
+
+    private static let batchLimit = 4096
+    private static let sendAt = 512
+    private static let interval = Duration.seconds(1)
+
+    /// nil when the target is no `http://host[:port]/path`.
+    init?(target: String, sample: Double, loop: EventLoop, metrics: MetricsRegistry, draw: @escaping () -> UInt64) {
+        let rest = target.dropFirst("http://".count)
+        let slash = rest.firstIndex(of: "/") ?? rest.endIndex
+        guard target.hasPrefix("http://"), let endpoint = Endpoint(String(rest[..<slash]), defaultPort: 80) else { return nil }
+        self.loop = loop
+        self.endpoint = endpoint
+        path = slash == rest.endIndex ? "/v1/traces" : String(rest[slash...])
+        self.sample = sample
+        self.draw = draw
+        client = HTTPClient(loop: loop, responseLimit: 65_536)
+        sent = metrics.counter("gateway_spans_total", "Spans of the gateway's own, by what became of them.", labels: [("outcome", "sent")])
+        dropped = metrics.counter("gateway_spans_total", "Spans of the gateway's own, by what became of them.", labels: [("outcome", "dropped")])
+        timer = LoopTimer(loop: loop) { [unowned self] in flush() }
+    }
+
+    /// The context that is passed on, and the span that a client named as its own (0: none): a trace that is there already goes on as its
+    /// sender decided, any other begins here.
+    func context(for table: HeadTable) -> (TraceContext, parent: UInt64) {
+        let span = max(draw(), 1)
+        if let given = table.value(Array("traceparent".utf8)).flatMap(TraceContext.init) {
+            return (TraceContext(traceHigh: given.traceHigh, traceLow: given.traceLow, span: span, isSampled: given.isSampled), given.span)
+        }
+        let isSampled = Double(draw() >> 11) / Double(1 << 53) < sample
+        return (TraceContext(traceHigh: draw(), traceLow: max(draw(), 1), span: span, isSampled: isSampled), 0)
+    }
+
+    func add(_ exchange: Exchange, _ trace: TraceContext, total: Duration) {
+        guard spans.count < Tracer.batchLimit else { return dropped.add() }
+        let end = UInt64(WallTime.now.milliseconds) * 1_000_000
+        var span = ProtobufWriter(reserving: 256)
+        span.bytes(OTLP.Field.spanTraceID, Tracer.bytes(trace.traceHigh) + Tracer.bytes(trace.traceLow))
+        span.bytes(OTLP.Field.spanID, Tracer.bytes(trace.span))
+        if exchange.parentSpan != 0 { span.bytes(OTLP.Field.parentSpanID, Tracer.bytes(exchange.parentSpan)) }
+        // The semantic conventions' name for a server's span: method and route.
+        span.string(OTLP.Field.spanName, "\(exchange.method.string) \(exchange.route?.route.label ?? "-")")
+        span.varint(OTLP.Field.spanKind, 2)
+        span.fixed64(OTLP.Field.spanStart, end &- UInt64(clamping: total.nanoseconds))
+        span.fixed64(OTLP.Field.spanEnd, end)
+        Tracer.attribute(9, "http.request.method", exchange.method.string, &span)
+        Tracer.attribute(9, "url.path", PathRules.path(exchange.target).string, &span)
+        Tracer.attribute(9, "http.route", exchange.route?.route.label ?? "-", &span)
+        Tracer.attribute(9, "client.address", exchange.clientAddress?.description ?? "unix", &span)
+        Tracer.attribute(9, "muster.replica", exchange.lastReplica?.name ?? "-", &span)
+        Tracer.attribute(9, "muster.request_id", exchange.id.string, &span)
+        span.message(9) {
+            $0.string(OTLP.Field.key, "http.response.status_code")
+            $0.message(OTLP.Field.value) { $0.varint(3, UInt64(exchange.status)) }
+        }
+        if exchange.status >= 500 { span.message(OTLP.Field.spanStatus) { $0.varint(3, 2) } }
+        spans.append(span.bytes)
+        if spans.count == 1 { timer?.schedule(after: Tracer.interval) }
+        if spans.count >= Tracer.sendAt { flush() }
+    }
+
+    private static func bytes(_ value: UInt64) -> [UInt8] { withUnsafeBytes(of: value.bigEndian) { Array($0) } }
+
+    private static func attribute(_ number: Int, _ key: String, _ value: String, _ out: inout ProtobufWriter) {
+        out.message(number) {
+            $0.string(OTLP.Field.key, key)
+            $0.message(OTLP.Field.value) { $0.string(OTLP.Field.stringValue, value) }
+        }
+    }
+
+    /// Sends what has come together; one call at a time.
+    func flush() {
+        guard !spans.isEmpty, !isSending else { return }
+        isSending = true
+        let batch = spans
+        spans = []
+        var request = ProtobufWriter(reserving: batch.count * 256)
+        // ResourceSpans { resource = 1; scope_spans = 2 { spans = 2 } }
+        var inner = ProtobufWriter(reserving: batch.count * 256)
+        for span in batch { inner.bytes(2, span) }
+        request.message(1) { all in
+            all.message(1) { Tracer.attribute(OTLP.Field.resourceAttributes, "service.name", "muster-gateway", &$0) }
+            all.bytes(2, inner.bytes)
+        }
+        let body = request.bytes, client = client, endpoint = endpoint, path = path
+        let bound = LoopBound(self, on: loop)
+        // Ends with its answer, or after the client's ten seconds.
+        Task(executorPreference: loop) {
+            let response = try? await client.send("POST", path, to: endpoint, headers: [("Content-Type", "application/x-protobuf")], body: body)
+            bound.value.answered(batch.count, response?.status)
+        }
+    }
+
+    private func answered(_ count: Int, _ status: Int?) {
+        isSending = false
+        if let status, (200..<300).contains(status) { sent.add(count) } else { dropped.add(count) }
+        if !spans.isEmpty { timer?.schedule(after: Tracer.interval) }
+    }
+}

@@ -1,0 +1,76 @@
+import Basics
+import CLinux
+import EventLoops
+import Glibc
+
+/// How a gateway process hands its listening sockets to the next one: as descriptors 3, 4, …, named in `MUSTER_SOCKETS` in their order
+/// (`listen=127.0.0.1:8010 admin=127.0.0.1:8404`). Both share them for a moment; no connection waits in a queue that nobody reads.
+enum Succession {
+    struct Socket {
+        let name: String
+        let address: String
+        let descriptor: Int32
+    }
+
+    private static let socketsName = "MUSTER_SOCKETS"
+    private static let predecessorName = "MUSTER_PREDECESSOR"
+
+    /// What a predecessor has left to us; each is ours from now on. Descriptors that do not listen are not taken.
+    static func inherited() -> [Socket] {
+        guard let text = environmentValue(socketsName), text.utf8.count <= 4096, predecessor() != nil else { return [] }
+        var out: [Socket] = []
+        for (i, entry) in text.split(separator: " ").enumerated() {
+            let parts = entry.split(separator: "=", maxSplits: 1), descriptor = Int32(3 + i)
+            var listens: Int32 = 0
+            var length = socklen_t(4)
+            guard parts.count == 2, getsockopt(descriptor, SOL_SOCKET, SO_ACCEPTCONN, &listens, &length) == 0, listens == 1 else { continue }
+            _ = fcntl(descriptor, F_SETFD, FD_CLOEXEC)
+            out.append(Socket(name: String(parts[0]), address: String(parts[1]), descriptor: descriptor))
+        }
+        return out
+    }
+
+    /// Our parent, if it is the one that started us as its successor.
+    private static func predecessor() -> Int32? {
+        guard let pid = environmentValue(predecessorName).flatMap({ Int32($0) }), pid > 1, getppid() == pid else { return nil }
+        return pid
+    }
+
+    /// We serve: the predecessor may go.
+    static func tellPredecessor() {
+        guard let pid = predecessor() else { return }
+        unsetenv(predecessorName)
+        unsetenv(socketsName)
+        kill(pid, SIGQUIT)
+    }
+
+    /// Starts this program again, from the path by which it was started, with the sockets. Its output is ours.
+    static func start(_ arguments: [String], _ sockets: [Socket]) throws -> Int32 {
+        // The path, not the file that runs: a new version may stand there.
+        let program = CommandLine.arguments[0].contains("/") ? CommandLine.arguments[0] : Files.absolute("/proc/self/exe")
+        var copies: [Int32] = []
+        defer { for copy in copies { close(copy) } }
+        for socket in sockets {
+            // Above all numbers that they get in the child.
+            let copy = fcntl(socket.descriptor, F_DUPFD_CLOEXEC, 64)
+            if copy < 0 { throw SystemError("dup") }
+            copies.append(copy)
+        }
+        var variables: [String] = []
+        var entry = environ
+        while let pointer = entry.pointee {
+            let text = String(cString: pointer)
+            if !text.hasPrefix(socketsName + "="), !text.hasPrefix(predecessorName + "=") { variables.append(text) }
+            entry += 1
+        }
+        variables.append("\(socketsName)=\(sockets.map { "\($0.name)=\($0.address)" }.joined(separator: " "))")
+        variables.append("\(predecessorName)=\(getpid())")
+        let words: [UnsafeMutablePointer<CChar>?] = ([program] + arguments).map { strdup($0) } + [nil]
+        let settings: [UnsafeMutablePointer<CChar>?] = variables.map { strdup($0) } + [nil]
+        defer { for pointer in words + settings { free(pointer) } }
+        var pid: Int32 = 0
+        let result = muster_spawn(&pid, program, words, settings, 0, 1, 2, true, nil, copies, Int32(copies.count))
+        if result != 0 { throw SystemError("start \(program)", result) }
+        return pid
+    }
+}
