@@ -110,7 +110,7 @@ let package = Package(
             uses: [
                 "CorrelationEngine", "OpenTelemetry", "ProtobufCoding", "Compression", "SharedState", "Redis", "HTTP", "EventLoops", "Observability", "TestSupport",
                 "CLinux",
-            ]),
+            ], exclude: ["Smuggling"]),
         tests("Golden", uses: ["Topology", "Basics", "TestSupport"], exclude: ["Wrong", "schema.json.expected"]),
         tests("Tidy", uses: ["Basics"]),
     ],

@@ -41,17 +41,23 @@ public func eventually(_ limit: Duration = .seconds(10), _ condition: () async t
 /// A blocking socket for tests that send odd bytes.
 public final class RawSocket {
     private let fd: Int32
+    /// Whether the peer said that it sends no more, in good order.
+    public private(set) var peerEnded = false
 
-    public init(port: UInt16, timeout: Int = 10) throws {
+    /// `source` is the address to come from, any of 127.0.0.0/8.
+    public init(port: UInt16, timeout: Int = 10, source: UInt32? = nil) throws {
         fd = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
         var address = sockaddr_in()
         address.sin_family = sa_family_t(AF_INET)
-        address.sin_port = port.bigEndian
-        address.sin_addr.s_addr = UInt32(0x7F00_0001).bigEndian
-        let result = withUnsafePointer(to: &address) {
-            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { connect(fd, $0, socklen_t(MemoryLayout<sockaddr_in>.size)) }
+        func place(_ host: UInt32, _ port: UInt16, _ call: (Int32, UnsafePointer<sockaddr>, socklen_t) -> Int32) -> Bool {
+            address.sin_port = port.bigEndian
+            address.sin_addr.s_addr = host.bigEndian
+            return withUnsafePointer(to: &address) {
+                $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { call(fd, $0, socklen_t(MemoryLayout<sockaddr_in>.size)) == 0 }
+            }
         }
-        guard result == 0 else { throw SystemError("connect") }
+        if let source, !place(source, 0, bind) { throw SystemError("bind") }
+        guard place(0x7F00_0001, port, connect) else { throw SystemError("connect") }
         var limit = timeval(tv_sec: timeout, tv_usec: 0)
         setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, socklen_t(MemoryLayout<timeval>.size))
     }
@@ -77,6 +83,7 @@ public final class RawSocket {
         var chunk = [UInt8](repeating: 0, count: 65536)
         while true {
             let got = recv(fd, &chunk, chunk.count, 0)
+            if got == 0 { peerEnded = true }
             if got <= 0 { break }
             all.append(contentsOf: chunk[..<got])
             if enough(String(decoding: all, as: UTF8.self)) { break }
