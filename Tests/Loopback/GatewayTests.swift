@@ -114,7 +114,7 @@ import Topology
                         ("X-Forwarded-For", "9.9.9.9"), ("Connection", "x-secret"), ("X-Secret", "1"), ("TE", "trailers"), ("X-Request-Id", "my-id"),
                         ("X-Real-IP", "6.6.6.6"),
                     ])
-                    #expect(response.text.contains("x-forwarded-for=9.9.9.9, 127.0.0.1") && response.text.contains("x-real-ip=127.0.0.1"))
+                    #expect(response.text.contains("x-forwarded-for=127.0.0.1\n") && response.text.contains("x-real-ip=127.0.0.1"))
                     #expect(response.text.contains("x-request-id=my-id") && response.header("x-request-id") == "my-id")
                     #expect(!response.text.contains("x-secret") && !response.text.contains("trailers"))
                 }

@@ -72,7 +72,10 @@ struct SchemaChecker {
             }
         }
         if let checked = SchemaChecker.scalar(text, type) { return checked }
-        if case .choice(let words) = type {
+        var choices: [String]?
+        if case .choice(let words) = type { choices = words }
+        if case .balance = type { choices = RouteSpec.balanceMethods + ["hash(header:NAME)", "hash(cookie:NAME)"] }
+        if let words = choices {
             let hint = nearestWord(to: text, in: words).map { "; did you mean '\($0)'?" } ?? ""
             report(node.line, node.column, "\(path): '\(text)' is none of \(words.joined(separator: ", "))\(hint)")
             return nil
@@ -117,7 +120,7 @@ struct SchemaChecker {
         case .token: isToken(text) ? .string(text) : nil
         case .rate: rate(text).map { _ in .string(text) }
         case .limitKey: text == "client-ip" || text == "route" || text.hasPrefix("header:") && isToken(text.dropFirst(7)) ? .string(text) : nil
-        case .balance: RouteSpec.balanceMethods.contains(text) || BalanceMethod(rawValue: text) != nil ? .string(text) : nil
+        case .balance: BalanceMethod(rawValue: text) != nil ? .string(text) : nil
         case .range: AddressRange(text).map { _ in .string(text) }
         case .regex: .string(text)
         case .choice(let words): words.contains(text) ? .string(text) : nil
@@ -141,7 +144,7 @@ struct SchemaChecker {
         case .token: "a name of letters, digits and dashes"
         case .rate: "a rate such as 100/s, 5/min or 1000/h"
         case .limitKey: "client-ip, route or header:NAME"
-        case .balance: "one of \(RouteSpec.balanceMethods.joined(separator: ", ")), hash(header:NAME), hash(cookie:NAME)"
+        case .balance: "a way to balance, such as least-connections"
         case .range: "an address or a range such as 10.0.0.0/8"
         case .regex: "a regular expression"
         case .choice(let words): "one of \(words.joined(separator: ", "))"
