@@ -76,7 +76,8 @@ let package = Package(
         room(
             "Gateway", on: "Runtime",
             uses: [
-                "OpenTelemetry", "HTTP", "Redis", "EventLoops", "Balancing", "Resilience", "Topology", "Observability", "Patterns", "ProtobufCoding", "Basics", "JSONCoding",
+                "OpenTelemetry", "HTTP", "Redis", "EventLoops", "Balancing", "Resilience", "Topology", "Observability", "Patterns", "ProtobufCoding", "Basics",
+                "JSONCoding",
                 "CLinux", "COpenSSL", "CXXHash",
             ]),
         room(

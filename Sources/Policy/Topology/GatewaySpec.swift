@@ -124,11 +124,12 @@ public struct RouteMatch: Sendable, Equatable {
     public let headers: [FieldSpec]
 
     public var label: String {
-        let path = switch self.path {
-        case .prefix(let path): path
-        case .exact(let path): "=\(path)"
-        case .regex(let text): "~\(text)"
-        }
+        let path =
+            switch self.path {
+            case .prefix(let path): path
+            case .exact(let path): "=\(path)"
+            case .regex(let text): "~\(text)"
+            }
         var conditions = hosts.joined(separator: ",")
         if !methods.isEmpty { conditions += "[\(methods.joined(separator: ","))]" }
         for header in headers { conditions += "{\(header.name)=\(header.value)}" }

@@ -49,7 +49,8 @@ struct Credentials: Sendable {
             for (number, line) in try Credentials.lines(file, route) {
                 guard let colon = line.firstIndex(of: ":"), let secret = Credentials.secret(line[line.index(after: colon)...]) else {
                     throw Gateway.Failure(
-                        description: "route \(route): \(file) line \(number): expected user:{SHA256}base64 or user:{SSHA}base64 (htpasswd's slow forms would hold up everyone)")
+                        description:
+                            "route \(route): \(file) line \(number): expected user:{SHA256}base64 or user:{SSHA}base64 (htpasswd's slow forms would hold up everyone)")
                 }
                 users[String(line[..<colon])] = secret
             }

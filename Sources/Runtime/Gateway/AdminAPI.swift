@@ -21,7 +21,8 @@ public enum AdminAPI {
         router.get("/api/requests/{id}") { request, parameters in
             let id = parameters.string("id")
             guard let found = await gateway.request(id) else {
-                throw APIError(404, "unknown_request", "'\(id)' is not among the latest \(RecentRequests.capacity) requests of each thread; the access log has older ones")
+                throw APIError(
+                    404, "unknown_request", "'\(id)' is not among the latest \(RecentRequests.capacity) requests of each thread; the access log has older ones")
             }
             return .json(Journal.json([Journal.Entry(at: found.at, record: found.record)]))
         }

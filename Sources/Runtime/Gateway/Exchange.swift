@@ -201,7 +201,9 @@ final class Exchange {
     private func prepareRules(_ table: HeadTable, _ found: RouteOnLoop) {
         let route = found.route, access = route.access
         ready = verdictOfRules(table, route)
-        if let cors = access.cors, case .preflight? = ready { additions.append(text: cors.lines(table, isPreflight: true)) } else if let cors = access.cors {
+        if let cors = access.cors, case .preflight? = ready {
+            additions.append(text: cors.lines(table, isPreflight: true))
+        } else if let cors = access.cors {
             additions.append(text: cors.lines(table, isPreflight: false))
         }
         if let cookie = route.spec.balancing.sticky, let value = table.cookie(Array(cookie.utf8)), value.count == 16, let bytes = decodeHex(value) {
@@ -214,7 +216,11 @@ final class Exchange {
         if choice.toCanary { pool = other } else { pool = found.main }
         // Who was sent to one of them stays there, unless told otherwise.
         if choice.reason == .share, let sticky {
-            if other.replicas.contains(where: { $0.identity == sticky }) { pool = other } else if found.main.replicas.contains(where: { $0.identity == sticky }) { pool = found.main }
+            if other.replicas.contains(where: { $0.identity == sticky }) {
+                pool = other
+            } else if found.main.replicas.contains(where: { $0.identity == sticky }) {
+                pool = found.main
+            }
         }
     }
 
@@ -244,7 +250,8 @@ final class Exchange {
             switch source {
             case .trace: return traceKey(table)
             case .path: return RendezvousHash.key(PathRules.path(table.targetText))
-            case .clientAddress: return clientAddress.map { $0.isIPv4 ? ClientAddressKey.address(ipv4: $0.ipv4!) : ClientAddressKey.address(ipv6High: $0.high, low: $0.low) }
+            case .clientAddress:
+                return clientAddress.map { $0.isIPv4 ? ClientAddressKey.address(ipv4: $0.ipv4!) : ClientAddressKey.address(ipv6High: $0.high, low: $0.low) }
             case .header(let name): return table.value(Array(name.utf8)).map { RendezvousHash.key($0) }
             case .cookie(let name): return table.cookie(Array(name.utf8)).map { RendezvousHash.key($0) }
             }

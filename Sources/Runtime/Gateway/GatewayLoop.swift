@@ -81,7 +81,9 @@ final class GatewayLoop {
 
     func countNamed(_ connection: ProxyConnection) {
         guard settings.perClient > 0, let address = connection.peer.ip, connection.isOpen else { return }
-        if clients.add(address, limit: settings.perClient) { connection.counted = address } else {
+        if clients.add(address, limit: settings.perClient) {
+            connection.counted = address
+        } else {
             connection.turnAway(status: 429, code: "too_many_connections", message: "this address has as many connections as it may have")
         }
     }

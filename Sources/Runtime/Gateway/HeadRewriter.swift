@@ -41,6 +41,7 @@ enum HeadRewriter {
             case .other, .idempotencyKey, .contentType:
                 if table.nominatesFields, table.isNominated(field.name) { continue }
                 if forwarding.trace != nil, field.known == .other, table.text(field.name).equals("traceparent") { continue }
+                if field.known == .other, !forwarding.isTrusted, speaksForOthers(table.text(field.name)) { continue }
                 if let edits, edits.leavesOut(table.text(field.name)) { continue }
                 copy(table.text(field.name), table.text(field.value), into: &out)
             case .host:
@@ -78,6 +79,12 @@ enum HeadRewriter {
         }
         out.append("\r\n")
         return deadlineAt
+    }
+
+    /// `Forwarded` and `X-Forwarded-…`: what only a trusted proxy may say.
+    private static func speaksForOthers(_ name: UnsafeRawBufferPointer) -> Bool {
+        guard name.count >= 9, name[0] | 32 == 120 || name[0] | 32 == 102 else { return false }
+        return name.equals("forwarded") || (name.count > 12 && name.part(0, 12).equals("x-forwarded-"))
     }
 
     private static func forwardingFields(_ table: HeadTable, _ forwarding: Forwarding, into out: inout ByteBuffer) {

@@ -120,7 +120,8 @@ final class SharedRateLimits {
         isAway = away
         journal.append(
             DecisionRecord(
-                .limit, subject: "limit-store", inputs: [.init("gateways", gateways), .init("error", detail)], raw: "count in Redis", outcome: away ? "count here" : "count in Redis",
+                .limit, subject: "limit-store", inputs: [.init("gateways", gateways), .init("error", detail)], raw: "count in Redis",
+                outcome: away ? "count here" : "count in Redis",
                 sentence: away
                     ? "The store of shared limits does not answer (\(detail)): this gateway counts for itself, with 1/\(gateways) of each rate."
                     : "The store of shared limits answers again: the gateways count together.",

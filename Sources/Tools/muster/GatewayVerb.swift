@@ -127,7 +127,8 @@ private final class StandaloneGateway: Sendable {
     private func start(_ parts: Parts, _ spec: GatewaySpec) async throws {
         let inherited = Succession.inherited()
         try await apply(spec, to: parts.gateway)
-        try await parts.gateway.listen(on: try socketAddress(spec.listen), inherited: inherited.filter { $0.name == "listen" && $0.address == spec.listen.description }.map(\.descriptor))
+        try await parts.gateway.listen(
+            on: try socketAddress(spec.listen), inherited: inherited.filter { $0.name == "listen" && $0.address == spec.listen.description }.map(\.descriptor))
         parts.prober.follow()
         parts.discovery.follow()
         logger.info("gateway_listening", .init("address", spec.listen), .init("routes", spec.routes.count))
@@ -163,7 +164,9 @@ private final class StandaloneGateway: Sendable {
             if StandaloneGateway.needsReplacement(old, spec) {
                 logger.warning(
                     "reload_partial",
-                    .init("reason", "listen, admin, threads, access-log, limits, tracing and limit-store take effect when the process is replaced (SIGUSR2) or started anew"))
+                    .init(
+                        "reason", "listen, admin, threads, access-log, limits, tracing and limit-store take effect when the process is replaced (SIGUSR2) or started anew"
+                    ))
             }
             try await apply(spec, to: parts.gateway)
             parts.prober.follow()

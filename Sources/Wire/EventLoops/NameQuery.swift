@@ -54,7 +54,9 @@ public enum NameQuery {
     private static func answer(_ name: String, srv: Bool, port: UInt16, server: String?) -> Result<Answer, Failure> {
         var address: SocketAddress?
         if let server {
-            guard case .address(let found)? = Endpoint(server, defaultPort: 53) else { return .failure(Failure(description: "'\(server)' is no address of a name server")) }
+            guard case .address(let found)? = Endpoint(server, defaultPort: 53) else {
+                return .failure(Failure(description: "'\(server)' is no address of a name server"))
+            }
             address = found
         }
         do throws(Failure) {

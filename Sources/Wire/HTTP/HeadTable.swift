@@ -23,9 +23,12 @@ public enum KnownHeader: UInt8, Sendable {
         case 14: name.equals("content-length") ? .contentLength : .other
         case 15:
             name.equals("x-forwarded-for") ? .xForwardedFor : name.equals("idempotency-key") ? .idempotencyKey : .other
-        case 16: name.equals("x-forwarded-host") ? .xForwardedHost : name.equals("proxy-connection") ? .proxyConnection : name.equals("x-muster-explain") ? .xMusterExplain : .other
+        case 16:
+            name.equals("x-forwarded-host")
+                ? .xForwardedHost : name.equals("proxy-connection") ? .proxyConnection : name.equals("x-muster-explain") ? .xMusterExplain : .other
         case 17:
-            name.equals("transfer-encoding") ? .transferEncoding : name.equals("x-forwarded-proto") ? .xForwardedProto : name.equals("x-request-timeout") ? .xRequestTimeout : .other
+            name.equals("transfer-encoding")
+                ? .transferEncoding : name.equals("x-forwarded-proto") ? .xForwardedProto : name.equals("x-request-timeout") ? .xRequestTimeout : .other
         case 18: name.equals("proxy-authenticate") ? .proxyAuthenticate : .other
         case 19: name.equals("proxy-authorization") ? .proxyAuthorization : .other
         default: .other

@@ -92,7 +92,9 @@ public enum ProxyHeader {
         out.append(signature)
         out.append([0x21, ip.isIPv4 ? 0x11 : 0x21, 0, ip.isIPv4 ? 12 : 36])
         for address in [ip, target] {
-            if let four = address.ipv4 { append(UInt64(four), 4, into: &out) } else {
+            if let four = address.ipv4 {
+                append(UInt64(four), 4, into: &out)
+            } else {
                 append(address.high, 8, into: &out)
                 append(address.low, 8, into: &out)
             }
