@@ -5,36 +5,40 @@ import Glibc
 /// Owned by one connection or loop at a time (`~Copyable`), so appending never copies by surprise.
 /// Appending is amortized O(1); `consume` is O(1) and frees nothing until the buffer is empty.
 public struct ByteBuffer: ~Copyable {
-    private var base: UnsafeMutableRawPointer?
-    private var capacity = 0
-    private var start = 0
-    private var end = 0
+    // Inlined where it is used: a proxied request makes about a hundred appends.
+    @usableFromInline var base: UnsafeMutableRawPointer?
+    @usableFromInline var capacity = 0
+    @usableFromInline var start = 0
+    @usableFromInline var end = 0
 
     public init() {}
 
     deinit { free(base) }
 
-    public var count: Int { end - start }
-    public var isEmpty: Bool { start == end }
+    @inlinable public var count: Int { end - start }
+    @inlinable public var isEmpty: Bool { start == end }
 
     /// The bytes not yet consumed. Valid until the next mutation.
-    public var bytes: UnsafeRawBufferPointer {
+    @inlinable public var bytes: UnsafeRawBufferPointer {
         UnsafeRawBufferPointer(start: base.map { $0 + start }, count: end - start)
     }
 
+    @inlinable
     public mutating func append(_ bytes: UnsafeRawBufferPointer) {
         guard let from = bytes.baseAddress, bytes.count > 0 else { return }
-        reserve(bytes.count)
+        if end + bytes.count > capacity { reserve(bytes.count) }
         memcpy(base! + end, from, bytes.count)
         end += bytes.count
     }
 
+    @inlinable
     public mutating func append(_ text: StaticString) {
         append(UnsafeRawBufferPointer(start: text.utf8Start, count: text.utf8CodeUnitCount))
     }
 
+    @inlinable
     public mutating func append(_ byte: UInt8) {
-        reserve(1)
+        if end == capacity { reserve(1) }
         base!.storeBytes(of: byte, toByteOffset: end, as: UInt8.self)
         end += 1
     }
@@ -85,6 +89,7 @@ public struct ByteBuffer: ~Copyable {
         if let from = bytes.baseAddress { memcpy(base! + start + offset, from, bytes.count) }
     }
 
+    @inlinable
     public mutating func consume(_ count: Int) {
         precondition(count >= 0 && count <= end - start)
         start += count
@@ -105,7 +110,8 @@ public struct ByteBuffer: ~Copyable {
         }
     }
 
-    private mutating func reserve(_ extra: Int) {
+    @usableFromInline
+    mutating func reserve(_ extra: Int) {
         if end + extra <= capacity { return }
         if start > 0, end - start + extra <= capacity, start >= capacity / 2 {
             memmove(base!, base! + start, end - start)

@@ -29,7 +29,7 @@ final class Exchange {
         let replica: Replica
     }
 
-    unowned let gateway: GatewayLoop
+    let gateway: GatewayLoop
     let context: HTTPServerContext
     var client: ProxyConnection!
     var phase = Phase.idle
@@ -71,7 +71,9 @@ final class Exchange {
     var deadline: MonotonicTime?
     private var deadlineAt = 0
     private var upgrade = false
+    /// The route's guards have let it in, and have been told how it went.
     var hasPlace = false
+    var isJudged = false
     var trace: TraceContext?
     var parentSpan: UInt64 = 0
     var wantsReason = false
@@ -191,6 +193,8 @@ final class Exchange {
         candidates.removeAll(keepingCapacity: true)
         bodyPassing = .none
         upstreamTime = nil
+        sentWhole = MonotonicTime(nanoseconds: 0)
+        isJudged = false
         status = 0
         responseBytes = 0
         clientEnded = false
@@ -285,9 +289,9 @@ final class Exchange {
     private func settleDeadline(_ table: HeadTable, _ route: Route) {
         var time = route.spec.timeout.total
         if let given = table.first(.xRequestTimeout), given.count <= 16, let wish = Duration(text: given.string), wish > .zero { time = min(time ?? wish, wish) }
-        guard let time else { return }
         // More than the digits hold is no deadline that anybody waits for.
-        deadline = started + min(time, .seconds(600))
+        guard let time, time < .seconds(9_999) else { return }
+        deadline = started + time
         if timer == nil { timer = LoopTimer(loop: loop) { [unowned self] in deadlinePassed() } }
         timer?.schedule(at: deadline!)
     }
@@ -454,6 +458,7 @@ final class Exchange {
         let now = loop.now
         route.route.metrics.failures.add()
         route.route.guards.failed(now, reason: failure.rawValue)
+        isJudged = true
         let ejection = replica.failed(now, cause: detail, mayGo: mayEject)
         if let ejection { gateway.journal.append(ejection) }
         lastFailure = failure

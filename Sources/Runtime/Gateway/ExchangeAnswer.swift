@@ -45,6 +45,7 @@ extension Exchange {
         upstreamTime = time
         replica.latency.add(Int(time.nanoseconds))
         let spec = route.route.spec.eject
+        isJudged = true
         guard status >= 500 else {
             replica.succeeded()
             return route.route.guards.succeeded()
@@ -153,6 +154,7 @@ extension Exchange {
     /// Counts and logs the exchange and gives it back.
     func finish() {
         guard phase != .idle, let client else { return }
+        let wasTunnel = phase == .tunnel
         phase = .idle
         stopTimers()
         context.scratch.clear(keeping: 262_144)
@@ -163,8 +165,11 @@ extension Exchange {
         if let route = route?.route {
             route.metrics.classes[min(max(status / 100, 1), 5) - 1].add()
             route.metrics.duration.observe(total)
-            if hasPlace { route.guards.ended(now, latency: upstreamTime) }
-            if status == 499 { route.guards.untried() }
+            if hasPlace {
+                route.guards.ended(now, latency: upstreamTime)
+                if !isJudged { route.guards.untried() }
+            }
+            if wasTunnel { route.metrics.tunnels.add(-1) }
             gateway.recent.note(self, route, total: total)
         } else {
             gateway.unrouted.add()

@@ -24,7 +24,8 @@ final class GatewayLoop {
     private var idle: [ObjectIdentifier: [UpstreamConnection]] = [:]
     private var listeners: [Listener] = []
     private var spare: [Exchange] = []
-    private var delayed: [ObjectIdentifier: LoopTimer] = [:]
+    private var delayed: [Int: LoopTimer] = [:]
+    private var delays = 0
     private var random: SeededRandom
     private let idPrefix: UInt64
     private var idCount: UInt64 = 0
@@ -126,16 +127,16 @@ final class GatewayLoop {
 
     /// Does something after a while, in a turn of its own.
     func delay(_ wait: Duration, _ body: @escaping () -> Void) {
-        final class Box { var timer: LoopTimer? }
-        let box = Box()
-        let timer = LoopTimer(loop: loop) { [unowned self, unowned box] in
+        delays &+= 1
+        let number = delays
+        let timer = LoopTimer(loop: loop) { [unowned self] in
+            let timer = delayed.removeValue(forKey: number)
             body()
-            if let timer = box.timer { delayed[ObjectIdentifier(timer)] = nil }
+            // Until here it must live: this is its own action.
+            withExtendedLifetime(timer) {}
         }
-        box.timer = timer
-        delayed[ObjectIdentifier(timer)] = timer
+        delayed[number] = timer
         timer.schedule(after: wait)
-        withExtendedLifetime(box) {}
     }
 
     // MARK: exchanges
@@ -202,6 +203,10 @@ final class GatewayLoop {
 
     func closeAll() {
         context.closeAll()
+        // They hold this loop's part, which holds them.
+        spare = []
+        for connections in idle.values { for connection in connections { connection.close() } }
+        idle = [:]
         accessLog.flush()
         tracer?.flush()
     }

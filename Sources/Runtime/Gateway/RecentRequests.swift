@@ -35,7 +35,7 @@ final class RecentRequests {
         slots[place].id = RecentRequests.key(exchange.id)
         slots[place].at = .now
         if slots[place].route !== route { slots[place].route = route }
-        slots[place].isCanary = exchange.pool.map { $0.replicas.first !== route.replicas.first || route.replicas.isEmpty } ?? false
+        slots[place].isCanary = exchange.pool != nil && exchange.pool === exchange.route?.canary
         slots[place].place = Int16(truncatingIfNeeded: exchange.selection?.index ?? -1)
         slots[place].reason = exchange.selection?.reason ?? .turn
         slots[place].tries = UInt8(clamping: exchange.tries)

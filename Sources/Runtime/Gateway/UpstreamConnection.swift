@@ -7,7 +7,7 @@ import Topology
 /// The gateway's side of a connection to a replica. Belongs to one exchange at a time, or waits among its loop's idle ones.
 final class UpstreamConnection: HTTPClientConnection {
     let replica: Replica
-    private unowned let gateway: GatewayLoop
+    private let gateway: GatewayLoop
     private(set) var owner: Exchange?
     private var timer: LoopTimer?
     private var written = 0
