@@ -99,6 +99,8 @@ final class Exchange {
     var upstreamTime: Duration?
     var status = 0
     var responseBytes = 0
+    /// When something last passed through the tunnel.
+    var lastMoved = MonotonicTime(nanoseconds: 0)
     var clientEnded = false
     var upstreamEnded = false
 

@@ -8,17 +8,21 @@ extension Exchange {
         phase = .tunnel
         flushScratch()
         route?.route.metrics.tunnels.add(1)
-        if tunnelTimer == nil { tunnelTimer = LoopTimer(loop: loop) { [unowned self] in endTunnel() } }
-        touchTunnel()
+        if tunnelTimer == nil { tunnelTimer = LoopTimer(loop: loop) { [unowned self] in watchTunnel() } }
+        lastMoved = loop.now
+        watchTunnel()
         client.beginTunnel()
     }
 
-    /// Something moved.
-    private func touchTunnel() { tunnelTimer?.schedule(at: loop.now + (route?.route.spec.timeout.tunnel ?? .seconds(3600))) }
+    /// Ends it when nothing has moved for too long. What moves only notes the time.
+    private func watchTunnel() {
+        let end = lastMoved + (route?.route.spec.timeout.tunnel ?? .seconds(3600))
+        if end <= loop.now { endTunnel() } else { tunnelTimer?.schedule(at: end) }
+    }
 
     func clientTunnelReceived(_ bytes: UnsafeRawBufferPointer) {
         guard phase == .tunnel, let upstream = first?.upstream else { return }
-        touchTunnel()
+        lastMoved = loop.now
         bodyCount += bytes.count
         upstream.write(bytes)
         if upstream.waiting > Exchange.window { client.holdBody(true) }
@@ -26,7 +30,7 @@ extension Exchange {
 
     func upstreamTunnelReceived(_ bytes: UnsafeRawBufferPointer) {
         guard phase == .tunnel, let client else { return }
-        touchTunnel()
+        lastMoved = loop.now
         responseBytes += bytes.count
         client.write(bytes)
         if client.waiting > Exchange.window { first?.upstream.pauseReading() }

@@ -31,19 +31,19 @@ open class Stream: Pollable {
     /// The kernel keeps at most this much for one read event before other sockets get their turn.
     private static let readsPerEvent = 4
 
-    public let loop: EventLoop
-    public private(set) var isOpen = false
-    public private(set) var isConnected = false
-    public private(set) var isPaused = false
+    public final let loop: EventLoop
+    public final private(set) var isOpen = false
+    public final private(set) var isConnected = false
+    public final private(set) var isPaused = false
     /// How many bytes were still waiting when the connection ended: they never left this machine.
-    public private(set) var unsentAtClose = 0
-    private var fd: Int32 = -1
-    private var slot = 0
-    private var output = ByteBuffer()
-    private var flushQueued = false
-    private var blocked = false
-    private var mayHaveInput = false
-    private var sawHangUp = false
+    public final private(set) var unsentAtClose = 0
+    private final var fd: Int32 = -1
+    private final var slot = 0
+    private final var output = ByteBuffer()
+    private final var flushQueued = false
+    private final var blocked = false
+    private final var mayHaveInput = false
+    private final var sawHangUp = false
     /// A name is being resolved: what is written waits.
     private var isOpening = false
     /// Further addresses of the name, should the first not answer.
@@ -213,16 +213,16 @@ open class Stream: Pollable {
         if isOpen, isConnected, !isPaused, mayHaveInput { readAvailable() }
     }
 
-    public func pauseReading() { isPaused = true }
+    public final func pauseReading() { isPaused = true }
 
     /// Reads what the kernel may have although no event told of it: before an idle connection is closed.
-    public func readNow() {
+    public final func readNow() {
         guard isOpen, isConnected, !isPaused else { return }
         mayHaveInput = true
         readAvailable()
     }
 
-    public func resumeReading() {
+    public final func resumeReading() {
         guard isPaused else { return }
         isPaused = false
         if mayHaveInput { loop.readLater(self) }
@@ -231,12 +231,12 @@ open class Stream: Pollable {
     // MARK: writing
 
     /// False once a send has failed: what is written from then on goes nowhere.
-    public var canSend: Bool { isOpen && sendFailure == nil }
+    public final var canSend: Bool { isOpen && sendFailure == nil }
 
     /// Bytes that wait for the kernel to take them.
-    public var waiting: Int { output.count }
+    public final var waiting: Int { output.count }
 
-    public func write(_ bytes: UnsafeRawBufferPointer) {
+    public final func write(_ bytes: UnsafeRawBufferPointer) {
         guard isOpen || isOpening, sendFailure == nil else { return }
         var rest = bytes
         if output.isEmpty, !blocked, isConnected {
@@ -254,7 +254,7 @@ open class Stream: Pollable {
     }
 
     /// Adds to what leaves at the end of this turn of the loop.
-    public func queue(_ bytes: UnsafeRawBufferPointer) {
+    public final func queue(_ bytes: UnsafeRawBufferPointer) {
         guard isOpen || isOpening, sendFailure == nil else { return }
         output.append(bytes)
         if !flushQueued {
@@ -324,10 +324,10 @@ open class Stream: Pollable {
     }
 
     /// Ends our sending side only: the peer sees the end and may still answer.
-    public func shutdownSending() { if isOpen { _ = Glibc.shutdown(fd, Int32(SHUT_WR)) } }
+    public final func shutdownSending() { if isOpen { _ = Glibc.shutdown(fd, Int32(SHUT_WR)) } }
 
     /// Makes the close a reset: the peer learns at once that the rest of its bytes were not read.
-    public func resetOnClose() {
+    public final func resetOnClose() {
         guard isOpen else { return }
         var linger = linger(l_onoff: 1, l_linger: 0)
         setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, socklen_t(MemoryLayout<Glibc.linger>.size))

@@ -39,6 +39,7 @@ open class HTTPClientConnection: Stream {
     private var input = ByteBuffer()
     private var toHead = false
     private var mayUpgrade = false
+    private var isTunnel = false
     private var everConnected = false
     private var mayStayOpen = true
 
@@ -82,6 +83,7 @@ open class HTTPClientConnection: Stream {
     }
 
     public final override func received(_ bytes: UnsafeRawBufferPointer) {
+        if isTunnel { return tunnelReceived(bytes) }
         if input.isEmpty {
             let used = process(bytes)
             if isOpen, used < bytes.count { input.append(bytes.part(used, bytes.count - used)) }
@@ -90,6 +92,7 @@ open class HTTPClientConnection: Stream {
             let used = process(input.bytes)
             if isOpen { input.consume(used) }
         }
+        if case .tunnel = state, input.isEmpty { isTunnel = true }
         readFinished()
     }
 
@@ -122,6 +125,7 @@ open class HTTPClientConnection: Stream {
                 guard mayUpgrade, table.wantsUpgrade else { throw .badStatusLine }
                 state = .tunnel
                 responseHead(table)
+                // What came with the head is told from `process`, in its order.
                 return length
             }
             mayStayOpen = table.keepsAlive && table.framing != .untilClose

@@ -89,6 +89,8 @@ open class HTTPServerConnection: Stream {
     private var keepsAlive = true
     private var wantsContinue = false
     private var isTold = false
+    /// Upgraded, and not leaving yet.
+    private var isTunnel = false
     private var pipelineHeld = false
     private var bodyHeld = false
     /// The peer sends no more, but may still read.
@@ -142,6 +144,7 @@ open class HTTPServerConnection: Stream {
     // MARK: reading
 
     public final override func received(_ bytes: UnsafeRawBufferPointer) {
+        if isTunnel, input.isEmpty { return tunnelReceived(bytes) }
         if input.isEmpty {
             let used = process(bytes)
             if isOpen, used < bytes.count { input.append(bytes.part(used, bytes.count - used)) }
@@ -257,6 +260,7 @@ open class HTTPServerConnection: Stream {
     public func beginTunnel() {
         guard isOpen else { return }
         state = .tunnel
+        isTunnel = true
         answered = true
         pipelineHeld = false
         deadline?.cancel()
@@ -419,6 +423,7 @@ open class HTTPServerConnection: Stream {
     private func leave() {
         guard isOpen else { return }
         state = .leaving
+        isTunnel = false
         pipelineHeld = false
         bodyHeld = false
         applyHolds()
