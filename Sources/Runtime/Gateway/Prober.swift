@@ -31,20 +31,25 @@ public final class Prober: Sendable {
                 // Ends when the route is gone or no longer wants it.
                 Task(executorPreference: loop) { await self.compare(route.label) }
             }
-            guard let probe = route.spec.probe, case .backends = route.spec.target else { continue }
+            guard route.spec.probe != nil, case .backends = route.spec.target else { continue }
             for replica in route.allReplicas where probed.withLock({ $0.insert(ObjectIdentifier(replica)).inserted }) {
-                // Ends when the replica has left the routes.
-                Task(executorPreference: loop) { await self.watch(replica, probe) }
+                // Ends when the replica has left the routes that probe.
+                Task(executorPreference: loop) { await self.watch(replica) }
             }
         }
     }
 
-    private func isWanted(_ replica: Replica) -> Bool { gateway.routes.contains { $0.allReplicas.contains { $0 === replica } } }
+    /// What its route says now: a reload may change it, and keeps the replica.
+    private func probe(of replica: Replica) -> ProbeSpec? {
+        gateway.routes.first { $0.spec.probe != nil && $0.allReplicas.contains { $0 === replica } }?.spec.probe
+    }
 
-    private func watch(_ replica: Replica, _ probe: ProbeSpec) async {
-        var health = ActiveHealth(.init(rise: probe.rise, fall: probe.fall))
+    private func watch(_ replica: Replica) async {
+        var health = ActiveHealth(.init())
         var random = SystemRandomNumberGenerator()
-        while isWanted(replica) {
+        while let probe = probe(of: replica) {
+            let settings = ActiveHealth.Settings(rise: probe.rise, fall: probe.fall)
+            if health.settings != settings { health = ActiveHealth(settings, startsUp: health.isUp) }
             let (success, detail) = await ask(replica, probe)
             if let decision = health.probed(success, subject: replica.name, detail: detail) {
                 if decision.result {
@@ -61,6 +66,8 @@ public final class Prober: Sendable {
             await loop.sleep(.nanoseconds(interval * 9 / 10 + Int64.random(in: 0...max(interval / 5, 1), using: &random)))
         }
         probed.withLock { _ = $0.remove(ObjectIdentifier(replica)) }
+        // Nobody asks any more, so nobody would find it well again.
+        if !health.isUp { replica.remove(.down, because: "no longer probed") }
     }
 
     private func ask(_ replica: Replica, _ probe: ProbeSpec) async -> (Bool, String) {
