@@ -40,14 +40,16 @@ extension Exchange {
     func clientTunnelEnded() {
         guard phase == .tunnel else { return }
         clientEnded = true
-        if upstreamEnded { return endTunnel() }
-        if let upstream = first?.upstream, upstream.waiting == 0 { upstream.shutdownSending() }
+        if first?.upstream.waiting == 0 { passOnClientsEnd() }
     }
+
+    /// All that the client sent has left; when the replica has said everything, too, this is the end.
+    func passOnClientsEnd() { if upstreamEnded { endTunnel() } else { first?.upstream.shutdownSending() } }
 
     func upstreamTunnelEnded() {
         guard phase == .tunnel, let client else { return }
         upstreamEnded = true
-        if clientEnded { return endTunnel() }
+        if clientEnded, first?.upstream.waiting == 0 { return endTunnel() }
         if client.waiting == 0 { client.shutdownSending() }
     }
 

@@ -265,12 +265,15 @@ open class HTTPServerConnection: Stream {
         pipelineHeld = false
         deadline?.cancel()
         applyHolds()
-        guard !isProcessing, !input.isEmpty else { return }
+        guard !isProcessing, !input.isEmpty || peerEnded else { return }
         let bound = LoopBound(self, on: loop)
-        loop.execute {
-            guard bound.value.isOpen, !bound.value.input.isEmpty else { return }
-            bound.value.processInput()
-        }
+        loop.execute { bound.value.tellTunnelOfInput() }
+    }
+
+    /// What came before the tunnel began: bytes, and perhaps the end already.
+    private func tellTunnelOfInput() {
+        if isOpen, !input.isEmpty { processInput() }
+        if isOpen, peerEnded, case .tunnel = state { tunnelEnded() }
     }
 
     /// A body may take `bodyTime`, and a second more for each KiB that has come, but never stand still for `bodyTime`: slow links finish,
