@@ -27,6 +27,7 @@ final class Exchange {
     struct Attempt {
         let upstream: UpstreamConnection
         let replica: Replica
+        let selection: Selection
     }
 
     let gateway: GatewayLoop
@@ -185,6 +186,7 @@ final class Exchange {
         deadlineAt = 0
         upgrade = false
         hasPlace = false
+        isJudged = false
         trace = nil
         parentSpan = 0
         wantsReason = false
@@ -403,7 +405,13 @@ final class Exchange {
         let upstream = gateway.connection(to: replica, fresh: spec.proxyHeader != nil)
         upstream.take(self, isHead: isHead, mayUpgrade: upgrade, connectTime: spec.timeout.connect)
         if let version = spec.proxyHeader { upstream.introduce(version, client: client.peer) }
-        return Attempt(upstream: upstream, replica: replica)
+        return Attempt(upstream: upstream, replica: replica, selection: selection)
+    }
+
+    /// Of two that were asked, the one that explanations name.
+    func noteAsked(_ attempt: Attempt?) {
+        selection = attempt?.selection
+        lastReplica = attempt?.replica
     }
 
     private func noteCandidates(_ pool: PoolOnLoop) {
@@ -424,13 +432,12 @@ final class Exchange {
     /// The first replica has not answered yet: a second one is asked the same.
     private func askSecond() {
         guard phase == .asking, first != nil, second == nil, keepsBody, let route, isIdempotent, route.budget.tryRetry(loop.now) else { return }
-        let selectionBefore = selection, replicaBefore = lastReplica
         guard pool.map({ $0.replicas.count > 1 }) == true, let attempt = nextAttempt() else { return }
         guard attempt.replica !== first?.replica else {
             attempt.upstream.abandon()
             attempt.replica.ended()
-            (selection, lastReplica) = (selectionBefore, replicaBefore)
-            return
+            tries -= 1
+            return noteAsked(first)
         }
         second = attempt
         route.route.metrics.hedges.add()
@@ -459,8 +466,8 @@ final class Exchange {
         guard let route else { return }
         let now = loop.now
         route.route.metrics.failures.add()
-        route.route.guards.failed(now, reason: failure.rawValue)
         isJudged = true
+        route.route.guards.failed(now, reason: failure.rawValue)
         let ejection = replica.failed(now, cause: detail, mayGo: mayEject)
         if let ejection { gateway.journal.append(ejection) }
         lastFailure = failure
@@ -486,6 +493,7 @@ final class Exchange {
             // The other one may still answer.
             first = other
             second = nil
+            noteAsked(other)
             return
         }
         let now = loop.now

@@ -31,12 +31,12 @@ extension Exchange {
             first?.upstream.abandon()
             first?.replica.ended()
             first = other
-            lastReplica = other.replica
         } else {
             other.upstream.abandon()
             other.replica.ended()
         }
         second = nil
+        noteAsked(first)
     }
 
     private func noteAnswer(_ replica: Replica, _ route: RouteOnLoop) {
@@ -44,8 +44,8 @@ extension Exchange {
         let time = now - (sentWhole.nanoseconds > 0 ? sentWhole : started)
         upstreamTime = time
         replica.latency.add(Int(time.nanoseconds))
-        let spec = route.route.spec.eject
         isJudged = true
+        let spec = route.route.spec.eject
         guard status >= 500 else {
             replica.succeeded()
             return route.route.guards.succeeded()
@@ -91,7 +91,7 @@ extension Exchange {
 
     func upstreamDrained() {
         client?.holdBody(false)
-        if phase == .tunnel, clientEnded { first?.upstream.shutdownSending() }
+        if phase == .tunnel, clientEnded { passOnClientsEnd() }
     }
 
     func clientDrained() {
@@ -154,7 +154,7 @@ extension Exchange {
     /// Counts and logs the exchange and gives it back.
     func finish() {
         guard phase != .idle, let client else { return }
-        let wasTunnel = phase == .tunnel
+        if phase == .tunnel { route?.route.metrics.tunnels.add(-1) }
         phase = .idle
         stopTimers()
         context.scratch.clear(keeping: 262_144)
@@ -165,11 +165,9 @@ extension Exchange {
         if let route = route?.route {
             route.metrics.classes[min(max(status / 100, 1), 5) - 1].add()
             route.metrics.duration.observe(total)
-            if hasPlace {
-                route.guards.ended(now, latency: upstreamTime)
-                if !isJudged { route.guards.untried() }
-            }
-            if wasTunnel { route.metrics.tunnels.add(-1) }
+            if hasPlace { route.guards.ended(now, latency: upstreamTime) }
+            // Answered here before any replica had its say, or the client went away: whoever was to try leaves that to the next one.
+            if hasPlace, !isJudged { route.guards.untried() }
             gateway.recent.note(self, route, total: total)
         } else {
             gateway.unrouted.add()
