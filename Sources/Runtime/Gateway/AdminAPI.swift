@@ -9,8 +9,10 @@ import Topology
 /// What the admin port serves of the gateway. Reading needs nothing but the port; a change needs the admin token
 /// (`Authorization: Bearer …`, see `gateway.admin-token-file`).
 public enum AdminAPI {
-    /// `onChange` is called after backends have been changed.
-    public static func add(to router: inout Router, gateway: Gateway, onChange: @escaping @Sendable () -> Void = {}) {
+    /// `onChange` is called after backends have been changed; `reload` reads the configuration anew, or throws why it was not taken.
+    public static func add(
+        to router: inout Router, gateway: Gateway, onChange: @escaping @Sendable () -> Void = {}, reload: (@Sendable () async throws -> Void)? = nil
+    ) {
         router.get("/metrics") { _, _ in
             refreshGauges(gateway)
             return .text(gateway.metrics.render(), type: "text/plain; version=0.0.4; charset=utf-8")
@@ -30,6 +32,12 @@ public enum AdminAPI {
         router.get("/health") { _, _ in .json { $0.member("status", "healthy") } }
         router.get("/") { _, _ in .text(AdminPage.html, type: "text/html; charset=utf-8") }
         addChanges(to: &router, gateway: gateway, onChange)
+        guard let reload else { return }
+        router.add("POST", "/api/reload") { request, _ in
+            try authorize(request, gateway)
+            do { try await reload() } catch { throw APIError(400, "not_reloaded", "the configuration before goes on: \(error)") }
+            return .json { $0.member("routes", gateway.routes.count) }
+        }
     }
 
     // MARK: changes

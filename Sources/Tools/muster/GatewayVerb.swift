@@ -134,7 +134,7 @@ private final class StandaloneGateway: Sendable {
         logger.info("gateway_listening", .init("address", spec.listen), .init("routes", spec.routes.count))
         if let admin = spec.admin {
             var router = Router()
-            AdminAPI.add(to: &router, gateway: parts.gateway) { parts.prober.follow() }
+            AdminAPI.add(to: &router, gateway: parts.gateway, onChange: { parts.prober.follow() }, reload: { try await self.tryReload(parts) })
             let loop = parts.loop
             let server = LoopBound(HTTPServer(loop: loop, router: router), on: loop)
             let address = try socketAddress(admin)
@@ -159,22 +159,26 @@ private final class StandaloneGateway: Sendable {
     // MARK: reload
 
     private func reload(_ parts: Parts) async {
+        do { try await tryReload(parts) } catch { logger.error("reload_failed", .init("error", "\(error)"), .init("kept", "the configuration before")) }
+    }
+
+    private struct NotReloaded: Error, CustomStringConvertible {
+        let description: String
+    }
+
+    private func tryReload(_ parts: Parts) async throws(NotReloaded) {
         do {
             guard let spec = try readStack(file).gateway, let old = state.withLock({ $0.spec }) else { throw Exit.usage("\(file) has no gateway any more") }
             if StandaloneGateway.needsReplacement(old, spec) {
                 logger.warning(
                     "reload_partial",
-                    .init(
-                        "reason", "listen, admin, threads, access-log, limits, tracing and limit-store take effect when the process is replaced (SIGUSR2) or started anew"
-                    ))
+                    .init("reason", "listen, admin, threads, access-log, limits, tracing and limit-store take effect when the process is replaced (SIGUSR2) or started anew"))
             }
             try await apply(spec, to: parts.gateway)
             parts.prober.follow()
             parts.discovery.follow()
             logger.info("reloaded", .init("routes", spec.routes.count))
-        } catch {
-            logger.error("reload_failed", .init("error", "\((error as? Exit)?.message ?? "\(error)")"), .init("kept", "the configuration before"))
-        }
+        } catch { throw NotReloaded(description: (error as? Exit)?.message ?? "\(error)") }
     }
 
     private static func needsReplacement(_ old: GatewaySpec, _ new: GatewaySpec) -> Bool {
