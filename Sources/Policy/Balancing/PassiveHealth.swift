@@ -29,7 +29,8 @@ public struct PassiveHealth: Sendable {
         case probation
     }
 
-    public let settings: Settings
+    /// May change while it runs: what counts is the rule at the next failure.
+    public var settings: Settings
     public private(set) var state = State.healthy
     /// Times of the latest failures, oldest first; at most `settings.failures` of them.
     private var recent: [MonotonicTime] = []

@@ -151,6 +151,9 @@ extension StackReader {
         }
         if let service = object.string("service") { return .service(service) }
         if let answer = object.object("answer") {
+            if [204, 205, 304].contains(answer.integer("status") ?? 200), answer.string("body") ?? answer.string("file") != nil {
+                report(answer, "status", "\(path).answer: an answer with status \(answer.integer("status")!) has no body")
+            }
             if answer.string("body") != nil, answer.string("file") != nil { report(answer, "file", "\(path).answer: give a body or a file") }
             return .answer(
                 AnswerSpec(

@@ -19,6 +19,10 @@ public enum AdminAPI {
         }
         router.get("/api/state") { _, _ in .json(state(gateway, connections: await gateway.connectionCounts)) }
         router.get("/stats;csv") { _, _ in .text(StatsCSV.render(gateway, connections: await gateway.connectionCounts), type: "text/plain; charset=utf-8") }
+        // As HAProxy's exporters ask for it.
+        router.get("/stats;csv;norefresh") { _, _ in
+            .text(StatsCSV.render(gateway, connections: await gateway.connectionCounts), type: "text/plain; charset=utf-8")
+        }
         router.get("/stats") { _, _ in .text(StatsCSV.render(gateway, connections: await gateway.connectionCounts), type: "text/plain; charset=utf-8") }
         router.get("/api/requests/{id}") { request, parameters in
             let id = parameters.string("id")

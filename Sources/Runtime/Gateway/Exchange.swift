@@ -67,10 +67,14 @@ final class Exchange {
     /// The request waits for a limit's word.
     var isHeld = false
     var awaited = 0
+    /// For how long what the limits allow is still to wait.
+    var patience = Duration.zero
     var verdict: TokenBucket.Verdict?
     var verdictLimit = 0
     var deadline: MonotonicTime?
     private var deadlineAt = 0
+    /// The route's own time, not the client's, is over first: what is late then is the replica's failure.
+    private var deadlineIsOurs = false
     private var upgrade = false
     /// The route's guards have let it in, and have been told how it went.
     var hasPlace = false
@@ -145,18 +149,25 @@ final class Exchange {
         clientAddress = gateway.settings.clientAddress(table, peer: client.peer.ip, isTrusted: client.comesFromTrusted)
         if let given = table.first(.xMusterExplain) { wantsReason = gateway.settings.isAdminToken(given) }
         gateway.accessLog.noteFields(table, into: self)
-        guard let found = gateway.routes.find(table) else { return answer(.noRoute) }
+        guard let found = gateway.routes.find(table, target: table.targetText) else { return answer(.noRoute) }
         route = found
         let route = found.route
         if !route.isPlain || route.canary != nil || route.spec.balancing.sticky != nil { prepareRules(table, found) }
         pool = pool ?? found.main
-        if ready == nil, PathRules.isAmbiguous(table.targetText) { ready = .failure(.badPath) }
+        if ready == nil, PathRules.isAmbiguous(table.targetText) || readsElsewhere(table, found) { ready = .failure(.badPath) }
         key = hashKey(table, route)
         isIdempotent = route.spec.isIdempotent || table.methodIsIdempotent || (table.contains(.idempotencyKey) && !isNominated(table, "idempotency-key"))
         if case .length(let count) = table.framing, count > route.spec.bodyLimit { ready = ready ?? .failure(.bodyTooLarge) }
         if ready == nil { writeHead(table, route) }
         if !route.guards.limiters.isEmpty { return askLimits(table, route) }
         proceed()
+    }
+
+    /// Whether a backend that decodes escapes, merges slashes or drops parameters would take the path for another route's: what that route
+    /// asks for (credentials, a limit) must not be passed by.
+    private func readsElsewhere(_ table: HeadTable, _ found: RouteOnLoop) -> Bool {
+        guard let plain = PathRules.plainReading(table.targetText) else { return false }
+        return plain.withUnsafeBytes { gateway.routes.find(table, target: $0) !== found }
     }
 
     private func isNominated(_ table: HeadTable, _ name: StaticString) -> Bool {
@@ -181,6 +192,7 @@ final class Exchange {
         sticky = nil
         isHeld = false
         awaited = 0
+        patience = .zero
         verdict = nil
         deadline = nil
         deadlineAt = 0
@@ -245,11 +257,14 @@ final class Exchange {
         case .page(let status, let body, let type)?: return .page(status: status, body: body, type: type)
         case .redirect(let template, let status)?:
             let target = table.targetText.string, host = (table.first(.host) ?? table.targetText.part(0, 0)).string
-            guard let place = FixedAnswer.place(template, scheme: "http", host: host, target: target) else { return .failure(.badPath) }
+            guard let place = FixedAnswer.place(template, scheme: scheme(table), host: host, target: target) else { return .failure(.badPath) }
             return .redirect(to: place, status: status)
         case nil: return nil
         }
     }
+
+    /// A trusted proxy may have taken the request over TLS.
+    private func scheme(_ table: HeadTable) -> String { client.comesFromTrusted && table.first(.xForwardedProto)?.equals("https") == true ? "https" : "http" }
 
     private func hashKey(_ table: HeadTable, _ route: Route) -> UInt64? {
         switch route.method {
@@ -292,7 +307,11 @@ final class Exchange {
     /// The shorter of the route's time and the client's. What the client says without a unit is not guessed at.
     private func settleDeadline(_ table: HeadTable, _ route: Route) {
         var time = route.spec.timeout.total
-        if let given = table.first(.xRequestTimeout), given.count <= 16, let wish = Duration(text: given.string), wish > .zero { time = min(time ?? wish, wish) }
+        deadlineIsOurs = true
+        if let given = table.first(.xRequestTimeout), given.count <= 16, let wish = Duration(text: given.string), wish > .zero, wish < time ?? .seconds(9_999) {
+            time = wish
+            deadlineIsOurs = false
+        }
         // More than the digits hold is no deadline that anybody waits for.
         guard let time, time < .seconds(9_999) else { return }
         deadline = started + time
@@ -302,7 +321,7 @@ final class Exchange {
 
     private func deadlinePassed() {
         guard phase == .asking else { return }
-        if let replica = first?.replica { noteFailure(replica, .responseTimeout, "the request's time was over") }
+        if deadlineIsOurs, let replica = first?.replica { noteFailure(replica, .responseTimeout, "the request's time was over") }
         abandonAttempts()
         answer(.deadline)
     }

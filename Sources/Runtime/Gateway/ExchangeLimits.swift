@@ -5,55 +5,56 @@ import Resilience
 
 /// Whether a request may go on now: rate limits first, then what needs no replica, then the breaker and the requests under way.
 extension Exchange {
+    /// Asks all limits of the route. What one of them answers in the same moment and what comes later from the store are the same: the request
+    /// goes on, or is refused, when the last word is there.
     func askLimits(_ table: HeadTable, _ route: Route) {
         let now = loop.now, generation = generation
-        var wait = Duration.zero
+        isHeld = true
+        // This loop is one of those that are waited for.
+        awaited = 1
         for limiter in route.guards.limiters {
             let key = limiter.key(table, client: clientAddress)
-            if limiter.spec.isShared, let shared = gateway.sharedLimits {
-                awaited += 1
-                shared.take(limiter, key) { [unowned self] verdict in
-                    guard self.generation == generation, phase == .asking, isHeld else { return }
-                    awaited -= 1
-                    note(verdict, limiter)
-                    if awaited == 0 { limitsAnswered(wait: verdict.allowed ? .zero : verdict.wait) }
-                }
-            } else {
-                let verdict = limiter.take(key, now: now)
+            guard limiter.spec.isShared, let shared = gateway.sharedLimits else {
+                note(limiter.take(key, now: now), limiter)
+                if verdict?.allowed == false { break }
+                continue
+            }
+            awaited += 1
+            shared.take(limiter, key) { [unowned self] verdict in
+                guard self.generation == generation, phase == .asking, isHeld else { return }
                 note(verdict, limiter)
-                if limiter.spec.delays, verdict.allowed { wait = max(wait, limiter.delay(verdict)) }
-                if !verdict.allowed { return limited() }
+                awaited -= 1
+                guard awaited == 0 else { return }
+                limitsAnswered()
+                resumeSending()
             }
         }
-        if awaited > 0 || wait > .zero { isHeld = true }
-        if awaited == 0 {
-            if wait > .zero { resume(after: wait) } else { proceed() }
-        }
+        awaited -= 1
+        if awaited == 0 || verdict?.allowed == false { limitsAnswered() }
     }
 
-    private func note(_ new: TokenBucket.Verdict, _ limiter: RateLimiter) {
-        if let old = verdict, old.allowed, new.allowed, old.remaining <= new.remaining { return }
-        if let old = verdict, !old.allowed { return }
-        verdict = new
-        verdictLimit = limiter.spec.burst + 1
-    }
-
-    private func limitsAnswered(wait: Duration) {
+    private func limitsAnswered() {
         isHeld = false
+        awaited = 0
         if verdict?.allowed == false { return limited() }
-        proceed()
-        resumeSending()
-    }
-
-    private func resume(after wait: Duration) {
+        guard patience > .zero else { return proceed() }
+        isHeld = true
         let generation = generation, bound = LoopBound(self, on: loop)
-        gateway.delay(wait) {
+        gateway.delay(patience) {
             let exchange = bound.value
             guard exchange.generation == generation, exchange.phase == .asking, exchange.isHeld else { return }
             exchange.isHeld = false
             exchange.proceed()
             exchange.resumeSending()
         }
+    }
+
+    private func note(_ new: TokenBucket.Verdict, _ limiter: RateLimiter) {
+        if limiter.spec.delays, new.allowed { patience = max(patience, limiter.delay(new)) }
+        if let old = verdict, old.allowed, new.allowed, old.remaining <= new.remaining { return }
+        if let old = verdict, !old.allowed { return }
+        verdict = new
+        verdictLimit = limiter.spec.burst + 1
     }
 
     private func resumeSending() { if phase == .asking, requestIsComplete || outgoing.count > sent { sendOn() } }
@@ -88,7 +89,7 @@ extension Exchange {
             switch route.route.guards.admit(loop.now) {
             case nil: hasPlace = true
             case .full?: return shed(.overloaded, retryAfter: 1)
-            case .breakerOpen(let wait)?: return shed(.breakerOpen, retryAfter: max(1, Int(wait.nanoseconds / 1_000_000_000)))
+            case .breakerOpen(let wait)?: return shed(.breakerOpen, retryAfter: max(1, Int((wait.nanoseconds + 999_999_999) / 1_000_000_000)))
             }
         }
         route.budget.requestArrived(loop.now)

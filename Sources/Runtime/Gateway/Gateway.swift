@@ -158,6 +158,7 @@ public final class Gateway: Sendable {
                 throw Failure(description: "route \(spec.label): backend '\(backend.address)' is no host:port\(backend.line > 0 ? " (line \(backend.line))" : "")")
             }
             let same = known.first { $0.endpoint == endpoint && $0.weight == backend.weight && $0.priority == backend.priority }
+            same?.follow(eject(spec))
             out.append(
                 same
                     ?? Replica(

@@ -17,16 +17,46 @@ enum PathRules {
         return target[prefix.count] == 47 || target[prefix.count] == 63
     }
 
-    /// Compared with the path as it is, and as a backend may read it: escapes, doubled slashes and parameters must not open what is
-    /// denied. (Dot segments are refused altogether.)
+    /// The target as a backend may read it, escapes decoded, slashes merged, parameters dropped, without the query; nil when that is what
+    /// stands there. (What could be read in still other ways is refused altogether, see `isAmbiguous`.)
+    static func plainReading(_ target: UnsafeRawBufferPointer) -> [UInt8]? {
+        var differs = false, before: UInt8 = 0
+        for byte in target {
+            if byte == 63 { break }
+            if byte == 37 || byte == 59 || (byte == 47 && before == 47) {
+                differs = true
+                break
+            }
+            before = byte
+        }
+        guard differs else { return nil }
+        let path = path(target)
+        var out: [UInt8] = []
+        var at = 0, inParameters = false
+        while at < path.count {
+            var byte = path[at]
+            if byte == 37, at + 2 < path.count, let high = hexDigit(path[at + 1]), let low = hexDigit(path[at + 2]) {
+                byte = high << 4 | low
+                at += 2
+            }
+            at += 1
+            if byte == 47 {
+                inParameters = false
+                if out.last != 47 { out.append(47) }
+            } else if byte == 59 {
+                inParameters = true
+            } else if !inParameters {
+                out.append(byte)
+            }
+        }
+        return out
+    }
+
+    /// Compared with the path as it is, and as a backend may read it.
     static func isDenied(_ target: UnsafeRawBufferPointer, _ deny: [[UInt8]]) -> Bool {
         for prefix in deny where begins(target, with: prefix) { return true }
-        guard target.contains(37) || target.contains(59) || target.string.contains("//") else { return false }
-        let path = target.string.split(separator: "?", maxSplits: 1, omittingEmptySubsequences: false)[0]
-        guard let decoded = percentDecoded(path) else { return true }
-        let segments = decoded.split(separator: "/").map { $0.prefix { $0 != ";" } }
-        let normal = Array(("/" + segments.joined(separator: "/")).utf8)
-        return deny.contains { prefix in normal.withUnsafeBytes { begins($0, with: prefix) } }
+        guard let plain = plainReading(target) else { return false }
+        return plain.withUnsafeBytes { plain in deny.contains { begins(plain, with: $0) } }
     }
 
     /// Whether a backend could read another path than we do: `.` and `..` as segments, escaped or not (a client resolves them before it asks,

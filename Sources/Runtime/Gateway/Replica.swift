@@ -64,6 +64,9 @@ public final class Replica: Sendable {
         if startsDown { told.withLock { $0.reason = "not seen serving yet" } }
     }
 
+    /// Another rule for its ejection, from a reload; what is known of its health stays.
+    func follow(_ eject: PassiveHealth.Settings) { health.withLock { if $0.settings != eject { $0.settings = eject } } }
+
     /// A count that anybody may read.
     public final class Tally: Sendable {
         private let value = Atomic<Int>(0)

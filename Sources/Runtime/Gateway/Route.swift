@@ -65,7 +65,7 @@ public final class Route: Sendable {
     /// All of them, the canary's too.
     public var allReplicas: [Replica] { canaryReplicas.isEmpty ? replicas : replicas + canaryReplicas }
 
-    func takes(_ table: HeadTable) -> Bool {
+    func takes(_ table: HeadTable, _ target: UnsafeRawBufferPointer) -> Bool {
         if !hosts.isEmpty, !takesHost(table) { return false }
         if !methods.isEmpty {
             let method = table.methodText
@@ -74,7 +74,7 @@ public final class Route: Sendable {
         for (name, value) in headers {
             guard let found = table.value(name), found.elementsEqual(value) else { return false }
         }
-        return path.matches(table.targetText)
+        return path.matches(target)
     }
 
     private func takesHost(_ table: HeadTable) -> Bool {

@@ -93,9 +93,9 @@ final class RouteTableOnLoop {
         isSimple = routes.allSatisfy { $0.hosts.isEmpty && $0.methods.isEmpty && $0.headers.isEmpty && $0.path.rank == 2 }
     }
 
-    func find(_ table: HeadTable) -> RouteOnLoop? {
-        let target = table.targetText
-        for route in routes where isSimple ? route.route.path.matches(target) : route.route.takes(table) { return route }
+    /// The route of a head, with `target` in the place of its own.
+    func find(_ table: HeadTable, target: UnsafeRawBufferPointer) -> RouteOnLoop? {
+        for route in routes where isSimple ? route.route.path.matches(target) : route.route.takes(table, target) { return route }
         return nil
     }
 }

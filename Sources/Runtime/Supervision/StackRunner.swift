@@ -21,6 +21,8 @@ final class StackRunner: ReplicaHost {
     let httpClient: HTTPClient
     let folder: StackFolder
     let gateway: Gateway?
+    /// Called when the gateway has taken routes: probes and discovery follow them.
+    var onRoutes: () -> Void = {}
     let journal: Journal
     private(set) var stack: Stack
     private let stackFolder: String
@@ -252,6 +254,7 @@ final class StackRunner: ReplicaHost {
                 // A file that the routes name cannot be read now: those before go on serving.
                 bound.value.tell("the gateway keeps its routes: \(error)")
             }
+            bound.value.onRoutes()
             bound.value.published()
         }
     }
@@ -317,6 +320,8 @@ final class StackRunner: ReplicaHost {
             Set(new.services.map(\.name)) == Set(stack.services.map(\.name)) && new.stores == stack.stores
             && new.gateway?.listen == stack.gateway?.listen && new.gateway?.admin == stack.gateway?.admin
             && new.gateway?.threads == stack.gateway?.threads && new.gateway?.accessLog == stack.gateway?.accessLog && new.name == stack.name
+            && new.gateway?.limits == stack.gateway?.limits && new.gateway?.tracing == stack.gateway?.tracing
+            && new.gateway?.limitStore == stack.gateway?.limitStore
         guard same else {
             throw APIError(409, "needs_restart", "services, stores or the gateway's addresses were added, removed or changed: run muster down, then muster up")
         }
@@ -328,7 +333,7 @@ final class StackRunner: ReplicaHost {
         stack = new
         var done: [String] = []
         var rolls = 0
-        if new.gateway?.routes != old.gateway?.routes {
+        if new.gateway != old.gateway {
             membershipChanged()
             done.append("routes replaced")
         }

@@ -112,8 +112,12 @@ public final class Supervisor: Sendable {
             try await gateway.apply(spec) { _ in [] }
             if let admin = spec.admin { try await openAdmin(admin, gateway, runner, loop) }
             let prober = Prober(gateway: gateway, loop: loop)
-            prober.follow()
-            Discovery(gateway: gateway, loop: loop, logger: Logger(level: .info, format: .text, descriptor: 2, immediate: true)) { prober.follow() }.follow()
+            let discovery = Discovery(gateway: gateway, loop: loop, logger: Logger(level: .info, format: .text, descriptor: 2, immediate: true)) { prober.follow() }
+            runner.value.onRoutes = {
+                prober.follow()
+                discovery.follow()
+            }
+            runner.value.onRoutes()
         }
         var control = Router()
         ControlAPI.addReading(to: &control, runner)
@@ -131,7 +135,7 @@ public final class Supervisor: Sendable {
 
     private func openAdmin(_ admin: ListenAddress, _ gateway: Gateway, _ runner: LoopBound<StackRunner>, _ loop: EventLoop) async throws {
         var router = Router()
-        AdminAPI.add(to: &router, gateway: gateway)
+        AdminAPI.add(to: &router, gateway: gateway, onChange: { loop.execute { runner.value.onRoutes() } })
         ControlAPI.addReading(to: &router, runner)
         let server = LoopBound(HTTPServer(loop: loop, router: router), on: loop)
         try await listen("gateway.admin", admin) { _ = try server.value.listen(on: $0) }

@@ -58,6 +58,8 @@ private final class StandaloneGateway: Sendable {
         var adminListener: Int32 = -1
         var successor: Int32 = 0
         var isStopping = false
+        var logFile: String?
+        var logDescriptor: Int32 = -1
     }
 
     /// What belongs to the running process, made once.
@@ -111,6 +113,7 @@ private final class StandaloneGateway: Sendable {
         guard let path = spec.accessLog.file else { return 1 }
         let descriptor = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0o640)
         if descriptor < 0 { throw Exit.failed("gateway.access-log: \(SystemError("open \(path)"))") }
+        state.withLock { ($0.logFile, $0.logDescriptor) = (path, descriptor) }
         return descriptor
     }
 
@@ -172,13 +175,26 @@ private final class StandaloneGateway: Sendable {
             if StandaloneGateway.needsReplacement(old, spec) {
                 logger.warning(
                     "reload_partial",
-                    .init("reason", "listen, admin, threads, access-log, limits, tracing and limit-store take effect when the process is replaced (SIGUSR2) or started anew"))
+                    .init(
+                        "reason", "listen, admin, threads, access-log, limits, tracing and limit-store take effect when the process is replaced (SIGUSR2) or started anew"
+                    ))
             }
             try await apply(spec, to: parts.gateway)
             parts.prober.follow()
             parts.discovery.follow()
+            reopenLog()
             logger.info("reloaded", .init("routes", spec.routes.count))
         } catch { throw NotReloaded(description: (error as? Exit)?.message ?? "\(error)") }
+    }
+
+    /// The log's file may have been moved away: the descriptor goes on as the one that stands at its path now.
+    private func reopenLog() {
+        guard let (path, descriptor) = state.withLock({ state in state.logFile.map { ($0, state.logDescriptor) } }) else { return }
+        let fresh = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0o640)
+        guard fresh >= 0 else { return logger.warning("log_not_reopened", .init("error", "\(SystemError("open \(path)"))")) }
+        dup2(fresh, descriptor)
+        _ = fcntl(descriptor, F_SETFD, FD_CLOEXEC)
+        close(fresh)
     }
 
     private static func needsReplacement(_ old: GatewaySpec, _ new: GatewaySpec) -> Bool {
@@ -190,6 +206,9 @@ private final class StandaloneGateway: Sendable {
 
     /// Starts the program that stands at our place now, with our listening sockets. It tells us to go once it serves.
     private func replace(_ parts: Parts) async {
+        guard getpid() != 1 else {
+            return logger.warning("replace_refused", .init("reason", "as process 1 of a container its end is the container's: start a new container instead"))
+        }
         guard let spec = state.withLock({ $0.successor == 0 && !$0.isStopping ? $0.spec : nil }) else {
             return logger.warning("replace_refused", .init("reason", "a successor is starting already"))
         }

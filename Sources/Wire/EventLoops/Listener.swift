@@ -28,7 +28,14 @@ public final class Listener: Pollable {
     ) throws(SystemError) {
         self.loop = loop
         self.onAccept = onAccept
-        if let inherited { fd = inherited } else { fd = try Listener.open(address, shared: shared) }
+        if let inherited {
+            fd = inherited
+            var one: Int32 = 1
+            // The one that had it may have been alone with it.
+            if shared { setsockopt(inherited, SOL_SOCKET, SO_REUSEPORT, &one, 4) }
+        } else {
+            fd = try Listener.open(address, shared: shared)
+        }
         self.address = Listener.boundAddress(fd) ?? address
         super.init()
         do throws(SystemError) { slot = try loop.register(self, fd: fd, level: false, writable: false) } catch {
