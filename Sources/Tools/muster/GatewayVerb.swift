@@ -128,10 +128,9 @@ private final class StandaloneGateway: Sendable {
     }
 
     private func start(_ parts: Parts, _ spec: GatewaySpec) async throws {
-        let inherited = Succession.inherited()
+        let inherited = Succession.inherited(for: ["listen": spec.listen.description, "admin": spec.admin?.description ?? ""])
         try await apply(spec, to: parts.gateway)
-        try await parts.gateway.listen(
-            on: try socketAddress(spec.listen), inherited: inherited.filter { $0.name == "listen" && $0.address == spec.listen.description }.map(\.descriptor))
+        try await parts.gateway.listen(on: try socketAddress(spec.listen), inherited: inherited.filter { $0.name == "listen" }.map(\.descriptor))
         parts.prober.follow()
         parts.discovery.follow()
         logger.info("gateway_listening", .init("address", spec.listen), .init("routes", spec.routes.count))
@@ -141,7 +140,7 @@ private final class StandaloneGateway: Sendable {
             let loop = parts.loop
             let server = LoopBound(HTTPServer(loop: loop, router: router), on: loop)
             let address = try socketAddress(admin)
-            let taken = inherited.first { $0.name == "admin" && $0.address == admin.description }?.descriptor
+            let taken = inherited.first { $0.name == "admin" }?.descriptor
             let descriptor = try await loop.run {
                 try server.value.listen(on: address, inherited: taken)
                 return server.value.listening.first ?? -1

@@ -30,9 +30,9 @@ public final class Listener: Pollable {
         self.onAccept = onAccept
         if let inherited {
             fd = inherited
+            // A predecessor with one loop did not share it; those that are opened beside it here could not be bound otherwise.
             var one: Int32 = 1
-            // The one that had it may have been alone with it.
-            if shared { setsockopt(inherited, SOL_SOCKET, SO_REUSEPORT, &one, 4) }
+            if shared { setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &one, 4) }
         } else {
             fd = try Listener.open(address, shared: shared)
         }
