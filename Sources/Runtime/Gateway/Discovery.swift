@@ -48,7 +48,7 @@ public final class Discovery: Sendable {
     }
 
     private func keep(_ label: String, _ spec: DiscoverySpec) async {
-        var last: [BackendSpec]?, stamp = "", told = ""
+        var found: [BackendSpec]?, published: [BackendSpec]?, stamp = "", told = ""
         while isWanted(label, spec) {
             var wait = Discovery.fileInterval
             var outcome: Result<[BackendSpec], Gateway.Failure>?
@@ -67,26 +67,33 @@ public final class Discovery: Sendable {
                     outcome = .failure(Gateway.Failure(description: failure.description))
                 }
             }
-            if let outcome { (last, told) = await take(outcome, label, last, told) }
+            switch outcome {
+            case .success(let new)?: (found, told) = (new, "")
+            case .failure(let failure)?: told = tell(failure.description, label, told)
+            case nil: break
+            }
+            if let found {
+                let all = besideDeclared(found, label)
+                if all != published, let failure = await publish(all, label) { told = tell(failure, label, told) }
+                published = all
+            }
             await loop.sleep(wait)
         }
         followed.withLock { if $0[label] == spec { $0[label] = nil } }
     }
 
-    private func take(
-        _ outcome: Result<[BackendSpec], Gateway.Failure>, _ label: String, _ last: [BackendSpec]?, _ told: String
-    ) async -> ([BackendSpec]?, String) {
-        switch outcome {
-        case .success(let found) where found == last: return (last, "")
-        case .success(let found):
-            do throws(Gateway.Failure) {
-                try await gateway.setBackends(found, of: label)
-                logger.info("backends_found", .init("route", label), .init("backends", found.map(\.address).joined(separator: " ")))
-                onChange()
-                return (found, "")
-            } catch { return (last, tell(error.description, label, told)) }
-        case .failure(let failure): return (last, tell(failure.description, label, told))
-        }
+    /// The route's own, then those that were found.
+    private func besideDeclared(_ found: [BackendSpec], _ label: String) -> [BackendSpec] {
+        guard case .backends(let declared)? = gateway.routes.first(where: { $0.label == label })?.spec.target else { return found }
+        return declared + found.filter { one in !declared.contains { $0.address == one.address } }
+    }
+
+    /// Why it could not be done; nil when it was.
+    private func publish(_ all: [BackendSpec], _ label: String) async -> String? {
+        do throws(Gateway.Failure) { try await gateway.setBackends(all, of: label) } catch { return error.description }
+        logger.info("backends_found", .init("route", label), .init("backends", all.map(\.address).joined(separator: " ")))
+        onChange()
+        return nil
     }
 
     /// Once for each new reason.
