@@ -300,6 +300,7 @@ final class Exchange {
             trace = context
             parentSpan = parent
             forwarding.trace = context
+            forwarding.beginsTrace = parent == 0
         }
         deadlineAt = HeadRewriter.request(table, into: &outgoing, forwarding, id: id, edits: route.requestEdits)
     }

@@ -17,6 +17,8 @@ struct Forwarding {
     /// A deadline is written into the head, and again at each try.
     var hasDeadline = false
     var trace: TraceContext?
+    /// The trace begins here: what a client says of another one is not passed on.
+    var beginsTrace = false
 }
 
 /// Writes heads for the other side: end-to-end fields as they came, hop-by-hop fields (RFC 9110, 7.6.1) never, forwarding fields
@@ -42,6 +44,7 @@ enum HeadRewriter {
                 if table.nominatesFields, table.isNominated(field.name) { continue }
                 if forwarding.trace != nil, field.known == .other, table.text(field.name).equals("traceparent") { continue }
                 if field.known == .other, !forwarding.isTrusted, speaksForOthers(table.text(field.name)) { continue }
+                if forwarding.beginsTrace, field.known == .other, table.text(field.name).equals("tracestate") { continue }
                 if let edits, edits.leavesOut(table.text(field.name)) { continue }
                 copy(table.text(field.name), table.text(field.value), into: &out)
             case .host:
