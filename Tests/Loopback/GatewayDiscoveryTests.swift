@@ -1,0 +1,212 @@
+import Basics
+import EventLoops
+import Gateway
+import HTTP
+import Observability
+import TestSupport
+import Testing
+
+/// Backends that come and go while the gateway runs: by file, by DNS, over the API.
+@Suite struct GatewayDiscoveryTests {
+    /// Begins to follow what the routes say.
+    private func following(_ gateway: LiveGateway) -> Discovery {
+        let discovery = Discovery(gateway: gateway.gateway, loop: gateway.client.loop, logger: Logger(level: .error, format: .text, descriptor: 2, immediate: true)) {}
+        discovery.follow()
+        return discovery
+    }
+
+    private func names(_ gateway: LiveGateway) -> [String] { gateway.replicas.map(\.name) }
+
+    @Test func aFileIsFollowed() async throws {
+        try await withNamed("a") { a in
+            try await withNamed("b") { b in
+                try await withFolder { folder in
+                    let file = folder + "/backends"
+                    func write(_ text: String) throws { try Files.replace(file, with: Array(text.utf8)) }
+                    try write("127.0.0.1:\(a) # the first\n\n# nothing\n")
+                    try await withLive("{ path: /, balance: round-robin, backends-file: \(file) }") { gateway in
+                        let discovery = following(gateway)
+                        let isFound = await eventually { names(gateway) == ["127.0.0.1:\(a)"] }
+                        let first = gateway.replicas.first
+                        try write("127.0.0.1:\(a)\n127.0.0.1:\(b) weight=3 priority=1\n")
+                        let isAdded = await eventually { gateway.replicas.count == 2 }
+                        // What stays is the same replica, with what is known of it.
+                        #expect(isFound && isAdded && gateway.replicas[0] === first && gateway.replicas[1].weight == 3 && gateway.replicas[1].priority == 1)
+                        for wrong in ["127.0.0.1:\(b)\nnonsense\n", "127.0.0.1:\(b) weight=x\n", "127.0.0.1:\(b) weight=257\n", "127.0.0.1:\(b) colour=3\n"] {
+                            try write(wrong)
+                            try await Task.sleep(for: .milliseconds(600))
+                            #expect(gateway.replicas.count == 2, "\(wrong)")
+                        }
+                        Files.remove(file)
+                        try await Task.sleep(for: .milliseconds(600))
+                        #expect(gateway.replicas.count == 2)
+                        try write("127.0.0.1:\(b)\n")
+                        let isReplaced = await eventually { names(gateway) == ["127.0.0.1:\(b)"] }
+                        let served = try await gateway.served(3)
+                        #expect(isReplaced && served == ["b", "b", "b"])
+                        try write("")
+                        let isEmpty = await eventually { gateway.replicas.isEmpty }
+                        let nobody = try await gateway.send()
+                        #expect(isEmpty && nobody.status == 503 && nobody.text.contains("no_replica"))
+                        withExtendedLifetime(discovery) {}
+                    }
+                }
+            }
+        }
+    }
+
+    /// Those that the route declares stay beside those that are found.
+    @Test func declaredOnesStay() async throws {
+        try await withNamed("a") { a in
+            try await withNamed("b") { b in
+                try await withFolder { folder in
+                    try Files.replace(folder + "/backends", with: Array("127.0.0.1:\(b)\n127.0.0.1:\(a)\n".utf8))
+                    let route = "{ path: /, balance: round-robin, backends: [127.0.0.1:\(a)], backends-file: \(folder)/backends }"
+                    try await withLive(route) { gateway in
+                        let discovery = following(gateway)
+                        let areThere = await eventually { names(gateway) == ["127.0.0.1:\(a)", "127.0.0.1:\(b)"] }
+                        #expect(areThere)
+                        try Files.replace(folder + "/backends", with: [])
+                        let isLeft = await eventually { names(gateway) == ["127.0.0.1:\(a)"] }
+                        #expect(isLeft)
+                        withExtendedLifetime(discovery) {}
+                    }
+                }
+            }
+        }
+    }
+
+    @Test func addressRecordsAreFollowed() async throws {
+        let server = try NameServer(["app.test": [.a("127.0.0.1")]])
+        defer { server.stop() }
+        try await withNamed("a") { a in
+            try await withLive("{ path: /, backends-dns: { name: app.test, port: \(a), server: 127.0.0.1:\(server.port) } }") { gateway in
+                let discovery = following(gateway)
+                let isFound = await eventually { names(gateway) == ["127.0.0.1:\(a)"] }
+                let served = try await gateway.served(1)
+                #expect(isFound && served == ["a"])
+                server.change("app.test", [.a("127.0.0.3"), .a("127.0.0.1")])
+                let isFollowed = await eventually { names(gateway) == ["127.0.0.1:\(a)", "127.0.0.3:\(a)"] }
+                #expect(isFollowed)
+                // No such name, no record of the kind, no server: the last good answer stays.
+                server.change("app.test", [])
+                let before = server.asked.count
+                let isAsked = await eventually { server.asked.count >= before + 4 }
+                server.silence()
+                try await Task.sleep(for: .milliseconds(500))
+                #expect(isAsked && gateway.replicas.count == 2)
+                withExtendedLifetime(discovery) {}
+            }
+        }
+    }
+
+    @Test func serviceRecordsTellPortsWeightsAndPriorities() async throws {
+        try await withNamed("a") { a in
+            try await withNamed("b") { b in
+                let server = try NameServer([
+                    "_http._tcp.app.test": [
+                        .srv(target: "one.test", port: a, priority: 10, weight: 5), .srv(target: "two.test", port: b, priority: 20, weight: 0),
+                    ],
+                    "one.test": [.a("127.0.0.1")], "two.test": [.a("127.0.0.1")],
+                ])
+                defer { server.stop() }
+                try await withLive("{ path: /, backends-dns: { name: _http._tcp.app.test, srv: true, server: 127.0.0.1:\(server.port) } }") { gateway in
+                    let discovery = following(gateway)
+                    let isFound = await eventually { gateway.replicas.count == 2 }
+                    let found = gateway.replicas.map { "\($0.name) \($0.weight) \($0.priority)" }
+                    #expect(isFound && Set(found) == ["127.0.0.1:\(a) 5 0", "127.0.0.1:\(b) 1 1"], "\(found)")
+                    let served = try await gateway.served(3)
+                    #expect(served == ["a", "a", "a"])
+                    server.change("_http._tcp.app.test", [.srv(target: "two.test", port: b, priority: 1, weight: 1)])
+                    let isFollowed = await eventually { names(gateway) == ["127.0.0.1:\(b)"] }
+                    #expect(isFollowed)
+                    withExtendedLifetime(discovery) {}
+                }
+            }
+        }
+    }
+
+    // MARK: API
+
+    private func withAPI(token: Bool, _ body: (LiveGateway, UInt16, _ ask: (String, String, String?, String?) async throws -> HTTPClientResponse) async throws -> Void)
+        async throws
+    {
+        try await withFolder { folder in
+            try Files.replace(folder + "/token", with: Array("a-token-of-the-tests\n".utf8))
+            try await withNamed("a") { a in
+                try await withLive("{ path: /, backends: [127.0.0.1:\(a)] }", more: token ? ["admin-token-file: \(folder)/token"] : []) { gateway in
+                    var router = Router()
+                    AdminAPI.add(to: &router, gateway: gateway.gateway)
+                    try await withServer(gateway.client.loop, router) { admin in
+                        try await body(gateway, a) { method, target, token, text in
+                            let headers = token.map { [("Authorization", $0)] } ?? []
+                            return try await gateway.client.send(method, target, to: admin, headers: headers, body: text.map { Array($0.utf8) })
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    private static let bearer = "Bearer a-token-of-the-tests"
+
+    @Test func backendsAreSetOverTheAPI() async throws {
+        try await withNamed("b") { b in
+            try await withAPI(token: true) { gateway, a, ask in
+                let new = "{\"backends\": [{\"address\": \"127.0.0.1:\(b)\", \"weight\": 2}, \"127.0.0.1:\(a)\"]}"
+                for wrong in [nil, "Bearer wrong", "Basic a-token-of-the-tests", "Bearer", "Bearer a-token-of-the-tests2"] {
+                    let refused = try await ask("PUT", "/api/backends?route=/", wrong, new)
+                    #expect(refused.status == 401 && refused.text.contains("wrong_admin_token"))
+                    let other = try await ask("POST", "/api/replicas?name=127.0.0.1:\(a)&state=disabled", wrong, nil)
+                    #expect(other.status == 401)
+                }
+                #expect(names(gateway) == ["127.0.0.1:\(a)"] && gateway.states == ["ready"])
+                let done = try await ask("PUT", "/api/backends?route=/", Self.bearer, new)
+                #expect(done.status == 200 && names(gateway) == ["127.0.0.1:\(b)", "127.0.0.1:\(a)"] && gateway.replicas[0].weight == 2)
+                let told = try await ask("GET", "/api/backends?route=/", nil, nil)
+                #expect(told.status == 200 && told.text.contains("127.0.0.1:\(b)"))
+                let unknown = try await ask("GET", "/api/backends?route=/nowhere", nil, nil)
+                #expect(unknown.status == 404)
+            }
+        }
+    }
+
+    @Test(arguments: [
+        "", "[]", "{}", "{\"backends\": 1}", "{\"backends\": [1]}", "{\"backends\": [\"\"]}", "{\"backends\": [\"a:b:c\"]}", "{\"backends\": [\"127.0.0.1:99999\"]}",
+        "{\"backends\": [{\"address\": \"127.0.0.1:1\", \"weight\": 257}]}", "{\"backends\": [{\"address\": \"127.0.0.1:1\", \"priority\": -1}]}", "{\"backends\": [",
+    ])
+    func aBodyThatIsNoneChangesNothing(body: String) async throws {
+        try await withAPI(token: true) { gateway, a, ask in
+            let refused = try await ask("PUT", "/api/backends?route=/", Self.bearer, body)
+            #expect(refused.status == 400, "\(refused.text)")
+            let elsewhere = try await ask("PUT", "/api/backends?route=/nowhere", Self.bearer, "{\"backends\": [\"127.0.0.1:1\"]}")
+            #expect(elsewhere.status == 400 && names(gateway) == ["127.0.0.1:\(a)"])
+        }
+    }
+
+    @Test func replicasAreTakenOutAndPutBack() async throws {
+        try await withAPI(token: true) { gateway, a, ask in
+            let target = "/api/replicas?name=127.0.0.1:\(a)&state="
+            let out = try await ask("POST", target + "disabled", Self.bearer, nil)
+            let nobody = try await gateway.send()
+            #expect(out.status == 200 && gateway.states == ["disabled"] && nobody.status == 503)
+            let back = try await ask("POST", target + "ready", Self.bearer, nil)
+            let served = try await gateway.send()
+            #expect(back.status == 200 && gateway.states == ["ready"] && served.status == 200)
+            let wrong = try await ask("POST", target + "sleeping", Self.bearer, nil)
+            let unknown = try await ask("POST", "/api/replicas?name=x&state=ready", Self.bearer, nil)
+            #expect(wrong.status == 400 && unknown.status == 404)
+        }
+    }
+
+    @Test func withoutATokenNothingIsChanged() async throws {
+        try await withAPI(token: false) { gateway, a, ask in
+            for token in [nil, Self.bearer, "Bearer "] {
+                let set = try await ask("PUT", "/api/backends?route=/", token, "{\"backends\": []}")
+                let out = try await ask("POST", "/api/replicas?name=127.0.0.1:\(a)&state=disabled", token, nil)
+                #expect(set.status == 403 && set.text.contains("no_admin_token") && out.status == 403)
+            }
+            #expect(gateway.states == ["ready"])
+        }
+    }
+}
