@@ -388,21 +388,44 @@ import Testing
         }
     }
 
-    /// The admin page in a real browser: the replicas are on it.
+    /// The admin page in a real browser: the replicas are on it with state and reason, and a link finds a request, as `muster why` does.
     @Test func theAdminPageShowsTheReplicas() async throws {
         try await withStack { stack in
             for i in 0..<30 { _ = await stack.post(trace: "t\(i)", id: "1") }
+            let answer = try await stack.client.send("GET", "/health", to: stack.gateway, headers: [("X-Request-Id", "where.did-it_go")])
+            #expect(answer.status == 200)
             let (status, dom) = try await run(
                 try systemProgram("chromium"),
                 [
                     "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--user-data-dir=\(stack.folder)/chromium",
                     "--virtual-time-budget=4000", "--dump-dom",
-                    "http://127.0.0.1:\(stack.admin)/",
+                    "http://127.0.0.1:\(stack.admin)/#request=where.did-it_go",
                 ])
             #expect(status == 0)
             for name in ["correlation-engine/1", "correlation-engine/3", "least-connections"] { #expect(dom.contains(name), "\(name)") }
+            // The states of three replicas, each in words; the reason; the request's sentence and where it could have gone.
+            #expect(dom.components(of: "<span>ready</span>") == 3)
+            #expect(dom.contains("class=\"why\" title=\"") && dom.contains(" ago</span>"))
+            #expect(dom.contains("Request where.did-it_go went to correlation-engine/") && dom.contains("✓ yes"))
+            #expect(!dom.contains(">NaN") && !dom.contains(">undefined"))
+
+            let told = try await stack.muster("why", "--request", "where.did-it_go", "--stack", stack.file)
+            #expect(told.status == 0 && told.output.hasPrefix("Request where.did-it_go went to correlation-engine/"), "\(told.output)")
+            let alone = try await stack.muster("why", "--request", "where.did-it_go", "--admin", "127.0.0.1:\(stack.admin)", "--json")
+            try JSONDocument().parse(Array(alone.output.utf8)) { root in
+                #expect(root.array?.count == 1 && root.array?.first?["kind"]?.string == "route")
+            }
+            let unknown = try await stack.muster("why", "--request", "no such/one", "--stack", stack.file)
+            #expect(unknown.status == 1 && unknown.output.contains("'no such/one' is not among the latest"), "\(unknown.output)")
+            let latest = try await stack.client.send("GET", "/api/why?last=1&without=route", to: .address(.loopback(port: stack.admin)))
+            try JSONDocument().parse(latest.body) { root in #expect((root.array ?? []).allSatisfy { $0["kind"]?.string != "route" } && (root.array?.count ?? 9) <= 1) }
+            #expect(try await stack.client.send("GET", "/api/why?last=-1", to: .address(.loopback(port: stack.admin))).status == 400)
         }
     }
+}
+
+extension String {
+    fileprivate func components(of part: String) -> Int { ranges(of: part).count }
 }
 
 /// Holds a port.

@@ -24,14 +24,7 @@ public enum AdminAPI {
             .text(StatsCSV.render(gateway, connections: await gateway.connectionCounts), type: "text/plain; charset=utf-8")
         }
         router.get("/stats") { _, _ in .text(StatsCSV.render(gateway, connections: await gateway.connectionCounts), type: "text/plain; charset=utf-8") }
-        router.get("/api/requests/{id}") { request, parameters in
-            let id = parameters.string("id")
-            guard let found = await gateway.request(id) else {
-                throw APIError(
-                    404, "unknown_request", "'\(id)' is not among the latest \(RecentRequests.capacity) requests of each thread; the access log has older ones")
-            }
-            return .json(Journal.json([Journal.Entry(at: found.at, record: found.record)]))
-        }
+        addRequests(to: &router, gateway: gateway)
         addWhy(to: &router, journal: gateway.journal)
         router.get("/health") { _, _ in .json { $0.member("status", "healthy") } }
         router.get("/") { _, _ in .text(AdminPage.html, type: "text/html; charset=utf-8") }
@@ -112,11 +105,30 @@ public enum AdminAPI {
         return out
     }
 
-    /// `/api/why?subject=`: the decision journal, newest last.
+    /// `/api/requests/ID`: what became of one of the latest requests, in the form of the decision journal.
+    public static func addRequests(to router: inout Router, gateway: Gateway) {
+        router.get("/api/requests/{id}") { _, parameters in
+            let id = parameters.string("id")
+            guard let found = await gateway.request(id) else {
+                throw APIError(
+                    404, "unknown_request", "'\(id)' is not among the latest \(RecentRequests.capacity) requests of each thread; the access log has older ones")
+            }
+            return .json(Journal.json([Journal.Entry(at: found.at, record: found.record)]))
+        }
+    }
+
+    /// `/api/why?subject=&kind=&without=&last=`: the decision journal, newest last; of one kind, all kinds but one, and the newest so many.
     public static func addWhy(to router: inout Router, journal: Journal) {
         router.get("/api/why") { request, _ in
-            let subject = request.queryValue("subject").flatMap { $0.isEmpty ? nil : $0 }
-            return .json(Journal.json(journal.entries(subject: subject)))
+            func value(_ name: String) -> String? { request.queryValue(name).flatMap { $0.isEmpty ? nil : $0 } }
+            var entries = journal.entries(subject: value("subject"))
+            if let kind = value("kind") { entries = entries.filter { $0.record.kind.rawValue == kind } }
+            if let kind = value("without") { entries = entries.filter { $0.record.kind.rawValue != kind } }
+            if let text = value("last") {
+                guard let last = Int(text), last >= 0 else { throw APIError(400, "invalid_number", "'\(text)' is not a whole number from 0", field: "last") }
+                entries = entries.suffix(last)
+            }
+            return .json(Journal.json(entries))
         }
     }
 
@@ -202,6 +214,9 @@ public enum AdminAPI {
         json.member("requests", replica.requests.current)
         json.member("failures", replica.failures.current)
         json.member("errors", replica.errors.current)
+        // All answers together, so that whoever asks twice can tell the mean of what was between.
+        json.key("latency_ms")
+        json.double(Double(replica.latency.current / 1000) / 1000)
         json.key("mean_ms")
         let answered = replica.requests.current - replica.failures.current
         if answered > 0 { json.double(Double(replica.latency.current / answered / 1000) / 1000) } else { json.null() }

@@ -46,8 +46,10 @@ public final class Replica: Sendable {
     private let told = Mutex(Told())
 
     private struct Told {
-        var reason = "since the gateway began"
-        var at = WallTime.now
+        /// Why each obstacle holds that was told with a reason.
+        var obstacles: [(Obstacle, text: String, at: WallTime)] = []
+        /// Why there is none.
+        var ready = (text: "since the gateway began", at: WallTime.now)
     }
 
     public init(
@@ -61,7 +63,7 @@ public final class Replica: Sendable {
         flags = Atomic(startsDown ? Obstacle.down.rawValue : 0)
         health = Mutex(PassiveHealth(eject))
         if isNew { fitSince.store(MonotonicTime.now.nanoseconds, ordering: .relaxed) }
-        if startsDown { told.withLock { $0.reason = "not seen serving yet" } }
+        if startsDown { told.withLock { $0.obstacles = [(.down, "not seen serving yet", .now)] } }
     }
 
     /// Another rule for its ejection, from a reload; what is known of its health stays.
@@ -93,26 +95,33 @@ public final class Replica: Sendable {
 
     public func add(_ obstacle: Obstacle, because reason: String = "") {
         let before = flags.bitwiseOr(obstacle.rawValue, ordering: .relaxed).oldValue
-        if before & obstacle.rawValue == 0 { note(reason) }
+        guard before & obstacle.rawValue == 0, !reason.isEmpty else { return }
+        told.withLock {
+            $0.obstacles.removeAll { $0.0 == obstacle }
+            $0.obstacles.append((obstacle, reason, .now))
+        }
     }
 
     public func remove(_ obstacle: Obstacle, because reason: String = "") {
         let change = flags.bitwiseAnd(~obstacle.rawValue, ordering: .relaxed)
         guard change.oldValue & obstacle.rawValue != 0 else { return }
-        note(reason)
+        told.withLock {
+            $0.obstacles.removeAll { $0.0 == obstacle }
+            if !reason.isEmpty { $0.ready = (reason, .now) }
+        }
         if change.newValue == 0 { fitSince.store(MonotonicTime.now.nanoseconds, ordering: .relaxed) }
     }
 
-    private func note(_ reason: String) {
-        if reason.isEmpty { return }
-        told.withLock {
-            $0.reason = reason
-            $0.at = .now
-        }
+    /// Why it is in its state, and since when: of several obstacles, the one that `state` names.
+    public var reason: (text: String, at: WallTime) {
+        let named = leading
+        return told.withLock { told in told.obstacles.first { $0.0 == named }.map { ($0.text, $0.at) } ?? told.ready }
     }
 
-    /// Why it is in its state, and since when.
-    public var reason: (text: String, at: WallTime) { told.withLock { ($0.reason, $0.at) } }
+    private var leading: Obstacle? {
+        let obstacles = obstacles
+        return [.draining, .disabled, .down, .ejected].first { obstacles.contains($0) }
+    }
 
     func succeeded() {
         guard watchesSuccess.load(ordering: .relaxed) else { return }

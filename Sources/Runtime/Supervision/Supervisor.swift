@@ -122,6 +122,7 @@ public final class Supervisor: Sendable {
         var control = Router()
         ControlAPI.addReading(to: &control, runner)
         AdminAPI.addWhy(to: &control, journal: runner.value.journal)
+        if let gateway { AdminAPI.addRequests(to: &control, gateway: gateway) }
         ControlAPI.addChanging(to: &control, runner, readStack: readStack)
         let server = HTTPServer(loop: loop, router: control)
         // Not even for a moment may others reach it: the mask is set before the socket appears.

@@ -107,7 +107,7 @@ func runMuster(_ words: [String]) -> Int32 {
 }
 
 let verbFlags: Set<String> = ["-d", "--json", "--purge", "-f", "--follow", "--supervise"]
-let verbOptions: Set<String> = ["--replicas", "--stack", "--lines", "-n"]
+let verbOptions: Set<String> = ["--replicas", "--stack", "--lines", "-n", "--request", "--admin"]
 
 var overview: String {
     "Muster: declare a service once, run it as many.\n\nusage: muster VERB [arguments]\n\n"

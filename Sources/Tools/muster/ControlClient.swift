@@ -64,11 +64,7 @@ struct StackHandle: Sendable {
         let response = try blocking { loop in
             try await HTTPClient(loop: loop).send(method, path, to: .address(.unix(socket)), body: body, timeout: timeout)
         }
-        guard (200..<300).contains(response.status) else {
-            let message = try? JSONDocument().parse(response.body) { $0["error"]?["message"]?.string }
-            throw Exit.failed((message ?? nil) ?? "the supervisor answered \(response.status)")
-        }
-        return response.body
+        return try content(response, of: "the supervisor")
     }
 
     /// The supervisor's phase, or nil while it does not answer.
@@ -87,6 +83,13 @@ struct StackHandle: Sendable {
             }
         }
     }
+}
+
+/// The body of a 2xx answer; of another one, its error message.
+func content(_ response: HTTPClientResponse, of asked: String) throws(Exit) -> [UInt8] {
+    if (200..<300).contains(response.status) { return response.body }
+    let message = try? JSONDocument().parse(response.body) { $0["error"]?["message"]?.string }
+    throw .failed((message ?? nil) ?? "\(asked) answered \(response.status)")
 }
 
 struct PsRow: Sendable {

@@ -113,64 +113,6 @@ let rollVerb = Verb(
     printError("rolled \(service) in \((MonotonicTime.now - start).brief)")
 }
 
-let whyVerb = Verb(
-    name: "why", summary: "why it scaled, routed, ejected, retried, restarted",
-    help: """
-        usage: muster why [SERVICE] [--json] [-n COUNT] [--stack FILE]
-
-        Reads the decision journal: what was decided, from which inputs, under which constraints, and what would have changed it.
-        It changes nothing.
-
-          -n COUNT      the latest so many (default 20; with --json all)
-          --stack FILE  another stack than the one that verbs take by themselves
-
-        example:
-          muster why correlation-engine
-        """
-) { arguments in
-    try arguments.atMost(1, "one service")
-    let handle = try StackHandle(arguments.value("--stack"))
-    try handle.requireRunning()
-    let subject = arguments.positional.first
-    let plain = (subject ?? "").utf8.allSatisfy { ($0 | 32) &- 97 < 26 || $0 &- 48 < 10 || $0 == 45 || $0 == 47 || $0 == 46 || $0 == 58 }
-    guard plain else { throw Exit.usage("'\(subject!)' is no service") }
-    if let subject { try checkSubject(subject, handle.stack) }
-    let body = try handle.ask("GET", "/api/why?subject=\(subject ?? "")")
-    if arguments.has("--json") { return printOut(String(decoding: body, as: UTF8.self)) }
-    let limit = try lineCount(arguments, default: 20)
-    printOut(try JSONDocument().parse(body) { root in explain(root.array ?? [], limit: limit, inFull: subject != nil) })
-}
-
-/// Decisions are about services, their replicas, stores, and declared backends.
-private func checkSubject(_ subject: String, _ stack: Stack) throws(Exit) {
-    let name = String(subject.split(separator: "/").first ?? "")
-    let backends = (stack.gateway?.routes ?? []).flatMap { if case .backends(let list) = $0.target { list.map(\.address) } else { [String]() } }
-    let known = stack.services.map(\.name) + stack.stores.map(\.name) + backends
-    if known.contains(name) || known.contains(subject) { return }
-    let hint = nearestWord(to: name, in: known).map { "; did you mean '\($0)'?" } ?? ""
-    throw .usage("nothing in the stack is called '\(subject)'\(hint)")
-}
-
-/// Sentences; with `inFull`, what each was decided from.
-private func explain(_ entries: [JSONElement], limit: Int, inFull: Bool) -> String {
-    if entries.isEmpty { return "nothing has been decided yet" }
-    var out: [String] = []
-    if entries.count > limit { out.append("(\(entries.count - limit) earlier ones: -n \(entries.count))") }
-    for entry in entries.suffix(limit) {
-        func text(_ key: StaticString) -> String { entry[key]?.string ?? "" }
-        out.append("\(text("at").dropFirst(11).prefix(12))  \(text("sentence"))")
-        guard inFull else { continue }
-        let inputs = (entry["inputs"]?.members ?? []).map { "\($0.key)=\($0.value.string ?? "")" }.joined(separator: ", ")
-        if !inputs.isEmpty { out.append("              from: \(inputs)") }
-        for constraint in entry["constraints"]?.array ?? [] {
-            func part(_ key: StaticString) -> String { constraint[key]?.string ?? "" }
-            out.append("              \(part("name")): \(part("before")) -> \(part("after")), because \(part("reason"))")
-        }
-        out.append("              otherwise if: \(text("flip"))")
-    }
-    return out.joined(separator: "\n")
-}
-
 let schemaVerb = Verb(
     name: "schema", summary: "JSON Schema of the stack file, for editors",
     help: """

@@ -1,0 +1,138 @@
+import Basics
+import EventLoops
+import Glibc
+import HTTP
+import JSONCoding
+import Supervision
+import Topology
+
+let whyVerb = Verb(
+    name: "why", summary: "why it scaled, routed, ejected, retried, restarted",
+    help: """
+        usage: muster why [SERVICE] [--json] [-n COUNT] [--stack FILE]
+               muster why --request ID [--json] [--stack FILE | --admin HOST:PORT]
+
+        Reads the decision journal: what was decided, from which inputs, under which constraints, and what would have changed it.
+        It changes nothing.
+
+          -n COUNT      the latest so many (default 20; with --json all)
+          --request ID  where one of the gateway's latest requests went, and why; ID is the X-Request-Id of its answer and of the
+                        access log. Status 1 when the gateway does not remember it
+          --admin HOST:PORT
+                        asks the admin port of a gateway that runs alone (muster gateway), not a stack
+          --stack FILE  another stack than the one that verbs take by themselves
+
+        examples:
+          muster why correlation-engine
+          muster why --request 5f0c9a7e2b41d683 --admin 127.0.0.1:8404
+        """
+) { arguments in
+    if let id = arguments.value("--request") { return try explainRequest(id, arguments) }
+    try arguments.atMost(1, "one service")
+    if let place = arguments.value("--admin") { return try explainAll(of: place, arguments) }
+    let handle = try StackHandle(arguments.value("--stack"))
+    try handle.requireRunning()
+    let subject = arguments.positional.first
+    let plain = (subject ?? "").utf8.allSatisfy { ($0 | 32) &- 97 < 26 || $0 &- 48 < 10 || $0 == 45 || $0 == 47 || $0 == 46 || $0 == 58 }
+    guard plain else { throw Exit.usage("'\(subject!)' is no service") }
+    if let subject { try checkSubject(subject, handle.stack) }
+    let body = try handle.ask("GET", "/api/why?subject=\(subject ?? "")")
+    if arguments.has("--json") { return printOut(String(decoding: body, as: UTF8.self)) }
+    let limit = try lineCount(arguments, default: 20)
+    printOut(try JSONDocument().parse(body) { root in explain(root.array ?? [], limit: limit, inFull: subject != nil) })
+}
+
+/// Decisions are about services, their replicas, stores, and declared backends.
+private func checkSubject(_ subject: String, _ stack: Stack) throws(Exit) {
+    let name = String(subject.split(separator: "/").first ?? "")
+    let backends = (stack.gateway?.routes ?? []).flatMap { if case .backends(let list) = $0.target { list.map(\.address) } else { [String]() } }
+    let known = stack.services.map(\.name) + stack.stores.map(\.name) + backends
+    if known.contains(name) || known.contains(subject) { return }
+    let hint = nearestWord(to: name, in: known).map { "; did you mean '\($0)'?" } ?? ""
+    throw .usage("nothing in the stack is called '\(subject)'\(hint)")
+}
+
+/// Sentences; with `inFull`, what each was decided from.
+private func explain(_ entries: [JSONElement], limit: Int, inFull: Bool) -> String {
+    if entries.isEmpty { return "nothing has been decided yet" }
+    var out: [String] = []
+    if entries.count > limit { out.append("(\(entries.count - limit) earlier ones: -n \(entries.count))") }
+    for entry in entries.suffix(limit) {
+        func text(_ key: StaticString) -> String { entry[key]?.string ?? "" }
+        out.append("\(text("at").dropFirst(11).prefix(12))  \(text("sentence"))")
+        guard inFull else { continue }
+        let inputs = (entry["inputs"]?.members ?? []).map { "\($0.key)=\($0.value.string ?? "")" }.joined(separator: ", ")
+        if !inputs.isEmpty { out.append("              from: \(inputs)") }
+        for constraint in entry["constraints"]?.array ?? [] {
+            func part(_ key: StaticString) -> String { constraint[key]?.string ?? "" }
+            out.append("              \(part("name")): \(part("before")) -> \(part("after")), because \(part("reason"))")
+        }
+        out.append("              otherwise if: \(text("flip"))")
+    }
+    return out.joined(separator: "\n")
+}
+
+// MARK: a gateway that runs alone
+
+/// The journal of the gateway whose admin port is at `place`.
+private func explainAll(of place: String, _ arguments: Arguments) throws {
+    let subject = arguments.positional.first
+    let body = try askAdmin(place, "/api/why?subject=\(escaped(subject ?? ""))")
+    if arguments.has("--json") { return printOut(String(decoding: body, as: UTF8.self)) }
+    let limit = try lineCount(arguments, default: 20)
+    printOut(try JSONDocument().parse(body) { root in explain(root.array ?? [], limit: limit, inFull: subject != nil) })
+}
+
+/// Asks an admin port; an answer other than 2xx is its own error message.
+private func askAdmin(_ place: String, _ path: String) throws -> [UInt8] {
+    let address = place.allSatisfy(\.isNumber) ? "127.0.0.1:\(place)" : place
+    guard let endpoint = Endpoint(address) else { throw Exit.usage("--admin: '\(place)' is no HOST:PORT") }
+    let response: HTTPClientResponse
+    do {
+        response = try blocking { loop in try await HTTPClient(loop: loop).send("GET", path, to: endpoint, timeout: .seconds(10)) }
+    } catch let error as HTTPClientError {
+        throw Exit.failed("no gateway answers at \(address) (\(error)); the admin port is gateway.admin of its file")
+    }
+    return try content(response, of: "the admin port")
+}
+
+// MARK: one request
+
+private func explainRequest(_ id: String, _ arguments: Arguments) throws {
+    try arguments.atMost(0, "--request takes no service")
+    guard !id.isEmpty, id.utf8.count <= 128 else { throw Exit.usage("--request: an id has 1 to 128 characters") }
+    let path = "/api/requests/\(escaped(id))"
+    let body: [UInt8]
+    if let place = arguments.value("--admin") {
+        if arguments.value("--stack") != nil { throw Exit.usage("--admin and --stack exclude each other") }
+        body = try askAdmin(place, path)
+    } else {
+        let handle = try StackHandle(arguments.value("--stack"))
+        if handle.stack.gateway == nil { throw Exit.usage("\(handle.file) has no gateway") }
+        try handle.requireRunning()
+        body = try handle.ask("GET", path)
+    }
+    if arguments.has("--json") { return printOut(String(decoding: body, as: UTF8.self)) }
+    printOut(try JSONDocument().parse(body) { root in (root.array ?? []).map(requestText).joined(separator: "\n\n") })
+}
+
+/// The sentence, then what it was decided from.
+private func requestText(_ entry: JSONElement) -> String {
+    func text(_ key: StaticString) -> String { entry[key]?.string ?? "" }
+    var rows = [["at", text("at")]]
+    for input in entry["inputs"]?.members ?? [] {
+        rows.append([input.key.split(separator: "_").joined(separator: " "), input.value.string ?? ""])
+    }
+    rows.append(["otherwise if", text("flip")])
+    return "\(text("sentence"))\n\n\(table(rows))"
+}
+
+/// For a path or a query: everything but letters, digits and `-._~` as `%XX`.
+private func escaped(_ text: String) -> String {
+    var out = ""
+    for byte in text.utf8 {
+        let isPlain = (byte | 32) &- 97 < 26 || byte &- 48 < 10 || [45, 46, 95, 126].contains(byte)
+        if isPlain { out.unicodeScalars.append(Unicode.Scalar(byte)) } else { out += "%" + (byte < 16 ? "0" : "") + String(byte, radix: 16, uppercase: true) }
+    }
+    return out
+}
