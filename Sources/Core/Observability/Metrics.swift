@@ -117,6 +117,18 @@ public final class MetricsRegistry: Sendable {
         return gauge
     }
 
+    /// All series of a gauge at once: what is not among them is no longer on the page. At most `seriesLimit`.
+    public func setGauges(_ name: String, _ help: String, _ values: [(labels: [(String, String)], value: Int)]) {
+        var series: [(labels: String, cell: Cell)] = []
+        for (labels, value) in values.prefix(MetricsRegistry.seriesLimit) {
+            let gauge = Gauge()
+            gauge.set(value)
+            series.append((MetricsRegistry.render(labels), .gauge(gauge)))
+        }
+        let all = series
+        families.withLock { $0[name] = Family(kind: "gauge", help: help, series: all) }
+    }
+
     /// A gauge that is read when the page is asked for. `read` must not block and not use this registry.
     public func gauge(_ name: String, _ help: String, labels: [(String, String)] = [], read: @escaping @Sendable () -> Double) {
         _ = series(name, help, kind: "gauge", labels) { .reading(read) }

@@ -132,14 +132,19 @@ public enum AdminAPI {
         }
     }
 
+    /// Those of replicas that are gone go, too. The same replica may stand in a route twice, as one of the canary's: it is told once.
     private static func refreshGauges(_ gateway: Gateway) {
+        var inFlight: [(labels: [(String, String)], value: Int)] = [], eligible = inFlight
         for route in gateway.routes {
-            for replica in route.allReplicas {
+            var seen: Set<String> = []
+            for replica in route.allReplicas where seen.insert(replica.name).inserted {
                 let labels = [("route", route.label), ("replica", replica.name)]
-                gateway.metrics.gauge("gateway_replica_in_flight", "Requests under way on a replica.", labels: labels).set(replica.inFlight)
-                gateway.metrics.gauge("gateway_replica_eligible", "1 when a replica may be chosen.", labels: labels).set(replica.isEligible ? 1 : 0)
+                inFlight.append((labels, replica.inFlight))
+                eligible.append((labels, replica.isEligible ? 1 : 0))
             }
         }
+        gateway.metrics.setGauges("gateway_replica_in_flight", "Requests under way on a replica.", inFlight)
+        gateway.metrics.setGauges("gateway_replica_eligible", "1 when a replica may be chosen.", eligible)
     }
 
     static func state(_ gateway: Gateway, connections: [Int]) -> [UInt8] {
