@@ -235,7 +235,16 @@ public final class Gateway: Sendable {
                     return left
                 }) ?? 0
         }
+        await sendLastSpans()
         return cut
+    }
+
+    /// The spans of the last second are on their way; a target that is slow to take them is not waited for longer than this.
+    private func sendLastSpans() async {
+        let deadline = MonotonicTime.now + .seconds(2)
+        for (loop, part) in zip(loops, parts) {
+            while MonotonicTime.now < deadline, (try? await loop.run({ part.value.tracer?.isIdle ?? true })) == false { await loop.sleep(.milliseconds(10)) }
+        }
     }
 
     public func stop() { for loop in loops { loop.stop() } }

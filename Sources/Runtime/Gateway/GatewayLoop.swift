@@ -208,7 +208,7 @@ final class GatewayLoop {
         for connections in idle.values { for connection in connections { connection.close() } }
         idle = [:]
         accessLog.flush()
-        tracer?.flush()
+        tracer?.end()
     }
 }
 

@@ -17,6 +17,7 @@ final class Tracer {
     private let draw: () -> UInt64
     private var spans: [[UInt8]] = []
     private var isSending = false
+    private var isEnding = false
     private var timer: LoopTimer?
     private let sent: Counter
     private let dropped: Counter
@@ -89,6 +90,9 @@ final class Tracer {
         }
     }
 
+    /// Nothing waits and nothing is on its way.
+    var isIdle: Bool { spans.isEmpty && !isSending }
+
     /// Sends what has come together; one call at a time.
     func flush() {
         guard !spans.isEmpty, !isSending else { return }
@@ -115,6 +119,12 @@ final class Tracer {
     private func answered(_ count: Int, _ status: Int?) {
         isSending = false
         if let status, (200..<300).contains(status) { sent.add(count) } else { dropped.add(count) }
-        if !spans.isEmpty { timer?.schedule(after: Tracer.interval) }
+        if isEnding { flush() } else if !spans.isEmpty { timer?.schedule(after: Tracer.interval) }
+    }
+
+    /// No more spans will come: what there is goes now.
+    func end() {
+        isEnding = true
+        flush()
     }
 }
