@@ -171,6 +171,21 @@ import Testing
         }
     }
 
+    /// The page of metrics has the replicas that there are, and no others.
+    @Test func aReplicaThatIsGoneIsNotMeasured() async throws {
+        try await withAPI(token: true) { gateway, a, ask in
+            let before = try await ask("GET", "/metrics", nil, nil)
+            #expect(before.text.contains("gateway_replica_eligible{route=\"/\",replica=\"127.0.0.1:\(a)\"} 1"))
+            _ = try await ask("PUT", "/api/backends?route=/", Self.bearer, "{\"backends\": [\"127.0.0.1:1\", \"127.0.0.1:1\"]}")
+            let after = try await ask("GET", "/metrics", nil, nil)
+            #expect(!after.text.contains("replica=\"127.0.0.1:\(a)\""))
+            #expect(
+                after.text.split(separator: "\n").filter { $0.hasPrefix("gateway_replica_eligible{") } == [
+                    "gateway_replica_eligible{route=\"/\",replica=\"127.0.0.1:1\"} 1"
+                ])
+        }
+    }
+
     @Test(arguments: [
         "", "[]", "{}", "{\"backends\": 1}", "{\"backends\": [1]}", "{\"backends\": [\"\"]}", "{\"backends\": [\"a:b:c\"]}", "{\"backends\": [\"127.0.0.1:99999\"]}",
         "{\"backends\": [{\"address\": \"127.0.0.1:1\", \"weight\": 257}]}", "{\"backends\": [{\"address\": \"127.0.0.1:1\", \"priority\": -1}]}", "{\"backends\": [",

@@ -87,12 +87,15 @@ import Testing
             try await withNamed("b") { b in
                 let eject = "eject: { errors: true, failures: 2, for: 300ms }"
                 try await withLive("{ path: /, \(eject), balance: round-robin, backends: [127.0.0.1:\(a), 127.0.0.1:\(b)] }") { gateway in
-                    for _ in 0..<4 { _ = try await gateway.send() }
-                    #expect(gateway.states[0] == "ejected")
-                    let isBack = await eventually { gateway.states[0] == "ready" }
-                    #expect(isBack)
-                    for _ in 0..<2 { _ = try await gateway.send() }
-                    #expect(gateway.states[0] == "ejected")
+                    func ejections() -> Int { gateway.records(.eject).filter { $0.outcome.hasPrefix("ejected for") }.count }
+                    _ = try await gateway.statuses(4)
+                    #expect(ejections() == 1)
+                    // Back on probation, it fails once and is out again.
+                    let isOutAgain = try await eventually {
+                        _ = try await gateway.send()
+                        return ejections() == 2
+                    }
+                    #expect(isOutAgain && gateway.replicas[0].errors.current == 3)
                     fails.store(false, ordering: .relaxed)
                     let isBackAgain = await eventually { gateway.states[0] == "ready" }
                     #expect(isBackAgain)

@@ -206,7 +206,7 @@ import Testing
     /// Many half heads are ended after their time; whoever asks properly is served meanwhile.
     @Test func halfHeadsAreEndedAfterTheirTime() async throws {
         try await withNamed("a") { a in
-            try await withLive("{ path: /, backends: [127.0.0.1:\(a)] }", more: ["limits: { head-time: 400ms }"]) { gateway in
+            try await withLive("{ path: /, backends: [127.0.0.1:\(a)] }", more: ["limits: { head-time: 1s }"]) { gateway in
                 var slow: [RawPeer] = []
                 for i in 0..<60 {
                     let client = try RawPeer(port: gateway.port)
@@ -222,9 +222,9 @@ import Testing
                 }
                 let peers = slow
                 let answers = await onThread { peers.map { String(decoding: $0.readToEnd(), as: UTF8.self) } }
-                for (i, answer) in answers.enumerated() {
-                    #expect(i < 40 && i % 3 == 0 ? answer.isEmpty || answer.contains(" 408 ") : answer.hasPrefix("HTTP/1.1 408 "), "\(i): \(answer.prefix(40))")
-                }
+                // One that sends on after it was told so may lose the answer to a reset; who has sent nothing is ended without a word.
+                #expect(answers.allSatisfy { $0.isEmpty || $0.hasPrefix("HTTP/1.1 408 ") })
+                #expect(answers.filter { !$0.isEmpty }.count >= 20)
                 let after = try await gateway.statuses(2)
                 #expect(after == [200, 200])
             }

@@ -56,14 +56,17 @@ struct GatewayProcess {
 func withGatewayProcess(_ routes: [String], more: [String] = ["access-log: false"], _ body: (GatewayProcess) async throws -> Void) async throws {
     try await withLoop { loop in
         try await withFolder { folder in
-            let port = try freePort(), admin = try freePort()
-            let filled = (more, routes.map { $0.replacing("FOLDER", with: folder) })
-            let text = GatewayProcess.text(port, admin, filled.0.map { $0.replacing("FOLDER", with: folder) }, filled.1)
-            try Files.replace(folder + "/gateway.yaml", with: Array(text.utf8))
             try Files.replace(folder + "/token", with: Array("a-token-of-the-tests\n".utf8))
-            let child = try Child(builtProgram("muster"), ["gateway", folder + "/gateway.yaml"], log: folder + "/gateway.out", folder: folder)
             let client = HTTPClient(loop: loop)
-            let process = GatewayProcess(folder: folder, port: port, admin: admin, child: child, client: client, loop: loop)
+            var process = try start(routes, more, folder, client, loop, 1)
+            // A port that was free a moment ago may be somebody else's by now.
+            for attempt in 2...4 {
+                let isUp = await eventually { process.log.contains("admin_listening") || process.log.contains("muster gateway:") }
+                if isUp, process.log.contains("admin_listening") { break }
+                await process.child.destroy()
+                process = try start(routes, more, folder, client, loop, attempt)
+            }
+            let child = process.child
             let isUp = await process.logged("admin_listening")
             let result: Result<Void, any Error>
             do {
@@ -135,4 +138,12 @@ func withPlainBackend(_ name: String = "a", _ body: (RawBackend) async throws ->
     try await withRaw({ peer, _ in
         while peer.head().contains("HTTP/1.1\r\n") { peer.send("HTTP/1.1 200 OK\r\nX-Backend: \(name)\r\nContent-Length: 2\r\n\r\nok") }
     }) { try await body($0) }
+}
+
+private func start(_ routes: [String], _ more: [String], _ folder: String, _ client: HTTPClient, _ loop: EventLoop, _ attempt: Int) throws -> GatewayProcess {
+    let port = try freePort(), admin = try freePort()
+    func filled(_ lines: [String]) -> [String] { lines.map { $0.replacing("FOLDER", with: folder) } }
+    try Files.replace(folder + "/gateway.yaml", with: Array(GatewayProcess.text(port, admin, filled(more), filled(routes)).utf8))
+    let child = try Child(builtProgram("muster"), ["gateway", folder + "/gateway.yaml"], log: folder + "/gateway\(attempt).out", folder: folder)
+    return GatewayProcess(folder: folder, port: port, admin: admin, child: child, client: client, loop: loop)
 }

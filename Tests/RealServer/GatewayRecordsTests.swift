@@ -160,6 +160,23 @@ import Testing
         }
     }
 
+    /// What was asked right before the end is told, too.
+    @Test func theLastSpansAreSent() async throws {
+        try await withPlainBackend { backend in
+            try await withReceiver { receiver, spans in
+                let more = ["access-log: false", "tracing: { otlp: \"http://127.0.0.1:\(receiver.port)/v1/traces\", sample: 100% }"]
+                try await withGatewayProcess([Self.route(backend)], more: more) { gateway in
+                    for _ in 0..<3 { _ = try await gateway.send() }
+                    gateway.client.close()
+                    gateway.child.send(SIGTERM)
+                    let code = await gateway.child.end()
+                    let areThere = await eventually { spans().count == 3 }
+                    #expect(code == 0 && areThere, "\(spans().count)")
+                }
+            }
+        }
+    }
+
     /// Nobody takes the spans: they are dropped and counted, and requests do not notice.
     @Test func withoutATargetSpansAreDropped() async throws {
         let dead = try freePort()
@@ -189,6 +206,7 @@ import Testing
                 let isDown = try await eventually { try await gateway.ask("/stats;csv").text.contains(",DOWN,") }
                 for _ in 0..<5 { _ = try await gateway.send() }
                 _ = try await gateway.send("/fixed")
+                _ = try await eventually { try await gateway.ask("/metrics").text.contains("gateway_requests_total{route=\"/fixed\",status=\"2xx\"} 1") }
                 let text = try await gateway.ask("/stats;csv").text
                 let lines = text.split(separator: "\n")
                 #expect(isDown && lines[0].hasPrefix("# pxname,svname,qcur,qmax,scur,"))
@@ -225,9 +243,13 @@ import Testing
             try await withGatewayProcess([Self.route(backend, "/a"), "{ path: /q, headers: { x-key: 'va\"l\\ue' }, answer: { body: x } }"]) { gateway in
                 for i in 0..<30 { _ = try await gateway.send("/a/\(i)?x=\(i)", headers: [("Host", "host\(i).example"), ("User-Agent", "agent\(i)")]) }
                 for i in 0..<10 { _ = try await gateway.send("/unknown\(i)") }
+                // A request is counted right after its answer has left.
+                let isCounted = try await eventually {
+                    let page = try await gateway.ask("/metrics").text
+                    return page.contains("gateway_requests_total{route=\"/a\",status=\"2xx\"} 30") && page.contains("gateway_unrouted_total 10")
+                }
                 let page = try await gateway.ask("/metrics")
-                #expect(
-                    page.status == 200 && page.text.contains("gateway_requests_total{route=\"/a\",status=\"2xx\"} 30") && page.text.contains("gateway_unrouted_total 10"))
+                #expect(isCounted && page.status == 200)
                 #expect(!page.text.contains("host1") && !page.text.contains("unknown") && !page.text.contains("agent"))
                 let before = page.text.split(separator: "\n").count
                 for i in 0..<30 { _ = try await gateway.send("/a/more\(i)") }
