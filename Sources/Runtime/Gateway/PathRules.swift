@@ -61,7 +61,7 @@ enum PathRules {
 
     /// Whether a backend could read another path than we do: `.` and `..` as segments, escaped or not (a client resolves them before it asks,
     /// RFC 3986, 5.2.4, and a route chosen before a backend resolves them would not be the route of what is served); a backslash, which some
-    /// take for a slash; an escaped NUL, where some stop; an escape that is none.
+    /// take for a slash; an escaped NUL, where some stop; overlong UTF-8; an escape that is none.
     static func isAmbiguous(_ target: UnsafeRawBufferPointer) -> Bool {
         // Most paths have nothing of the kind.
         var suspicious = false
@@ -75,6 +75,7 @@ enum PathRules {
         guard suspicious else { return false }
         var segment: [UInt8] = []
         var parameters = false
+        var lead: UInt8 = 0
         func isDots(_ segment: [UInt8]) -> Bool { segment == [46] || segment == [46, 46] }
         let path = path(target)
         var at = 0
@@ -86,6 +87,9 @@ enum PathRules {
                 byte = high << 4 | low
                 at += 2
                 if byte == 0 || byte == 92 { return true }
+                // Overlong UTF-8 (RFC 3629, 3): a long way of writing what has a short one, `/` and `.` among them.
+                if byte == 0xC0 || byte == 0xC1 || (lead == 0xE0 && byte < 0xA0) || (lead == 0xF0 && byte < 0x90) { return true }
+                lead = byte
             }
             at += 1
             if byte == 47 {
