@@ -46,9 +46,9 @@ public final class Pattern: @unchecked Sendable {
             guard let vector = pcre2_get_ovector_pointer_8(data) else { return nil }
             var out: [Range<Int>?] = []
             for i in 0...groups {
-                // PCRE2_UNSET is the largest number; beyond `count` nothing was set.
+                // PCRE2_UNSET, -1 here, is a group that took no part; beyond `count` nothing was set.
                 let start = vector[2 * i], end = vector[2 * i + 1]
-                out.append(i < count && start <= end && end <= subject.count ? start..<end : nil)
+                out.append(i < count && start >= 0 && start <= end && end <= subject.count ? start..<end : nil)
             }
             return out
         }
