@@ -20,7 +20,8 @@ extension Exchange {
                 continue
             }
             awaited += 1
-            shared.take(limiter, key) { [unowned self] verdict in
+            // Kept alive until the answer: the client may leave, and exchanges beyond the spare ones are let go.
+            shared.take(limiter, key) { [self] verdict in
                 guard self.generation == generation, phase == .asking, isHeld else { return }
                 note(verdict, limiter)
                 awaited -= 1
@@ -57,7 +58,12 @@ extension Exchange {
         verdictLimit = limiter.spec.burst + 1
     }
 
-    private func resumeSending() { if phase == .asking, requestIsComplete || outgoing.count > sent { sendOn() } }
+    private func resumeSending() {
+        guard phase == .asking else { return }
+        // What came meanwhile may have filled the window; `sendOn` holds it again if the replica takes less.
+        client.holdBody(false)
+        if requestIsComplete || outgoing.count > sent { sendOn() }
+    }
 
     private func limited() {
         guard let verdict, let route else { return }

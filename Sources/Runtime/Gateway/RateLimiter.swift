@@ -18,16 +18,33 @@ final class RateLimiter: Sendable {
 
     static let keyLimit = 131_072
     private static let stripeCount = 16
+    /// A tenth of a second, in nanoseconds.
+    private static let sweepInterval: Int64 = 100_000_000
+
+    private struct States {
+        var all: [UInt64: Int64] = [:]
+        /// Before this time nothing is swept again: a flood must not pay for a sweep with each of its keys.
+        var sweptUntil: Int64 = .min
+    }
 
     private final class Stripe: Sendable {
-        let states = Mutex<[UInt64: Int64]>([:])
+        let states = Mutex(States())
     }
 
     init(_ spec: LimitSpec, route: String) {
         self.spec = spec
         bucket = TokenBucket(rate: spec.perSecond, burst: spec.burst)
-        prefix = "muster:limit:\(route):\(spec.text):"
+        prefix = "muster:limit:\(route):\(spec.text):\(RateLimiter.name(spec.key)):"
         stripes = (0..<RateLimiter.stripeCount).map { _ in Stripe() }
+    }
+
+    /// Two limits of one rate that count by different things must not meet in one key.
+    private static func name(_ key: LimitSpec.Key) -> String {
+        switch key {
+        case .client: "client-ip"
+        case .route: "route"
+        case .header(let name): "header:\(name)"
+        }
     }
 
     /// What the request is counted under.
@@ -53,13 +70,16 @@ final class RateLimiter: Sendable {
         let bucket = gateways > 1 ? TokenBucket(rate: spec.perSecond / Double(gateways), burst: spec.burst / gateways) : bucket
         return stripes[Int(key >> 60)].states.withLock { states in
             var key = key
-            if states[key] == nil, states.count >= RateLimiter.keyLimit / RateLimiter.stripeCount {
-                states = states.filter { $0.value > now.nanoseconds }
-                if states.count >= RateLimiter.keyLimit / RateLimiter.stripeCount { key = .max }
+            if states.all[key] == nil, states.all.count >= RateLimiter.keyLimit / RateLimiter.stripeCount {
+                if now.nanoseconds >= states.sweptUntil {
+                    states.all = states.all.filter { $0.value > now.nanoseconds }
+                    states.sweptUntil = now.nanoseconds + RateLimiter.sweepInterval
+                }
+                if states.all.count >= RateLimiter.keyLimit / RateLimiter.stripeCount { key = .max }
             }
-            var state = states[key] ?? 0
+            var state = states.all[key] ?? 0
             let verdict = bucket.take(&state, now: now)
-            states[key] = state
+            states.all[key] = state
             return verdict
         }
     }
@@ -69,5 +89,5 @@ final class RateLimiter: Sendable {
         max(.zero, verdict.reset - .nanoseconds(Int64(min(1e9 / spec.perSecond, 3.6e12))))
     }
 
-    var keys: Int { stripes.reduce(0) { $0 + $1.states.withLock { $0.count } } }
+    var keys: Int { stripes.reduce(0) { $0 + $1.states.withLock { $0.all.count } } }
 }

@@ -50,7 +50,8 @@ final class SharedRateLimits {
         var options = RedisClient.Options()
         options.maxConnections = 1
         options.commandTime = patience
-        options.connectTime = .seconds(1)
+        // Requests wait for a connection that is being made, too.
+        options.connectTime = patience
         options.name = "muster-gateway-limits"
         return options
     }
