@@ -247,7 +247,11 @@ final class Exchange {
     private func verdictOfRules(_ table: HeadTable, _ route: Route) -> ReadyAnswer? {
         let access = route.access
         if !access.admits(clientAddress) { return .failure(.addressRefused) }
-        if !route.deny.isEmpty, PathRules.isDenied(table.targetText, route.deny) { return .failure(.denied) }
+        if !route.deny.isEmpty {
+            // As the client wrote it, and as the backend will be asked for it.
+            if PathRules.isDenied(table.targetText, route.deny) { return .failure(.denied) }
+            if let rewritten = route.rewrite?.apply(table.targetText), rewritten.withUnsafeBytes({ PathRules.isDenied($0, route.deny) }) { return .failure(.denied) }
+        }
         if access.cors != nil, CrossOrigin.isPreflight(table) { return .preflight }
         if let credentials = access.credentials, !credentials.admits(table.value(Array("authorization".utf8))) {
             additions.append(text: "WWW-Authenticate: \(credentials.challenge)\r\n")
@@ -424,7 +428,7 @@ final class Exchange {
         if deadlineAt > 0, let deadline { writeDeadline(deadline, now) }
         let upstream = gateway.connection(to: replica, fresh: spec.proxyHeader != nil)
         upstream.take(self, isHead: isHead, mayUpgrade: upgrade, connectTime: spec.timeout.connect)
-        if let version = spec.proxyHeader { upstream.introduce(version, client: client.peer) }
+        if let version = spec.proxyHeader { upstream.introduce(version, client: origin) }
         return Attempt(upstream: upstream, replica: replica, selection: selection)
     }
 
@@ -432,6 +436,12 @@ final class Exchange {
     func noteAsked(_ attempt: Attempt?) {
         selection = attempt?.selection
         lastReplica = attempt?.replica
+    }
+
+    /// The client as a PROXY header has it. Whom X-Forwarded-For names has no port that anybody knows.
+    private var origin: SocketAddress {
+        guard let clientAddress, clientAddress != client.peer.ip else { return client.peer }
+        return SocketAddress(clientAddress, port: 0)
     }
 
     private func noteCandidates(_ pool: PoolOnLoop) {

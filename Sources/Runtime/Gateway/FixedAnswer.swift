@@ -38,6 +38,8 @@ enum FixedAnswer: Sendable {
                 rest = tail
                 continue
             }
+            // HTTP/1.0 need not name a host.
+            if value.isEmpty { return nil }
             out += value
             rest = tail.dropFirst(name.count)
         }

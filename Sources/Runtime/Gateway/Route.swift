@@ -181,6 +181,8 @@ enum Rewrite: Sendable {
             new = Array(path[..<whole.lowerBound]) + replacement.fill(match, of: path) + Array(path[whole.upperBound...])
         }
         guard new.first == 47, new.count <= 8192, new.allSatisfy({ $0 > 32 && $0 < 127 && $0 != 35 }) else { return nil }
+        // An expression can take away what kept two dots from being a segment.
+        if new.withUnsafeBytes(PathRules.isAmbiguous) { return nil }
         return new + target[path.count...]
     }
 }
