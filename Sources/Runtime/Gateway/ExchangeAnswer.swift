@@ -122,16 +122,19 @@ extension Exchange {
         let close = client.mustClose()
         context.scratch.clear()
         context.scratch.append(text: "HTTP/1.1 \(status) \(reasonPhrase(status))\r\n")
-        if let type { context.scratch.append(text: "Content-Type: \(type)\r\n") }
+        let edits = route?.route.responseEdits
+        if let type, edits?.leavesOut("content-type") != true { context.scratch.append(text: "Content-Type: \(type)\r\n") }
         // 204 and 304 have no body, whatever is said (RFC 9110, 6.4.1); 205 has an empty one.
         let body = [204, 205, 304].contains(status) ? [] : body
         if status != 204, status != 304 { context.scratch.append(text: "Content-Length: \(body.count)\r\n") }
         context.scratch.append(context.dateLine())
-        context.scratch.append("X-Request-Id: ")
-        context.scratch.append(id)
-        context.scratch.append("\r\n")
+        if edits?.leavesOut("x-request-id") != true {
+            context.scratch.append("X-Request-Id: ")
+            context.scratch.append(id)
+            context.scratch.append("\r\n")
+        }
         context.scratch.append(additions.bytes)
-        if let edits = route?.route.responseEdits { context.scratch.append(edits.lines) }
+        if let edits { context.scratch.append(edits.lines) }
         if close { context.scratch.append("Connection: close\r\n") }
         context.scratch.append("\r\n")
         if !isHead { context.scratch.append(body) }

@@ -62,10 +62,12 @@ enum HeadRewriter {
             // HTTP/1.0 needs no Host; what we speak on does.
             out.append("Host: localhost\r\n")
         }
-        forwardingFields(table, forwarding, into: &out)
-        out.append("X-Request-Id: ")
-        out.append(id)
-        out.append("\r\n")
+        forwardingFields(table, forwarding, edits, into: &out)
+        if edits?.leavesOut("x-request-id") != true {
+            out.append("X-Request-Id: ")
+            out.append(id)
+            out.append("\r\n")
+        }
         if let trace = forwarding.trace { trace.field(into: &out) }
         if let upgrade = forwarding.upgrade {
             out.append("Connection: Upgrade\r\n")
@@ -90,24 +92,30 @@ enum HeadRewriter {
         return name.equals("forwarded") || (name.count > 12 && name.part(0, 12).equals("x-forwarded-"))
     }
 
-    private static func forwardingFields(_ table: HeadTable, _ forwarding: Forwarding, into out: inout ByteBuffer) {
-        out.append("X-Forwarded-For: ")
+    private static func forwardingFields(_ table: HeadTable, _ forwarding: Forwarding, _ edits: HeaderEdits?, into out: inout ByteBuffer) {
+        let leavesOut = { (name: StaticString) in edits?.leavesOut(name) == true }
         var proto: UnsafeRawBufferPointer?, host = table.first(.host)
         if forwarding.isTrusted {
-            // Every line of it, in order: the address that a proxy before us added may stand in a line of its own.
-            for field in table.fields where field.known == .xForwardedFor && field.value.count > 0 {
-                out.append(table.text(field.value))
-                out.append(", ")
-            }
             proto = table.first(.xForwardedProto)
             host = table.first(.xForwardedHost) ?? host
         }
-        append(forwarding.peer ?? forwarding.client, into: &out)
-        out.append("\r\nX-Real-IP: ")
-        append(forwarding.client, into: &out)
-        out.append("\r\nX-Forwarded-Proto: ")
-        if let proto, proto.equals("https") { out.append("https\r\n") } else { out.append("http\r\n") }
-        if let host { copy("X-Forwarded-Host", host, into: &out) }
+        if !leavesOut("x-forwarded-for") {
+            out.append("X-Forwarded-For: ")
+            // Every line of it, in order: the address that a proxy before us added may stand in a line of its own.
+            for field in table.fields where forwarding.isTrusted && field.known == .xForwardedFor && field.value.count > 0 {
+                out.append(table.text(field.value))
+                out.append(", ")
+            }
+            append(forwarding.peer ?? forwarding.client, into: &out)
+            out.append("\r\n")
+        }
+        if !leavesOut("x-real-ip") {
+            out.append("X-Real-IP: ")
+            append(forwarding.client, into: &out)
+            out.append("\r\n")
+        }
+        if !leavesOut("x-forwarded-proto") { out.append(proto?.equals("https") == true ? "X-Forwarded-Proto: https\r\n" : "X-Forwarded-Proto: http\r\n") }
+        if let host, !leavesOut("x-forwarded-host") { copy("X-Forwarded-Host", host, into: &out) }
     }
 
     static func append(_ address: IPAddress?, into out: inout ByteBuffer) {
@@ -152,11 +160,12 @@ enum HeadRewriter {
                 copy(table.text(field.name), table.text(field.value), into: &out)
             case .xRequestID:
                 hasID = true
+                if edits?.leavesOut(table.text(field.name)) == true { continue }
                 copy(table.text(field.name), table.text(field.value), into: &out)
             default: break
             }
         }
-        if !hasID { copy("X-Request-Id", additions.id, into: &out) }
+        if !hasID, edits?.leavesOut("x-request-id") != true { copy("X-Request-Id", additions.id, into: &out) }
         out.append(additions.lines)
         if let edits { out.append(edits.lines) }
         if additions.upgrade {

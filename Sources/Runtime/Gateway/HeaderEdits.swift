@@ -15,6 +15,9 @@ struct HeaderEdits: Sendable {
 
     var isEmpty: Bool { leftOut.isEmpty && lines.isEmpty }
 
+    /// Of one of the gateway's own fields, in lower case.
+    func leavesOut(_ name: StaticString) -> Bool { leavesOut(UnsafeRawBufferPointer(start: name.utf8Start, count: name.utf8CodeUnitCount)) }
+
     func leavesOut(_ name: UnsafeRawBufferPointer) -> Bool {
         for wanted in leftOut where wanted.count == name.count && wanted.withUnsafeBytes({ equalIgnoringCase($0, name) }) { return true }
         return false
