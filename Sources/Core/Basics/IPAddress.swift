@@ -17,7 +17,8 @@ public struct IPAddress: Hashable, Sendable, CustomStringConvertible {
 
     /// `192.0.2.1`, `2001:db8::1`, `[2001:db8::1]`; nothing else.
     public init?(_ text: some StringProtocol) {
-        guard text.utf8.count <= 47 else { return nil }
+        // The system's reader stops at a NUL.
+        guard text.utf8.count <= 47, !text.utf8.contains(0) else { return nil }
         let whole = String(text)
         var v4 = in_addr()
         if inet_pton(AF_INET, whole, &v4) == 1 {

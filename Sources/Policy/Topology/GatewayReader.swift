@@ -119,7 +119,9 @@ extension StackReader {
 
     private static func isHostPattern(_ text: String) -> Bool {
         let name = text.hasPrefix("*.") ? text.dropFirst(2) : text[...]
-        return !name.isEmpty && name.utf8.count <= 253 && name.utf8.allSatisfy { $0 &- 97 < 26 || $0 &- 48 < 10 || $0 == 45 || $0 == 46 || $0 == 95 }
+        // No label is empty: a dot at the end of a Host is taken off before it is compared.
+        return !name.split(separator: ".", omittingEmptySubsequences: false).contains("") && name.utf8.count <= 253
+            && name.utf8.allSatisfy { $0 &- 97 < 26 || $0 &- 48 < 10 || $0 == 45 || $0 == 46 || $0 == 95 }
     }
 
     /// Names in lower case; a name or a value that would break a head is reported.
@@ -157,13 +159,14 @@ extension StackReader {
             if answer.string("body") != nil, answer.string("file") != nil { report(answer, "file", "\(path).answer: give a body or a file") }
             return .answer(
                 AnswerSpec(
-                    status: answer.integer("status") ?? 200, body: answer.string("body") ?? "", type: plain(answer, "type", path) ?? "text/plain; charset=utf-8",
+                    status: answer.integer("status") ?? 200, body: answer.string("body") ?? "",
+                    type: plain(answer, "type", path + ".answer") ?? "text/plain; charset=utf-8",
                     file: answer.string("file")))
         }
         if let redirect = object.object("redirect") {
             let status = redirect.integer("status") ?? 308
             if ![301, 302, 303, 307, 308].contains(status) { report(redirect, "status", "\(path).redirect.status: one of 301, 302, 303, 307 and 308") }
-            return .redirect(RedirectSpec(to: plain(redirect, "to", path) ?? "", status: status))
+            return .redirect(RedirectSpec(to: plain(redirect, "to", path + ".redirect") ?? "", status: status))
         }
         return .backends(backends)
     }

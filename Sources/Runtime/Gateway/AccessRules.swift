@@ -72,8 +72,8 @@ struct Credentials: Sendable {
     private static func lines(_ file: String, _ route: String) throws(Gateway.Failure) -> [(number: Int, text: Substring)] {
         let bytes: [UInt8]
         do throws(SystemError) { bytes = try Files.read(file, limit: fileLimit) } catch { throw Gateway.Failure(description: "route \(route): auth: \(error)") }
-        let lines = String(decoding: bytes, as: UTF8.self).split(separator: "\n", omittingEmptySubsequences: false).enumerated()
-        return lines.map { ($0 + 1, $1.hasSuffix("\r") ? $1.dropLast() : $1) }.filter { !$1.isEmpty && !$1.hasPrefix("#") }
+        let lines = String(decoding: bytes, as: UTF8.self).split(omittingEmptySubsequences: false, whereSeparator: \.isNewline).enumerated()
+        return lines.map { ($0 + 1, $1) }.filter { !$1.isEmpty && !$1.hasPrefix("#") }
     }
 
     private static func secret(_ text: Substring) -> Secret? {

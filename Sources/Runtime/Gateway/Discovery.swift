@@ -127,7 +127,7 @@ public final class Discovery: Sendable {
         let bytes: [UInt8]
         do throws(SystemError) { bytes = try Files.read(path, limit: fileLimit) } catch { return .failure(Gateway.Failure(description: "\(error)")) }
         var out: [BackendSpec] = []
-        for (number, line) in String(decoding: bytes, as: UTF8.self).split(separator: "\n", omittingEmptySubsequences: false).enumerated() {
+        for (number, line) in String(decoding: bytes, as: UTF8.self).split(omittingEmptySubsequences: false, whereSeparator: \.isNewline).enumerated() {
             let words = line.prefix { $0 != "#" }.split(whereSeparator: \.isWhitespace)
             guard let address = words.first else { continue }
             var weight = 1, priority = 0
