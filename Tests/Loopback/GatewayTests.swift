@@ -10,74 +10,12 @@ import Topology
 
 /// The gateway on real sockets before backends that answer, fail and misbehave as each test says.
 @Suite struct GatewayTests {
-    /// A gateway for one test, with what it decided.
-    struct Fixture {
-        let gateway: Gateway
-        let client: HTTPClient
-        let endpoint: Endpoint
-
-        func send(_ method: String = "GET", _ target: String = "/", headers: [(String, String)] = [], body: [UInt8]? = nil) async throws -> HTTPClientResponse {
-            try await client.send(method, target, to: endpoint, headers: headers, body: body)
-        }
-        func verdicts() -> [String] { gateway.journal.entries().filter { $0.record.kind == .retry }.map(\.record.outcome) }
-    }
-
-    private func withGateway(_ route: String, threads: Int = 1, _ body: (Fixture) async throws -> Void) async throws {
-        try await withLoop { loop in
-            let stack = try Stack.read(Array("gateway:\n  listen: 127.0.0.1:1\n  threads: \(threads)\n  routes:\n    - \(route)".utf8), path: "test.yaml")
-            let spec = stack.gateway!
-            let logger = Logger(level: .error, format: .text, descriptor: 2, immediate: true)
-            let gateway = try Gateway(spec, metrics: MetricsRegistry(), journal: Journal(), logger: logger, accessLog: -1)
-            try await gateway.apply(spec) { _ in [] }
-            try await gateway.listen(on: .loopback(port: 0))
-            let client = HTTPClient(loop: loop)
-            try await body(Fixture(gateway: gateway, client: client, endpoint: .address(gateway.address!)))
-            client.close()
-            _ = await gateway.drain(grace: .milliseconds(100))
-            gateway.stop()
-        }
-    }
-
-    private func withBackend(_ name: String, _ body: (UInt16) async throws -> Void) async throws {
-        var router = Router()
-        for method in ["GET", "POST", "PUT"] {
-            router.add(method, "/") { request, _ in
-                let headers = request.headers.map { "\($0.name)=\($0.value)" }.joined(separator: "\n")
-                return HTTPResponse(headers: [("X-Backend", name)], body: .bytes(Array("\(name) \(request.body.count)\n\(headers)".utf8)))
-            }
-        }
-        router.get("/metrics") { _, _ in .text("secret") }
-        router.get("/slow") { _, _ in
-            try await Task.sleep(for: .milliseconds(300))
-            return .text("slow")
-        }
-        try await withLoop { loop in try await withServer(loop, router) { try await body($0.testPort) } }
-    }
-
-    /// A listener that does what `serve` says with each connection, on a thread of its own.
-    private func withRaw(_ serve: @escaping @Sendable (Int32) -> Void, _ body: (UInt16, Tally) async throws -> Void) async throws {
-        let tally = Tally()
-        try await withLoop { loop in
-            let (listener, address) = try await loop.run {
-                let listener = try Listener(loop: loop, address: .loopback(port: 0)) { fd, _ in
-                    tally.add()
-                    _ = fcntl(fd, F_SETFL, 0)
-                    serve(fd)
-                    close(fd)
-                }
-                return (LoopBound(listener, on: loop), listener.address)
-            }
-            try await body(address.port!, tally)
-            try await loop.run { listener.value.close() }
-        }
-    }
-
-    private func place(_ target: String, _ header: (String, String), _ gateway: Fixture) async throws -> String {
+    private func place(_ target: String, _ header: (String, String), _ gateway: GatewayFixture) async throws -> String {
         try await gateway.send("GET", target, headers: [header]).header("x-backend") ?? ""
     }
 
     /// Where the requests of a trace go, in each of the ways to name it.
-    private func home(_ trace: String, _ gateway: Fixture) async throws -> String {
+    private func home(_ trace: String, _ gateway: GatewayFixture) async throws -> String {
         let first = try await place("/", ("traceparent", "00-\(trace)-00f067aa0ba902b7-01"), gateway)
         let second = try await place("/", ("X-Trace-Id", trace.uppercased()), gateway)
         let third = try await place("/?a=b&trace_id=\(trace)", ("X-Other", "1"), gateway)

@@ -75,6 +75,12 @@ public final class RawSocket {
         }
     }
 
+    /// Its end will be a reset.
+    public func resetOnClose() {
+        var linger = Glibc.linger(l_onoff: 1, l_linger: 0)
+        setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, socklen_t(MemoryLayout<Glibc.linger>.size))
+    }
+
     public func finishSending() { shutdown(fd, Int32(SHUT_WR)) }
 
     /// What has come until `enough` says so, the peer closed, or the time limit passed.

@@ -1,0 +1,80 @@
+import Patterns
+import Testing
+
+/// Expressions and what takes the place of what they match.
+@Suite struct PatternTests {
+    private func groups(_ pattern: Pattern, _ text: String) -> [String?]? {
+        let bytes = Array(text.utf8)
+        return bytes.withUnsafeBytes { raw in pattern.match(raw)?.map { $0.map { String(decoding: bytes[$0], as: UTF8.self) } } }
+    }
+
+    @Test func aMatchTellsItsGroups() throws {
+        let pattern = try Pattern("^/u/([0-9]+)(?:/(x)|/(y))?$")
+        #expect(pattern.groups == 3)
+        #expect(groups(pattern, "/u/42/y") == ["/u/42/y", "42", nil, "y"])
+        #expect(groups(pattern, "/u/42/x") == ["/u/42/x", "42", "x", nil] && groups(pattern, "/u/7") == ["/u/7", "7", nil, nil])
+        #expect(groups(pattern, "/u/") == nil && groups(pattern, "") == nil)
+        let inside = try Pattern("b+")
+        #expect(groups(inside, "aabbbcc") == ["bbb"])
+    }
+
+    @Test func theEndIsTheEndAndBytesAreBytes() throws {
+        let pattern = try Pattern("^/a$")
+        #expect(pattern.matches("/a") && !pattern.matches("/a\n") && !pattern.matches("/a\n/a"))
+        let any = try Pattern("^.$")
+        let odd: [UInt8] = [0xFF], nul: [UInt8] = [0], two: [UInt8] = [0xC3, 0xA9]
+        #expect(odd.withUnsafeBytes { any.matches($0) } && nul.withUnsafeBytes { any.matches($0) } && !two.withUnsafeBytes { any.matches($0) })
+        let empty = try Pattern("^$")
+        #expect(empty.matches("") && empty.matches(UnsafeRawBufferPointer(start: nil, count: 0)))
+    }
+
+    /// A step limit, not a clock: without it these take longer than anybody waits.
+    @Test(arguments: ["^(a+)+$", "^(a|a)*$", "^(a|aa)+$", "^(.*)*x$", "(x+x+)+y"]) func noExpressionRunsWithoutEnd(text: String) throws {
+        let pattern = try Pattern(text)
+        for letter in ["a", "x"] { #expect(!pattern.matches(String(repeating: letter, count: 5000) + "!")) }
+    }
+
+    @Test(arguments: ["(", "[", "a{2,1}", "(?<n", "*", "\\", "(?P>x)"]) func whatIsNoExpressionIsTold(text: String) {
+        let failure = #expect(throws: Pattern.Failure.self) { try Pattern(text) }
+        #expect(failure?.description.contains(" at character ") == true)
+    }
+
+    @Test func anExpressionHasABound() throws {
+        let longest = try Pattern(String(repeating: "a", count: 1024))
+        #expect(longest.groups == 0)
+        #expect(throws: Pattern.Failure.self) { try Pattern(String(repeating: "a", count: 1025)) }
+    }
+
+    @Test func oneExpressionServesManyAtOnce() async throws {
+        let pattern = try Pattern("^/([a-z]+)/([0-9]+)$")
+        let found = await withTaskGroup(of: Int.self) { group in
+            for i in 0..<4 {
+                group.addTask { (0..<500).count { pattern.matches("/abc/\($0)") && !pattern.matches("/abc/\(i)x") } }
+            }
+            return await group.reduce(0, +)
+        }
+        #expect(found == 2000)
+    }
+
+    // MARK: replacements
+
+    private func replaced(_ text: String, _ pattern: String, by replacement: String) throws -> String? {
+        let pattern = try Pattern(pattern)
+        guard let replacement = Replacement(replacement, groups: pattern.groups) else { return nil }
+        let bytes = Array(text.utf8)
+        return bytes.withUnsafeBytes { raw in pattern.match(raw).map { String(decoding: replacement.fill($0, of: raw), as: UTF8.self) } }
+    }
+
+    @Test(arguments: [
+        ("/v2/$1", "/v2/42"), ("$2$1", "x42"), ("[$0]", "[/u/42/x]"), ("$$1", "$1"), ("$$$1", "$42"), ("", ""), ("plain", "plain"), ("$12", "422"), ("$3|", "|"),
+        ("é$1", "é42"), ("a$", "a$"),
+    ]) func groupsAreFilledIn(replacement: String, result: String) throws {
+        let made = try replaced("/u/42/x", "^/u/([0-9]+)/(x)(y)?$", by: replacement)
+        #expect(made == result)
+    }
+
+    @Test(arguments: ["$4", "$9", "$x", "$ ", "a$-b", "${1}"]) func aGroupThatIsNotThereIsRefused(replacement: String) throws {
+        let made = try replaced("/u/42/x", "^/u/([0-9]+)/(x)(y)?$", by: replacement)
+        #expect(made == nil)
+    }
+}

@@ -1,0 +1,131 @@
+import Basics
+import EventLoops
+import Gateway
+import Glibc
+import HTTP
+import Observability
+import TestSupport
+import Testing
+import Topology
+
+/// Limits that several gateways count together, in a real Redis and without it.
+@Suite struct SharedLimitTests {
+    private struct Pair {
+        let gateways: [Gateway]
+        let client: HTTPClient
+
+        func ask(_ i: Int, key: String) async throws -> HTTPClientResponse {
+            try await client.send("GET", "/", to: .address(gateways[i % gateways.count].address!), headers: [("X-Key", key)])
+        }
+
+        /// How many of so many requests with a key of their own, sent to the gateways in turn, were let through; and the answer to one more.
+        func allowed(of count: Int) async throws -> (allowed: Int, last: HTTPClientResponse) {
+            let key = "key-\(UInt64.random(in: 0 ... .max))"
+            var allowed = 0
+            for i in 0..<count { if try await ask(i, key: key).status == 200 { allowed += 1 } }
+            return (allowed, try await ask(0, key: key))
+        }
+
+        /// The same, with nothing counted here: a call may take too long on a busy machine, and then it is done again.
+        func together(of count: Int) async throws -> (allowed: Int, last: HTTPClientResponse)? {
+            for _ in 0..<50 {
+                let before = counter("gateway_limit_local_total")
+                let result = try await allowed(of: count)
+                if counter("gateway_limit_local_total") == before { return result }
+                try await Task.sleep(for: .milliseconds(200))
+            }
+            return nil
+        }
+
+        func counter(_ name: String) -> Int { gateways.reduce(0) { $0 + $1.metrics.counter(name, "").current } }
+        /// What was told of the store, by one of them.
+        func told(_ i: Int) -> [String] { gateways[i].journal.entries(subject: "limit-store").map(\.record.outcome) }
+    }
+
+    private func withGateways(_ limit: String, store: String, count: Int = 2, _ body: (Pair) async throws -> Void) async throws {
+        try await withLoop { loop in
+            let text = """
+                gateway:
+                  listen: 127.0.0.1:1
+                  limit-store: "\(store)"
+                  routes:
+                    - { path: /, limit: [\(limit)], answer: { body: x } }
+                """
+            let spec = try #require(try Stack.read(Array(text.utf8), path: "test.yaml").gateway)
+            let logger = Logger(level: .error, format: .text, descriptor: 2, immediate: true)
+            var gateways: [Gateway] = []
+            defer { for gateway in gateways { gateway.stop() } }
+            for _ in 0..<count {
+                let gateway = try Gateway(spec, metrics: MetricsRegistry(), journal: Journal(), logger: logger, accessLog: -1)
+                gateways.append(gateway)
+                try await gateway.apply(spec) { _ in [] }
+                try await gateway.listen(on: .loopback(port: 0))
+            }
+            let client = HTTPClient(loop: loop)
+            let pair = Pair(gateways: gateways, client: client)
+            let result: Result<Void, any Error>
+            do { result = .success(try await body(pair)) } catch { result = .failure(error) }
+            client.close()
+            for gateway in gateways { _ = await gateway.drain(grace: .milliseconds(100)) }
+            try result.get()
+        }
+    }
+
+    /// One in an hour and nine at once: what is let through does not depend on how long a test takes.
+    private let limit = "{ rate: 1/h, burst: 9, by: \"header:X-Key\", shared: true }"
+
+    @Test func twoGatewaysTogetherKeepTheRate() async throws {
+        try await withRedis { redis in
+            try await withGateways(limit, store: redis.url) { pair in
+                let result = try #require(try await pair.together(of: 30))
+                #expect(result.allowed == 10)
+                #expect(result.last.status == 429 && result.last.header("ratelimit-limit") == "10" && result.last.header("ratelimit-remaining") == "0")
+                let wait = Int(result.last.header("retry-after") ?? "") ?? 0
+                #expect(wait > 3500 && wait <= 3600 && pair.counter("gateway_limit_calls_total") > 0)
+            }
+        }
+    }
+
+    /// Half of the rate and of the burst each; told once; and together again when Redis is back.
+    @Test func withoutRedisEachCountsItsShare() async throws {
+        try await withFolder { folder in
+            let redis = try await RedisFixture(folder: folder)
+            try await withGateways(limit, store: redis.url) { pair in
+                // Twice, so that each has been told of the other.
+                for _ in 0..<2 { _ = try #require(try await pair.together(of: 4)) }
+                await redis.stop()
+                let away = try await eventually {
+                    for i in 0..<2 { _ = try await pair.ask(i, key: "warm") }
+                    return pair.told(0).last == "count here" && pair.told(1).last == "count here"
+                }
+                #expect(away)
+                let before = pair.counter("gateway_limit_local_total")
+                let alone = try await pair.allowed(of: 30)
+                #expect(alone.allowed == 10 && alone.last.status == 429)
+                #expect(pair.counter("gateway_limit_local_total") == before + 31)
+                let sentence = pair.gateways[0].journal.entries(subject: "limit-store").last?.record.sentence ?? ""
+                #expect(sentence.contains("1/2 of each rate") && !sentence.contains(redis.password))
+                let again = try await RedisFixture(folder: folder, port: redis.port)
+                let back = try await eventually {
+                    for i in 0..<2 { _ = try await pair.ask(i, key: "warm") }
+                    return pair.told(0).last == "count in Redis" && pair.told(1).last == "count in Redis"
+                }
+                #expect(back)
+                let result = try await pair.together(of: 30)
+                #expect(result?.allowed == 10)
+                await again.destroy()
+            }
+            await redis.destroy()
+        }
+    }
+
+    /// A password that Redis does not take is an outage like another.
+    @Test func aStoreThatRefusesIsAway() async throws {
+        try await withRedis { redis in
+            try await withGateways(limit, store: "redis://:wrong@127.0.0.1:\(redis.port)", count: 1) { pair in
+                let result = try await pair.allowed(of: 15)
+                #expect(result.allowed == 10 && pair.told(0) == ["count here"] && pair.counter("gateway_limit_local_total") == 16)
+            }
+        }
+    }
+}
