@@ -6,7 +6,7 @@ import TestSupport
 import Testing
 
 /// Who the client is, whom the gateway believes about it, and how many connections a client may have.
-@Suite struct ClientAddressTests {
+@Suite(.serialized) struct ClientAddressTests {
     private static let trusted = ["trusted-proxies: [127.0.0.1, 10.0.0.0/8, \"2001:db8::/32\"]"]
 
     @Test func aTrustedProxySaysWhoTheClientIs() async throws {

@@ -4,7 +4,7 @@ import TestSupport
 import Testing
 
 /// Who may ask, and for what.
-@Suite struct GatewayAccessTests {
+@Suite(.serialized) struct GatewayAccessTests {
     /// `pass word`, as SHA-256 and as salted SHA-1 (salt `salt`); and the token `0123456789abcdef` as SHA-256.
     private let users = """
         # people

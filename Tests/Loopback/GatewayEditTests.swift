@@ -3,7 +3,7 @@ import TestSupport
 import Testing
 
 /// What is changed in heads on the way, and what pages of other origins may read.
-@Suite struct GatewayEditTests {
+@Suite(.serialized) struct GatewayEditTests {
     @Test func requestFieldsAreSetAddedAndRemoved() async throws {
         try await withEcho { port, _ in
             let edits = "{ set: { X-Mode: inner, X-Forwarded-Proto: https }, add: { X-Tag: \"$mine\" }, remove: [Cookie, x-real-ip] }"

@@ -19,7 +19,8 @@ struct GatewayFixture {
 
     func verdicts() -> [String] { gateway.journal.entries().filter { $0.record.kind == .retry }.map(\.record.outcome) }
 
-    /// One request on a connection of its own, which ends with its answer; `source` is the address to come from, any of 127.0.0.0/8.
+    /// One request on a connection of its own, which ends with its answer; `source` is the address to come from, any of 127.0.0.0/8. Blocks
+    /// its thread, so suites that use it are serialized: all together they would leave none to the others.
     func ask(_ line: String = "GET /", _ fields: [String] = [], host: String = "test", from source: UInt32? = nil, first: String = "") throws -> RawAnswer {
         let socket = try RawSocket(port: endpoint.testPort, source: source)
         let all = ["Host: \(host)"] + fields + ["Connection: close"]

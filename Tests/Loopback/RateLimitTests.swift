@@ -8,7 +8,7 @@ import Topology
 @testable import Gateway
 
 /// Rates are an hour's, so that nothing becomes free while a test runs.
-@Suite struct RateLimitTests {
+@Suite(.serialized) struct RateLimitTests {
     private func route(_ limits: String, _ path: String = "path: /") -> String { "{ \(path), limit: [\(limits)], answer: { body: x } }" }
 
     @Test func theRateAndItsBurstAreExact() async throws {

@@ -4,7 +4,7 @@ import TestSupport
 import Testing
 
 /// Which route takes a request, and what the backend is then asked for.
-@Suite struct RoutingTests {
+@Suite(.serialized) struct RoutingTests {
     private func page(_ name: String, _ conditions: String) -> String { "{ \(conditions), answer: { body: \(name) } }" }
 
     @Test func hostsAreComparedWithoutCasePortAndDot() async throws {
@@ -179,7 +179,7 @@ import Testing
                 let maintenance = try gateway.ask("POST /file", ["Content-Length: 0"])
                 #expect(maintenance.status == 503 && maintenance.body == "<p>soon</p>" && maintenance.field("content-type") == "text/html")
                 #expect(maintenance.field("retry-after") == "60")
-                // These have no body whatever is configured; what followed would be read as the next answer.
+                // These have no body; what followed would be read as the next answer.
                 for target in ["/none", "/same"] {
                     let empty = try gateway.ask("GET \(target)")
                     #expect(empty.body.isEmpty && empty.status == (target == "/none" ? 204 : 304))

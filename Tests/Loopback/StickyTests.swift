@@ -5,7 +5,7 @@ import TestSupport
 import Testing
 
 /// Who stays where: cookies, canaries, hashes.
-@Suite struct StickyTests {
+@Suite(.serialized) struct StickyTests {
     private func withThree(_ body: ([UInt16]) async throws -> Void) async throws {
         try await withEcho("a") { a, _ in
             try await withEcho("b") { b, _ in try await withEcho("c") { c, _ in try await body([a, b, c]) } }
