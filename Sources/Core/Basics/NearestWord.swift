@@ -3,8 +3,12 @@
 public func nearestWord(to word: String, in known: some Sequence<String>) -> String? {
     var best: (word: String, distance: Int)?
     let allowed = max(1, word.utf8.count / 3 + 1)
+    let word = word.lowercased()
     for candidate in known {
-        let distance = editDistance(word.lowercased(), candidate.lowercased())
+        let other = candidate.lowercased()
+        // So many letters at least are missing or too many: a long word costs nothing.
+        guard abs(word.utf8.count - other.utf8.count) <= allowed else { continue }
+        let distance = editDistance(word, other)
         if distance <= allowed, distance < best?.distance ?? .max { best = (candidate, distance) }
     }
     return best?.word

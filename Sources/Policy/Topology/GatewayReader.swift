@@ -8,10 +8,10 @@ extension StackReader {
         if let bare = admin, bare.isBare { admin = ListenAddress(host: "127.0.0.1", port: bare.port) }
         let listen = object.address("listen") ?? ListenAddress(host: "127.0.0.1", port: 1)
         if let admin, admin.port == listen.port { report(object, "admin", "gateway.admin: port \(admin.port) is gateway.listen's already") }
-        var routes: [RouteSpec] = []
+        var routes: [RouteSpec] = [], labels: Set<String> = []
         for (i, entry) in object.objects("routes").enumerated() {
             let route = self.route(entry, services, "gateway.routes[\(i)]")
-            if routes.contains(where: { $0.label == route.label }) {
+            if !labels.insert(route.label).inserted {
                 checker.report(entry.line, entry.column, "gateway.routes[\(i)]: there is a route for \(route.label) already")
             }
             routes.append(route)

@@ -16,13 +16,16 @@ struct YAMLNode {
     static let sizeLimit = 1 << 20
     static let nodeLimit = 20_000
     static let depthLimit = 32
+    /// libyaml looks through all anchors for each anchor and each alias.
+    static let anchorLimit = 1000
 
-    /// Parses one document (libyaml). Aliases are followed, and counted like what they stand for, so that a few lines cannot unfold
-    /// into gigabytes. A key given twice is an error.
+    /// Parses one document (libyaml). Aliases are followed, and counted like what they stand for (nodes and bytes), so that a few lines
+    /// cannot unfold into gigabytes. A key given twice is an error.
     static func parse(_ text: [UInt8], file: String) throws(Problem) -> YAMLNode {
         guard text.count <= sizeLimit else {
             throw Problem(file: file, line: 0, column: 0, message: "larger than \(sizeLimit >> 20) MiB, which no stack file is")
         }
+        try measure(text, file: file)
         var parser = yaml_parser_t()
         guard yaml_parser_initialize(&parser) == 1 else {
             throw Problem(file: file, line: 0, column: 0, message: "out of memory")
@@ -31,7 +34,7 @@ struct YAMLNode {
         let result: Result<YAMLNode, Problem> = text.withUnsafeBufferPointer { bytes in
             yaml_parser_set_input_string(&parser, bytes.baseAddress, bytes.count)
             var document = yaml_document_t()
-            guard yaml_parser_load(&parser, &document) == 1 else { return .failure(problem(parser, file)) }
+            guard yaml_parser_load(&parser, &document) == 1 else { return .failure(problem(parser, bytes, file)) }
             defer { yaml_document_delete(&document) }
             guard let root = yaml_document_get_root_node(&document) else {
                 return .failure(Problem(file: file, line: 0, column: 0, message: "empty"))
@@ -42,25 +45,70 @@ struct YAMLNode {
         return try result.get()
     }
 
-    private static func problem(_ parser: yaml_parser_t, _ file: String) -> Problem {
+    /// Goes through the document once without keeping it, because libyaml's tree has no limits: half a million `[` or 90,000 anchors take
+    /// it minutes. What is no YAML is left to `parse` to tell.
+    private static func measure(_ text: [UInt8], file: String) throws(Problem) {
+        var parser = yaml_parser_t()
+        guard yaml_parser_initialize(&parser) == 1 else { return }
+        defer { yaml_parser_delete(&parser) }
+        let beyond: yaml_mark_t? = text.withUnsafeBufferPointer { bytes in
+            yaml_parser_set_input_string(&parser, bytes.baseAddress, bytes.count)
+            var nodes = 0, anchors = 0, depth = 0
+            while true {
+                var event = yaml_event_t()
+                guard yaml_parser_parse(&parser, &event) == 1 else { return nil }
+                defer { yaml_event_delete(&event) }
+                switch event.type {
+                case YAML_DOCUMENT_END_EVENT, YAML_STREAM_END_EVENT: return nil
+                case YAML_SEQUENCE_END_EVENT, YAML_MAPPING_END_EVENT: depth -= 1
+                case YAML_ALIAS_EVENT: nodes += 1
+                case YAML_SCALAR_EVENT:
+                    nodes += 1
+                    if event.data.scalar.anchor != nil { anchors += 1 }
+                case YAML_SEQUENCE_START_EVENT, YAML_MAPPING_START_EVENT:
+                    nodes += 1
+                    depth += 1
+                    let anchor = event.type == YAML_MAPPING_START_EVENT ? event.data.mapping_start.anchor : event.data.sequence_start.anchor
+                    if anchor != nil { anchors += 1 }
+                default: break
+                }
+                if nodes > nodeLimit || anchors > anchorLimit || depth > depthLimit { return event.start_mark }
+            }
+        }
+        if let beyond { throw tooLarge(Int(beyond.line) + 1, Int(beyond.column) + 1, file) }
+    }
+
+    private static func tooLarge(_ line: Int, _ column: Int, _ file: String) -> Problem {
+        Problem(file: file, line: line, column: column, message: "too large or too deep once its aliases are unfolded")
+    }
+
+    private static func problem(_ parser: yaml_parser_t, _ bytes: UnsafeBufferPointer<UInt8>, _ file: String) -> Problem {
         let text = parser.problem.map { String(cString: $0) } ?? "not YAML"
         let context = parser.context.map { " \(String(cString: $0))" } ?? ""
-        return Problem(
-            file: file, line: Int(parser.problem_mark.line) + 1, column: Int(parser.problem_mark.column) + 1,
-            message: "not valid YAML: \(text)\(context)")
+        var line = Int(parser.problem_mark.line) + 1, column = Int(parser.problem_mark.column) + 1
+        if parser.error == YAML_READER_ERROR {
+            // Bytes that are no text: libyaml only counts them.
+            let before = bytes.prefix(parser.problem_offset)
+            line = before.count { $0 == 10 } + 1
+            column = before.count - (before.lastIndex(of: 10) ?? -1)
+        }
+        return Problem(file: file, line: line, column: column, message: "not valid YAML: \(text)\(context)")
     }
 
     private struct Converter {
         let file: String
         var nodes = 0
+        /// Of all words and texts.
+        var bytes = 0
 
         mutating func convert(
             _ node: UnsafeMutablePointer<yaml_node_t>, _ document: inout yaml_document_t, depth: Int
         ) throws(Problem) -> YAMLNode {
             let line = Int(node.pointee.start_mark.line) + 1, column = Int(node.pointee.start_mark.column) + 1
             nodes += 1
-            guard nodes <= YAMLNode.nodeLimit, depth < YAMLNode.depthLimit else {
-                throw Problem(file: file, line: line, column: column, message: "too large or too deep once its aliases are unfolded")
+            if node.pointee.type == YAML_SCALAR_NODE { bytes += node.pointee.data.scalar.length }
+            guard nodes <= YAMLNode.nodeLimit, depth < YAMLNode.depthLimit, bytes <= YAMLNode.sizeLimit else {
+                throw YAMLNode.tooLarge(line, column, file)
             }
             switch node.pointee.type {
             case YAML_SCALAR_NODE:
