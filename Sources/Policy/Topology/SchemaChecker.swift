@@ -194,7 +194,7 @@ struct SchemaChecker {
 
     static func millicores(_ text: String) -> Int? {
         if text.hasSuffix("m") { return Int(text.dropLast()).flatMap { (1...1_000_000).contains($0) ? $0 : nil } }
-        return Double(text).flatMap { $0 > 0 && $0 <= 1000 ? Int($0 * 1000) : nil }
+        return Double(text).flatMap { $0 >= 0.001 && $0 <= 1000 ? Int($0 * 1000) : nil }
     }
 
     static let replicaLimit = 1000

@@ -1,3 +1,5 @@
+import Basics
+
 /// A stack, validated: what Supervision runs, the gateway serves and (later) Rendering writes. There is no other description.
 public struct Stack: Sendable, Equatable {
     public let name: String
@@ -38,8 +40,7 @@ public struct ListenAddress: Sendable, Equatable, CustomStringConvertible {
         var host = String(text[..<colon])
         if host.hasPrefix("["), host.hasSuffix("]") { host = String(host.dropFirst().dropLast()) }
         if host == "localhost" { host = "127.0.0.1" }
-        let plausible = !host.isEmpty && host.utf8.allSatisfy { $0 &- 48 < 10 || $0 == 46 || $0 == 58 || ($0 | 32) &- 97 < 6 }
-        guard plausible else { return nil }
+        guard IPAddress(host) != nil else { return nil }
         self.host = host
         self.port = port
         isBare = false
