@@ -66,14 +66,18 @@ import Testing
         let histogram = MetricsRegistry().histogram("t_seconds", "T.")
         counter.add()
         histogram.observe(nanoseconds: 5)
-        let before = muster_allocated()
-        for i in 0..<100_000 {
-            counter.add()
-            histogram.observe(nanoseconds: Int64(i))
+        var least = Int.max
+        for _ in 0..<5 {
+            let before = muster_allocated()
+            for i in 0..<100_000 {
+                counter.add()
+                histogram.observe(nanoseconds: Int64(i))
+            }
+            least = min(least, Int(muster_allocated()) - Int(before))
         }
-        // Other tests allocate meanwhile: a leak of even 8 bytes a call would be 1.6 MB.
-        #expect(Int(muster_allocated()) - Int(before) < 800_000)
-        #expect(counter.current == 100_001)
+        // Other tests allocate meanwhile, but not each time: a leak of even 8 bytes a call would be 1.6 MB.
+        #expect(least < 800_000)
+        #expect(counter.current == 500_001)
     }
 }
 
