@@ -64,7 +64,7 @@ private func checkPath(_ target: [UInt8], deny given: [[UInt8]]) -> String? {
     let isAmbiguous = target.withUnsafeBytes { PathRules.isAmbiguous($0) }
     var expected = true
     if let decoded {
-        expected = decoded.contains(0) || decoded.contains(92) || parts(decoded).contains { $0 == [46] || $0 == [46, 46] }
+        expected = decoded.contains(0) || decoded.contains(92) || parts(decoded).contains { $0 == [46] || $0 == [46, 46] } || isOverlong(decoded)
     }
     if isAmbiguous != expected { return "\(text) is\(isAmbiguous ? "" : " not") ambiguous, says the gateway" }
     guard let decoded, !expected, target.first == 47 else { return nil }
@@ -76,6 +76,12 @@ private func checkPath(_ target: [UInt8], deny given: [[UInt8]]) -> String? {
         if isDenied != expected { return "\(text) is\(isDenied ? "" : " not") denied by \(String(decoding: deny, as: UTF8.self)), says the gateway" }
     }
     return nil
+}
+
+/// UTF-8 that writes a character with more bytes than it needs (RFC 3629, 3).
+private func isOverlong(_ decoded: [UInt8]) -> Bool {
+    if decoded.contains(0xC0) || decoded.contains(0xC1) { return true }
+    return zip(decoded, decoded.dropFirst()).contains { ($0 == 0xE0 && (0x80...0x9F).contains($1)) || ($0 == 0xF0 && (0x80...0x8F).contains($1)) }
 }
 
 /// Nothing that itself would have to be decoded.

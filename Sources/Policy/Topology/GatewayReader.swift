@@ -114,6 +114,9 @@ extension StackReader {
         for host in hosts where !StackReader.isHostPattern(host) {
             report(object, "hosts", "\(path).hosts: '\(host)' is no host name (example.org or *.example.org, without a port)")
         }
+        for method in object.strings("methods") where method != method.uppercased() {
+            report(object, "methods", "\(path).methods: methods are case-sensitive; '\(method)' is not '\(method.uppercased())'")
+        }
         return RouteMatch(path: paths, hosts: hosts, methods: object.strings("methods"), headers: headerFields(object, "headers", path))
     }
 

@@ -133,6 +133,12 @@ struct CrossOrigin: Sendable {
         exposed = spec.exposed.isEmpty ? "" : "Access-Control-Expose-Headers: \(spec.exposed.joined(separator: ", "))\r\n"
     }
 
+    /// What an answer to another origin consists of.
+    static let fields = [
+        "access-control-allow-origin", "access-control-allow-credentials", "access-control-allow-methods", "access-control-allow-headers", "access-control-max-age",
+        "access-control-expose-headers",
+    ]
+
     /// A question whether a request may be made, rather than the request.
     static func isPreflight(_ table: HeadTable) -> Bool {
         table.methodText.isExactly("OPTIONS") && table.value(Array("origin".utf8)) != nil && table.value(Array("access-control-request-method".utf8)) != nil

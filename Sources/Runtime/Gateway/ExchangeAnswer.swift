@@ -107,7 +107,7 @@ extension Exchange {
 
     /// Answers for the backend.
     func answer(_ failure: GatewayFailure) {
-        if failure.status == 503, additions.isEmpty { additions.append("Retry-After: 1\r\n") }
+        if failure == .noReplica { additions.append("Retry-After: 1\r\n") }
         respond(
             failure.status, type: "application/json",
             body: Array("{\"error\":{\"code\":\"\(failure.rawValue)\",\"message\":\"\(failure.message)\"}}\n".utf8))

@@ -115,6 +115,17 @@ final class GatewayLoop {
         }
     }
 
+    private func closeIdle() {
+        let all = idle
+        idle = [:]
+        for connections in all.values {
+            for connection in connections {
+                connection.isKept = false
+                connection.close()
+            }
+        }
+    }
+
     /// Ids that do not repeat within a process and hardly between processes: a random start, then counting by a large odd step.
     func nextID() -> UInt64 {
         idCount &+= 1
@@ -195,7 +206,7 @@ final class GatewayLoop {
         for listener in listeners { listener.close(keepingQueue: gently) }
         listeners = []
         context.drain(gently: gently)
-        closeUnwantedIdle()
+        closeIdle()
         accessLog.flush()
     }
 
@@ -205,8 +216,7 @@ final class GatewayLoop {
         context.closeAll()
         // They hold this loop's part, which holds them.
         spare = []
-        for connections in idle.values { for connection in connections { connection.close() } }
-        idle = [:]
+        closeIdle()
         accessLog.flush()
         tracer?.end()
     }

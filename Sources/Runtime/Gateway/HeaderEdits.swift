@@ -8,8 +8,9 @@ struct HeaderEdits: Sendable {
     private let leftOut: [[UInt8]]
     let lines: [UInt8]
 
-    init(_ spec: HeaderEditSpec) {
-        leftOut = spec.remove.map { Array($0.utf8) } + spec.set.map { Array($0.name.lowercased().utf8) }
+    /// `besides`: names, in lower case, that are left out for another reason.
+    init(_ spec: HeaderEditSpec, besides: [String] = []) {
+        leftOut = (spec.remove + besides).map { Array($0.utf8) } + spec.set.map { Array($0.name.lowercased().utf8) }
         lines = (spec.set + spec.add).flatMap { Array("\($0.name): \($0.value)\r\n".utf8) }
     }
 

@@ -88,8 +88,10 @@ enum PathRules {
                 at += 2
                 if byte == 0 || byte == 92 { return true }
                 // Overlong UTF-8 (RFC 3629, 3): a long way of writing what has a short one, `/` and `.` among them.
-                if byte == 0xC0 || byte == 0xC1 || (lead == 0xE0 && byte < 0xA0) || (lead == 0xF0 && byte < 0x90) { return true }
+                if byte == 0xC0 || byte == 0xC1 || (lead == 0xE0 && byte & 0xE0 == 0x80) || (lead == 0xF0 && byte & 0xF0 == 0x80) { return true }
                 lead = byte
+            } else {
+                lead = 0
             }
             at += 1
             if byte == 47 {

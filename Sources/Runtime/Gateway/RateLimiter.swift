@@ -54,7 +54,8 @@ final class RateLimiter: Sendable {
         case .client: return client.map { RateLimiter.mix($0.high, $0.low) } ?? 1
         case .header(let name):
             guard let value = table.value(Array(name.utf8)), !value.isEmpty else { return 2 }
-            return RendezvousHash.key(value)
+            // Byte for byte: keys may differ in their case alone.
+            return RecentRequests.key(value)
         }
     }
 

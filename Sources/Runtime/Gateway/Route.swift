@@ -54,7 +54,8 @@ public final class Route: Sendable {
         retry = RetryPolicy(attempts: spec.retry.attempts)
         access = try AccessRules(spec.access, route: label)
         requestEdits = HeaderEdits(spec.edits.request)
-        responseEdits = HeaderEdits(spec.edits.response)
+        // Where the gateway answers for other origins, a backend's own answer would stand beside it, and browsers refuse both.
+        responseEdits = HeaderEdits(spec.edits.response, besides: spec.access.cors == nil ? [] : CrossOrigin.fields)
         rewrite = try spec.edits.rewrite.map { (rewrite) throws(Gateway.Failure) in try Rewrite(rewrite, spec.match.path) }
         host = spec.edits.host.map { Array($0.utf8) }
         upgrades = spec.upgrades.map { Array($0.utf8) }
@@ -99,7 +100,9 @@ public final class Route: Sendable {
     /// longest prefix; more conditions before fewer.
     func precedes(_ other: Route) -> Bool {
         func rank(_ route: Route) -> [Int] {
-            let host = route.hosts.isEmpty ? 2 : route.hosts.contains { $0.first == 42 } ? 1 : 0
+            // Among wildcards the longest.
+            let wildcard = route.hosts.filter { $0.first == 42 }.map(\.count).min()
+            let host = route.hosts.isEmpty ? 1 : wildcard.map { -$0 } ?? Int.min
             return [host, route.path.rank, -route.path.length, -(route.headers.count + (route.methods.isEmpty ? 0 : 1))]
         }
         return rank(self).lexicographicallyPrecedes(rank(other))

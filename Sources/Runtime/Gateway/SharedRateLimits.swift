@@ -35,6 +35,8 @@ final class SharedRateLimits {
     private static let retryAfter = Duration.seconds(1)
     /// Keys of one call: a call of this size takes Redis about a millisecond.
     private static let batchLimit = 256
+    /// More questions than this do not wait: a store that answers too slowly for them is as good as away.
+    private static let waitingLimit = 4096
 
     /// `redis`: with `patience` as its command time.
     init(redis: RedisClient, name: String, journal: Journal, metrics: MetricsRegistry) {
@@ -58,6 +60,7 @@ final class SharedRateLimits {
 
     func take(_ limiter: RateLimiter, _ key: UInt64, _ answer: @escaping (TokenBucket.Verdict) -> Void) {
         if isAway, loop.now - triedAt < SharedRateLimits.retryAfter { return countHere(Question(limiter: limiter, key: key, answer: answer)) }
+        if waiting.count >= SharedRateLimits.waitingLimit { return countHere(Question(limiter: limiter, key: key, answer: answer)) }
         waiting.append(Question(limiter: limiter, key: key, answer: answer))
         guard !isAsking, !isQueued else { return }
         isQueued = true
