@@ -31,6 +31,13 @@ import Testing
         #expect(throws: Problems.self) { try Stack.read(Array(text.utf8), path: "s.yaml") }
     }
 
+    @Test func thousandsOfUnknownNamesAreToldSoon() {
+        let stores = (0..<1500).map { "  s\($0): { redis: { role: cache } }\n" }.joined()
+        let text = "stores:\n\(stores)services: { a: { command: b, uses: [\(String(repeating: "zzz,", count: 3000))] } }"
+        let problems = #expect(throws: Problems.self) { try Stack.read(Array(text.utf8), path: "s.yaml") }
+        #expect(problems?.list.count == 3001)
+    }
+
     @Test func bytesThatAreNoTextHaveAPlace() {
         let problems = #expect(throws: Problems.self) { try Stack.read(Array("stack: a\nservices: ".utf8) + [255], path: "s.yaml") }
         #expect(problems?.list.map(\.line) == [2] && problems?.list.map(\.column) == [11])

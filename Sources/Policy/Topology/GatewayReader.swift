@@ -46,7 +46,7 @@ extension StackReader {
         if !format.contains("$") {
             report(log, "format", "gateway.access-log: expected true, false, json or a text with $names, found '\(format)'")
         } else if let unknown = AccessLogSpec.unknownField(format) {
-            let hint = nearestWord(to: unknown, in: AccessLogSpec.fields).map { "; did you mean '$\($0)'?" } ?? ""
+            let hint = checker.nearest(to: unknown, in: AccessLogSpec.fields).map { "; did you mean '$\($0)'?" } ?? ""
             report(log, "format", "gateway.access-log: there is no field '$\(unknown)'\(hint)")
         }
         return AccessLogSpec(format: .custom(format), file: log.string("file"))
@@ -97,7 +97,7 @@ extension StackReader {
             if found.http == nil { checker.report(object.line, object.column, "\(path): service '\(name)' has no http, so nothing can be sent to it") }
             return
         }
-        let hint = nearestWord(to: name, in: services.map(\.name)).map { "; did you mean '\($0)'?" } ?? ""
+        let hint = checker.nearest(to: name, in: services.map(\.name)).map { "; did you mean '\($0)'?" } ?? ""
         report(object, key, "\(path).\(key): there is no service '\(name)'\(hint)")
     }
 

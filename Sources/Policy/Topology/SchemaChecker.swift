@@ -6,11 +6,19 @@ import Patterns
 struct SchemaChecker {
     let file: String
     private(set) var problems: [Problem] = []
+    private var hints = 0
 
     init(file: String) { self.file = file }
 
     mutating func report(_ line: Int, _ column: Int, _ message: String) {
         problems.append(Problem(file: file, line: line, column: column, message: message))
+    }
+
+    /// For the first hundred problems: thousands of words against thousands of names would take minutes.
+    mutating func nearest(to word: String, in known: [String]) -> String? {
+        guard hints < 100 else { return nil }
+        hints += 1
+        return nearestWord(to: word, in: known)
     }
 
     private mutating func wrong(_ node: YAMLNode, _ path: String, _ expected: String) -> Checked? {
@@ -31,7 +39,7 @@ struct SchemaChecker {
             guard case .scalar(let name, _) = keyNode.content else { continue }
             guard let key = spec.key(name) else {
                 let known = spec.keys.map(\.name)
-                let hint = nearestWord(to: name, in: known).map { "; did you mean '\($0)'?" } ?? "; known here: \(known.joined(separator: ", "))"
+                let hint = nearest(to: name, in: known).map { "; did you mean '\($0)'?" } ?? "; known here: \(known.joined(separator: ", "))"
                 report(keyNode.line, keyNode.column, "unknown key '\(name)' in \(path.isEmpty ? "the stack" : path)\(hint)")
                 continue
             }
@@ -76,7 +84,7 @@ struct SchemaChecker {
         if case .choice(let words) = type { choices = words }
         if case .balance = type { choices = RouteSpec.balanceMethods + ["hash(header:NAME)", "hash(cookie:NAME)"] }
         if let words = choices {
-            let hint = nearestWord(to: text, in: words).map { "; did you mean '\($0)'?" } ?? ""
+            let hint = nearest(to: text, in: words).map { "; did you mean '\($0)'?" } ?? ""
             report(node.line, node.column, "\(path): '\(text)' is none of \(words.joined(separator: ", "))\(hint)")
             return nil
         }

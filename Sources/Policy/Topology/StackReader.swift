@@ -65,7 +65,7 @@ struct StackReader {
         let uses = object.strings("uses")
         for store in uses where !stores.contains(where: { $0.name == store }) {
             let place = object.places["uses"] ?? (object.line, object.column)
-            let hint = nearestWord(to: store, in: stores.map(\.name)).map { "; did you mean '\($0)'?" } ?? ""
+            let hint = checker.nearest(to: store, in: stores.map(\.name)).map { "; did you mean '\($0)'?" } ?? ""
             checker.report(place.line, place.column, "services.\(name).uses: there is no store '\(store)'\(hint)")
         }
         if uses.count > 1 {
