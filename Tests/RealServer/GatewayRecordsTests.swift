@@ -19,6 +19,21 @@ import Testing
         return (Files.text(path) ?? "").split(separator: "\n")
     }
 
+    /// The heads that a backend of the test's own has got; it answers each with an empty 200.
+    private final class Heads: Sendable {
+        private let all = Mutex<[String]>([])
+        var seen: [String] { all.withLock { $0 } }
+
+        func keep(_ peer: RawPeer) {
+            while true {
+                let head = peer.head()
+                guard head.contains("HTTP/1.1\r\n") else { return }
+                all.withLock { $0.append(head) }
+                peer.send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+            }
+        }
+    }
+
     // MARK: access log
 
     private func askPlainly(_ gateway: GatewayProcess) throws {
@@ -125,15 +140,8 @@ import Testing
 
     /// A client's trace goes on with the gateway's span between; what is malformed begins a new one.
     @Test func tracesAreContinuedAndStarted() async throws {
-        let heads = Mutex<[String]>([])
-        try await withRaw({ peer, _ in
-            while true {
-                let head = peer.head()
-                guard head.contains("HTTP/1.1\r\n") else { return }
-                heads.withLock { $0.append(head) }
-                peer.send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
-            }
-        }) { backend in
+        let heads = Heads()
+        try await withRaw({ peer, _ in heads.keep(peer) }) { backend in
             try await withReceiver { receiver, spans in
                 let more = ["access-log: false", "tracing: { otlp: \"http://127.0.0.1:\(receiver.port)/v1/traces\", sample: 100% }"]
                 try await withGatewayProcess([Self.route(backend)], more: more) { gateway in
@@ -141,7 +149,7 @@ import Testing
                     let given = ["00-\(Self.id)-b7ad6b7169203331-01", "00-\(Self.id)-b7ad6b7169203331-00", "00-\(Self.id.uppercased())-b7ad6b7169203331-01", nil]
                     for parent in given { _ = try await gateway.send(headers: parent.map { [("traceparent", $0), state] } ?? [state]) }
                     let areThere = await eventually { spans().count >= 3 }
-                    let seen = heads.withLock { $0 }.map { head in head.split(separator: "\r\n").filter { $0.lowercased().hasPrefix("trace") }.map(String.init) }
+                    let seen = heads.seen.map { head in head.split(separator: "\r\n").filter { $0.lowercased().hasPrefix("trace") }.map(String.init) }
                     try #require(areThere && seen.count == 4, "\(spans()) \(seen)")
                     for fields in seen { #expect(fields.filter { $0.hasPrefix("traceparent:") }.count == 1) }
                     func parent(_ i: Int) -> [Substring] { seen[i].first { $0.hasPrefix("traceparent:") }!.dropFirst(13).split(separator: "-") }
@@ -265,15 +273,8 @@ import Testing
     // MARK: explanations
 
     @Test func requestsAreExplainedToWhoeverMayKnow() async throws {
-        let heads = Mutex<[String]>([])
-        try await withRaw({ peer, _ in
-            while true {
-                let head = peer.head()
-                guard head.contains("HTTP/1.1\r\n") else { return }
-                heads.withLock { $0.append(head) }
-                peer.send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
-            }
-        }) { backend in
+        let heads = Heads()
+        try await withRaw({ peer, _ in heads.keep(peer) }) { backend in
             try await withGatewayProcess([Self.route(backend)], more: ["access-log: false", "admin-token-file: FOLDER/token"]) { gateway in
                 let told = try await gateway.send(headers: [("X-Muster-Explain", "a-token-of-the-tests"), ("X-Request-Id", "known")])
                 let why = told.header("x-muster-why") ?? ""
@@ -284,7 +285,7 @@ import Testing
                     let answer = try await gateway.send(headers: [("X-Muster-Explain", wrong)])
                     #expect(answer.status == 200 && answer.header("x-muster-why") == nil)
                 }
-                let seen = heads.withLock { $0 }
+                let seen = heads.seen
                 #expect(seen.count == 5 && seen.allSatisfy { !$0.lowercased().contains("x-muster") })
                 let found = try await gateway.ask("/api/requests/known"), missing = try await gateway.ask("/api/requests/unknown")
                 #expect(found.status == 200 && found.text.contains("Request known went to 127.0.0.1:\(backend.port)") && missing.status == 404)

@@ -63,7 +63,7 @@ struct Credentials: Sendable {
                     }
                     tokens.append(digest)
                 } else {
-                    tokens.append(Credentials.digest(Array(line.utf8)))
+                    tokens.append(SecretDigest.of(Array(line.utf8)))
                 }
             }
         }
@@ -86,30 +86,20 @@ struct Credentials: Sendable {
         return nil
     }
 
-    private static func digest(_ bytes: [UInt8], _ algorithm: OpaquePointer? = EVP_sha256()) -> [UInt8] {
-        var out = [UInt8](repeating: 0, count: 64)
-        var length: UInt32 = 0
-        guard EVP_Digest(bytes, bytes.count, &out, &length, algorithm, nil) == 1 else { return [] }
-        return Array(out[..<Int(length)])
-    }
-
-    /// Takes the same time wherever they differ.
-    private static func equal(_ a: [UInt8], _ b: [UInt8]) -> Bool { a.count == b.count && !a.isEmpty && CRYPTO_memcmp(a, b, a.count) == 0 }
-
     /// Whether an Authorization field's value names somebody who may.
     func admits(_ authorization: UnsafeRawBufferPointer?) -> Bool {
         guard let authorization, let space = authorization.firstIndex(of: 32), authorization.count <= 8192 else { return false }
         let scheme = authorization.part(0, space), rest = trimmed(authorization[(space + 1)...])
         if scheme.equals("bearer") {
-            let given = Credentials.digest(Array(rest))
+            let given = SecretDigest.of(Array(rest))
             // Every token is looked at, so that the time tells nothing.
-            return tokens.reduce(false) { Credentials.equal($1, given) || $0 }
+            return tokens.reduce(false) { SecretDigest.areEqual($1, given) || $0 }
         }
         guard scheme.equals("basic"), let pair = decodeBase64(rest), let colon = pair.firstIndex(of: 58) else { return false }
         let password = Array(pair[(colon + 1)...])
         switch users[String(decoding: pair[..<colon], as: UTF8.self)] {
-        case .sha256(let digest)?: return Credentials.equal(digest, Credentials.digest(password))
-        case .saltedSHA1(let digest, let salt)?: return Credentials.equal(digest, Credentials.digest(password + salt, EVP_sha1()))
+        case .sha256(let digest)?: return SecretDigest.areEqual(digest, SecretDigest.of(password))
+        case .saltedSHA1(let digest, let salt)?: return SecretDigest.areEqual(digest, SecretDigest.of(password + salt, EVP_sha1()))
         case nil: return false
         }
     }

@@ -18,12 +18,10 @@ public enum AdminAPI {
             return .text(gateway.metrics.render(), type: "text/plain; version=0.0.4; charset=utf-8")
         }
         router.get("/api/state") { _, _ in .json(state(gateway, connections: await gateway.connectionCounts)) }
-        router.get("/stats;csv") { _, _ in .text(StatsCSV.render(gateway, connections: await gateway.connectionCounts), type: "text/plain; charset=utf-8") }
-        // As HAProxy's exporters ask for it.
-        router.get("/stats;csv;norefresh") { _, _ in
-            .text(StatsCSV.render(gateway, connections: await gateway.connectionCounts), type: "text/plain; charset=utf-8")
+        // The last is how HAProxy's exporters ask for it.
+        for path in ["/stats", "/stats;csv", "/stats;csv;norefresh"] {
+            router.get(path) { _, _ in .text(StatsCSV.render(gateway, connections: await gateway.connectionCounts), type: "text/plain; charset=utf-8") }
         }
-        router.get("/stats") { _, _ in .text(StatsCSV.render(gateway, connections: await gateway.connectionCounts), type: "text/plain; charset=utf-8") }
         addRequests(to: &router, gateway: gateway)
         addWhy(to: &router, journal: gateway.journal)
         router.get("/health") { _, _ in .json { $0.member("status", "healthy") } }

@@ -272,13 +272,13 @@ final class Exchange {
 
     private func hashKey(_ table: HeadTable, _ route: Route) -> UInt64? {
         switch route.method {
-        case .ipHash: return clientAddress.map { $0.isIPv4 ? ClientAddressKey.network(ipv4: $0.ipv4!) : ClientAddressKey.network(ipv6High: $0.high, low: $0.low) }
+        case .ipHash: return clientAddress.map { ClientAddressKey.network(ipv6High: $0.high, low: $0.low) }
         case .hash(let source):
             switch source {
             case .trace: return traceKey(table)
             case .path: return RendezvousHash.key(PathRules.path(table.targetText))
             case .clientAddress:
-                return clientAddress.map { $0.isIPv4 ? ClientAddressKey.address(ipv4: $0.ipv4!) : ClientAddressKey.address(ipv6High: $0.high, low: $0.low) }
+                return clientAddress.map { ClientAddressKey.address(ipv6High: $0.high, low: $0.low) }
             case .header(let name): return table.value(Array(name.utf8)).map { RendezvousHash.key($0) }
             case .cookie(let name): return table.cookie(Array(name.utf8)).map { RendezvousHash.key($0) }
             }
@@ -494,17 +494,21 @@ final class Exchange {
 
     private func noteFailure(_ replica: Replica, _ failure: TryFailure, _ detail: String) {
         guard let route else { return }
-        let now = loop.now
         route.route.metrics.failures.add()
-        isJudged = true
-        route.route.guards.failed(now, reason: failure.rawValue)
-        let ejection = replica.failed(now, cause: detail, mayGo: mayEject)
-        if let ejection { gateway.journal.append(ejection) }
+        blame(replica, route, reason: failure.rawValue, cause: detail)
         lastFailure = failure
     }
 
+    /// Counts against the route's breaker and the replica.
+    func blame(_ replica: Replica, _ route: RouteOnLoop, reason: String, cause: String) {
+        let now = loop.now
+        isJudged = true
+        route.route.guards.failed(now, reason: reason)
+        if let ejection = replica.failed(now, cause: cause, mayGo: mayEject) { gateway.journal.append(ejection) }
+    }
+
     /// Whether one more may be taken out.
-    func mayEject() -> Bool {
+    private func mayEject() -> Bool {
         guard let route, let pool else { return true }
         let out = pool.replicas.reduce(0) { $0 + ($1.obstacles.contains(.ejected) ? 1 : 0) }
         return EjectionCap(share: route.route.spec.eject.atMost).allows(ejected: out, of: pool.replicas.count)

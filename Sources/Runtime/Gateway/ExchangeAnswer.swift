@@ -40,21 +40,17 @@ extension Exchange {
     }
 
     private func noteAnswer(_ replica: Replica, _ route: RouteOnLoop) {
-        let now = MonotonicTime.now
-        let time = now - (sentWhole.nanoseconds > 0 ? sentWhole : started)
+        let time = MonotonicTime.now - (sentWhole.nanoseconds > 0 ? sentWhole : started)
         upstreamTime = time
         replica.latency.add(Int(time.nanoseconds))
         isJudged = true
-        let spec = route.route.spec.eject
         guard status >= 500 else {
             replica.succeeded()
             return route.route.guards.succeeded()
         }
         replica.errors.add()
-        guard spec.countsErrors else { return route.route.guards.succeeded() }
-        route.route.guards.failed(now, reason: "status \(status)")
-        let ejection = replica.failed(now, cause: "status \(status)", mayGo: mayEject)
-        if let ejection { gateway.journal.append(ejection) }
+        guard route.route.spec.eject.countsErrors else { return route.route.guards.succeeded() }
+        blame(replica, route, reason: "status \(status)", cause: "status \(status)")
     }
 
     func upstreamBody(_ bytes: UnsafeRawBufferPointer) {

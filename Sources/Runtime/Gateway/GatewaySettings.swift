@@ -1,5 +1,4 @@
 import Basics
-import COpenSSL
 import HTTP
 import Topology
 
@@ -23,7 +22,7 @@ struct GatewaySettings: Sendable {
         do throws(SystemError) { text = try Files.read(file, limit: 4096) } catch { throw Gateway.Failure(description: "gateway.admin-token-file: \(error)") }
         let token = String(decoding: text, as: UTF8.self).split(whereSeparator: \.isWhitespace).first.map(String.init) ?? ""
         guard token.utf8.count >= 16 else { throw Gateway.Failure(description: "gateway.admin-token-file: \(file): the token needs at least 16 characters") }
-        tokenDigest = GatewaySettings.digest(Array(token.utf8))
+        tokenDigest = SecretDigest.of(Array(token.utf8))
     }
 
     /// Nothing is trusted and nothing is asked for.
@@ -43,13 +42,7 @@ struct GatewaySettings: Sendable {
 
     func isAdminToken(_ given: UnsafeRawBufferPointer) -> Bool {
         guard hasToken, given.count <= 4096 else { return false }
-        return CRYPTO_memcmp(tokenDigest, GatewaySettings.digest(Array(given)), tokenDigest.count) == 0
-    }
-
-    private static func digest(_ bytes: [UInt8]) -> [UInt8] {
-        var out = [UInt8](repeating: 0, count: 32)
-        EVP_Digest(bytes, bytes.count, &out, nil, EVP_sha256(), nil)
-        return out
+        return SecretDigest.areEqual(tokenDigest, SecretDigest.of(Array(given)))
     }
 
     /// Who asks: the peer, or, as far as those before it are trusted, whom X-Forwarded-For names: the last address that is no trusted proxy.

@@ -51,19 +51,12 @@ final class RateLimiter: Sendable {
     func key(_ table: HeadTable, client: IPAddress?) -> UInt64 {
         switch spec.key {
         case .route: return 0
-        case .client: return client.map { RateLimiter.mix($0.high, $0.low) } ?? 1
+        case .client: return client.map { ClientAddressKey.address(ipv6High: $0.high, low: $0.low) } ?? 1
         case .header(let name):
             guard let value = table.value(Array(name.utf8)), !value.isEmpty else { return 2 }
             // Byte for byte: keys may differ in their case alone.
             return RecentRequests.key(value)
         }
-    }
-
-    private static func mix(_ a: UInt64, _ b: UInt64) -> UInt64 {
-        var z = a &* 0x9E37_79B9_7F4A_7C15 ^ b
-        z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
-        z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
-        return z ^ (z >> 31)
     }
 
     /// `gateways`: among so many the rate is divided when each counts for itself.
