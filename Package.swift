@@ -38,7 +38,7 @@ let package = Package(
             name: "CYAML", path: "Sources/System/CYAML", pkgConfig: "yaml-0.1",
             providers: [.apt(["libyaml-dev"])]),
         .systemLibrary(
-            name: "COpenSSL", path: "Sources/System/COpenSSL", pkgConfig: "libcrypto",
+            name: "COpenSSL", path: "Sources/System/COpenSSL", pkgConfig: "openssl",
             providers: [.apt(["libssl-dev"])]),
         .systemLibrary(
             name: "CXXHash", path: "Sources/System/CXXHash", pkgConfig: "libxxhash",
@@ -62,12 +62,13 @@ let package = Package(
         // Policy: pure.
         room("Balancing", on: "Policy", uses: ["Basics"]),
         room("Resilience", on: "Policy", uses: ["Basics"]),
+        room("Sharding", on: "Policy", uses: ["Basics"]),
         room("Topology", on: "Policy", uses: ["Balancing", "Patterns", "Basics", "JSONCoding", "CYAML"]),
 
         // Wire: bytes and sockets.
-        room("EventLoops", on: "Wire", uses: ["Basics", "CLinux"]),
+        room("EventLoops", on: "Wire", uses: ["Basics", "CLinux", "COpenSSL"]),
         room("HTTP", on: "Wire", uses: ["EventLoops", "Basics", "JSONCoding"]),
-        room("Redis", on: "Wire", uses: ["EventLoops", "Basics", "COpenSSL"]),
+        room("Redis", on: "Wire", uses: ["EventLoops", "Resilience", "Sharding", "Basics", "COpenSSL"]),
 
         room("OpenTelemetry", on: "Wire", uses: ["Basics", "JSONCoding", "ProtobufCoding"]),
 
@@ -80,8 +81,10 @@ let package = Package(
                 "JSONCoding",
                 "CLinux", "COpenSSL", "CXXHash",
             ]),
+        room("Provisioning", on: "Runtime", uses: ["Redis", "EventLoops", "Sharding", "Observability", "Basics", "JSONCoding", "CLinux", "COpenSSL"]),
         room(
-            "Supervision", on: "Runtime", uses: ["Gateway", "Redis", "HTTP", "EventLoops", "Topology", "Resilience", "Observability", "Basics", "JSONCoding", "CLinux"]),
+            "Supervision", on: "Runtime",
+            uses: ["Provisioning", "Sharding", "Gateway", "Redis", "HTTP", "EventLoops", "Topology", "Resilience", "Observability", "Basics", "JSONCoding", "CLinux"]),
 
         // Services and tools
         room(
@@ -91,25 +94,28 @@ let package = Package(
                 "COpenSSL", "CXXHash",
             ]),
         program("correlation-engine", on: "Services", uses: ["CorrelationEngine"]),
-        program("muster", on: "Tools", uses: ["CLinux", "Supervision", "Gateway", "Topology", "HTTP", "EventLoops", "Observability", "Basics", "JSONCoding"]),
+        program(
+            "muster", on: "Tools",
+            uses: ["CLinux", "Supervision", "Provisioning", "Redis", "Sharding", "Gateway", "Topology", "HTTP", "EventLoops", "Observability", "Basics", "JSONCoding"]),
 
         program("otlp-load", on: "Tools", uses: ["OpenTelemetry", "ProtobufCoding", "HTTP", "EventLoops", "JSONCoding", "Basics"]),
 
         // Tests: what they share, then one target a kind.
         .target(
-            name: "TestSupport", dependencies: ["HTTP", "EventLoops", "Redis", "Basics", "JSONCoding", "CLinux"], path: "Tests/TestSupport",
+            name: "TestSupport", dependencies: ["HTTP", "EventLoops", "Redis", "Sharding", "Basics", "JSONCoding", "CLinux"], path: "Tests/TestSupport",
             swiftSettings: strict),
         tests("CoreTests", uses: ["Basics", "JSONCoding", "ProtobufCoding", "Compression", "Observability", "Patterns", "CLinux"]),
-        tests("PolicyTests", uses: ["Balancing", "Resilience", "Topology", "Patterns", "Basics", "JSONCoding", "TestSupport"]),
+        tests("PolicyTests", uses: ["Sharding", "Balancing", "Resilience", "Topology", "Patterns", "Basics", "JSONCoding", "TestSupport"]),
         tests("HTTPTests", uses: ["Gateway", "HTTP", "EventLoops", "Basics", "TestSupport"]),
-        tests("RedisTests", uses: ["Redis", "Basics"]),
+        tests("RedisTests", uses: ["Redis", "Sharding", "EventLoops", "Basics", "TestSupport"]),
         tests("EngineTests", uses: ["CorrelationEngine", "OpenTelemetry", "ProtobufCoding", "Compression", "HTTP", "JSONCoding", "TestSupport"]),
-        tests("Simulation", uses: ["Supervision", "Basics"]),
+        tests("Simulation", uses: ["Supervision", "Sharding", "Basics"]),
         tests("Loopback", uses: ["Gateway", "HTTP", "EventLoops", "Topology", "Observability", "Basics", "TestSupport"]),
         tests(
             "RealServer",
             uses: [
-                "CorrelationEngine", "OpenTelemetry", "ProtobufCoding", "Compression", "SharedState", "Gateway", "Topology", "Redis", "HTTP", "EventLoops",
+                "CorrelationEngine", "OpenTelemetry", "ProtobufCoding", "Compression", "Provisioning", "Sharding", "SharedState", "Gateway", "Topology", "Redis", "HTTP",
+                "EventLoops",
                 "Observability",
                 "TestSupport", "CLinux",
             ], exclude: ["Smuggling"]),

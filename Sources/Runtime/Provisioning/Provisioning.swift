@@ -1,0 +1,2 @@
+/// Operations on real servers: plan, show, apply, verify.
+public enum Provisioning {}
