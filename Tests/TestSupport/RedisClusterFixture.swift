@@ -106,7 +106,7 @@ public final class RedisClusterFixture: Sendable {
         for i in nodes.indices {
             ids.append(try await ask(i, loop, RedisCommand("CLUSTER MYID")).string ?? "")
             let knowsAll = try await eventually(.seconds(20)) {
-                try await ask(i, loop, RedisCommand("CLUSTER INFO")).string?.contains("cluster_known_nodes:\(nodes.count)\r") == true
+                try await ask(i, loop, RedisCommand("CLUSTER INFO")).string?.contains("cluster_known_nodes:\(nodes.count)\r\n") == true
             }
             guard knowsAll else { throw SystemError("node \(i) does not know all nodes", ETIMEDOUT) }
         }
