@@ -1,4 +1,5 @@
 import Basics
+import EventLoops
 import Testing
 
 @testable import Redis
@@ -60,7 +61,22 @@ import Testing
         #expect(try RedisURL("redis://:s@h").password == "s")
     }
 
-    @Test(arguments: ["", "h:1", "http://h", "rediss://h", "redis://", "redis://h:99999", "redis://h/x", "redis://a b"])
+    @Test func readsClustersSentinelsAndTLS() throws {
+        let cluster = try RedisURL("redis+cluster://:s@127.0.0.1:7001,[::1],c")
+        #expect(cluster.topology == .cluster(seeds: ["127.0.0.1:7001", "[::1]:6379", "c:6379"].map { Endpoint($0)! }) && cluster.password == "s" && cluster.tls == nil)
+        let sentinel = try RedisURL("redis+sentinel://a,b:5000/my%20master/2?sentinel-user=u&sentinel-password-file=/run/p")
+        #expect(sentinel.topology == .sentinel(sentinels: ["a:26379", "b:5000"].map { Endpoint($0)! }, master: "my master"))
+        #expect(sentinel.database == 2 && sentinel.sentinelUser == "u" && sentinel.sentinelPasswordFile == "/run/p")
+        let tls = try RedisURL("rediss+cluster://h?ca=/etc/ca.pem&cert=/c&key=/k")
+        #expect(tls.tls == RedisURL.TLS(ca: "/etc/ca.pem", certificate: "/c", key: "/k"))
+        #expect(try RedisURL("rediss://h").tls == RedisURL.TLS())
+    }
+
+    @Test(arguments: [
+        "", "h:1", "http://h", "redis://", "redis://h:99999", "redis://h/x", "redis://a b", "redis://a,b", "redis+cluster://a,b/1", "redis+cluster://a,,b",
+        "redis+ring://a",
+        "redis+sentinel://a,b", "redis+sentinel://a/m/x", "redis://h/1/2", "redis://h?ca=/x", "rediss://h?ca=", "rediss://h?cert=/x", "rediss://h?verify=no",
+    ])
     func refuses(text: String) { #expect(throws: RedisURL.Failure.self) { try RedisURL(text) } }
 }
 

@@ -1,19 +1,22 @@
 import Basics
 import EventLoops
+import Resilience
 
-/// A pool of connections to one Redis, for the code of one loop.
+/// Redis for the code of one loop: one server, the master that sentinels know, or a cluster, as its URL says; used the same way.
 ///
-/// Commands pipeline by themselves; a second connection is opened only when the ones there are have `busyDepth` commands
-/// under way, up to `maxConnections`. While no connection stands, commands wait for the attempt that is being made, and fail
-/// at once (`unavailable`, not executed) between attempts, so that callers learn of an outage in microseconds.
+/// - One server: see `RedisNode`; while it is away, commands fail at once.
+/// - Sentinel and cluster: see `FailoverRouter`; while a master is replaced, commands wait, up to `patience`.
 ///
-/// Reconnecting goes on by itself, with jittered backoff, from the first `start` on.
+/// Connecting, and finding out who is master, goes on by itself from `start` on.
 public final class RedisClient: Sendable {
     public struct Options: Sendable {
+        /// To each server.
         public var maxConnections = 50
         /// A reply later than this ends its connection.
         public var commandTime = Duration.seconds(2)
         public var connectTime = Duration.seconds(2)
+        /// How long a command waits for a master, where there can be another one.
+        public var patience = Duration.seconds(5)
         public var name = "muster"
         public init() {}
     }
@@ -24,52 +27,81 @@ public final class RedisClient: Sendable {
         case disconnected(String)
     }
 
-    /// Commands under way on each connection before another one is opened: a few round trips' worth.
-    static let busyDepth = 128
-    /// Commands that may wait for the first connection.
-    static let waitingLimit = 10_000
+    /// What a client of several servers has met since it began.
+    public struct Statistics: Sendable, Equatable {
+        /// Answers MOVED and ASK that were followed.
+        public var redirections = 0
+        /// How often it was asked who serves what, and how often that had changed.
+        public var refreshes = 0
+        public var changes = 0
+        /// Commands that waited for a master.
+        public var parked = 0
+        /// Commands that were sent a second time although the first may have been carried out.
+        public var repeats = 0
+        /// Repeats that the budget refused.
+        public var refusedRepeats = 0
+        /// Reads that a replica answered.
+        public var replicaReads = 0
+    }
 
     public let loop: EventLoop
-    private let core: LoopBound<Core>
+    let router: LoopBound<any CommandRouter>
 
     /// `onStatus` is called on the loop at each change.
     public init(url: RedisURL, loop: EventLoop, options: Options = Options(), onStatus: @escaping @Sendable (Status) -> Void = { _ in }) {
         self.loop = loop
-        core = LoopBound(Core(url: url, loop: loop, options: options, onStatus: onStatus), on: loop)
+        let settings = RedisConnection.Settings(
+            user: url.user, password: url.password, database: url.database, name: options.name, commandTime: options.commandTime,
+            connectTime: options.connectTime)
+        let router: any CommandRouter
+        switch url.topology {
+        case .single(let endpoint): router = RedisNode(endpoint, loop: loop, settings: settings, maxConnections: options.maxConnections)
+        case .cluster(let seeds): router = ClusterRouter(seeds: seeds, loop: loop, settings: settings, options: options)
+        case .sentinel(let sentinels, let name):
+            router = SentinelRouter(url: url, sentinels: sentinels, master: name, loop: loop, settings: settings, options: options)
+        }
+        router.onStatus = onStatus
+        self.router = LoopBound(router, on: loop)
     }
 
     /// Begins to connect. From any thread.
     public func start() {
-        let core = core
-        loop.execute { core.value.connectNext() }
+        let router = router
+        loop.execute { router.value.start() }
     }
 
     public func close() {
-        let core = core
-        loop.execute { core.value.closeAll() }
+        let router = router
+        loop.execute { router.value.close() }
     }
 
     /// On the loop.
-    public var status: Status { core.value.status }
+    public var status: Status { router.value.status }
+    /// On the loop.
+    public var statistics: Statistics { router.value.statistics }
 
     public func send(_ command: RedisCommand) async throws(RedisError) -> RESPValue {
         try await pipeline([command])[0].get()
     }
 
-    /// Sends all at once and answers when all are answered; replies stand where their commands stood.
+    /// Sends all at once and answers when all are answered; replies stand where their commands stood. In a cluster each goes to its own node:
+    /// those of one node are carried out in their order, unless a failover or a move of slots comes between.
     public func pipeline(_ commands: [RedisCommand]) async -> [Result<RESPValue, RedisError>] {
         if commands.isEmpty { return [] }
-        let core = core
+        let router = router
         return await withUnsafeContinuation { continuation in
             if loop.isCurrent {
-                core.value.submit(commands) { continuation.resume(returning: $0) }
+                RedisClient.submit(commands, to: router.value) { continuation.resume(returning: $0) }
             } else {
-                loop.execute { core.value.submit(commands) { continuation.resume(returning: $0) } }
+                loop.execute { RedisClient.submit(commands, to: router.value) { continuation.resume(returning: $0) } }
             }
         }
     }
 
-    /// Runs calls of one script (`RedisScript.call`), telling Redis its text where it is missing.
+    /// Without a task: on the loop, `done` is called on the loop.
+    public func submit(_ command: RedisCommand, _ done: @escaping (Result<RESPValue, RedisError>) -> Void) { router.value.submit(command, done) }
+
+    /// Runs calls of one script (`RedisScript.call`), telling a server its text where it is missing.
     public func run(_ script: RedisScript, _ calls: [RedisCommand]) async -> [Result<RESPValue, RedisError>] {
         var results = await pipeline(calls)
         let unknown = results.indices.filter { i in
@@ -101,115 +133,32 @@ public final class RedisClient: Sendable {
         }
     }
 
-    private final class Core {
-        let url: RedisURL
-        let loop: EventLoop
-        let options: Options
-        let onStatus: @Sendable (Status) -> Void
-        var status = Status.connecting
-        private var connections: [RedisConnection] = []
-        private var waiting: [(RedisCommand, (Result<RESPValue, RedisError>) -> Void)] = []
-        private var isConnecting = false
-        private var attempt: RedisConnection?
-        private var isClosed = false
-        private var backoff = Backoff(initial: .milliseconds(50), limit: .seconds(2))
-        private var random = SeededRandom(seed: UInt64(MonotonicTime.now.nanoseconds))
-        private var retry: LoopTimer?
-        private var place: String { url.endpoint.description }
-
-        init(url: RedisURL, loop: EventLoop, options: Options, onStatus: @escaping @Sendable (Status) -> Void) {
-            self.url = url
-            self.loop = loop
-            self.options = options
-            self.onStatus = onStatus
-        }
-
-        func submit(_ commands: [RedisCommand], _ done: @escaping ([Result<RESPValue, RedisError>]) -> Void) {
-            let batch = Batch(commands.count, done)
-            for (i, command) in commands.enumerated() { submit(command) { batch.finish(i, $0) } }
-        }
-
-        private func submit(_ command: RedisCommand, _ done: @escaping (Result<RESPValue, RedisError>) -> Void) {
-            if let connection = leastBusy() {
-                if connection.depth >= RedisClient.busyDepth, connections.count < options.maxConnections { connectNext() }
-                return connection.send(command, done)
-            }
-            guard !isClosed, isConnecting else {
-                let reason = if case .disconnected(let text) = status { text } else { "not connected" }
-                return done(.failure(RedisError(.unavailable, .notExecuted, place: place, message: reason)))
-            }
-            guard waiting.count < RedisClient.waitingLimit else {
-                return done(.failure(RedisError(.overloaded, .notExecuted, place: place, message: "too many commands wait to connect")))
-            }
-            waiting.append((command, done))
-        }
-
-        private func leastBusy() -> RedisConnection? {
-            var best: RedisConnection?
-            for connection in connections where connection.isReady {
-                if connection.depth < best?.depth ?? .max { best = connection }
-            }
-            return best
-        }
-
-        func connectNext() {
-            if isConnecting || isClosed { return }
-            isConnecting = true
-            let settings = RedisConnection.Settings(
-                user: url.user, password: url.password, database: url.database, name: options.name,
-                commandTime: options.commandTime, connectTime: options.connectTime)
-            let connection = RedisConnection(loop: loop, settings: settings, place: place)
-            connections.append(connection)
-            attempt = connection
-            connection.onReady = { [unowned self] in ready() }
-            connection.onClosed = { [unowned self, unowned connection] error in
-                connections.removeAll { $0 === connection }
-                if attempt === connection { isConnecting = false }
-                // While another connection serves, the next need for one is the next attempt.
-                if !connections.contains(where: \.isReady), !isConnecting { failed(error) }
-            }
-            connection.open(url.endpoint)
-        }
-
-        private func ready() {
-            isConnecting = false
-            attempt = nil
-            backoff.reset()
-            set(.connected)
-            let commands = waiting
-            waiting = []
-            for (command, done) in commands { submit(command, done) }
-        }
-
-        private func failed(_ error: RedisError) {
-            isConnecting = false
-            attempt = nil
-            if isClosed { return }
-            set(.disconnected(error.message))
-            let commands = waiting
-            waiting = []
-            for (_, done) in commands { done(.failure(error)) }
-            if retry == nil { retry = LoopTimer(loop: loop) { [unowned self] in connectNext() } }
-            retry?.schedule(after: backoff.next(using: &random))
-        }
-
-        private func set(_ new: Status) {
-            if status == new { return }
-            // One word for every reason, or a server that is away would be reported at each attempt.
-            if case .disconnected = status, case .disconnected = new { return }
-            status = new
-            onStatus(new)
-        }
-
-        func closeAll() {
-            isClosed = true
-            retry?.cancel()
-            for connection in connections { connection.close() }
-            let commands = waiting
-            waiting = []
-            for (_, done) in commands {
-                done(.failure(RedisError(.unavailable, .notExecuted, place: place, message: "the client was closed")))
-            }
-        }
+    private static func submit(
+        _ commands: [RedisCommand], to router: any CommandRouter, _ done: @escaping ([Result<RESPValue, RedisError>]) -> Void
+    ) {
+        if commands.count == 1 { return router.submit(commands[0]) { done([$0]) } }
+        let batch = Batch(commands.count, done)
+        for (i, command) in commands.enumerated() { router.submit(command) { batch.finish(i, $0) } }
     }
+}
+
+/// Brings commands to their server. On its loop.
+protocol CommandRouter: AnyObject {
+    var status: RedisClient.Status { get }
+    var statistics: RedisClient.Statistics { get }
+    var onStatus: (RedisClient.Status) -> Void { get set }
+    func start()
+    /// `done` is called exactly once.
+    func submit(_ command: RedisCommand, _ done: @escaping (Result<RESPValue, RedisError>) -> Void)
+    func close()
+    /// Where a subscription listens: at the slot's master, or anywhere.
+    func endpoint(slot: Int?) -> Endpoint?
+    var settings: RedisConnection.Settings { get }
+}
+
+extension RedisNode: CommandRouter {
+    var statistics: RedisClient.Statistics { RedisClient.Statistics() }
+    func start() { connectNext() }
+    func submit(_ command: RedisCommand, _ done: @escaping (Result<RESPValue, RedisError>) -> Void) { submit(command, asking: false, done) }
+    func endpoint(slot: Int?) -> Endpoint? { endpoint }
 }

@@ -1,11 +1,27 @@
 import Basics
 import COpenSSL
 
-/// A command ready to be sent: its arguments in RESP.
+/// A command ready to be sent: its arguments in RESP, and what a client of several servers must know of it beside them.
 public struct RedisCommand: Sendable {
     public let name: String
     private(set) var count: Int
     private(set) var body: [UInt8]
+    private var extras: Extras?
+
+    /// Rarely set, so kept apart: a command is copied often.
+    private struct Extras: Sendable {
+        var key: String?
+        var isRepeatable: Bool?
+        var confirmation: Confirmation?
+        var staleness: Duration?
+    }
+
+    /// A write is answered when this many replicas have it (`WAIT`). Replication is asynchronous: without it, what a master acknowledged just
+    /// before it died may be lost.
+    public struct Confirmation: Sendable, Equatable {
+        public let replicas: Int
+        public let within: Duration
+    }
 
     public init(_ name: String, _ arguments: String...) {
         self.name = name
@@ -26,7 +42,7 @@ public struct RedisCommand: Sendable {
     public mutating func add(_ bytes: UnsafeRawBufferPointer) {
         count += 1
         body.append(36)
-        body.append(contentsOf: String(bytes.count).utf8)
+        append(decimal: bytes.count)
         body.append(13)
         body.append(10)
         body.append(contentsOf: bytes)
@@ -34,8 +50,78 @@ public struct RedisCommand: Sendable {
         body.append(10)
     }
 
+    private mutating func append(decimal value: Int) {
+        if value < 10 {
+            body.append(48 + UInt8(value))
+        } else {
+            append(decimal: value / 10)
+            body.append(48 + UInt8(value % 10))
+        }
+    }
+
     /// `*<count>`, which goes before the body.
     var prefix: [UInt8] { Array("*\(count)\r\n".utf8) }
+
+    // MARK: where it goes, and what becomes of it
+
+    /// The same command, sent to the node that has `key`: for those that name no key, such as INFO.
+    public func routed(by key: String) -> RedisCommand { with { $0.key = key } }
+
+    /// The same command, and whether it may be sent a second time although the first may have been carried out. Reads may by themselves.
+    public func repeatable(_ isRepeatable: Bool = true) -> RedisCommand { with { $0.isRepeatable = isRepeatable } }
+
+    /// The same write, answered when `replicas` have it. Fewer within that time: `notReplicated`, which is to say that it was carried out and a
+    /// failover may undo it.
+    public func confirmed(by replicas: Int, within: Duration = .seconds(1)) -> RedisCommand {
+        with { $0.confirmation = replicas > 0 ? Confirmation(replicas: replicas, within: within) : nil }
+    }
+
+    /// The same read, from a replica if one is known to be at most so far behind its master, else from the master.
+    public func fromReplica(atMost staleness: Duration) -> RedisCommand { with { $0.staleness = staleness } }
+
+    private func with(_ change: (inout Extras) -> Void) -> RedisCommand {
+        var copy = self
+        var extras = self.extras ?? Extras()
+        change(&extras)
+        copy.extras = extras
+        return copy
+    }
+
+    var routingKey: String? { extras?.key }
+    var confirmation: Confirmation? { extras?.confirmation }
+    var staleness: Duration? { extras?.staleness }
+    var isRepeatable: Bool { extras?.isRepeatable ?? CommandTable.isRead(self) }
+
+    /// The arguments, the name's words first.
+    func forEachArgument(_ body: (Int, Span<UInt8>) -> Bool) {
+        let bytes = self.body.span
+        var at = 0
+        for i in 0..<count {
+            at += 1
+            var length = 0
+            while bytes[at] != 13 {
+                length = length * 10 + Int(bytes[at] - 48)
+                at += 1
+            }
+            at += 2
+            if !body(i, bytes.extracting(at..<at + length)) { return }
+            at += length + 2
+        }
+    }
+
+    mutating func append(rest: ArraySlice<UInt8>, count more: Int) {
+        body.append(contentsOf: rest)
+        count += more
+    }
+
+    /// The same arguments from the third on behind `verb` and `first`.
+    func replacingHead(_ verb: String, _ first: String, skipping bytes: Int) -> RedisCommand {
+        var command = RedisCommand(verb)
+        command.add(first)
+        command.append(rest: body.dropFirst(bytes), count: count - 2)
+        command.extras = extras
+        return command
+    }
 }
 
 /// A Lua script, run by its digest; Redis is told the text when it does not know it yet.
@@ -52,32 +138,19 @@ public struct RedisScript: Sendable {
     }
 
     /// `EVALSHA digest n keys…`; append the arguments.
-    public func call(keys: [String]) -> RedisCommand { command("EVALSHA", digest, keys) }
-
-    /// The same call with the text in place of the digest.
-    func withSource(_ command: RedisCommand) -> RedisCommand {
-        // Both forms differ in their first two arguments only.
-        let skip = argumentLength("EVALSHA") + argumentLength(digest)
-        var full = RedisCommand("EVAL")
-        full.add(source)
-        full.append(rest: command.body.dropFirst(skip), count: command.count - 2)
-        return full
-    }
-
-    private func command(_ verb: String, _ first: String, _ keys: [String]) -> RedisCommand {
-        var command = RedisCommand(verb)
-        command.add(first)
+    public func call(keys: [String]) -> RedisCommand {
+        var command = RedisCommand("EVALSHA")
+        command.add(digest)
         command.add(keys.count)
         for key in keys { command.add(key) }
         return command
     }
 
-    private func argumentLength(_ text: String) -> Int { text.utf8.count + String(text.utf8.count).utf8.count + 5 }
-}
-
-extension RedisCommand {
-    mutating func append(rest: ArraySlice<UInt8>, count more: Int) {
-        body.append(contentsOf: rest)
-        count += more
+    /// The same call with the text in place of the digest.
+    func withSource(_ command: RedisCommand) -> RedisCommand {
+        // Both forms differ in their first two arguments only.
+        command.replacingHead("EVAL", source, skipping: argumentLength("EVALSHA") + argumentLength(digest))
     }
+
+    private func argumentLength(_ text: String) -> Int { text.utf8.count + String(text.utf8.count).utf8.count + 5 }
 }

@@ -4,15 +4,17 @@ import EventLoops
 /// One connection: commands leave in the order they came, all of one turn of the loop in one write, and replies are
 /// matched by their order.
 ///
-/// States: `connecting` → `greeting` (HELLO, AUTH, SELECT) → `ready` → gone. Commands are taken in `ready` only.
+/// States: `connecting` → `greeting` (HELLO, AUTH, SELECT, READONLY) → `ready` → gone. Commands are taken in `ready` only.
 final class RedisConnection: Stream {
     struct Settings: Sendable {
-        let user: String?
-        let password: String?
-        let database: Int
-        let name: String
-        let commandTime: Duration
-        let connectTime: Duration
+        var user: String?
+        var password: String?
+        var database = 0
+        var name = "muster"
+        var commandTime = Duration.seconds(2)
+        var connectTime = Duration.seconds(2)
+        /// Reads of a cluster's replica: without it a replica sends all of them to its master.
+        var readsReplica = false
     }
 
     /// What waits for a reply. `done` is called exactly once.
@@ -34,8 +36,18 @@ final class RedisConnection: Stream {
     private var timedOut = false
     private var failure: RedisError?
 
+    /// Writes that wait for the next WAIT, and how it is to be asked.
+    private var unconfirmed: Confirming?
+
+    private final class Confirming {
+        let rule: RedisCommand.Confirmation
+        var waiting: [(RESPValue, (Result<RESPValue, RedisError>) -> Void)] = []
+        init(_ rule: RedisCommand.Confirmation) { self.rule = rule }
+    }
+
     var onReady: () -> Void = {}
     var onClosed: (RedisError) -> Void = { _ in }
+    var onPush: ([RESPValue]) -> Void = { _ in }
 
     init(loop: EventLoop, settings: Settings, place: String) {
         self.settings = settings
@@ -46,6 +58,8 @@ final class RedisConnection: Stream {
     var isReady: Bool { state == .ready }
     /// Commands without a reply.
     var depth: Int { pending.count }
+    /// How long the oldest command has waited for its reply.
+    var age: Duration { pending.first.map { loop.now - $0.deadline + settings.commandTime } ?? .zero }
 
     func open(_ endpoint: Endpoint) {
         deadline = LoopTimer(loop: loop) { [unowned self] in timePassed() }
@@ -54,15 +68,67 @@ final class RedisConnection: Stream {
     }
 
     func send(_ command: RedisCommand, _ done: @escaping (Result<RESPValue, RedisError>) -> Void) {
-        let limit = loop.now + settings.commandTime
+        guard let rule = command.confirmation else { return put(command, settings.commandTime, done) }
+        let group: Confirming
+        if let open = unconfirmed, open.rule == rule {
+            group = open
+        } else {
+            seal()
+            group = Confirming(rule)
+            unconfirmed = group
+            let bound = LoopBound((self, group), on: loop)
+            // After what else this turn sends: one WAIT is for all of it.
+            loop.execute { if bound.value.0.unconfirmed === bound.value.1 { bound.value.0.seal() } }
+        }
+        put(command, settings.commandTime) { result in
+            if case .success(let value) = result { group.waiting.append((value, done)) } else { done(result) }
+        }
+    }
+
+    /// Sends two commands of which the first is for the second alone.
+    func sendAsking(_ command: RedisCommand, _ done: @escaping (Result<RESPValue, RedisError>) -> Void) {
+        put(RedisCommand("ASKING"), settings.commandTime) { _ in }
+        put(command, settings.commandTime, done)
+    }
+
+    /// Sends a command that is answered by pushes alone.
+    func sendUnanswered(_ command: RedisCommand) { bytes(of: command) }
+
+    private func put(_ command: RedisCommand, _ time: Duration, _ done: @escaping (Result<RESPValue, RedisError>) -> Void) {
+        let limit = loop.now + time
         guard pending.append(Pending(start: queued, deadline: limit, done: done)) else {
             return done(.failure(RedisError(.overloaded, .notExecuted, place: place, message: "too many commands wait")))
         }
+        bytes(of: command)
+        if deadline?.isArmed == false { deadline?.schedule(at: limit) }
+    }
+
+    private func bytes(of command: RedisCommand) {
         let prefix = command.prefix
         queued += prefix.count + command.body.count
         prefix.withUnsafeBytes { queue($0) }
         command.body.withUnsafeBytes { queue($0) }
-        if deadline?.isArmed == false { deadline?.schedule(at: limit) }
+    }
+
+    /// Asks for the confirmation of the writes since the last time. Redis answers nothing else on this connection until it has it: the writes
+    /// that come meanwhile are confirmed together by the next.
+    private func seal() {
+        guard let group = unconfirmed, isOpen else { return }
+        unconfirmed = nil
+        let time = group.rule.within
+        put(RedisCommand("WAIT", String(group.rule.replicas), String(max(1, time.nanoseconds / 1_000_000))), time + settings.commandTime) { [place] result in
+            let waiting = group.waiting
+            group.waiting = []
+            switch result {
+            case .success(let count) where count.int ?? 0 >= group.rule.replicas: for (value, done) in waiting { done(.success(value)) }
+            case .success(let count):
+                let message = "\(count.int ?? 0) of \(group.rule.replicas) replicas confirmed it within \(time.brief)"
+                for (_, done) in waiting { done(.failure(RedisError(.notReplicated, .maybeExecuted, place: place, message: message))) }
+            case .failure(let error):
+                let failure = RedisError(error.code, .maybeExecuted, place: place, message: error.message)
+                for (_, done) in waiting { done(.failure(failure)) }
+            }
+        }
     }
 
     // MARK: greeting
@@ -103,8 +169,18 @@ final class RedisConnection: Stream {
     }
 
     private func select() {
-        if settings.database == 0 { return ready() }
+        if settings.database == 0 { return readReplica() }
         send(RedisCommand("SELECT", String(settings.database))) { [unowned self] result in
+            switch result {
+            case .success: readReplica()
+            case .failure(let error): refuse(error)
+            }
+        }
+    }
+
+    private func readReplica() {
+        guard settings.readsReplica, isOpen else { return ready() }
+        send(RedisCommand("READONLY")) { [unowned self] result in
             switch result {
             case .success: ready()
             case .failure(let error): refuse(error)
@@ -156,20 +232,25 @@ final class RedisConnection: Stream {
     }
 
     private func deliver(_ value: RESPValue) {
-        if case .push = value { return }
+        if case .push(let parts) = value { return onPush(parts) }
         guard let first = pending.removeFirst() else {
             failure = RedisError(.malformed, .answered, place: place, message: "a reply that nobody asked for")
             return close()
         }
         if let next = pending.first { deadline?.schedule(at: next.deadline) } else { deadline?.cancel() }
         if case .error(let message) = value {
-            // These refuse a command before it runs.
-            let refused = ["LOADING", "MASTERDOWN", "READONLY", "OOM", "BUSY", "NOSCRIPT", "NOAUTH"].contains { message.hasPrefix($0) }
-            first.done(.failure(RedisError(.server, refused ? .notExecuted : .answered, place: place, message: message)))
+            let error = RedisError(.server, .answered, place: place, message: message)
+            first.done(.failure(RedisConnection.refusals.contains(error.serverCode) ? RedisError(.server, .notExecuted, place: place, message: message) : error))
         } else {
             first.done(.success(value))
         }
     }
+
+    /// First words of errors that refuse a command before it runs.
+    private static let refusals: Set = [
+        "ASK", "BUSY", "CLUSTERDOWN", "CROSSSLOT", "LOADING", "MASTERDOWN", "MISCONF", "MOVED", "NOAUTH", "NOPERM", "NOREPLICAS", "NOSCRIPT", "OOM", "READONLY",
+        "TRYAGAIN",
+    ]
 
     private func timePassed() {
         timedOut = true
@@ -188,6 +269,11 @@ final class RedisConnection: Stream {
         while let waiting = pending.removeFirst() {
             let execution: RedisError.Execution = waiting.start < sent ? .maybeExecuted : .notExecuted
             waiting.done(.failure(failure ?? RedisError(code, execution, place: place, message: message)))
+        }
+        // Writes that were answered, and whose WAIT was never sent.
+        if let group = unconfirmed {
+            unconfirmed = nil
+            for (_, done) in group.waiting { done(.failure(RedisError(code, .maybeExecuted, place: place, message: message))) }
         }
         onClosed(failure ?? RedisError(code, .notExecuted, place: place, message: message))
     }

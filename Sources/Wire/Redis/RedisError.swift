@@ -12,6 +12,10 @@ public struct RedisError: Error, Sendable, Equatable, CustomStringConvertible {
         case malformed
         /// More commands wait than are allowed to.
         case overloaded
+        /// Its keys lie in different slots: never sent.
+        case crossSlot
+        /// Carried out by the master, and not confirmed by as many replicas as were asked for.
+        case notReplicated
     }
 
     public enum Execution: String, Sendable {

@@ -1,52 +1,139 @@
+import Basics
 import EventLoops
 
-/// `redis://[user][:password]@host[:port][/database]`, or `redis+unix:///path`. TLS, Sentinel and Cluster have schemes of
-/// their own, which this form refuses by name.
+/// Where Redis is, and how to speak to it:
+///
+/// - `redis://[user][:password]@host[:port][/database]`: one server
+/// - `redis+cluster://…@h1:p,h2:p`: a cluster, by some of its nodes
+/// - `redis+sentinel://…@h1[:26379],h2/name[/database]`: the master of that name, which the sentinels know
+/// - `rediss…` in place of `redis`: the same over TLS
+///
+/// After a `?`, with `&` between: `ca`, `cert`, `key` (files of TLS), `sentinel-user`, `sentinel-password-file`.
 public struct RedisURL: Sendable, Equatable {
-    public let endpoint: Endpoint
+    public enum Topology: Sendable, Equatable {
+        case single(Endpoint)
+        case cluster(seeds: [Endpoint])
+        case sentinel(sentinels: [Endpoint], master: String)
+    }
+
+    /// Files of PEM; the system's store of authorities where `ca` is nil.
+    public struct TLS: Sendable, Equatable {
+        public var ca: String?
+        public var certificate: String?
+        public var key: String?
+    }
+
+    public let topology: Topology
     public let user: String?
     public let password: String?
     public let database: Int
+    /// nil: without TLS.
+    public let tls: TLS?
+    public let sentinelUser: String?
+    public let sentinelPasswordFile: String?
+
+    /// The server, or the first of those that are named.
+    public var endpoint: Endpoint {
+        switch topology {
+        case .single(let endpoint): endpoint
+        case .cluster(let seeds): seeds[0]
+        case .sentinel(let sentinels, _): sentinels[0]
+        }
+    }
 
     public struct Failure: Error, Equatable, CustomStringConvertible {
         public let description: String
+        init(_ text: String) { description = "REDIS_URL: " + text }
     }
+
+    /// Places one URL may name.
+    static let placeLimit = 64
 
     public init(_ text: String) throws(Failure) {
         guard let (scheme, afterScheme) = RedisURL.cut(text, at: "://") else {
-            throw Failure(description: "REDIS_URL is not of the form redis://[user:password@]host[:port][/database]")
+            throw Failure("is not of the form redis://[user:password@]host[:port][/database]")
         }
-        guard scheme == "redis" else {
-            throw Failure(description: "REDIS_URL: '\(scheme)://' is not spoken by this build; redis:// is")
+        let kind = scheme.split(separator: "+", omittingEmptySubsequences: false)
+        let kinds = ["single", "cluster", "sentinel"]
+        guard kind[0] == "redis" || kind[0] == "rediss", kind.count == 1 || kind.count == 2 && kinds.dropFirst().contains(String(kind[1])) else {
+            throw Failure("'\(scheme)://' is not known; redis://, redis+cluster:// and redis+sentinel:// are, and rediss for redis with TLS")
         }
-        var rest = afterScheme
-        var database = 0
+        let form = kind.count == 1 ? "single" : String(kind[1])
         // Messages never quote what may be a part of the password. Credentials end at the last '@', whatever is in them.
-        let hostStart = rest.lastIndex(of: "@") ?? rest.startIndex
-        if let slash = rest[hostStart...].firstIndex(of: "/") {
-            let path = rest[rest.index(after: slash)...]
-            if !path.isEmpty {
-                guard let number = Int(path), (0..<1_000_000).contains(number) else {
-                    throw Failure(description: "REDIS_URL: the database behind the last '/' is no number")
-                }
-                database = number
-            }
-            rest = rest[..<slash]
+        let hostStart = afterScheme.lastIndex(of: "@").map { afterScheme.index(after: $0) } ?? afterScheme.startIndex
+        let (user, password) = RedisURL.credentials(afterScheme[..<hostStart])
+        var places = afterScheme[hostStart...]
+        var options: [String: String] = [:]
+        if let question = places.firstIndex(of: "?") {
+            options = try RedisURL.options(places[places.index(after: question)...])
+            places = places[..<question]
         }
-        var user: String?, password: String?
-        if let at = rest.lastIndex(of: "@") {
-            let credentials = rest[..<at].split(separator: ":", maxSplits: 1, omittingEmptySubsequences: false)
-            rest = rest[rest.index(after: at)...]
-            user = credentials[0].isEmpty ? nil : RedisURL.decoded(credentials[0])
-            password = credentials.count == 2 ? RedisURL.decoded(credentials[1]) : nil
+        var path: [Substring] = []
+        if let slash = places.firstIndex(of: "/") {
+            path = places[places.index(after: slash)...].split(separator: "/")
+            places = places[..<slash]
         }
-        guard let endpoint = Endpoint(String(rest), defaultPort: 6379) else {
-            throw Failure(description: "REDIS_URL: what stands behind '@' (or '://') is no host:port")
+        let endpoints = try RedisURL.endpoints(places, defaultPort: form == "sentinel" ? 26379 : 6379)
+        guard form != "single" || endpoints.count == 1 else { throw Failure("several hosts stand there: say redis+cluster:// or redis+sentinel://") }
+        var master: String?
+        if form == "sentinel" {
+            guard let name = path.first else { throw Failure("the master's name is missing: redis+sentinel://host,host/name") }
+            master = RedisURL.decoded(name)
+            path.removeFirst()
         }
-        self.endpoint = endpoint
+        guard path.count <= 1 else { throw Failure("too many '/' behind the host") }
+        database = try RedisURL.database(path.first, in: form)
+        switch form {
+        case "cluster": topology = .cluster(seeds: endpoints)
+        case "sentinel": topology = .sentinel(sentinels: endpoints, master: master ?? "")
+        default: topology = .single(endpoints[0])
+        }
         self.user = user
         self.password = password
-        self.database = database
+        guard kind[0] == "rediss" || ["ca", "cert", "key"].allSatisfy({ options[$0] == nil }) else { throw Failure("ca, cert and key are for rediss") }
+        guard (options["cert"] == nil) == (options["key"] == nil) else { throw Failure("cert and key go together") }
+        tls = kind[0] == "rediss" ? TLS(ca: options["ca"], certificate: options["cert"], key: options["key"]) : nil
+        sentinelUser = options["sentinel-user"]
+        sentinelPasswordFile = options["sentinel-password-file"]
+    }
+
+    private static func endpoints(_ text: Substring, defaultPort: UInt16) throws(Failure) -> [Endpoint] {
+        let parts = text.split(separator: ",", omittingEmptySubsequences: false)
+        guard parts.count <= placeLimit else { throw Failure("more than \(placeLimit) hosts; a few are enough to find the others") }
+        var found: [Endpoint] = []
+        for part in parts {
+            guard let endpoint = Endpoint(String(part), defaultPort: defaultPort) else {
+                throw Failure("what stands behind '@' (or '://') is no host:port\(parts.count > 1 ? " (number \(found.count + 1) of \(parts.count))" : "")")
+            }
+            found.append(endpoint)
+        }
+        return found
+    }
+
+    private static func credentials(_ text: Substring) -> (String?, String?) {
+        guard !text.isEmpty else { return (nil, nil) }
+        let parts = text.dropLast().split(separator: ":", maxSplits: 1, omittingEmptySubsequences: false)
+        return (parts[0].isEmpty ? nil : decoded(parts[0]), parts.count == 2 ? decoded(parts[1]) : nil)
+    }
+
+    private static func database(_ text: Substring?, in form: String) throws(Failure) -> Int {
+        guard let text else { return 0 }
+        guard let number = Int(text), (0..<1_000_000).contains(number) else { throw Failure("the database behind the last '/' is no number") }
+        guard form != "cluster" || number == 0 else { throw Failure("a cluster has database 0 only") }
+        return number
+    }
+
+    private static func options(_ text: Substring) throws(Failure) -> [String: String] {
+        let known = ["ca", "cert", "key", "sentinel-user", "sentinel-password-file"]
+        var options: [String: String] = [:]
+        for part in text.split(separator: "&") {
+            let pair = part.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
+            guard pair.count == 2, known.contains(String(pair[0])), !pair[1].isEmpty else {
+                throw Failure("behind '?' stand \(known.joined(separator: ", ")), each with =value")
+            }
+            options[String(pair[0])] = decoded(pair[1])
+        }
+        return options
     }
 
     private static func cut(_ text: String, at mark: String) -> (Substring, Substring)? {

@@ -1,0 +1,269 @@
+import Basics
+import EventLoops
+import Resilience
+
+/// What clients of servers that take over from each other have in common: commands wait while a master is replaced, and are sent again only
+/// where that is safe.
+///
+/// A command that no server has begun is sent as soon as its master is known and answers, within `patience`. One that may have been carried
+/// out ends at once with `maybeExecuted`, unless it is repeatable (reads are; see `RedisCommand.repeatable`): then it is sent again, as far as
+/// the budget goes. What has waited goes to a new master in small portions, so that it is not buried by all at once.
+///
+/// Subclasses know where a command belongs (`locate`) and how to find out anew (`ask`).
+class FailoverRouter: CommandRouter {
+    enum Place {
+        case node(RedisNode)
+        /// Nobody serves it, as far as is known.
+        case nowhere(String)
+        case refused(RedisError)
+    }
+
+    /// One command on its way.
+    final class Attempt {
+        let command: RedisCommand
+        let deadline: MonotonicTime
+        let done: (Result<RESPValue, RedisError>) -> Void
+        var redirections = 0
+        /// A replica had its chance.
+        var wantsMaster = false
+        var failure: RedisError?
+
+        init(_ command: RedisCommand, deadline: MonotonicTime, _ done: @escaping (Result<RESPValue, RedisError>) -> Void) {
+            self.command = command
+            self.deadline = deadline
+            self.done = done
+        }
+    }
+
+    /// Commands that wait at a time.
+    static let parkingLimit = 10_000
+    /// A master that comes back gets so many at once of what has waited.
+    static let portion = 256
+    /// Answers MOVED and ASK in a row that are followed; a slot that is moved makes two.
+    static let redirectionLimit = 8
+    /// A reply that is later than this makes us ask whether its server is still master.
+    static let suspectAfter = Duration.milliseconds(250)
+
+    let loop: EventLoop
+    let settings: RedisConnection.Settings
+    let options: RedisClient.Options
+    private(set) var status = RedisClient.Status.connecting
+    var statistics = RedisClient.Statistics()
+    var onStatus: (RedisClient.Status) -> Void = { _ in }
+    private(set) var nodes: [Endpoint: RedisNode] = [:]
+    private(set) var isClosed = false
+    private var parked: [Attempt] = []
+    private var hasMore = false
+    private var pace = RefreshPace(seed: UInt64(MonotonicTime.now.nanoseconds))
+    private var budget = RetryBudget(share: 0.2, minimum: 100)
+    private var asking: LoopTimer?
+    private var watch: LoopTimer?
+
+    init(loop: EventLoop, settings: RedisConnection.Settings, options: RedisClient.Options) {
+        self.loop = loop
+        self.settings = settings
+        self.options = options
+    }
+
+    // MARK: what subclasses know
+
+    func locate(_ attempt: Attempt) -> Place { preconditionFailure("a router says where commands go") }
+    /// Finds out who serves what, then calls `done` once, with whether it was answered. A change is told by `changed`.
+    func ask(_ done: @escaping (_ failure: String?) -> Void) { preconditionFailure("a router asks") }
+    /// A server said that a slot is served elsewhere.
+    func moved(_ error: RedisError, _ from: RedisNode) -> RedisNode? { nil }
+    /// Nobody has to wait for another answer.
+    var isSettled: Bool { parked.isEmpty }
+    func endpoint(slot: Int?) -> Endpoint? { nil }
+
+    // MARK: a command's way
+
+    func start() { doubt() }
+
+    func submit(_ command: RedisCommand, _ done: @escaping (Result<RESPValue, RedisError>) -> Void) {
+        budget.requestArrived(loop.now)
+        attempt(Attempt(command, deadline: loop.now + options.patience, done))
+    }
+
+    private func attempt(_ attempt: Attempt) {
+        if isClosed { return attempt.done(.failure(RedisError(.unavailable, .notExecuted, place: place, message: "the client was closed"))) }
+        switch locate(attempt) {
+        case .node(let node):
+            if node.isAway { return park(attempt, away(node)) }
+            send(attempt, to: node, asking: false)
+        case .nowhere(let reason): park(attempt, RedisError(.unavailable, .notExecuted, place: place, message: reason))
+        case .refused(let error): attempt.done(.failure(error))
+        }
+    }
+
+    private func away(_ node: RedisNode) -> RedisError {
+        let reason = if case .disconnected(let text) = node.status { text } else { "not connected" }
+        return RedisError(.unavailable, .notExecuted, place: node.endpoint.description, message: reason)
+    }
+
+    var place: String { nodes.keys.first?.description ?? "redis" }
+
+    private func send(_ attempt: Attempt, to node: RedisNode, asking: Bool) {
+        if watch == nil { watch = LoopTimer(loop: loop) { [unowned self] in look() } }
+        if watch?.isArmed == false { watch?.schedule(after: FailoverRouter.suspectAfter) }
+        node.submit(attempt.command, asking: asking) { [self] result in answered(attempt, node, result) }
+    }
+
+    private func answered(_ attempt: Attempt, _ node: RedisNode, _ result: Result<RESPValue, RedisError>) {
+        guard case .failure(let error) = result else {
+            attempt.done(result)
+            if hasMore, node.depth <= FailoverRouter.portion / 2 { release() }
+            return
+        }
+        switch error.code {
+        case .server: refused(attempt, node, error)
+        case .authentication, .overloaded, .crossSlot: attempt.done(result)
+        case .notReplicated: again(attempt, error)
+        case .unavailable, .timeout, .lost, .malformed:
+            doubt()
+            if error.execution == .notExecuted { park(attempt, error) } else { again(attempt, error) }
+        }
+    }
+
+    private func refused(_ attempt: Attempt, _ node: RedisNode, _ error: RedisError) {
+        switch error.serverCode {
+        case "MOVED", "ASK":
+            attempt.redirections += 1
+            statistics.redirections += 1
+            guard attempt.redirections <= FailoverRouter.redirectionLimit, let other = moved(error, node) else { return park(attempt, error) }
+            if error.serverCode == "ASK" { return send(attempt, to: other, asking: true) }
+            doubt()
+            self.attempt(attempt)
+        case "CLUSTERDOWN", "LOADING", "MASTERDOWN", "READONLY", "TRYAGAIN":
+            attempt.wantsMaster = true
+            park(attempt, error)
+        default: attempt.done(.failure(error))
+        }
+    }
+
+    /// What may have been carried out.
+    private func again(_ attempt: Attempt, _ error: RedisError) {
+        guard attempt.command.isRepeatable else { return attempt.done(.failure(error)) }
+        guard budget.tryRetry(loop.now) else {
+            statistics.refusedRepeats += 1
+            return attempt.done(.failure(error))
+        }
+        statistics.repeats += 1
+        attempt.wantsMaster = true
+        park(attempt, error)
+    }
+
+    // MARK: waiting for a master
+
+    private func park(_ attempt: Attempt, _ error: RedisError) {
+        if isClosed || loop.now >= attempt.deadline { return attempt.done(.failure(error)) }
+        guard parked.count < FailoverRouter.parkingLimit else {
+            return attempt.done(.failure(RedisError(.overloaded, error.execution, place: error.place, message: "too many commands wait for a master: \(error.message)")))
+        }
+        statistics.parked += 1
+        attempt.failure = error
+        parked.append(attempt)
+        doubt()
+    }
+
+    /// Sends what has waited, where there is a master for it now; ends what has waited too long.
+    func release() {
+        hasMore = false
+        if parked.isEmpty { return }
+        let waiting = parked
+        parked = []
+        var left: [Attempt] = []
+        for attempt in waiting {
+            if case .node(let node) = locate(attempt), !node.isAway {
+                if node.depth < FailoverRouter.portion {
+                    send(attempt, to: node, asking: false)
+                    continue
+                }
+                hasMore = true
+            }
+            if loop.now >= attempt.deadline, let failure = attempt.failure { attempt.done(.failure(failure)) } else { left.append(attempt) }
+        }
+        // What came back meanwhile stands behind what has waited longer.
+        parked = left + parked
+    }
+
+    /// A server that is late may be dead or cut off: whether it is still master is asked, not guessed.
+    private func look() {
+        var isBusy = false
+        for node in nodes.values where node.depth > 0 {
+            isBusy = true
+            if node.age > FailoverRouter.suspectAfter { doubt() }
+        }
+        if isBusy { watch?.schedule(after: .milliseconds(100)) }
+    }
+
+    // MARK: finding out
+
+    func doubt() {
+        if let wait = pace.doubt(loop.now) { askSoon(wait) }
+    }
+
+    private func askSoon(_ wait: Duration) {
+        if isClosed { return }
+        if asking == nil { asking = LoopTimer(loop: loop) { [unowned self] in askNow() } }
+        asking?.schedule(after: wait)
+    }
+
+    private func askNow() {
+        if isClosed { return }
+        pace.asked()
+        statistics.refreshes += 1
+        ask { [weak self] failure in
+            guard let self, !isClosed else { return }
+            if let failure { set(.disconnected(failure)) }
+            release()
+            if let wait = pace.answered(loop.now, isSettled: isSettled) { askSoon(wait) }
+        }
+    }
+
+    func set(_ new: RedisClient.Status) {
+        if status == new { return }
+        if case .disconnected = status, case .disconnected = new { return }
+        status = new
+        onStatus(new)
+    }
+
+    // MARK: nodes
+
+    /// The pool of a server, made when it is first needed.
+    func node(_ endpoint: Endpoint) -> RedisNode {
+        if let known = nodes[endpoint] { return known }
+        let node = makeNode(endpoint, settings)
+        nodes[endpoint] = node
+        return node
+    }
+
+    func makeNode(_ endpoint: Endpoint, _ settings: RedisConnection.Settings) -> RedisNode {
+        let node = RedisNode(endpoint, loop: loop, settings: settings, maxConnections: options.maxConnections, backoffLimit: .milliseconds(250))
+        node.onStatus = { [weak self] status in
+            if status == .connected { self?.release() } else { self?.doubt() }
+        }
+        return node
+    }
+
+    /// Ends what is under way at servers that are masters no more and do not answer; forgets those that are no members.
+    func keep(masters: Set<Endpoint>, members: Set<Endpoint>) {
+        for (endpoint, node) in nodes where !masters.contains(endpoint) {
+            if node.age > FailoverRouter.suspectAfter { node.dropConnections() }
+            if !members.contains(endpoint), node.depth == 0 {
+                nodes[endpoint] = nil
+                node.close()
+            }
+        }
+    }
+
+    func close() {
+        isClosed = true
+        asking?.cancel()
+        watch?.cancel()
+        for node in nodes.values { node.close() }
+        let waiting = parked
+        parked = []
+        for attempt in waiting { attempt.done(.failure(RedisError(.unavailable, .notExecuted, place: place, message: "the client was closed"))) }
+    }
+}
