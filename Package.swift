@@ -90,7 +90,7 @@ let package = Package(
         room(
             "CorrelationEngine", on: "Services",
             uses: [
-                "SharedState", "OpenTelemetry", "Redis", "HTTP", "EventLoops", "Resilience", "Observability", "Compression", "ProtobufCoding", "Basics", "JSONCoding",
+                "SharedState", "OpenTelemetry", "Redis", "HTTP", "EventLoops", "Sharding", "Resilience", "Observability", "Compression", "ProtobufCoding", "Basics", "JSONCoding",
                 "COpenSSL", "CXXHash",
             ]),
         program("correlation-engine", on: "Services", uses: ["CorrelationEngine"]),

@@ -6,6 +6,7 @@ import OpenTelemetry
 import ProtobufCoding
 import Redis
 import SharedState
+import Sharding
 import Synchronization
 import TestSupport
 import Testing
@@ -14,7 +15,7 @@ import Testing
 
 /// One suite for all forms of the store: what is promised of one is promised of the others. `sharded` has the layout that a cluster needs.
 @Suite struct StoreTests {
-    enum Form: String, CaseIterable, Sendable { case memory, redis, sharded }
+    enum Form: String, CaseIterable, Sendable { case memory, redis, sharded, cluster }
 
     struct Settings: Sendable {
         var lifetime = Duration.seconds(600)
@@ -40,28 +41,44 @@ import Testing
                 lifetime: settings.lifetime, rule: settings.rule, bounds: settings.bounds, targets: settings.targets, exports: settings.exports)
             return try await body { _ in store }
         }
+        if form == .cluster {
+            return try await withRedisCluster(extra: settings.configuration) { cluster, loop in
+                let client = RedisClient(url: try RedisURL(cluster.url), loop: loop)
+                client.start()
+                defer { client.close() }
+                try await onLoop(form, settings, loop, client, body)
+            }
+        }
         try await withRedis(extra: settings.configuration) { redis in
             try await withLoop { loop in
                 try await redis.withClient(loop) { client in
                     for command in settings.commands { _ = try await client.send(command) }
-                    let operations = RedisOperations(client: client, metrics: MetricsRegistry())
-                    let failure = Mutex<(any Error)?>(nil)
-                    // The store belongs to its loop, as in the engine.
-                    await Task(executorPreference: loop) {
-                        do {
-                            try await body { instance in
-                                try await loop.run {
-                                    RedisCorrelationStore(
-                                        redis: operations, prefix: "corr:", shards: form == .sharded ? 4 : 1, lifetime: settings.lifetime, instance: instance,
-                                        rule: settings.rule, bounds: settings.bounds, targets: settings.targets, exports: settings.exports)
-                                }
-                            }
-                        } catch { failure.withLock { $0 = error } }
-                    }.value
-                    if let error = failure.withLock({ $0 }) { throw error }
+                    try await onLoop(form, settings, loop, client, body)
                 }
             }
         }
+    }
+
+    /// The store belongs to its loop, as in the engine.
+    private func onLoop(
+        _ form: Form, _ settings: Settings, _ loop: EventLoop, _ client: RedisClient,
+        _ body: @escaping @Sendable (@Sendable (String) async throws -> any CorrelationStore) async throws -> Void
+    ) async throws {
+        let operations = RedisOperations(client: client, metrics: MetricsRegistry())
+        let shards = [Form.sharded: 4, .cluster: CorrelationKeys.clusterShards][form] ?? 1
+        let failure = Mutex<(any Error)?>(nil)
+        await Task(executorPreference: loop) {
+            do {
+                try await body { instance in
+                    try await loop.run {
+                        RedisCorrelationStore(
+                            redis: operations, prefix: "corr:", shards: shards, confirmedBy: form == .cluster ? 1 : 0, lifetime: settings.lifetime, instance: instance,
+                            rule: settings.rule, bounds: settings.bounds, targets: settings.targets, exports: settings.exports)
+                    }
+                }
+            } catch { failure.withLock { $0 = error } }
+        }.value
+        if let error = failure.withLock({ $0 }) { throw error }
     }
 
     private static func logs(
@@ -449,13 +466,14 @@ import Testing
         }
     }
 
-    @Test func oneShardsKeysShareASlot() {
-        let keys = CorrelationKeys(prefix: "corr:", shards: 16)
+    @Test func oneShardsKeysShareASlotAndShardsLieEvenly() {
+        let keys = CorrelationKeys(prefix: "corr:", shards: 24)
         for i in 0..<100 {
             let key = CorrelationKey.trace("trace-\(i)")
-            let tag = "corr:{\(keys.shard(of: key))}:"
-            #expect([keys.state(key), keys.text(key), keys.index(keys.shard(of: key)), keys.queue(.loki, keys.shard(of: key))].allSatisfy { $0.hasPrefix(tag) })
+            let slot = HashSlot.of(keys.index(keys.shard(of: key)))
+            #expect([keys.state(key), keys.text(key), keys.queue(.loki, keys.shard(of: key))].allSatisfy { HashSlot.of($0) == slot })
         }
+        for shard in 0..<24 { #expect(HashSlot.of(keys.index(shard)) * 24 / 16384 == shard) }
         let single = CorrelationKeys(prefix: "corr:")
         #expect(single.text(.trace("abc123def456")) == "corr:t-abc123def456" && single.state(.trace("abc123def456")) == "corr:trace:abc123def456")
         #expect(single.index(0) == "corr:time_index")

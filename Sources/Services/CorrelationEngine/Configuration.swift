@@ -13,6 +13,9 @@ public struct Configuration: Sendable {
     /// As given, without its password: for the log.
     public var redisLabel = ""
     public var redisConnections = 50
+    /// Replicas that must have a record before it is acknowledged, and the layout's shards (`CorrelationKeys`).
+    public var redisConfirmations = 0
+    public var shards = 1
     public var keyPrefix = "corr:"
     /// One lifetime for a correlation and its place in the index, from its last record on (F1.4).
     public var lifetime = Duration.seconds(3600)
@@ -67,6 +70,14 @@ public struct Configuration: Sendable {
             do throws(RedisURL.Failure) { redis = try RedisURL(url) } catch { throw Failure(description: error.description) }
             redisLabel = redacted(url: url)
         }
+        // Where another master may follow, what was acknowledged must not die with the first.
+        switch redis?.topology {
+        case .cluster: (redisConfirmations, shards) = (1, CorrelationKeys.clusterShards)
+        case .sentinel: redisConfirmations = 1
+        case .single, nil: break
+        }
+        redisConfirmations = try whole("REDIS_WAIT_REPLICAS", 0...5, redisConfirmations)
+        shards = try whole("CORRELATION_SHARDS", 1...256, shards)
         redisConnections = try whole("REDIS_MAX_CONNECTIONS", 1...10_000, redisConnections)
         keyPrefix = environment("REDIS_KEY_PREFIX") ?? keyPrefix
         lifetime = .seconds(try whole("CORRELATION_TTL_SECONDS", 1...31_536_000, 3600))

@@ -20,7 +20,8 @@ public final class RedisCorrelationStore: CorrelationStore {
     private let limits: ExportLimits
     private let ingest: LoopBound<RedisIngest>
     private let instance: String
-    private let fullness = Mutex(Fullness())
+    /// Of each shard's server.
+    private let fullness: Mutex<[Fullness]>
     /// Tells two processes of one instance id apart.
     private let holder: String
 
@@ -28,8 +29,9 @@ public final class RedisCorrelationStore: CorrelationStore {
     static let settleLimit = 128
     static let turnTime = 2000
 
+    /// `confirmedBy`: what is taken in is acknowledged when so many replicas have it.
     public init(
-        redis: RedisOperations, prefix: String, shards: Int = 1, lifetime: Duration, instance: String = "1", rule: CompletionRule = CompletionRule(),
+        redis: RedisOperations, prefix: String, shards: Int = 1, confirmedBy: Int = 0, lifetime: Duration, instance: String = "1", rule: CompletionRule = CompletionRule(),
         bounds: CorrelationBounds = CorrelationBounds(), targets: [ExportTarget] = [], exports: ExportLimits = ExportLimits()
     ) {
         self.redis = redis
@@ -38,10 +40,12 @@ public final class RedisCorrelationStore: CorrelationStore {
         self.rule = rule
         self.targets = targets
         self.instance = instance
+        fullness = Mutex(Array(repeating: Fullness(), count: shards))
         limits = exports
         holder = "\(instance)-\(UInt64.random(in: 0 ... .max))"
         ingest = LoopBound(
-            RedisIngest(redis: redis, keys: keys, instance: instance, bounds: bounds, notesRoots: rule.afterRoot != nil), on: redis.client.loop)
+            RedisIngest(redis: redis, keys: keys, instance: instance, bounds: bounds, notesRoots: rule.afterRoot != nil, confirmedBy: confirmedBy),
+            on: redis.client.loop)
     }
 
     public func ingest(_ delivery: Delivery) async throws(StoreFailure) -> [IngestOutcome] {
@@ -56,20 +60,30 @@ public final class RedisCorrelationStore: CorrelationStore {
 
     public func settle() async throws(StoreFailure) -> Settled {
         var all = Settled()
+        var failure: StoreFailure?, failed = 0
         for shard in 0..<keys.shards {
-            var turn = CorrelationScripts.turn.call(keys: [keys.turn(shard), keys.cursor(shard)])
-            turn.add(holder)
-            turn.add(RedisCorrelationStore.turnTime)
-            let reply = try await run(.settle, CorrelationScripts.turn, turn).array?.compactMap(\.int) ?? []
-            guard reply.count == 3 else { throw StoreFailure(reason: "the script answered something else than three numbers") }
-            // Another instance settles; when it dies, its turn ends in two seconds.
-            if reply[0] == 0 { continue }
-            try await settleRooted(shard, now: reply[1], &all)
-            let done = try await settleQuiet(shard, now: reply[1], cursor: reply[2], &all)
-            let isFull = try await isFull()
-            try await expire(shard, now: reply[1], done: done, early: isFull, &all)
+            // Where one shard is away, the others go on.
+            do throws(StoreFailure) { try await settle(shard, &all) } catch {
+                failure = error
+                failed += 1
+            }
         }
+        if let failure, failed == keys.shards { throw failure }
         return all
+    }
+
+    private func settle(_ shard: Int, _ all: inout Settled) async throws(StoreFailure) {
+        var turn = CorrelationScripts.turn.call(keys: [keys.turn(shard), keys.cursor(shard)])
+        turn.add(holder)
+        turn.add(RedisCorrelationStore.turnTime)
+        let reply = try await run(.settle, CorrelationScripts.turn, turn).array?.compactMap(\.int) ?? []
+        guard reply.count == 3 else { throw StoreFailure(reason: "the script answered something else than three numbers") }
+        // Another instance settles; when it dies, its turn ends in two seconds.
+        if reply[0] == 0 { return }
+        try await settleRooted(shard, now: reply[1], &all)
+        let done = try await settleQuiet(shard, now: reply[1], cursor: reply[2], &all)
+        let isFull = try await isFull(shard)
+        try await expire(shard, now: reply[1], done: done, early: isFull, &all)
     }
 
     private func settleRooted(_ shard: Int, now: Int, _ all: inout Settled) async throws(StoreFailure) {
@@ -178,17 +192,17 @@ public final class RedisCorrelationStore: CorrelationStore {
         var asked = MonotonicTime(nanoseconds: 0)
     }
 
-    private func isFull() async throws(StoreFailure) -> Bool {
-        let known = fullness.withLock { $0 }
+    private func isFull(_ shard: Int) async throws(StoreFailure) -> Bool {
+        let known = fullness.withLock { $0[shard] }
         // While it is full it is asked each time: forgetting ends as soon as there is room.
         if !known.isFull, MonotonicTime.now - known.asked < .milliseconds(500) { return false }
-        let text = try await run(.settle, RedisCommand("INFO", "memory")).string ?? ""
+        let text = try await run(.settle, RedisCommand("INFO", "memory").routed(by: keys.index(shard))).string ?? ""
         func field(_ name: String) -> Double {
             text.split(whereSeparator: \.isNewline).first { $0.hasPrefix(name + ":") }.flatMap { Double($0.dropFirst(name.utf8.count + 1)) } ?? 0
         }
         let most = field("maxmemory"), used = field("used_memory")
         let isFull = most > 0 && used > most * (known.isFull ? RedisCorrelationStore.roomAt : RedisCorrelationStore.fullAt)
-        fullness.withLock { $0 = Fullness(isFull: isFull, asked: .now) }
+        fullness.withLock { $0[shard] = Fullness(isFull: isFull, asked: .now) }
         return isFull
     }
 

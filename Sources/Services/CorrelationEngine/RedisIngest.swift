@@ -21,6 +21,7 @@ final class RedisIngest {
     private let instance: String
     private let bounds: CorrelationBounds
     private let notesRoots: Bool
+    private let confirmedBy: Int
     private var shards: [Shard]
 
     private struct Shard {
@@ -57,12 +58,13 @@ final class RedisIngest {
         }
     }
 
-    init(redis: RedisOperations, keys: CorrelationKeys, instance: String, bounds: CorrelationBounds, notesRoots: Bool) {
+    init(redis: RedisOperations, keys: CorrelationKeys, instance: String, bounds: CorrelationBounds, notesRoots: Bool, confirmedBy: Int) {
         self.redis = redis
         self.keys = keys
         self.instance = instance
         self.bounds = bounds
         self.notesRoots = notesRoots
+        self.confirmedBy = confirmedBy
         shards = Array(repeating: Shard(), count: keys.shards)
     }
 
@@ -148,7 +150,8 @@ final class RedisIngest {
             command.add(state(of: group))
             command.add(group.piece)
         }
-        return command
+        // Taking in is idempotent.
+        return command.repeatable().confirmed(by: confirmedBy)
     }
 
     /// What a correlation that begins with this group has as its state.
