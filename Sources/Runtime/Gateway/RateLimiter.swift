@@ -34,7 +34,7 @@ final class RateLimiter: Sendable {
     init(_ spec: LimitSpec, route: String) {
         self.spec = spec
         bucket = TokenBucket(rate: spec.perSecond, burst: spec.burst)
-        prefix = "muster:limit:\(route):\(spec.text):\(RateLimiter.name(spec.key)):"
+        prefix = SharedRateLimits.tag + "\(route):\(spec.text):\(RateLimiter.name(spec.key)):"
         stripes = (0..<RateLimiter.stripeCount).map { _ in Stripe() }
     }
 

@@ -35,6 +35,8 @@ final class SharedRateLimits {
     private static let retryAfter = Duration.seconds(1)
     /// Keys of one call: a call of this size takes Redis about a millisecond.
     private static let batchLimit = 256
+    /// What every key begins with: one hash tag, so that a call's keys lie together in a cluster.
+    static let tag = "{muster:limit}:"
     /// More questions than this do not wait: a store that answers too slowly for them is as good as away.
     private static let waitingLimit = 4096
 
@@ -54,6 +56,7 @@ final class SharedRateLimits {
         options.commandTime = patience
         // Requests wait for a connection that is being made, too.
         options.connectTime = patience
+        options.patience = patience
         options.name = "muster-gateway-limits"
         return options
     }
@@ -83,7 +86,7 @@ final class SharedRateLimits {
         let count = min(waiting.count, SharedRateLimits.batchLimit)
         let batch = Array(waiting[..<count])
         waiting.removeFirst(count)
-        var call = SharedRateLimits.script.call(keys: batch.map { $0.limiter.prefix + String($0.key, radix: 16) })
+        var call = SharedRateLimits.script.call(keys: [SharedRateLimits.tag + "gateways"] + batch.map { $0.limiter.prefix + String($0.key, radix: 16) })
         call.add(me)
         for question in batch {
             call.add(question.limiter.bucket.intervalMicroseconds)
@@ -138,19 +141,19 @@ final class SharedRateLimits {
         """
         local t = redis.call('TIME')
         local now = t[1] * 1000000 + t[2]
-        redis.call('ZADD', 'muster:gateways', t[1], ARGV[1])
-        redis.call('ZREMRANGEBYSCORE', 'muster:gateways', '-inf', t[1] - 15)
-        redis.call('EXPIRE', 'muster:gateways', 60)
-        local out = {redis.call('ZCARD', 'muster:gateways')}
-        for i = 1, #KEYS do
+        redis.call('ZADD', KEYS[1], t[1], ARGV[1])
+        redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', t[1] - 15)
+        redis.call('EXPIRE', KEYS[1], 60)
+        local out = {redis.call('ZCARD', KEYS[1])}
+        for i = 1, #KEYS - 1 do
           local interval, span = tonumber(ARGV[2 * i]), tonumber(ARGV[2 * i + 1])
-          local debt = (tonumber(redis.call('GET', KEYS[i])) or 0) - now
+          local debt = (tonumber(redis.call('GET', KEYS[i + 1])) or 0) - now
           if debt < 0 then debt = 0 elseif debt > span then debt = span end
           local allowed = 0
           if debt + interval <= span then
             allowed = 1
             debt = debt + interval
-            redis.call('SET', KEYS[i], string.format('%.0f', now + debt), 'PX', math.ceil(debt / 1000) + 1000)
+            redis.call('SET', KEYS[i + 1], string.format('%.0f', now + debt), 'PX', math.ceil(debt / 1000) + 1000)
           end
           out[2 * i] = allowed
           out[2 * i + 1] = math.floor(debt)
