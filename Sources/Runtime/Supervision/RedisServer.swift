@@ -1,6 +1,7 @@
 import Basics
 import EventLoops
 import Glibc
+import Provisioning
 import Topology
 
 /// How a declared Redis store is run: its folder, port, password and configuration.
@@ -50,36 +51,16 @@ struct RedisServer {
         }
     }
 
-    /// Loopback only, password always, AOF once a second and snapshots as document 000 has them (900/1, 300/10, 60/10000). A store of
-    /// state never evicts (F1.1): when it is full, writes fail and say so.
+    /// Loopback only, password always. A store of state never evicts (F1.1): when it is full, writes fail and say so.
     var configuration: String {
-        """
-        # Written by muster at each start; change the stack file instead.
-        bind 127.0.0.1
-        port \(port)
-        dir \(RedisServer.quoted(folder))
-        maxmemory \(spec.memory)
-        maxmemory-policy \(spec.role == .state ? "noeviction" : "allkeys-lru")
-        appendonly \(spec.role == .state ? "yes" : "no")
-        appendfsync everysec
-        save \(spec.role == .state ? "900 1 300 10 60 10000" : "\"\"")
-        tcp-backlog 511
-        daemonize no
-        loglevel notice
-
-        """
-    }
-
-    /// As redis.conf reads a value with spaces.
-    static func quoted(_ text: String) -> String {
-        "\"" + text.flatMap { $0 == "\"" || $0 == "\\" ? "\\\($0)" : String($0) } + "\""
+        RedisConfiguration(port: port, folder: folder, memory: spec.memory, role: spec.role == .state ? .state : .cache).text
     }
 
     /// The password comes by standard input: it stands in no argument and in no configuration file.
     func program(_ path: String, environment: [String: String]) -> Program {
         Program(
             path: path, arguments: [folder + "/redis.conf", "-"], environment: environment, folder: folder,
-            input: Array("requirepass \(password)\n".utf8))
+            input: Array(RedisConfiguration.secrets(password: password, isCluster: false).utf8))
     }
 
     var url: String { "redis://:\(password)@127.0.0.1:\(port)" }

@@ -16,6 +16,10 @@ struct Verb: Sendable {
     let summary: String
     /// Shown by `--help`: usage, options, an example.
     let help: String
+    /// Verbs of its own, as in `muster redis status`; then `run` is never called.
+    var parts: [Verb] = []
+    var flags = verbFlags
+    var options = verbOptions
     let run: @Sendable (Arguments) throws -> Void
 }
 
@@ -74,34 +78,39 @@ func writeAll(_ descriptor: Int32, _ bytes: UnsafeRawBufferPointer) {
     }
 }
 
-let verbs: [Verb] = [upVerb, downVerb, psVerb, logsVerb, scaleVerb, rollVerb, whyVerb, gatewayVerb, schemaVerb]
+let verbs: [Verb] = [upVerb, downVerb, psVerb, logsVerb, scaleVerb, rollVerb, whyVerb, gatewayVerb, redisVerb, schemaVerb]
 
 func runMuster(_ words: [String]) -> Int32 {
     // A reader of our output that goes away is no reason to die in the middle.
     signal(SIGPIPE, SIG_IGN)
+    return runVerb(words, among: verbs, called: "muster", overview: overview)
+}
+
+private func runVerb(_ words: [String], among verbs: [Verb], called caller: String, overview: String) -> Int32 {
     guard let name = words.first, name != "--help", name != "-h", name != "help" else {
         printOut(overview)
         return words.isEmpty ? 2 : 0
     }
     guard let verb = verbs.first(where: { $0.name == name }) else {
         let hint = nearestWord(to: name, in: verbs.map(\.name)).map { "; did you mean '\($0)'?" } ?? ""
-        printError("muster: there is no verb '\(name)'\(hint)\nmuster --help lists them.")
+        printError("\(caller): there is no verb '\(name)'\(hint)\n\(caller) --help lists them.")
         return 2
     }
-    let rest = Array(words.dropFirst())
+    let rest = Array(words.dropFirst()), path = "\(caller) \(name)"
+    if !verb.parts.isEmpty { return runVerb(rest, among: verb.parts, called: path, overview: verb.help) }
     if rest.contains("--help") || rest.contains("-h") {
         printOut(verb.help)
         return 0
     }
     do {
-        try verb.run(try Arguments(rest, flags: verbFlags, options: verbOptions))
+        try verb.run(try Arguments(rest, flags: verb.flags, options: verb.options))
         return 0
     } catch let exit as Exit {
-        if !exit.message.isEmpty { printError("muster \(name): \(exit.message)") }
-        if exit.status == 2 { printError("muster \(name) --help tells how it is used.") }
+        if !exit.message.isEmpty { printError("\(path): \(exit.message)") }
+        if exit.status == 2 { printError("\(path) --help tells how it is used.") }
         return exit.status
     } catch {
-        printError("muster \(name): \(error)")
+        printError("\(path): \(error)")
         return 1
     }
 }

@@ -1,0 +1,64 @@
+/// What a cluster can hold: not the sum of its nodes' memory (a replica holds a copy), and what each process needs beside its data.
+public struct Capacity: Sendable, Equatable {
+    /// What a node needs beside maxmemory, for pages copied while it forks to save, fragmentation, and buffers of replicas: a quarter of the whole,
+    /// which is also what managed services set aside by default.
+    public static let reserve = 0.25
+    /// Fuller than this, there is no time left to add a node.
+    public static let fillLimit = 0.8
+
+    public let masters: Int
+    public let nodes: Int
+    /// `maxmemory` of each node, bytes; 0: without limit.
+    public let memory: Int
+    /// `repl-backlog-size` and what clients' buffers take, bytes a node; they count within maxmemory.
+    public let buffers: Int
+
+    public init(masters: Int, nodes: Int, memory: Int, buffers: Int = 16 << 20) {
+        self.masters = masters
+        self.nodes = nodes
+        self.memory = memory
+        self.buffers = buffers
+    }
+
+    public var raw: Int { nodes * memory }
+    /// Held once, whole.
+    public var usable: Int { masters * max(0, memory - buffers) }
+    /// What the container or the machine must leave one node.
+    public var processLimit: Int { Int(Double(memory) / (1 - Capacity.reserve)) }
+
+    /// The arithmetic, a line a step; one line where there is no limit.
+    public var lines: [String] {
+        if memory == 0 { return ["no maxmemory is set: a node grows until the machine's memory ends, and the kernel kills it"] }
+        let size = ByteSize.text(memory)
+        return [
+            "raw: \(nodes) nodes x \(size) = \(ByteSize.text(raw)); replicas hold copies, so data fits once into \(masters) x \(size) = \(ByteSize.text(masters * memory))",
+            "less \(ByteSize.text(buffers)) a node for the replication backlog and clients' buffers: \(ByteSize.text(usable)) usable; plan for 80 % of it, \(ByteSize.text(Int(Double(usable) * Capacity.fillLimit)))",
+            "a process needs more than its maxmemory (pages copied while it forks to save, fragmentation): \(size) / 0.75 = \(ByteSize.text(processLimit)) each, \(ByteSize.text(nodes * processLimit)) for all; a container's limit must not be below it",
+        ]
+    }
+}
+
+/// Bytes for people.
+public enum ByteSize {
+    /// `512 MiB`, `1.5 GiB`, `300 B`: at most one digit behind the point.
+    public static func text(_ bytes: Int) -> String {
+        var value = Double(bytes), unit = 0
+        let units = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"]
+        while value >= 1024, unit < units.count - 1 {
+            value /= 1024
+            unit += 1
+        }
+        let tenths = Int((value * 10).rounded())
+        return tenths % 10 == 0 || unit == 0 ? "\(Int(value.rounded())) \(units[unit])" : "\(tenths / 10).\(tenths % 10) \(units[unit])"
+    }
+
+    /// `512Mi`, `1Gi`, `64mb`, `1024`; nil for anything else, negative, or above 1 PiB.
+    public static func read(_ text: String) -> Int? {
+        let digits = text.prefix { $0.isASCII && $0.isNumber }
+        guard let value = Int(digits) else { return nil }
+        let factors = ["": 1, "k": 1000, "ki": 1 << 10, "kb": 1 << 10, "m": 1_000_000, "mi": 1 << 20, "mb": 1 << 20, "g": 1_000_000_000, "gi": 1 << 30, "gb": 1 << 30]
+        guard let factor = factors[text.dropFirst(digits.count).lowercased()] else { return nil }
+        let (bytes, tooLarge) = value.multipliedReportingOverflow(by: factor)
+        return tooLarge || bytes > 1 << 50 ? nil : bytes
+    }
+}

@@ -1,0 +1,248 @@
+import Basics
+import EventLoops
+import Redis
+import Sharding
+
+/// Makes one cluster of nodes that run.
+///
+/// Idempotent: what is there already is left as it is, a cluster that was cut off while it was formed is completed, and a formed one, whoever is master in
+/// it by now, is left alone. Never over data: a node that has keys, or slots that the plan does not give it, or that knows nodes which are not among those
+/// given, is refused by name.
+public struct ClusterFormation: Sendable {
+    public enum Step: Sendable, Equatable {
+        case addSlots(NodeAddress, SlotSet)
+        case setEpoch(NodeAddress, Int)
+        case meet(NodeAddress, of: NodeAddress)
+        case replicate(NodeAddress, of: NodeAddress)
+
+        public var sentence: String {
+            switch self {
+            case .addSlots(let node, let slots): "\(node) becomes a master with slots \(slots) (\(slots.count))"
+            case .setEpoch(let node, let epoch): "\(node) gets the configuration epoch \(epoch)"
+            case .meet(let node, let other): "\(node) meets \(other)"
+            case .replicate(let node, let master): "\(node) becomes a replica of \(master)"
+            }
+        }
+    }
+
+    public let steps: [Step]
+    public let notes: [String]
+    private let addresses: [NodeAddress]
+
+    /// All in one: waits for the nodes to answer, plans, applies, verifies. `tell` gets a line for each step; nothing to do is one line.
+    /// Returns whether anything was changed.
+    @discardableResult
+    public static func form(
+        nodes: [NodeAddress], replicas: Int, credentials: RedisCredentials, on loop: EventLoop, tell: @Sendable (String) -> Void
+    ) async throws(ProvisioningFailure) -> Bool {
+        let session = ClusterSession(seeds: nodes, credentials: credentials, loop: loop)
+        defer { session.close() }
+        let formation = try await plan(session, replicas: replicas)
+        if formation.steps.isEmpty { tell("the cluster is formed already: nothing to do") }
+        try await formation.apply(session, tell: tell)
+        try await session.waitUntilWhole(.seconds(60))
+        return !formation.steps.isEmpty
+    }
+
+    /// Asks the session's seeds, which are all the nodes there are to be; waits up to 15 s for each to answer.
+    public static func plan(_ session: ClusterSession, replicas: Int) async throws(ProvisioningFailure) -> ClusterFormation {
+        var reports: [NodeReport] = []
+        for address in session.seeds {
+            var last: ProvisioningFailure?
+            let answers = try await session.eventually(.seconds(15)) { () async throws(ProvisioningFailure) in
+                do throws(ProvisioningFailure) {
+                    reports.append(try await session.report(of: address))
+                    return true
+                } catch {
+                    // It may be starting or loading its data.
+                    guard error.code == .unreachable || error.message.hasPrefix("LOADING") else { throw error }
+                    last = error
+                    return false
+                }
+            }
+            if !answers { throw last ?? ProvisioningFailure(.unreachable, "does not answer", node: address) }
+        }
+        return try ClusterFormation(reports, addresses: session.seeds, replicas: replicas)
+    }
+
+    init(_ reports: [NodeReport], addresses: [NodeAddress], replicas: Int) throws(ProvisioningFailure) {
+        self.addresses = addresses
+        let ids = Set(reports.map(\.id))
+        guard ids.count == addresses.count else { throw ProvisioningFailure(.refused, "two of the addresses lead to the same node") }
+        for (report, address) in zip(reports, addresses) {
+            let stranger = report.nodes.nodes.first { !ids.contains($0.id) && !$0.isInHandshake && !$0.flags.contains(.noAddress) }
+            if let stranger {
+                throw ProvisioningFailure(.refused, "belongs to another cluster: it knows \(stranger.address), which is not among the nodes given", node: address)
+            }
+        }
+        let held = reports.reduce(SlotSet()) { $0.union($1.nodes.myself.slots) }
+        let everyone = zip(reports, addresses)
+        var steps: [Step] = []
+        if held == .all {
+            notes = []
+            steps = ClusterFormation.completing(Array(everyone), ids, replicas)
+        } else {
+            let placement: Placement
+            do { placement = try Placement(nodes: addresses, replicas: replicas) } catch { throw ProvisioningFailure(.refused, error.description) }
+            notes = placement.notes
+            let known = Dictionary(uniqueKeysWithValues: zip(addresses, reports))
+            for (i, master) in placement.masters.enumerated() {
+                let report = known[master.address]!, share = SlotSet([master.slots])
+                try ClusterFormation.check(report, at: master.address, share: share)
+                let missing = share.subtracting(report.nodes.myself.slots)
+                if !missing.isEmpty { steps.append(.addSlots(master.address, missing)) }
+                // Redis takes an epoch only from a node that knows no other; later ones settle collisions by themselves.
+                if report.nodes.nodes.count == 1, report.nodes.myself.configEpoch == 0 { steps.append(.setEpoch(master.address, i + 1)) }
+            }
+            for master in placement.masters {
+                for replica in master.replicas { try ClusterFormation.check(known[replica]!, at: replica, share: SlotSet()) }
+            }
+            steps += ClusterFormation.meetings(Array(everyone), ids)
+            for master in placement.masters {
+                for replica in master.replicas where known[replica]!.nodes.myself.master != known[master.address]!.id {
+                    steps.append(.replicate(replica, of: master.address))
+                }
+            }
+        }
+        self.steps = steps
+    }
+
+    /// All slots have an owner: only what hangs loose is tied.
+    private static func completing(_ nodes: [(NodeReport, NodeAddress)], _ ids: Set<String>, _ replicas: Int) -> [Step] {
+        var steps = meetings(nodes, ids)
+        let masters = nodes.filter { !$0.0.nodes.myself.slots.isEmpty }
+        var followers: [String: [String]] = [:]
+        for (report, address) in nodes { if let master = report.nodes.myself.master { followers[master, default: []].append(address.host) } }
+        for (report, address) in nodes where report.nodes.myself.isMaster && report.nodes.myself.slots.isEmpty && report.keys == 0 {
+            let bare = masters.filter { (followers[$0.0.id] ?? []).count < replicas }
+            let chosen = bare.min { a, b in
+                let (x, y) = (followers[a.0.id]?.count ?? 0, followers[b.0.id]?.count ?? 0)
+                let (p, q) = (a.1.host == address.host ? 1 : 0, b.1.host == address.host ? 1 : 0)
+                return (x, p, a.1) < (y, q, b.1)
+            }
+            guard let chosen else { continue }
+            followers[chosen.0.id, default: []].append(address.host)
+            steps.append(.replicate(address, of: chosen.1))
+        }
+        return steps
+    }
+
+    private static func meetings(_ nodes: [(NodeReport, NodeAddress)], _ ids: Set<String>) -> [Step] {
+        // Enough that everybody and the first know each other: gossip does the rest.
+        nodes.dropFirst().filter { node in
+            nodes[0].0.nodes.node(node.0.id).map(\.isInHandshake) ?? true || node.0.nodes.node(nodes[0].0.id).map(\.isInHandshake) ?? true
+                || ids.contains { node.0.nodes.node($0) == nil }
+        }.map { .meet($0.1, of: nodes[0].1) }
+    }
+
+    private static func check(_ report: NodeReport, at address: NodeAddress, share: SlotSet) throws(ProvisioningFailure) {
+        let own = report.nodes.myself
+        let foreign = own.slots.subtracting(share)
+        if !foreign.isEmpty {
+            throw ProvisioningFailure(.refused, "has slots already that the plan does not give it (\(SlotSet(Array(foreign.ranges.prefix(3)))))", node: address)
+        }
+        if own.isReplica, !share.isEmpty { throw ProvisioningFailure(.refused, "is a replica already, and the plan makes it a master", node: address) }
+        if report.keys > 0, own.isMaster, own.slots.isEmpty || report.nodes.nodes.count == 1 {
+            throw ProvisioningFailure(.refused, "has \(report.keys) keys; a cluster is never formed over data", node: address)
+        }
+    }
+
+    // MARK: apply
+
+    public func apply(_ session: ClusterSession, tell: @Sendable (String) -> Void) async throws(ProvisioningFailure) {
+        var haveMet = false
+        for step in steps {
+            if case .replicate = step, !haveMet {
+                try await waitUntilAllKnow(session)
+                haveMet = true
+            }
+            tell(step.sentence)
+            try await carryOut(step, session)
+        }
+        if !haveMet, !steps.isEmpty { try await waitUntilAllKnow(session) }
+    }
+
+    private func carryOut(_ step: Step, _ session: ClusterSession) async throws(ProvisioningFailure) {
+        switch step {
+        case .addSlots(let node, let slots):
+            var command = RedisCommand("CLUSTER ADDSLOTSRANGE")
+            for range in slots.ranges {
+                command.add(range.lowerBound)
+                command.add(range.upperBound)
+            }
+            _ = try await session.client(node).ask(command)
+        case .setEpoch(let node, let epoch): _ = try await session.client(node).ask("CLUSTER SET-CONFIG-EPOCH", String(epoch))
+        case .meet(let node, let other): try await session.introduce(other, to: node)
+        case .replicate(let node, let master):
+            let id = try await session.client(master).text(RedisCommand("CLUSTER MYID"))
+            _ = try await session.client(node).ask("CLUSTER REPLICATE", id)
+        }
+    }
+
+    /// A meeting whose first packet was lost is not repeated by the nodes: after two seconds it is made again.
+    private func waitUntilAllKnow(_ session: ClusterSession) async throws(ProvisioningFailure) {
+        for _ in 0..<15 {
+            var strangers: [NodeAddress] = []
+            let met = try await session.eventually(.seconds(2)) { () async throws(ProvisioningFailure) in
+                strangers = []
+                var views: [ClusterNodes] = []
+                for address in addresses { views.append(try await session.client(address).nodes()) }
+                for (view, address) in zip(views, addresses) {
+                    let knowsAll = views.allSatisfy { other in view.node(other.myself.id).map { !$0.isInHandshake && $0.isLinkUp } ?? false }
+                    if !knowsAll { strangers.append(address) }
+                }
+                return strangers.isEmpty
+            }
+            if met { return }
+            for address in strangers where address != addresses[0] { try await session.introduce(addresses[0], to: address) }
+        }
+        throw ProvisioningFailure(
+            .unfinished,
+            "the nodes do not all come to know each other; each must reach every other one's port and bus port (port + 10000). Run the same again to go on")
+    }
+}
+
+extension ClusterSession {
+    /// Tells `node` of `other`; by number, because the nodes take no names.
+    func introduce(_ other: NodeAddress, to node: NodeAddress) async throws(ProvisioningFailure) {
+        let host = try await numeric(other)
+        // Where the bus is not at port + 10000, the other one says so itself.
+        let bus = try await client(other).nodes().myself.busPort
+        var command = RedisCommand("CLUSTER MEET", host, String(other.port))
+        if bus != 0, Int(bus) != Int(other.port) + 10_000 { command.add(Int(bus)) }
+        _ = try await client(node).ask(command)
+    }
+
+    private func numeric(_ address: NodeAddress) async throws(ProvisioningFailure) -> String {
+        if SocketAddress(host: address.host, port: address.port) != nil { return address.host }
+        let loop = loop
+        let found = await withUnsafeContinuation { (continuation: UnsafeContinuation<Result<[SocketAddress], Resolver.Failure>, Never>) in
+            Resolver.shared.resolve(address.host, port: address.port, on: loop) { continuation.resume(returning: $0) }
+        }
+        guard case .success(let addresses) = found, let first = addresses.first else { throw ProvisioningFailure(.unreachable, "the name has no address", node: address) }
+        return first.host
+    }
+
+    /// Until every node answers, says that the state is ok, agrees with the others, and every replica's link is up. `forgotten` are no longer waited for.
+    public func waitUntilWhole(_ limit: Duration) async throws(ProvisioningFailure) {
+        var missing: [String] = []
+        let isWhole = try await eventually(limit) { () async throws(ProvisioningFailure) in
+            missing = shortcomings(try await read())
+            return missing.isEmpty
+        }
+        if !isWhole {
+            throw ProvisioningFailure(.unfinished, "the cluster is not whole after \(limit.brief): " + missing.prefix(4).joined(separator: "; "))
+        }
+    }
+
+    /// What stands between a reading and a whole cluster.
+    func shortcomings(_ reading: ClusterReading) -> [String] {
+        var missing = reading.silent.map { "\($0.address) does not answer" }
+        for report in reading.reports {
+            if report.cluster["cluster_state"] != "ok" { missing.append("\(report.asked) says that the state is \(report.cluster["cluster_state"] ?? "unknown")") }
+            if report.nodes.myself.isReplica, report.info["master_link_status"] != "up" { missing.append("\(report.asked) is not in step with its master yet") }
+        }
+        if !reading.view.unassigned.isEmpty { missing.append("\(reading.view.unassigned.count) slots belong to nobody") }
+        return missing + reading.view.disagreements
+    }
+}

@@ -1,0 +1,104 @@
+import Basics
+import Redis
+import Sharding
+
+/// What one node says of itself and of the others.
+public struct NodeReport: Sendable {
+    public let asked: NodeAddress
+    public let nodes: ClusterNodes
+    /// `CLUSTER INFO`.
+    public let cluster: [String: String]
+    /// `INFO`: replication, memory, clients, stats, persistence, server.
+    public let info: [String: String]
+    /// Keys of its database.
+    public let keys: Int
+    /// `cluster-node-timeout`; nil where CONFIG is not allowed.
+    public let nodeTimeout: Duration?
+
+    public var id: String { nodes.myself.id }
+    public func number(_ field: String) -> Int { info[field].flatMap { Int($0) } ?? 0 }
+}
+
+/// The nodes of a cluster, each asked at the same time. One that does not answer is a fact, not a failure.
+public struct ClusterReading: Sendable {
+    public struct Silence: Sendable {
+        public let address: NodeAddress
+        public let failure: ProvisioningFailure
+    }
+
+    public let reports: [NodeReport]
+    public let silent: [Silence]
+    public let view: ClusterView
+
+    init(_ reports: [NodeReport], _ silent: [Silence]) {
+        self.reports = reports
+        self.silent = silent
+        view = ClusterView(reports.map(\.nodes), askedAt: reports.map(\.asked))
+    }
+
+    public func report(_ id: String) -> NodeReport? { reports.first { $0.id == id } }
+}
+
+extension ClusterSession {
+    /// Begins at the seeds and asks every node that they, and those behind them, know. Fails only when no seed answers.
+    public func read() async throws(ProvisioningFailure) -> ClusterReading {
+        var reports: [NodeReport] = []
+        var silent: [ClusterReading.Silence] = []
+        var asked: Set<NodeAddress> = []
+        var next = seeds
+        while !next.isEmpty {
+            asked.formUnion(next)
+            for (address, result) in await readAll(next) {
+                switch result {
+                case .success(let report): if !reports.contains(where: { $0.id == report.id }) { reports.append(report) }
+                case .failure(let failure): silent.append(.init(address: address, failure: failure))
+                }
+            }
+            var more: Set<NodeAddress> = []
+            for report in reports {
+                for node in report.nodes.nodes where !node.flags.contains(.myself) && !node.isInHandshake && !node.flags.contains(.noAddress) {
+                    if !node.address.host.isEmpty, !reports.contains(where: { $0.id == node.id }) { more.insert(node.address) }
+                }
+            }
+            next = more.subtracting(asked).sorted()
+        }
+        if reports.isEmpty, let first = silent.first { throw first.failure }
+        return ClusterReading(reports, silent)
+    }
+
+    private func readAll(_ addresses: [NodeAddress]) async -> [(NodeAddress, Result<NodeReport, ProvisioningFailure>)] {
+        await withTaskGroup(of: (NodeAddress, Result<NodeReport, ProvisioningFailure>).self) { group in
+            for address in addresses {
+                group.addTask {
+                    do throws(ProvisioningFailure) { return (address, .success(try await self.report(of: address))) } catch { return (address, .failure(error)) }
+                }
+            }
+            var out: [(NodeAddress, Result<NodeReport, ProvisioningFailure>)] = []
+            for await result in group { out.append(result) }
+            return out.sorted { $0.0 < $1.0 }
+        }
+    }
+
+    /// One node, asked in one round trip.
+    func report(of address: NodeAddress) async throws(ProvisioningFailure) -> NodeReport {
+        let client = try client(address)
+        let answers = try await client.ask(all: [RedisCommand("CLUSTER NODES"), RedisCommand("CLUSTER INFO"), RedisCommand("INFO"), RedisCommand("DBSIZE")])
+        let nodes: ClusterNodes
+        do { nodes = try ClusterNodes(answers[0].string ?? "") } catch { throw ProvisioningFailure(.server, "\(error)", node: address) }
+        let timeout = try? await client.ask("CONFIG GET", "cluster-node-timeout").array
+        return NodeReport(
+            asked: address, nodes: nodes, cluster: ClusterSession.fields(answers[1]), info: ClusterSession.fields(answers[2]), keys: answers[3].int ?? 0,
+            nodeTimeout: timeout.flatMap { $0.count == 2 ? $0[1].string.flatMap { Int($0) }.map { .milliseconds($0) } : nil })
+    }
+
+    /// Lines of `name:value`.
+    static func fields(_ value: RESPValue) -> [String: String] {
+        var out: [String: String] = [:]
+        // "\r\n" is one Character.
+        for line in (value.string ?? "").split(whereSeparator: \.isNewline) {
+            guard let colon = line.firstIndex(of: ":") else { continue }
+            out[String(line[..<colon])] = String(line[line.index(after: colon)...])
+        }
+        return out
+    }
+}

@@ -1,0 +1,99 @@
+import Basics
+import CLinux
+import Glibc
+
+/// A redis-server that an operation started on this machine, in a session of its own, so that it outlives the terminal. What is known of it stands in
+/// its folder: `redis.conf`, `redis.log`, and `process` (boot, pid, start time: pids are reused, the three are not).
+public struct NodeProcess: Sendable {
+    public let folder: String
+    public let port: UInt16
+
+    public init(folder: String, port: UInt16) {
+        self.folder = folder
+        self.port = port
+    }
+
+    /// `DIR/node-7001`.
+    public init(under directory: String, port: UInt16) { self.init(folder: "\(directory)/node-\(port)", port: port) }
+
+    /// Those that stand under a folder.
+    public static func all(under directory: String) -> [NodeProcess] {
+        Files.list(directory).compactMap { name in
+            guard name.hasPrefix("node-"), let port = UInt16(name.dropFirst(5)) else { return nil }
+            return NodeProcess(under: directory, port: port)
+        }
+    }
+
+    public var log: String { folder + "/redis.log" }
+    public var configuration: String { folder + "/redis.conf" }
+    private var record: String { folder + "/process" }
+
+    /// nil when it does not run.
+    public var pid: Int32? {
+        let words = (Files.text(record) ?? "").split(whereSeparator: \.isWhitespace)
+        guard words.count == 3, words[0] == NodeProcess.boot, let pid = Int32(words[1]), NodeProcess.startTime(pid) == UInt64(words[2]) else { return nil }
+        return pid
+    }
+
+    /// Starts it unless it runs; true when it was started. The password goes by standard input, into no argument and no file.
+    public func start(password: String) throws(ProvisioningFailure) -> Bool {
+        if pid != nil { return false }
+        do throws(SystemError) {
+            guard let program = NodeProcess.program else { throw SystemError("redis-server is not installed: apt-get install redis-server", ENOENT) }
+            let pid = try spawn(program, input: Array(RedisConfiguration.secrets(password: password, isCluster: true).utf8))
+            let text = "\(NodeProcess.boot) \(pid) \(NodeProcess.startTime(pid) ?? 0)\n"
+            try Files.replace(record, with: Array(text.utf8), mode: 0o600)
+            return true
+        } catch { throw ProvisioningFailure(.local, "\(error)") }
+    }
+
+    /// SIGTERM: data is written out. Returns false when it did not run.
+    public func terminate() -> Bool {
+        guard let pid else { return false }
+        kill(pid, SIGTERM)
+        return true
+    }
+
+    /// The last lines of its log, for a message.
+    public var lastWords: String {
+        (Files.text(log) ?? "").split(whereSeparator: \.isNewline).suffix(3).joined(separator: "\n  ")
+    }
+
+    private func spawn(_ program: String, input: [UInt8]) throws(SystemError) -> Int32 {
+        let out = open(log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0o600)
+        guard out >= 0 else { throw SystemError("open \(log)") }
+        defer { close(out) }
+        var ends: [Int32] = [0, 0]
+        guard pipe(&ends) == 0 else { throw SystemError("pipe") }
+        defer { close(ends[0]) }
+        for end in ends { _ = fcntl(end, F_SETFD, FD_CLOEXEC) }
+        // Far below a pipe's 64 KiB, so writing before anybody reads cannot block.
+        _ = input.withUnsafeBytes { write(ends[1], $0.baseAddress, $0.count) }
+        close(ends[1])
+        let words: [UnsafeMutablePointer<CChar>?] = [strdup(program), strdup(configuration), strdup("-"), nil]
+        var variables: [UnsafeMutablePointer<CChar>?] = []
+        for name in ["PATH", "HOME", "LANG"] { if let value = environmentValue(name) { variables.append(strdup("\(name)=\(value)")) } }
+        variables.append(nil)
+        defer { for pointer in words + variables { free(pointer) } }
+        var pid: Int32 = 0
+        let result = muster_spawn(&pid, program, words, variables, ends[0], out, out, true, folder, nil, 0)
+        guard result == 0 else { throw SystemError("start \(program)", result) }
+        return pid
+    }
+
+    public static var program: String? {
+        let folders = (environmentValue("PATH") ?? "").split(separator: ":").map(String.init) + ["/usr/local/bin", "/usr/bin", "/bin"]
+        return folders.map { "\($0)/redis-server" }.first { access($0, X_OK) == 0 }
+    }
+
+    private static let boot = Files.text("/proc/sys/kernel/random/boot_id")?.split(separator: "\n").first.map(String.init) ?? "unknown"
+
+    /// nil when there is no such process, or only its zombie.
+    static func startTime(_ pid: Int32) -> UInt64? {
+        // The second field is the program's name in parentheses and may hold anything; what counts stands behind the last one.
+        guard let text = Files.text("/proc/\(pid)/stat"), let end = text.lastIndex(of: ")") else { return nil }
+        let fields = text[text.index(after: end)...].split(separator: " ")
+        guard fields.count > 19, fields[0] != "Z", fields[0] != "X" else { return nil }
+        return UInt64(fields[19])
+    }
+}

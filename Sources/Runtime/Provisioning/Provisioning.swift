@@ -1,2 +1,0 @@
-/// Operations on real servers: plan, show, apply, verify.
-public enum Provisioning {}

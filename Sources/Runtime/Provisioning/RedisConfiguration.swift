@@ -1,0 +1,93 @@
+import Sharding
+
+/// One redis-server's redis.conf, as a value.
+///
+/// No password is in it: `requirepass` and `masterauth` go by standard input (`secrets`). A line holds one directive and nothing behind it:
+/// redis.conf has no comments at a line's end.
+public struct RedisConfiguration: Sendable, Equatable {
+    public enum Role: String, Sendable, CaseIterable {
+        /// Never evicts, writes down everything once a second; in a cluster a lost slot stops the others too, rather than look whole.
+        case state
+        /// May evict the least recently used, writes nothing down; in a cluster the other slots go on when one is lost.
+        case cache
+    }
+
+    /// What makes the server a node of a cluster.
+    public struct Cluster: Sendable, Equatable {
+        public var nodeTimeout: Duration
+        /// What others are told to connect to, where it is not what the node sees of itself (containers, address translation).
+        public var announceHost: String?
+        public var announcePort: UInt16?
+        public var announceBusPort: UInt16?
+        /// The address that the node's own connections come from, such as `127.0.1.3`: on loopback it tells nodes apart, so that traffic between two of them
+        /// can be cut. `announceHost` must then be set, or others take it for the node's address.
+        public var bindSource: String?
+
+        public init(
+            nodeTimeout: Duration, announceHost: String? = nil, announcePort: UInt16? = nil, announceBusPort: UInt16? = nil, bindSource: String? = nil
+        ) {
+            self.nodeTimeout = nodeTimeout
+            self.announceHost = announceHost
+            self.announcePort = announcePort
+            self.announceBusPort = announceBusPort
+            self.bindSource = bindSource
+        }
+    }
+
+    public var port: UInt16
+    public var folder: String
+    /// Bytes of maxmemory.
+    public var memory: Int
+    public var role: Role
+    public var bind: [String]
+    public var cluster: Cluster?
+
+    public init(port: UInt16, folder: String, memory: Int, role: Role, bind: [String] = ["127.0.0.1"], cluster: Cluster? = nil) {
+        self.port = port
+        self.folder = folder
+        self.memory = memory
+        self.role = role
+        self.bind = bind
+        self.cluster = cluster
+    }
+
+    /// What a replica that was away may miss and still catch up without a full copy: seconds of a busy master. Redis' own default is 1 MiB.
+    public static let backlog = 16 << 20
+
+    /// AOF once a second and snapshots as documents 000 and 004 have them (900/1, 300/10, 60/10000).
+    public var text: String {
+        var lines = [
+            "# Written by muster.",
+            "bind \(bind.joined(separator: " "))", "port \(port)", "dir \(RedisConfiguration.quoted(folder))", "maxmemory \(memory)",
+            "maxmemory-policy \(role == .state ? "noeviction" : "allkeys-lru")", "appendonly \(role == .state ? "yes" : "no")", "appendfsync everysec",
+        ]
+        lines += role == .state ? ["save 900 1", "save 300 10", "save 60 10000"] : ["save \"\""]
+        lines += ["tcp-backlog 511", "daemonize no", "loglevel notice"]
+        if let cluster { lines += clusterLines(cluster) }
+        return lines.joined(separator: "\n") + "\n"
+    }
+
+    private func clusterLines(_ cluster: Cluster) -> [String] {
+        var lines = [
+            "cluster-enabled yes", "cluster-config-file nodes.conf", "cluster-node-timeout \(cluster.nodeTimeout.nanoseconds / 1_000_000)",
+            "cluster-require-full-coverage \(role == .state ? "yes" : "no")",
+            // A replica waits 5 s for company before its first copy otherwise, and until then its master cannot be replaced.
+            "repl-diskless-sync-delay 0", "repl-backlog-size \(RedisConfiguration.backlog)",
+        ]
+        if let host = cluster.announceHost { lines.append("cluster-announce-ip \(host)") }
+        if let port = cluster.announcePort { lines.append("cluster-announce-port \(port)") }
+        if let port = cluster.announceBusPort { lines.append("cluster-announce-bus-port \(port)") }
+        if let source = cluster.bindSource { lines.append("bind-source-addr \(source)") }
+        return lines
+    }
+
+    /// For the server's standard input, behind `redis.conf -`.
+    public static func secrets(password: String, isCluster: Bool) -> String {
+        "requirepass \(quoted(password))\n" + (isCluster ? "masterauth \(quoted(password))\n" : "")
+    }
+
+    /// As redis.conf reads a value with spaces.
+    public static func quoted(_ text: String) -> String {
+        "\"" + text.flatMap { $0 == "\"" || $0 == "\\" ? "\\\($0)" : String($0) } + "\""
+    }
+}

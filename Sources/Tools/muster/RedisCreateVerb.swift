@@ -1,0 +1,266 @@
+import Basics
+import EventLoops
+import Glibc
+import Provisioning
+import Redis
+import Sharding
+
+let redisCreateVerb = Verb(
+    name: "create", summary: "start nodes on this machine and form a cluster of them",
+    help: """
+        usage: muster redis create --ports 7001-7006 --dir DIR --password-file FILE [options] [--yes] [--dry-run] [--json]
+               muster redis create --address HOST:PORT,HOST:PORT,... --password-file FILE [--replicas N] [--yes] [--dry-run] [--json]
+
+        Starts one redis-server a port, on 127.0.0.1, each in DIR/node-PORT with its log, and forms them into a cluster; or forms one of nodes that run
+        already. Run again, it starts what does not run, completes what was cut off, and leaves the rest as it is. Never over data.
+
+          --replicas N           replicas of each master (default 1); at least 3 masters
+          --failover DURATION    the promise: a dead master is replaced within it (default 5s); chooses the node timeout, or says why it cannot
+          --node-timeout D       the node timeout itself, from 500ms
+          --memory SIZE          maxmemory of a node (default 512Mi)
+          --role state|cache     state never evicts and writes everything down (default); cache evicts the least recently used
+          --bind-source          each node's own connections come from an address of its own (127.0.1.N), so that a drill can cut nodes from each other
+
+        example:
+          (umask 077; openssl rand -hex 24 > redis.password)
+          muster redis create --ports 7001-7006 --dir nodes --password-file redis.password --replicas 1 --failover 5s --yes
+        """,
+    flags: redisFlags.union(["--bind-source"]),
+    options: redisOptions.union(["--ports", "--dir", "--replicas", "--failover", "--node-timeout", "--memory", "--role"])
+) { arguments in
+    try arguments.atMost(0, "everything is an option")
+    if arguments.value("--address") != nil { return try formForeign(arguments) }
+    let request = try CreateRequest(arguments)
+    guard try redisConfirm(request.plan, notes: request.notes, arguments) else { return redisResult(plan: request.plan, notes: request.notes, applied: false, arguments) }
+    let lock = try NodeFolder.lock(request.directory)
+    defer { close(lock) }
+    let isNew = try redisFailures {
+        let started = try request.start()
+        return try blocking { loop in
+            let changed = try await ClusterFormation.form(
+                nodes: request.addresses, replicas: request.replicas, credentials: RedisCredentials(password: request.password), on: loop
+            ) { printError("  \($0)") }
+            await request.useDefragmentation(loop)
+            return changed || started
+        }
+    }
+    printError("the cluster is whole: \(request.addresses.count) nodes. Next:")
+    printError("  \(selfName) redis status --address \(request.addresses[0]) --password-file \(arguments.value("--password-file") ?? "FILE")")
+    redisResult(plan: request.plan, notes: request.notes, applied: isNew, arguments)
+}
+
+let redisStopVerb = Verb(
+    name: "stop", summary: "end the nodes that create started here; data stays",
+    help: """
+        usage: muster redis stop --dir DIR [--yes] [--dry-run] [--json]
+
+        SIGTERM to each redis-server that runs under DIR, so that its data is written out. 'create' with the same --dir starts them again, with their data.
+
+        example:
+          muster redis stop --dir nodes --yes
+        """,
+    flags: redisFlags, options: ["--dir"]
+) { arguments in
+    try arguments.atMost(0, "everything is an option")
+    guard let directory = arguments.value("--dir") else { throw Exit.usage("--dir DIR is needed: what 'create' was given") }
+    let running = NodeProcess.all(under: Files.absolute(directory)).filter { $0.pid != nil }
+    if running.isEmpty {
+        printError("no node runs under \(directory)")
+        return redisResult(plan: [], applied: false, arguments)
+    }
+    let plan = running.map { "end 127.0.0.1:\($0.port) (pid \($0.pid ?? 0))" }
+    guard try redisConfirm(plan, arguments) else { return redisResult(plan: plan, applied: false, arguments) }
+    let lock = try NodeFolder.lock(Files.absolute(directory))
+    defer { close(lock) }
+    for node in running { _ = node.terminate() }
+    // A master that ends waits up to 10 s for its replicas to catch up.
+    let deadline = MonotonicTime.now + .seconds(60)
+    while let late = running.first(where: { $0.pid != nil }) {
+        if MonotonicTime.now > deadline { throw Exit.failed("127.0.0.1:\(late.port) does not end; see \(late.log)") }
+        usleep(20_000)
+    }
+    printError("\(running.count) nodes have ended; their data is in \(directory)")
+    redisResult(plan: plan, applied: true, arguments)
+}
+
+/// Folders of nodes of this machine.
+enum NodeFolder {
+    /// One operation at a time on a folder. The lock ends with the descriptor.
+    static func lock(_ directory: String) throws -> Int32 {
+        do { try Files.makeFolder(directory, mode: 0o700) } catch { throw Exit.failed("\(error)") }
+        let descriptor = open(directory + "/lock", O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
+        guard descriptor >= 0 else { throw Exit.failed("\(SystemError("open \(directory)/lock"))") }
+        guard flock(descriptor, LOCK_EX | LOCK_NB) == 0 else { throw Exit.failed("another muster redis is at work on \(directory)") }
+        return descriptor
+    }
+
+    /// `7001-7006` or `7001,7003`.
+    static func ports(_ text: String) throws -> [UInt16] {
+        var out: [UInt16] = []
+        for part in text.split(separator: ",", omittingEmptySubsequences: false) {
+            let ends = part.split(separator: "-", omittingEmptySubsequences: false).map { UInt16($0) }
+            guard (1...2).contains(ends.count), let low = ends[0], let high = ends[ends.count - 1], low > 0, low <= high, high - low < 1000 else {
+                throw Exit.usage("--ports: '\(text)' is no list of ports such as 7001-7006")
+            }
+            out += low...high
+        }
+        guard Set(out).count == out.count else { throw Exit.usage("--ports: a port stands twice in '\(text)'") }
+        if let high = out.first(where: { $0 > 55_535 }) { throw Exit.usage("--ports: \(high) + 10000, the node's bus, is no port") }
+        return out
+    }
+}
+
+/// What `create` was asked for, checked: it can be carried out, or there is a reason why not.
+private struct CreateRequest: Sendable {
+    let directory: String
+    let nodes: [NodeProcess]
+    let addresses: [NodeAddress]
+    let replicas: Int
+    let password: String
+    let plan: [String]
+    let notes: [String]
+    private let configurations: [RedisConfiguration]
+
+    init(_ arguments: Arguments) throws {
+        guard let ports = arguments.value("--ports"), let directory = arguments.value("--dir") else {
+            throw Exit.usage("--ports 7001-7006 and --dir DIR are needed (or --address, for nodes that run already)")
+        }
+        let numbers = try NodeFolder.ports(ports)
+        guard let password = try redisPassword(arguments, isNew: true) else {
+            throw Exit.usage("--password-file FILE is needed; make one with: (umask 077; openssl rand -hex 24 > FILE)")
+        }
+        if let reason = RedisPassword.refusal(password) { throw Exit.failed("the password \(reason)") }
+        self.password = password
+        self.directory = Files.absolute(directory)
+        replicas = try redisReplicas(arguments)
+        let (timeout, why) = try redisNodeTimeout(arguments)
+        guard let memory = ByteSize.read(arguments.value("--memory") ?? "512Mi"), memory >= 16 << 20 else {
+            throw Exit.usage("--memory: '\(arguments.value("--memory") ?? "")' is no size of at least 16Mi, such as 512Mi or 2Gi")
+        }
+        let roleWord = arguments.value("--role") ?? "state"
+        guard let role = RedisConfiguration.Role(rawValue: roleWord) else { throw Exit.usage("--role: '\(roleWord)' is neither state nor cache") }
+        nodes = numbers.map { NodeProcess(under: Files.absolute(directory), port: $0) }
+        addresses = numbers.map { NodeAddress(host: "127.0.0.1", port: $0) }
+        let placement: Placement
+        do { placement = try Placement(nodes: addresses, replicas: replicas) } catch { throw Exit.usage(error.description) }
+        configurations = zip(numbers, nodes).enumerated().map { i, node in
+            var cluster = RedisConfiguration.Cluster(nodeTimeout: timeout)
+            if arguments.has("--bind-source") {
+                cluster.bindSource = "127.0.1.\(i + 1)"
+                cluster.announceHost = "127.0.0.1"
+            }
+            return RedisConfiguration(port: node.0, folder: node.1.folder, memory: memory, role: role, cluster: cluster)
+        }
+        let known = nodes.filter { Files.exists($0.configuration) }
+        var lines: [String] = []
+        let starting = nodes.filter { $0.pid == nil }
+        if starting.isEmpty {
+            lines.append("all \(nodes.count) nodes run")
+        } else {
+            lines.append("start redis-server on \(starting.map { "127.0.0.1:\($0.port)" }.joined(separator: ", ")); data and logs in \(directory)/node-PORT")
+        }
+        if known.isEmpty {
+            lines += placement.masters.map { master in
+                let behind = master.replicas.isEmpty ? "" : ", replicas \(master.replicas.map(\.description).joined(separator: ", "))"
+                return "master \(master.address) with slots \(master.slots.lowerBound)-\(master.slots.upperBound) (\(master.slots.count))\(behind)"
+            }
+            lines.append(why)
+            lines += Capacity(masters: placement.masters.count, nodes: nodes.count, memory: memory).lines
+            notes = placement.notes
+        } else {
+            lines.append("\(known.count) of \(nodes.count) nodes have their settings in \(directory) from before; those stay")
+            notes = []
+        }
+        plan = lines
+    }
+
+    /// What is there stays: settings, data, processes.
+    func start() throws(ProvisioningFailure) -> Bool {
+        var started: [NodeProcess] = []
+        for (node, configuration) in zip(nodes, configurations) where node.pid == nil {
+            do throws(SystemError) {
+                try Files.makeFolder(node.folder, mode: 0o700)
+                if !Files.exists(node.configuration) { try Files.replace(node.configuration, with: Array(configuration.text.utf8), mode: 0o600) }
+            } catch { throw ProvisioningFailure(.local, "\(error)") }
+            guard NodeFolder.isFree(node.port), NodeFolder.isFree(node.port + 10_000) else {
+                throw ProvisioningFailure(.refused, "port \(node.port) or its bus port \(Int(node.port) + 10_000) is in use by another process")
+            }
+            if try node.start(password: password) { started.append(node) }
+        }
+        // One that ends at once (a wrong setting, a full disk) says why in its log.
+        usleep(started.isEmpty ? 0 : 200_000)
+        if let dead = started.first(where: { $0.pid == nil }) {
+            throw ProvisioningFailure(.local, "redis-server on port \(dead.port) ended at once; \(dead.log) ends with:\n  \(dead.lastWords)")
+        }
+        if !started.isEmpty { printError("  started \(started.count) redis-server processes") }
+        return !started.isEmpty
+    }
+
+    /// Where the server was built with an allocator that can; Debian's was not, and that is no failure.
+    func useDefragmentation(_ loop: EventLoop) async {
+        let session = ClusterSession(seeds: addresses, credentials: RedisCredentials(password: password), loop: loop)
+        defer { session.close() }
+        for address in addresses { _ = try? await session.client(address).ask("CONFIG SET", "activedefrag", "yes") }
+    }
+}
+
+extension NodeFolder {
+    /// Whether nobody listens there on loopback.
+    static func isFree(_ port: UInt16) -> Bool {
+        let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+        defer { close(descriptor) }
+        var one: Int32 = 1
+        setsockopt(descriptor, SOL_SOCKET, SO_REUSEADDR, &one, 4)
+        var address = sockaddr_in()
+        address.sin_family = sa_family_t(AF_INET)
+        address.sin_port = port.bigEndian
+        address.sin_addr.s_addr = UInt32(0x7F00_0001).bigEndian
+        return withUnsafePointer(to: &address) {
+            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { bind(descriptor, $0, socklen_t(MemoryLayout<sockaddr_in>.size)) } == 0
+        }
+    }
+}
+
+func redisReplicas(_ arguments: Arguments) throws -> Int {
+    let word = arguments.value("--replicas") ?? "1"
+    guard let count = Int(word), (0...5).contains(count) else { throw Exit.usage("--replicas: '\(word)' is no number from 0 to 5") }
+    return count
+}
+
+/// The node timeout, and the sentence that tells why this one.
+private func redisNodeTimeout(_ arguments: Arguments) throws -> (Duration, String) {
+    func duration(_ option: String) throws -> Duration? {
+        guard let word = arguments.value(option) else { return nil }
+        guard let value = Duration(text: word) else { throw Exit.usage("\(option): '\(word)' is no duration such as 500ms or 5s") }
+        return value
+    }
+    let promise = try duration("--failover")
+    do {
+        if let given = try duration("--node-timeout") {
+            try FailoverTime.check(nodeTimeout: given, promise: promise)
+            return (given, "node timeout \(given.brief): a dead master is replaced within \(FailoverTime.arithmetic(nodeTimeout: given))")
+        }
+        let decision = try FailoverTime.nodeTimeout(promise: promise ?? .seconds(5))
+        return (decision.result, decision.record.sentence)
+    } catch let refusal as FailoverTime.Refusal { throw Exit.usage(refusal.description) }
+}
+
+/// A cluster of nodes that run somewhere already.
+private func formForeign(_ arguments: Arguments) throws {
+    if arguments.value("--ports") != nil || arguments.value("--dir") != nil { throw Exit.usage("--address and --ports exclude each other") }
+    let target = try RedisTarget(arguments)
+    let replicas = try redisReplicas(arguments)
+    let formation = try target.run { session in try await ClusterFormation.plan(session, replicas: replicas) }
+    let plan = formation.steps.map(\.sentence)
+    if plan.isEmpty {
+        printError("the cluster is formed already: nothing to do")
+        return redisResult(plan: [], applied: false, arguments)
+    }
+    guard try redisConfirm(plan, notes: formation.notes, arguments) else { return redisResult(plan: plan, notes: formation.notes, applied: false, arguments) }
+    try target.run { session in
+        try await formation.apply(session) { printError("  \($0)") }
+        try await session.waitUntilWhole(.seconds(60))
+    }
+    printError("the cluster is whole")
+    redisResult(plan: plan, notes: formation.notes, applied: true, arguments)
+}
