@@ -63,7 +63,7 @@ let package = Package(
         room("Balancing", on: "Policy", uses: ["Basics"]),
         room("Resilience", on: "Policy", uses: ["Basics"]),
         room("Sharding", on: "Policy", uses: ["Basics"]),
-        room("Topology", on: "Policy", uses: ["Balancing", "Patterns", "Basics", "JSONCoding", "CYAML"]),
+        room("Topology", on: "Policy", uses: ["Balancing", "Sharding", "Patterns", "Basics", "JSONCoding", "CYAML"]),
 
         // Wire: bytes and sockets.
         room("EventLoops", on: "Wire", uses: ["Basics", "CLinux", "COpenSSL"]),
@@ -90,7 +90,8 @@ let package = Package(
         room(
             "CorrelationEngine", on: "Services",
             uses: [
-                "SharedState", "OpenTelemetry", "Redis", "HTTP", "EventLoops", "Sharding", "Resilience", "Observability", "Compression", "ProtobufCoding", "Basics", "JSONCoding",
+                "SharedState", "OpenTelemetry", "Redis", "HTTP", "EventLoops", "Sharding", "Resilience", "Observability", "Compression", "ProtobufCoding", "Basics",
+                "JSONCoding",
                 "COpenSSL", "CXXHash",
             ]),
         program("correlation-engine", on: "Services", uses: ["CorrelationEngine"]),

@@ -35,7 +35,7 @@ import Testing
         #expect(api.replicas == 3...20)
         #expect(api.environment == [.init(name: "A", value: "1"), .init(name: "B", value: "yes"), .init(name: "C", value: "$x")])
         #expect(api.http?.ready == "/health/ready")
-        #expect(stack.stores == [StoreSpec(name: "state", role: .state, memory: 1 << 30, port: nil)])
+        #expect(stack.stores == [StoreSpec(name: "state", role: .state, memory: 1 << 30, port: nil, masters: 1, replicas: 0, failover: .seconds(3))])
         #expect(stack.gateway?.listen.host == "0.0.0.0")
         #expect(stack.gateway?.admin?.host == "127.0.0.1")
         let route = try #require(stack.gateway?.routes.first)

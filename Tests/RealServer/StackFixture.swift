@@ -4,6 +4,7 @@ import Glibc
 import HTTP
 import JSONCoding
 import Redis
+import Synchronization
 import TestSupport
 
 /// The correlation stack as a user has it, on ports of its own, in a folder of its own, run by the built `muster`.
@@ -28,7 +29,9 @@ final class StackFixture: Sendable {
     }
 
     /// `more` goes into the engines' environment.
-    func write(replicas: String = "3", command: String = "correlation-engine", level: String = "info", more: String = "") throws {
+    func write(replicas: String = "3", command: String = "correlation-engine", level: String = "info", more: String = "", store: String = "role: state, memory: 256Mi")
+        throws
+    {
         let text = """
             stack: demo
             services:
@@ -39,7 +42,7 @@ final class StackFixture: Sendable {
                 uses: [state]
                 environment: { USE_REDIS_STATE: "${USE_REDIS_STATE:-true}", LOG_LEVEL: \(level)\(more) }
             stores:
-              state: { redis: { role: state, memory: 256Mi } }
+              state: { redis: { \(store) } }
             gateway:
               listen: 127.0.0.1:\(port)
               admin: \(admin)
@@ -142,6 +145,30 @@ func withStack(replicas: String = "3", up: Bool = true, _ body: (StackFixture) a
             try await stack.muster("down", stack.file)
             stack.client.close()
             try result.get()
+        }
+    }
+}
+
+/// What writers were told, and what they were not.
+final class Writers: Sendable {
+    let acknowledged = Mutex<Set<String>>([])
+    let refused = Mutex<[Int: Int]>([:])
+    let isOver = Mutex(false)
+
+    /// `count` writers, each posting as fast as it is answered, until `isOver`; ten records a trace.
+    func run(_ count: Int, _ stack: StackFixture) async {
+        await withTaskGroup(of: Void.self) { group in
+            for writer in 0..<count {
+                group.addTask(executorPreference: stack.loop) {
+                    var i = 0
+                    while !self.isOver.withLock({ $0 }) {
+                        let id = "w\(writer)-\(i)"
+                        let status = await stack.post(trace: "trace-\(writer)-\(i / 10)", id: id)
+                        if status == 202 { self.acknowledged.withLock { _ = $0.insert(id) } } else { self.refused.withLock { $0[status, default: 0] += 1 } }
+                        i += 1
+                    }
+                }
+            }
         }
     }
 }

@@ -12,30 +12,6 @@ import Testing
 
 /// The whole stack, with real processes, a real Redis, and faults. One after the other: they share two cores.
 @Suite(.serialized) struct StackTests {
-    /// What writers were told, and what they were not.
-    private final class Writers: Sendable {
-        let acknowledged = Mutex<Set<String>>([])
-        let refused = Mutex<[Int: Int]>([:])
-        let isOver = Mutex(false)
-
-        /// `count` writers, each posting as fast as it is answered, until `isOver`; ten records a trace.
-        func run(_ count: Int, _ stack: StackFixture) async {
-            await withTaskGroup(of: Void.self) { group in
-                for writer in 0..<count {
-                    group.addTask(executorPreference: stack.loop) {
-                        var i = 0
-                        while !self.isOver.withLock({ $0 }) {
-                            let id = "w\(writer)-\(i)"
-                            let status = await stack.post(trace: "trace-\(writer)-\(i / 10)", id: id)
-                            if status == 202 { self.acknowledged.withLock { _ = $0.insert(id) } } else { self.refused.withLock { $0[status, default: 0] += 1 } }
-                            i += 1
-                        }
-                    }
-                }
-            }
-        }
-    }
-
     @Test func twentyKillsUnderTwoHundredWritersLoseNothingAndNobodySeesOne() async throws {
         try await withStack { stack in
             let writers = Writers()

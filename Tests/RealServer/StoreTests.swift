@@ -5,8 +5,8 @@ import Observability
 import OpenTelemetry
 import ProtobufCoding
 import Redis
-import SharedState
 import Sharding
+import SharedState
 import Synchronization
 import TestSupport
 import Testing

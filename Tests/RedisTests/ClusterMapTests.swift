@@ -106,7 +106,7 @@ import Testing
 @Suite struct ReplicaAgeTests {
     @Test func aReplicaIsAsOldAsTheLastTimeWhoseOffsetItHas() {
         let start = MonotonicTime(nanoseconds: 0)
-        var history = OffsetHistory()
+        var history = MasterOffsets()
         for (ms, offset) in [(0, 100), (200, 200), (400, 300)] { history.add(offset: offset, at: start + .milliseconds(Int64(ms))) }
         let now = start + .milliseconds(500)
         #expect(ReplicaLag(offset: 300).age(now: now, history: history) == .milliseconds(100))

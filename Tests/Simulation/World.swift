@@ -53,7 +53,7 @@ struct World {
 
     init(seed: UInt64, services: [String: Int], stormy: Bool) {
         random = SeededRandom(seed: seed)
-        machine = StackMachine(stores: ["state"], services: services)
+        machine = StackMachine(stores: ["state": 1], services: services)
         isStormy = stormy
     }
 

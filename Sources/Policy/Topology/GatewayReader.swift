@@ -22,7 +22,9 @@ extension StackReader {
             report(object, "proxy-protocol", "gateway.proxy-protocol: say whose PROXY header is believed, in gateway.trusted-proxies")
         }
         let store = object.string("limit-store")
-        if let store, !store.hasPrefix("redis://"), !store.hasPrefix("rediss://") { report(object, "limit-store", "gateway.limit-store: expected redis://host:port") }
+        if let store, !["redis", "rediss"].flatMap({ ["\($0)://", "\($0)+cluster://", "\($0)+sentinel://"] }).contains(where: store.hasPrefix) {
+            report(object, "limit-store", "gateway.limit-store: expected redis://host:port")
+        }
         if store == nil, routes.contains(where: { $0.guards.limits.contains(where: \.isShared) }) {
             checker.report(object.line, object.column, "gateway: a limit is shared, so gateway.limit-store must name the Redis that counts it")
         }

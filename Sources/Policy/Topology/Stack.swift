@@ -101,8 +101,18 @@ public struct StoreSpec: Sendable, Equatable {
     }
     public let name: String
     public let role: Role
-    /// Bytes.
+    /// Bytes, of each node.
     public let memory: Int
-    /// nil: the kernel chooses once, and the choice is kept in the data folder.
+    /// nil: the kernel chooses once, and the choice is kept in the data folder. Of a cluster's nodes the first; the others follow.
     public let port: UInt16?
+    /// 1: a single server; 3 or more: a cluster.
+    public let masters: Int
+    /// Of each master.
+    public let replicas: Int
+    /// Within this a dead or hung master of a cluster is replaced.
+    public let failover: Duration
+
+    public var isCluster: Bool { masters > 1 }
+    /// Servers that run.
+    public var nodes: Int { masters * (replicas + 1) }
 }

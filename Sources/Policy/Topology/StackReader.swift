@@ -1,4 +1,5 @@
 import Basics
+import Sharding
 
 extension Stack {
     /// Reads and validates a stack file. Everything that is wrong is in the error, each with line and column.
@@ -55,10 +56,32 @@ struct StackReader {
         if !SchemaChecker.isName(name) { checker.report(line, column, "'\(name)' is no name for a \(what): use letters, digits and dashes") }
     }
 
-    private func store(_ name: String, _ redis: CheckedObject) -> StoreSpec {
-        StoreSpec(
-            name: name, role: StoreSpec.Role(rawValue: redis.string("role") ?? "") ?? .state,
-            memory: redis.integer("memory") ?? 512 << 20, port: redis.integer("port").map(UInt16.init))
+    private mutating func store(_ name: String, _ redis: CheckedObject) -> StoreSpec {
+        let masters = redis.integer("masters") ?? 1
+        let spec = StoreSpec(
+            name: name, role: StoreSpec.Role(rawValue: redis.string("role") ?? "") ?? .state, memory: redis.integer("memory") ?? 512 << 20,
+            port: redis.integer("port").map(UInt16.init), masters: masters, replicas: redis.integer("replicas") ?? (masters > 1 ? 1 : 0),
+            failover: redis.duration("failover") ?? .seconds(3))
+        func complain(_ key: String, _ reason: String) {
+            let place = redis.places[key] ?? (redis.line, redis.column)
+            checker.report(place.line, place.column, "stores.\(name).redis.\(key): \(reason)")
+        }
+        if masters == 2 { complain("masters", "two masters cannot outvote a dead one: 1, or 3 and more") }
+        if masters == 1, spec.replicas > 0 {
+            complain("replicas", "a single server has nobody who would let a replica take over: with masters: 3 a cluster does")
+        }
+        if masters == 1, redis.places["failover"] != nil { complain("failover", "a single server is restarted, not replaced: this is for a cluster, masters: 3 or more") }
+        if masters > 1, spec.replicas == 0, redis.places["failover"] != nil {
+            complain("failover", "nobody can take over from a master without replicas: replicas: 1 or more")
+        }
+        if masters > 1 {
+            do throws(FailoverTime.Refusal) { _ = try FailoverTime.nodeTimeout(promise: spec.failover) } catch { complain("failover", error.description) }
+        }
+        // The cluster bus takes the port 10,000 above.
+        if masters > 1, let port = spec.port, Int(port) + spec.nodes + 10_000 > 65_536 {
+            complain("port", "\(port) leaves no room: \(spec.nodes) nodes take the ports from it on, and the same plus 10000 for their bus")
+        }
+        return spec
     }
 
     private mutating func service(_ name: String, _ object: CheckedObject, _ stores: [StoreSpec]) -> ServiceSpec {

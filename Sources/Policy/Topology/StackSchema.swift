@@ -31,13 +31,16 @@ enum StackSchema {
         "a Redis",
         [
             KeySpec("role", .choice(StoreSpec.Role.allCases.map(\.rawValue)), required: true, "state never evicts; cache may"),
-            KeySpec("memory", .size, "maxmemory; default 512Mi"),
-            KeySpec("port", .integer(1...65535), "default: one that is free, kept from then on"),
+            KeySpec("memory", .size, "maxmemory of each node; default 512Mi"),
+            KeySpec("port", .integer(1...65535), "default: one that is free, kept from then on; a cluster's nodes take the following ones"),
+            KeySpec("masters", .integer(1...100), "1 is a single server (default), 3 or more are a cluster"),
+            KeySpec("replicas", .integer(0...5), "of each of a cluster's masters; default 1 in a cluster"),
+            KeySpec("failover", .duration, "a cluster replaces a master that is lost within this; default 3s"),
         ])
     static let store = ObjectSpec(
         "a store",
         [
-            KeySpec("redis", .object(redis), required: true, "a Redis server, run beside the services")
+            KeySpec("redis", .object(redis), required: true, "a Redis server or cluster, run beside the services")
         ])
     static let stack = ObjectSpec(
         "a stack",

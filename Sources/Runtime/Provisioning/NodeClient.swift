@@ -64,10 +64,11 @@ public final class ClusterSession: Sendable {
     public let credentials: RedisCredentials
     public let loop: EventLoop
     private let clients = Mutex<[NodeAddress: NodeClient]>([:])
-    /// Long enough for a node under load, short enough that a dead one does not hold up a status.
-    private static let commandTime = Duration.seconds(3)
+    private let commandTime: Duration
 
-    public init(seeds: [NodeAddress], credentials: RedisCredentials, loop: EventLoop) {
+    /// `commandTime`: 3 s is long enough for a node under load, and short enough that a dead one does not hold up a status.
+    public init(seeds: [NodeAddress], credentials: RedisCredentials, loop: EventLoop, commandTime: Duration = .seconds(3)) {
+        self.commandTime = commandTime
         self.seeds = seeds
         self.credentials = credentials
         self.loop = loop
@@ -76,7 +77,7 @@ public final class ClusterSession: Sendable {
     public func client(_ address: NodeAddress) throws(ProvisioningFailure) -> NodeClient {
         let known = clients.withLock { $0[address] }
         if let known { return known }
-        let client = try NodeClient(address, credentials, on: loop, commandTime: ClusterSession.commandTime)
+        let client = try NodeClient(address, credentials, on: loop, commandTime: commandTime)
         return clients.withLock { clients in
             if let other = clients[address] {
                 client.close()

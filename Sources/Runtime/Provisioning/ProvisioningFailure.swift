@@ -30,7 +30,7 @@ public struct ProvisioningFailure: Error, Sendable, Equatable, CustomStringConve
         let code: Code =
             switch error.code {
             case .authentication: .authentication
-            case .server, .malformed: .server
+            case .server, .malformed, .crossSlot, .notReplicated: .server
             case .unavailable, .timeout, .lost, .overloaded: .unreachable
             }
         self.init(code, error.message, node: node)

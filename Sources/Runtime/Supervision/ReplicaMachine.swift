@@ -94,6 +94,8 @@ struct ReplicaMachine {
         since = now
     }
 
+    /// Its process runs, and nobody has told it to end.
+    var isRunningUnasked: Bool { phase == .starting || phase == .failing || isServing }
     var isServing: Bool { phase == .ready || phase == .degraded }
     var isLooping: Bool { crashes.isLooping && !isServing }
 

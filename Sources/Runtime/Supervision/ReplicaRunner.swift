@@ -15,7 +15,8 @@ final class ReplicaRunner {
         /// Its port is chosen anew at each start.
         /// `ready` is the path of its probe; without one it takes no requests and is ready once it has lived for 50 ms.
         case service(ready: String?)
-        case redis(RedisServer)
+        /// A single server, or a node of what its keeper keeps together.
+        case redis(RedisServer, RedisClusterKeeper?)
     }
 
     let unit: String
@@ -84,7 +85,7 @@ final class ReplicaRunner {
 
     private func perform(_ action: ReplicaMachine.Action) {
         switch action {
-        case .spawn: spawn()
+        case .spawn: spawnWhenAllowed()
         case .terminate: signal(SIGTERM)
         case .kill: signal(SIGKILL)
         case .setTimer(let id, let delay):
@@ -113,10 +114,22 @@ final class ReplicaRunner {
 
     // MARK: starting and ending
 
+    /// A node whose successor is being chosen waits for it.
+    private func spawnWhenAllowed() {
+        guard case .redis(_, let keeper?) = kind else { return spawn() }
+        var isNow = true
+        keeper.whenMayStart(number) { [weak self] in
+            guard let self else { return }
+            if isNow || machine.phase == .starting { return spawn() }
+            handle(.exited("was not started again"))
+        }
+        isNow = false
+    }
+
     private func spawn() {
         life += 1
         do {
-            let port: UInt16 = if case .redis(let server) = kind { server.port } else { try freePort() }
+            let port: UInt16 = if case .redis(let server, _) = kind { server.port } else { try freePort() }
             self.port = port
             startedAt = .now
             pid = try makeProgram(port).start(log: log)
@@ -141,7 +154,7 @@ final class ReplicaRunner {
         if case .service(_?) = kind, let port {
             replica = Replica(name: "\(unit)/\(number)", endpoint: .address(.loopback(port: port)), startsDown: true, isNew: true, eject: host.eject(unit))
         }
-        if case .redis(let server) = kind { redis = host.redisClient(server) }
+        if case .redis(let server, _) = kind { redis = host.redisClient(server) }
         probe(after: ReplicaRunner.startingInterval)
     }
 
@@ -157,6 +170,7 @@ final class ReplicaRunner {
         drainTimer?.cancel()
         redis?.close()
         redis = nil
+        if case .redis(_, let keeper?) = kind, machine.isRunningUnasked { keeper.died(number) }
         handle(.exited(result == 1 ? ending(code) : "gone"))
     }
 
@@ -178,7 +192,7 @@ final class ReplicaRunner {
         Task(executorPreference: loop) {
             let result: ReplicaMachine.Probe
             if let redis {
-                result = await ReplicaRunner.ask(redis)
+                result = await ReplicaRunner.ask(redis, bound)
             } else if let path {
                 result = await ReplicaRunner.ask(client, path, port)
             } else {
@@ -204,10 +218,14 @@ final class ReplicaRunner {
         } catch { return .failed("\(path): \(error)") }
     }
 
-    private static func ask(_ redis: RedisClient) async -> ReplicaMachine.Probe {
+    private static func ask(_ redis: RedisClient, _ runner: LoopBound<ReplicaRunner>) async -> ReplicaMachine.Probe {
         do throws(RedisError) {
             _ = try await redis.send(RedisCommand("PING"))
-            return .ready
+            guard case .redis(_, let keeper?) = runner.value.kind else { return .ready }
+            keeper.answered(runner.value.number)
+            guard keeper.isFormed else { return .unready("the cluster is not formed yet") }
+            let info = try await redis.send(RedisCommand("CLUSTER INFO")).string ?? ""
+            return info.hasPrefix("cluster_state:ok") ? .ready : .degraded
         } catch { return .failed("PING: \(error)") }
     }
 

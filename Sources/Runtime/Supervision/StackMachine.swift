@@ -34,10 +34,12 @@ struct StackMachine {
     private(set) var stores: [String: ServiceMachine] = [:]
     private(set) var services: [String: ServiceMachine] = [:]
     private let counts: [String: Int]
+    private let nodes: [String: Int]
 
-    /// `services` with the number of replicas each begins with.
-    init(stores: [String], services: [String: Int]) {
-        for store in stores { self.stores[store] = ServiceMachine(name: store, desired: 0) }
+    /// `stores` with the number of servers of each, `services` with the number of replicas each begins with.
+    init(stores: [String: Int], services: [String: Int]) {
+        for store in stores.keys { self.stores[store] = ServiceMachine(name: store, desired: 0) }
+        nodes = stores
         for service in services.keys { self.services[service] = ServiceMachine(name: service, desired: 0) }
         counts = services
     }
@@ -52,7 +54,8 @@ struct StackMachine {
         case .begin:
             guard phase == .idle else { return [] }
             phase = .startingStores
-            return [.entered(phase)] + StackMachine.each(&stores) { $0.setDesired(1) }
+            let nodes = nodes
+            return [.entered(phase)] + StackMachine.each(&stores) { $0.setDesired(nodes[$0.name] ?? 1) }
         case .ready(let unit, let number): return change(unit) { $0.becameReady(number) }
         case .unready(let unit, let number): return change(unit) { $0.becameUnready(number) }
         case .failedToStart(let unit, let number, let reason): return change(unit) { $0.failedToStart(number, reason) }

@@ -28,7 +28,8 @@ final class StackRunner: ReplicaHost {
     private let stackFolder: String
     private var machine: StackMachine
     private var runners: [String: ReplicaRunner] = [:]
-    private var stores: [String: RedisServer] = [:]
+    private var stores: [String: RedisStore] = [:]
+    private var keepers: [String: RedisClusterKeeper] = [:]
     private var table: ProcessTable
     private let environment: [String: String]
     private var rollWaiters: [String: [(String?) -> Void]] = [:]
@@ -63,8 +64,8 @@ final class StackRunner: ReplicaHost {
         table = ProcessTable(file: folder.processes)
         var wanted: [String: Int] = [:]
         for service in stack.services { wanted[service.name] = counts[service.name] ?? service.replicas.lowerBound }
-        machine = StackMachine(stores: stack.stores.map(\.name), services: wanted)
-        for store in stack.stores { stores[store.name] = try RedisServer(store, folder: folder.store(store.name)) }
+        machine = StackMachine(stores: Dictionary(uniqueKeysWithValues: stack.stores.map { ($0.name, $0.nodes) }), services: wanted)
+        for store in stack.stores { stores[store.name] = try RedisStore(store, folder: folder.store(store.name)) }
         for service in stack.services where Program.find(service.command[0], stackFolder: stackFolder) == nil {
             throw StackFolder.Failure(
                 "service \(service.name): there is no program '\(service.command[0])' (looked beside the stack file, beside muster, and on PATH)")
@@ -118,26 +119,42 @@ final class StackRunner: ReplicaHost {
             let waiters = rollWaiters.removeValue(forKey: service) ?? []
             for done in waiters { done(failure) }
         case .entered(.running): onRunning()
-        case .entered(.stopped): onEnd(startFailure.map(Ending.failed) ?? .stopped)
+        case .entered(.stopped):
+            for keeper in keepers.values { keeper.close() }
+            onEnd(startFailure.map(Ending.failed) ?? .stopped)
         case .entered: break
         }
     }
 
     private func start(_ unit: String, _ number: Int, _ generation: Int) {
-        let runner = stores[unit].map { makeStore($0) } ?? makeService(stack.service(unit)!, number, generation)
+        let runner = stores[unit].map { makeStore($0, number) } ?? makeService(stack.service(unit)!, number, generation)
         runners["\(unit)/\(number)"] = runner
         runner.start()
     }
 
-    private func makeStore(_ server: RedisServer) -> ReplicaRunner {
+    private func makeStore(_ store: RedisStore, _ number: Int) -> ReplicaRunner {
         let path = Program.find("redis-server", stackFolder: stackFolder) ?? "redis-server"
         let environment = environment
+        let server = store.nodes[number - 1]
         return ReplicaRunner(
-            unit: server.spec.name, number: 1, generation: 1, kind: .redis(server),
+            unit: store.spec.name, number: number, generation: 1, kind: .redis(server, keeper(store)),
             // Loading a large file takes its time, and PING fails meanwhile.
             settings: .init(startTime: .seconds(600)),
-            log: folder.log(server.spec.name, 1), host: self
+            log: folder.log(store.spec.name, number), host: self
         ) { _ in server.program(path, environment: environment) }
+    }
+
+    private func keeper(_ store: RedisStore) -> RedisClusterKeeper? {
+        guard store.spec.isCluster else { return nil }
+        if let known = keepers[store.spec.name] { return known }
+        let keeper = RedisClusterKeeper(
+            store, loop: loop, tell: tell, decided: { [unowned self] in journal.append($0) },
+            onFailure: { [unowned self] reason in
+                startFailure = reason
+                shutDown()
+            })
+        keepers[store.spec.name] = keeper
+        return keeper
     }
 
     private func makeService(_ spec: ServiceSpec, _ number: Int, _ generation: Int) -> ReplicaRunner {

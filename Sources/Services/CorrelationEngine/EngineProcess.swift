@@ -134,7 +134,8 @@ public enum EngineProcess {
                 targets: configuration.targets, exports: configuration.exports)
         }
         return RedisCorrelationStore(
-            redis: redis, prefix: configuration.keyPrefix, shards: configuration.shards, confirmedBy: configuration.redisConfirmations, lifetime: configuration.lifetime, instance: configuration.instanceID, rule: configuration.completion,
+            redis: redis, prefix: configuration.keyPrefix, shards: configuration.shards, confirmedBy: configuration.redisConfirmations, lifetime: configuration.lifetime,
+            instance: configuration.instanceID, rule: configuration.completion,
             targets: configuration.targets, exports: configuration.exports)
     }
 

@@ -31,7 +31,8 @@ public final class RedisCorrelationStore: CorrelationStore {
 
     /// `confirmedBy`: what is taken in is acknowledged when so many replicas have it.
     public init(
-        redis: RedisOperations, prefix: String, shards: Int = 1, confirmedBy: Int = 0, lifetime: Duration, instance: String = "1", rule: CompletionRule = CompletionRule(),
+        redis: RedisOperations, prefix: String, shards: Int = 1, confirmedBy: Int = 0, lifetime: Duration, instance: String = "1",
+        rule: CompletionRule = CompletionRule(),
         bounds: CorrelationBounds = CorrelationBounds(), targets: [ExportTarget] = [], exports: ExportLimits = ExportLimits()
     ) {
         self.redis = redis

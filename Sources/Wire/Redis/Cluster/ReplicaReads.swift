@@ -21,7 +21,7 @@ final class ReplicaReads {
         let shard: SlotMap.Shard
         let master: RedisNode
         var followers: [Follower]
-        var history = OffsetHistory()
+        var history = MasterOffsets()
         var usedAt: MonotonicTime
         var turn = 0
 
@@ -119,7 +119,7 @@ final class ReplicaReads {
 }
 
 /// When a master had which offset.
-struct OffsetHistory {
+struct MasterOffsets {
     private var samples: [(time: MonotonicTime, offset: Int)] = []
     /// At one each 200 ms: twelve seconds.
     private static let limit = 64
@@ -128,7 +128,7 @@ struct OffsetHistory {
     mutating func add(offset: Int, at time: MonotonicTime) {
         // Another master, or a flushed one: what was known says nothing.
         if let last = samples.last, offset < last.offset { samples = [] }
-        if samples.count == OffsetHistory.limit { samples.removeFirst() }
+        if samples.count == MasterOffsets.limit { samples.removeFirst() }
         samples.append((time, offset))
     }
 
@@ -140,7 +140,7 @@ struct ReplicaLag {
     var offset: Int?
 
     /// How old its data is at most; nil: not known.
-    func age(now: MonotonicTime, history: OffsetHistory) -> Duration? { offset.flatMap { history.reached($0) }.map { now - $0 } }
+    func age(now: MonotonicTime, history: MasterOffsets) -> Duration? { offset.flatMap { history.reached($0) }.map { now - $0 } }
 }
 
 /// What INFO replication says of a node.

@@ -1,0 +1,170 @@
+import Basics
+import EventLoops
+import Observability
+import Provisioning
+import Redis
+import Sharding
+import Topology
+
+/// Keeps the nodes of one store a cluster: forms it when all nodes answer for the first time, and lets a replica take over when a master's process has
+/// ended, long before the nodes themselves would notice.
+///
+/// The supervisor knows of a death by the kernel, at once; the cluster only after its node timeout. So the most advanced replica is told
+/// `CLUSTER FAILOVER FORCE`: it need not wait, and the other masters' votes are still needed, so that a supervisor that errs makes no second master. The
+/// dead process is started again when that is decided: before, it would come back as the master that it was. Hangs and partitions are left to the
+/// cluster's own detection. On the control loop.
+final class RedisClusterKeeper {
+    let store: RedisStore
+    private let loop: EventLoop
+    private let session: ClusterSession
+    private let tell: (String) -> Void
+    private let decided: (DecisionRecord) -> Void
+    private let onFailure: (String) -> Void
+    /// The nodes belong together: they serve.
+    private(set) var isFormed = false
+    private var isForming = false
+    private var answering: Set<Int> = []
+    /// Deaths that are being dealt with, and who waits to be started again.
+    private var open: [Int: [() -> Void]] = [:]
+
+    /// Nodes that do not answer within this are not waited for.
+    private static let questionTime = Duration.milliseconds(500)
+    /// A replica asks again so often: votes may have been lost, or were given to another in the last two node timeouts.
+    private static let askAgain = Duration.milliseconds(500)
+
+    init(
+        _ store: RedisStore, loop: EventLoop, tell: @escaping (String) -> Void, decided: @escaping (DecisionRecord) -> Void, onFailure: @escaping (String) -> Void
+    ) {
+        self.store = store
+        self.loop = loop
+        self.tell = tell
+        self.decided = decided
+        self.onFailure = onFailure
+        session = ClusterSession(
+            seeds: store.nodes.map(\.address), credentials: RedisCredentials(password: store.password), loop: loop, commandTime: RedisClusterKeeper.questionTime)
+    }
+
+    func close() { session.close() }
+
+    // MARK: forming
+
+    /// Node `number` answers. When all do, they are formed into a cluster, unless they are one.
+    func answered(_ number: Int) {
+        answering.insert(number)
+        guard !isFormed, !isForming, answering.count == store.nodes.count else { return }
+        isForming = true
+        let bound = LoopBound(self, on: loop)
+        let nodes = store.nodes.map(\.address), replicas = store.spec.replicas, credentials = session.credentials, loop = loop, name = store.spec.name
+        // Ends when the cluster is whole, or cannot be made so: after 60 s at most beyond what its steps take.
+        Task(executorPreference: loop) {
+            do throws(ProvisioningFailure) {
+                let isNew = try await ClusterFormation.form(nodes: nodes, replicas: replicas, credentials: credentials, on: loop) { _ in }
+                bound.value.formed(isNew)
+            } catch { bound.value.notFormed("store \(name): \(error)") }
+        }
+    }
+
+    private func formed(_ isNew: Bool) {
+        isForming = false
+        isFormed = true
+        let spec = store.spec
+        tell(
+            "\(spec.name): \(isNew ? "formed a cluster of" : "the cluster is whole again:") \(spec.masters) masters with \(spec.replicas) replica\(spec.replicas == 1 ? "" : "s") each"
+        )
+    }
+
+    private func notFormed(_ reason: String) {
+        isForming = false
+        answering = []
+        onFailure(reason)
+    }
+
+    // MARK: deaths
+
+    /// The process of node `number` has ended, and nobody told it to.
+    func died(_ number: Int) {
+        answering.remove(number)
+        guard isFormed, store.spec.replicas > 0, open[number] == nil else { return }
+        open[number] = []
+        let bound = LoopBound(self, on: loop), died = MonotonicTime.now
+        // Ends when a replica has taken over, or nobody can: within the store's own failover time.
+        Task(executorPreference: loop) {
+            await bound.value.succeed(number, died)
+            bound.value.settled(number)
+        }
+    }
+
+    /// Calls `go` when node `number` may be started (again).
+    func whenMayStart(_ number: Int, _ go: @escaping () -> Void) {
+        if open[number] == nil { go() } else { open[number]?.append(go) }
+    }
+
+    private func settled(_ number: Int) {
+        for go in open.removeValue(forKey: number) ?? [] { go() }
+    }
+
+    private func name(_ number: Int) -> String { "\(store.spec.name)/\(number)" }
+
+    private func succeed(_ number: Int, _ died: MonotonicTime) async {
+        let dead = store.nodes[number - 1]
+        let others = store.nodes.filter { $0.number != number && open[$0.number] == nil }
+        let views = await ask(others)
+        // Whoever answers knows the dead node by its port.
+        guard let seen = views.lazy.compactMap({ $0.nodes.nodes.first { $0.address.port == dead.port } }).first else { return }
+        let heirs = views.filter { $0.nodes.myself.master == seen.id }
+        // A replica, or a master without slots: nobody has to follow it. One that has been replaced already shows as a replica, too.
+        guard seen.isMaster, !seen.slots.isEmpty, !views.contains(where: { !$0.nodes.myself.slots.intersection(seen.slots).isEmpty }) else { return }
+        let choice = Heir.choose(of: name(number), slots: seen.slots, among: heirs.map { .init(name: name($0.number), offset: $0.offset) })
+        decided(choice.record)
+        guard let heir = heirs.first(where: { name($0.number) == choice.result }) else { return tell(choice.record.sentence) }
+        let isDone = await takeOver(heir.number, died + store.spec.failover)
+        let took = (MonotonicTime.now - died).brief
+        tell(
+            isDone
+                ? "\(name(heir.number)) has taken over from \(name(number)), \(took) after its death"
+                : "\(name(heir.number)) has not taken over from \(name(number)) within \(took): it is left to the cluster")
+    }
+
+    private struct View: Sendable {
+        let number: Int
+        let nodes: ClusterNodes
+        /// Of its master's stream.
+        let offset: Int
+    }
+
+    /// Each node's view, of those that answer in time.
+    private func ask(_ servers: [RedisServer]) async -> [View] {
+        let session = session, loop = loop
+        return await withTaskGroup(of: View?.self) { group in
+            for server in servers {
+                let number = server.number, address = server.address
+                group.addTask(executorPreference: loop) {
+                    guard let answers = try? await session.client(address).ask(all: [RedisCommand("CLUSTER NODES"), RedisCommand("INFO", "replication")]),
+                        let nodes = try? ClusterNodes(answers[0].string ?? "")
+                    else { return nil }
+                    let line = (answers[1].string ?? "").split(whereSeparator: \.isNewline).first { $0.hasPrefix("slave_repl_offset:") }
+                    return View(number: number, nodes: nodes, offset: line.flatMap { Int($0.dropFirst(18)) } ?? 0)
+                }
+            }
+            var views: [View] = []
+            for await view in group { if let view { views.append(view) } }
+            return views.sorted { $0.number < $1.number }
+        }
+    }
+
+    /// Until the heir is master, or the time is over.
+    private func takeOver(_ heir: Int, _ deadline: MonotonicTime) async -> Bool {
+        guard let client = try? session.client(store.nodes[heir - 1].address) else { return false }
+        var asked: MonotonicTime?
+        while MonotonicTime.now < deadline {
+            if asked.map({ MonotonicTime.now - $0 >= RedisClusterKeeper.askAgain }) ?? true {
+                asked = .now
+                // It refuses when it is master already; the look below sees that.
+                _ = try? await client.ask("CLUSTER FAILOVER", "FORCE")
+            }
+            if (try? await client.ask("ROLE"))?.array?.first?.string == "master" { return true }
+            await loop.sleep(.milliseconds(10))
+        }
+        return false
+    }
+}
