@@ -14,6 +14,8 @@ public struct NodeReport: Sendable {
     public let keys: Int
     /// `cluster-node-timeout`; nil where CONFIG is not allowed.
     public let nodeTimeout: Duration?
+    /// `bind-source-addr`, where it is set.
+    public let bindSource: String?
 
     public var id: String { nodes.myself.id }
     public func number(_ field: String) -> Int { info[field].flatMap { Int($0) } ?? 0 }
@@ -85,10 +87,13 @@ extension ClusterSession {
         let answers = try await client.ask(all: [RedisCommand("CLUSTER NODES"), RedisCommand("CLUSTER INFO"), RedisCommand("INFO"), RedisCommand("DBSIZE")])
         let nodes: ClusterNodes
         do { nodes = try ClusterNodes(answers[0].string ?? "") } catch { throw ProvisioningFailure(.server, "\(error)", node: address) }
-        let timeout = try? await client.ask("CONFIG GET", "cluster-node-timeout").array
+        let settings = (try? await client.ask("CONFIG GET", "cluster-node-timeout", "bind-source-addr").array)?.map { $0.string ?? "" } ?? []
+        func setting(_ name: String) -> String? {
+            settings.firstIndex(of: name).flatMap { $0 + 1 < settings.count && !settings[$0 + 1].isEmpty ? settings[$0 + 1] : nil }
+        }
         return NodeReport(
             asked: address, nodes: nodes, cluster: ClusterSession.fields(answers[1]), info: ClusterSession.fields(answers[2]), keys: answers[3].int ?? 0,
-            nodeTimeout: timeout.flatMap { $0.count == 2 ? $0[1].string.flatMap { Int($0) }.map { .milliseconds($0) } : nil })
+            nodeTimeout: setting("cluster-node-timeout").flatMap { Int($0) }.map { .milliseconds($0) }, bindSource: setting("bind-source-addr"))
     }
 
     /// Lines of `name:value`.

@@ -1,6 +1,7 @@
 import Basics
 import Glibc
 import Redis
+import Sharding
 
 /// The password of a cluster, from a file that only its owner can read.
 public enum RedisPassword {
@@ -51,6 +52,13 @@ public struct RedisCredentials: Sendable {
     func url(_ host: String) throws(RedisURL.Failure) -> RedisURL {
         guard let password else { return try RedisURL("redis://\(host)") }
         return try RedisURL("redis://\(RedisCredentials.escaped(user ?? "")):\(RedisCredentials.escaped(password))@\(host)")
+    }
+
+    /// Of the cluster that these nodes belong to.
+    func clusterURL(_ nodes: [NodeAddress]) throws(RedisURL.Failure) -> RedisURL {
+        let places = nodes.map(\.description).joined(separator: ",")
+        guard let password else { return try RedisURL("redis+cluster://\(places)") }
+        return try RedisURL("redis+cluster://\(RedisCredentials.escaped(user ?? "")):\(RedisCredentials.escaped(password))@\(places)")
     }
 
     /// Every byte but letters and digits as `%XX`, so that none means anything in a URL.

@@ -1,0 +1,287 @@
+import Basics
+import EventLoops
+import Glibc
+import Redis
+import Sharding
+
+/// Loses a master on purpose, under load, and tells what became of it: when it was noticed, when another took over, when writes of its slots went on, and
+/// how many acknowledged writes were lost. Local nodes only, because it signals processes.
+public struct FailoverDrill: Sendable {
+    public enum Fault: String, Sendable, CaseIterable {
+        /// kill -9.
+        case kill
+        /// SIGSTOP: it takes connections and answers nothing.
+        case stop
+        /// Its peers cannot reach it, clients can.
+        case partition
+    }
+
+    /// Milliseconds after the fault; nil: not seen.
+    public struct Timeline: Sendable, Equatable {
+        /// Before the fault: negative.
+        public var lastWrite: Int?
+        public var suspected: Int?
+        public var failed: Int?
+        public var elected: Int?
+        public var firstWrite: Int?
+        public var whole: Int?
+        /// Flagged as failed, or replaced before that.
+        public var detected: Int? { [failed, elected].compactMap { $0 }.min() }
+    }
+
+    public struct Outcome: Sendable {
+        public let timeline: Timeline
+        public let wait: Int
+        public let acknowledged: Int
+        public let lost: Int
+        /// Writes that ended with an error: of the lost master's slots, and of others.
+        public let failedInLost: Int
+        public let failedElsewhere: Int
+        public let firstFailureElsewhere: String
+        public let victim: NodeAddress
+        public let heir: NodeAddress?
+    }
+
+    public let fault: Fault
+    public let victim: NodeAddress
+    public let slots: SlotSet
+    public let wait: Int
+    public let rate: Int
+    /// Its supervisor starts it again after a kill; else the drill does.
+    public let isSupervised: Bool
+    private let victimID: String
+    private let pid: Int32
+    private let process: NodeProcess
+    private let nodeTimeout: Duration
+    private let ends: [Partition.Node]
+
+    public var plan: [String] {
+        let what =
+            switch fault {
+            case .kill:
+                "kill -9 \(victim) (pid \(pid)), master of \(slots.count) slots; \(isSupervised ? "its supervisor starts it again" : "it is started again when another has taken over")"
+            case .stop: "SIGSTOP \(victim) (pid \(pid)), master of \(slots.count) slots; SIGCONT when another has taken over"
+            case .partition: "cut \(victim), master of \(slots.count) slots, off from its peers by dropping packets on loopback; healed when another has taken over"
+            }
+        return [
+            "write \(rate) keys a second over all slots\(wait > 0 ? ", each confirmed by \(wait) replica\(wait == 1 ? "" : "s")" : ""), and count what was acknowledged",
+            what, "compare, and remove the keys",
+        ]
+    }
+
+    /// How long a drill may take until somebody took over.
+    private var limit: Duration { max(.seconds(20), nodeTimeout * 4 + .seconds(10)) }
+
+    /// `node`: the master that is to go; nil: the first one that has a replica.
+    public static func plan(_ session: ClusterSession, fault: Fault, node: NodeAddress?, wait: Int, rate: Int) async throws(ProvisioningFailure) -> FailoverDrill {
+        let reading = try await session.read()
+        let missing = session.shortcomings(reading)
+        guard missing.isEmpty else {
+            throw ProvisioningFailure(.refused, "the cluster is not whole, so a drill would show something else: \(missing.prefix(3).joined(separator: "; "))")
+        }
+        let masters = reading.reports.filter { report in
+            report.nodes.myself.isMaster && !report.nodes.myself.slots.isEmpty && reading.reports.contains { $0.nodes.myself.master == report.id }
+        }
+        guard let victim = node.map({ node in masters.first { $0.asked == node } }) ?? masters.min(by: { $0.asked < $1.asked }) else {
+            throw ProvisioningFailure(.refused, node == nil ? "no master has a replica: nobody could take over" : "is no master with slots and a replica", node: node)
+        }
+        return try FailoverDrill(victim, reading, fault: fault, wait: wait, rate: rate)
+    }
+
+    private init(_ report: NodeReport, _ reading: ClusterReading, fault: Fault, wait: Int, rate: Int) throws(ProvisioningFailure) {
+        self.fault = fault
+        self.wait = wait
+        self.rate = rate
+        victim = report.asked
+        victimID = report.id
+        slots = report.nodes.myself.slots
+        nodeTimeout = report.nodeTimeout ?? .seconds(15)
+        guard victim.isLoopback, let pid = report.info["process_id"].flatMap({ Int32($0) }), NodeProcess.startTime(pid) != nil,
+            (Files.text("/proc/\(pid)/comm") ?? "").hasPrefix("redis-server")
+        else { throw ProvisioningFailure(.refused, "does not run on this machine: a drill signals processes", node: victim) }
+        self.pid = pid
+        let file = report.info["config_file"] ?? ""
+        process = NodeProcess(folder: Files.folder(of: file), port: victim.port)
+        isSupervised = FailoverDrill.parentIsMuster(pid)
+        if fault == .kill, !isSupervised, file.isEmpty || !Files.exists(file) {
+            throw ProvisioningFailure(.refused, "has no configuration file, so it could not be started again after a kill", node: victim)
+        }
+        var ends: [Partition.Node] = []
+        if fault == .partition {
+            if let obstacle = Partition.obstacle() { throw ProvisioningFailure(.refused, obstacle) }
+            for other in [report] + reading.reports.filter({ $0.id != report.id }) {
+                guard let source = other.bindSource, source != other.asked.host else {
+                    throw ProvisioningFailure(.refused, "has no bind-source-addr of its own, by which its traffic could be told from a client's", node: other.asked)
+                }
+                ends.append(.init(source: source, port: other.asked.port, bus: other.nodes.myself.busPort))
+            }
+        }
+        self.ends = ends
+    }
+
+    private static func parentIsMuster(_ pid: Int32) -> Bool {
+        let status = Files.text("/proc/\(pid)/status") ?? ""
+        let line = status.split(whereSeparator: \.isNewline).first { $0.hasPrefix("PPid:") }
+        guard let parent = line.flatMap({ Int32($0.dropFirst(5).filter(\.isNumber)) }) else { return false }
+        return (Files.text("/proc/\(parent)/comm") ?? "").hasPrefix("muster")
+    }
+
+    // MARK: run
+
+    public func run(_ session: ClusterSession, tell: @Sendable (String) -> Void) async throws(ProvisioningFailure) -> Outcome {
+        var options = RedisClient.Options()
+        options.patience = limit
+        options.name = "muster-drill"
+        let url: RedisURL
+        do { url = try session.credentials.clusterURL(session.seeds) } catch { throw ProvisioningFailure(.refused, "no addresses of a cluster") }
+        let client = RedisClient(url: url, loop: session.loop, options: options)
+        client.start()
+        defer { client.close() }
+        let load = LoopBound(
+            DrillLoad(client: client, prefix: "muster:drill:\(secretHex(bytes: 4)):", lost: slots, confirmedBy: wait, rate: rate), on: session.loop)
+        try await onLoop(session) { load.value.start() }
+        let isSteady = try await session.eventually(.seconds(20)) { () async throws(ProvisioningFailure) in
+            try await onLoop(session) { load.value.acknowledgedInLost > 200 }
+        }
+        guard isSteady else {
+            try await onLoop(session) { load.value.stop() }
+            throw ProvisioningFailure(
+                .unfinished, "writes to \(victim)'s slots are not acknowledged: \(wait > 0 ? "does it have \(wait) replicas in step?" : "nothing was done")")
+        }
+        await session.loop.sleep(.seconds(1))
+        let result: Result<(Timeline, NodeAddress?), ProvisioningFailure>
+        do throws(ProvisioningFailure) { result = .success(try await lose(session, load, tell)) } catch { result = .failure(error) }
+        try await onLoop(session) { load.value.stop() }
+        _ = try await session.eventually(limit + .seconds(5)) { () async throws(ProvisioningFailure) in try await onLoop(session) { load.value.isQuiet } }
+        let lost = await audit(session, client, load)
+        let (timeline, heir) = try result.get()
+        return try await onLoop(session) { [self] in
+            let load = load.value
+            return Outcome(
+                timeline: timeline, wait: wait, acknowledged: load.acknowledged.count, lost: lost, failedInLost: load.failuresInLost,
+                failedElsewhere: load.failuresElsewhere, firstFailureElsewhere: load.firstFailureElsewhere, victim: victim, heir: heir)
+        }
+    }
+
+    private func onLoop<T: Sendable>(_ session: ClusterSession, _ body: @escaping @Sendable () -> T) async throws(ProvisioningFailure) -> T {
+        do { return try await session.loop.run(body) } catch { throw ProvisioningFailure(.local, "\(error)") }
+    }
+
+    /// The fault, what was seen of it, and its end.
+    private func lose(_ session: ClusterSession, _ load: LoopBound<DrillLoad>, _ tell: @Sendable (String) -> Void) async throws(ProvisioningFailure) -> (
+        Timeline, NodeAddress?
+    ) {
+        var timeline = Timeline()
+        var heir: NodeAddress?
+        // Those that live are asked, each within a short time: it is their view that counts.
+        let others = try await session.read().reports.map(\.asked).filter { $0 != victim }
+        let watch = ClusterSession(seeds: others, credentials: session.credentials, loop: session.loop, commandTime: .milliseconds(500))
+        defer { watch.close() }
+        let sight = try await onLoop(session) { LoopBound(Sight(), on: session.loop) }
+        try await watchers(watch, others, sight)
+        tell("fault: \(fault.rawValue) \(victim)")
+        let start = try await onLoop(session) {
+            load.value.setMark()
+            return MonotonicTime.now
+        }
+        var partition: Partition?
+        // Interrupted in the middle, it would leave a node stopped or cut off: it is finished first.
+        let interrupted = [SIGINT, SIGTERM].map { Glibc.signal($0, SIG_IGN) }
+        defer { for (number, old) in zip([SIGINT, SIGTERM], interrupted) { Glibc.signal(number, old) } }
+        switch fault {
+        case .kill: Glibc.kill(pid, SIGKILL)
+        case .stop: Glibc.kill(pid, SIGSTOP)
+        case .partition: partition = try Partition(ends[0], from: Array(ends.dropFirst()))
+        }
+        var isHealed = false
+        func heal() throws(ProvisioningFailure) {
+            if isHealed { return }
+            isHealed = true
+            switch fault {
+            case .kill: if !isSupervised { _ = try process.start(password: session.credentials.password ?? "") }
+            case .stop: Glibc.kill(pid, SIGCONT)
+            case .partition: partition?.heal()
+            }
+        }
+        func milliseconds(_ time: MonotonicTime) -> Int { Int((time - start).nanoseconds / 1_000_000) }
+        let deadline = start + limit
+        var hasMarkedHeir = false
+        while MonotonicTime.now < deadline {
+            let seen = try await onLoop(session) { [victimID, slots] in sight.value.judge(victimID, slots) }
+            if timeline.suspected == nil, let time = seen.suspected { timeline.suspected = milliseconds(time) }
+            if timeline.failed == nil, let time = seen.failed { timeline.failed = milliseconds(time) }
+            if timeline.elected == nil, let (time, address) = seen.elected {
+                timeline.elected = milliseconds(time)
+                heir = address
+                tell("\(address) has taken over after \(milliseconds(time)) ms")
+            }
+            if timeline.elected != nil, fault == .partition, !hasMarkedHeir {
+                // The old master goes on acknowledging to its clients until it notices: only what is sent from now on is the heir's.
+                hasMarkedHeir = true
+                try await onLoop(session) { load.value.setMark() }
+            }
+            let first = try await onLoop(session) { load.value.firstAfterMark }
+            if let first, fault != .partition || hasMarkedHeir { timeline.firstWrite = milliseconds(first) }
+            // With WAIT, the lost slots' writes need the old master back as a replica.
+            if timeline.elected != nil, timeline.firstWrite != nil || wait > 0 { try heal() }
+            if timeline.elected != nil, timeline.firstWrite != nil { break }
+            await session.loop.sleep(.milliseconds(5))
+        }
+        try heal()
+        try await onLoop(session) { sight.value.isOver = true }
+        timeline.lastWrite = try await onLoop(session) { load.value.lastBeforeMark }.map(milliseconds)
+        try await session.waitUntilWhole(.seconds(60))
+        timeline.whole = milliseconds(.now)
+        return (timeline, heir)
+    }
+
+    /// What the nodes that live have said, and when it was first heard.
+    private final class Sight {
+        var isOver = false
+        private var suspected: MonotonicTime?
+        private var failed: MonotonicTime?
+        private var elected: (MonotonicTime, NodeAddress)?
+        private var latest: [(NodeAddress, ClusterNodes, MonotonicTime)] = []
+
+        func saw(_ address: NodeAddress, _ nodes: ClusterNodes) { latest.append((address, nodes, .now)) }
+
+        func judge(_ victim: String, _ slots: SlotSet) -> (suspected: MonotonicTime?, failed: MonotonicTime?, elected: (MonotonicTime, NodeAddress)?) {
+            for (address, nodes, time) in latest {
+                let line = nodes.node(victim)
+                if suspected == nil, line.map({ $0.flags.contains(.suspected) || $0.isFailed }) ?? false { suspected = time }
+                if failed == nil, line?.isFailed ?? false { failed = time }
+                if elected == nil, nodes.myself.isMaster, nodes.myself.slots.intersection(slots) == slots { elected = (time, address) }
+            }
+            latest = []
+            return (suspected, failed, elected)
+        }
+    }
+
+    private func watchers(_ watch: ClusterSession, _ nodes: [NodeAddress], _ sight: LoopBound<Sight>) async throws(ProvisioningFailure) {
+        for address in nodes {
+            let client = try watch.client(address), loop = watch.loop
+            // Ends when the drill says so.
+            Task(executorPreference: loop) {
+                while !sight.value.isOver {
+                    if let nodes = try? await client.nodes() { sight.value.saw(address, nodes) }
+                    await loop.sleep(.milliseconds(5))
+                }
+            }
+        }
+    }
+
+    /// How many acknowledged writes are not there; all keys are removed.
+    private func audit(_ session: ClusterSession, _ client: RedisClient, _ load: LoopBound<DrillLoad>) async -> Int {
+        guard let numbers = try? await session.loop.run({ load.value.acknowledged }), let first = numbers.first else { return 0 }
+        var lost = 0
+        let name = try? await session.loop.run { load.value.key(first) }
+        let prefix = (name ?? "").dropLast(String(first).utf8.count)
+        for start in stride(from: 0, to: numbers.count, by: 2000) {
+            let part = numbers[start..<min(start + 2000, numbers.count)]
+            let values = await client.pipeline(part.map { RedisCommand("GET", prefix + String($0)) })
+            for (number, value) in zip(part, values) where (try? value.get().string) != String(number) { lost += 1 }
+            _ = await client.pipeline(part.map { RedisCommand("UNLINK", prefix + String($0)) })
+        }
+        return lost
+    }
+}
