@@ -39,12 +39,24 @@ public struct Diagnosis: Sendable {
             self.mend = mend
             self.remedy = remedy
         }
+
+        /// Whether a command may mend it, from one who accepts that what is named so may be lost.
+        public func isMendable(accepting accepted: Set<String>) -> Bool {
+            switch risk {
+            case .safe, .moves: remedy != .none
+            case .loses: accepted.contains(name)
+            case .manual: false
+            }
+        }
     }
 
     /// Those whose mending can lose data.
-    public static let losing = ["lost-slots", "stray-copies", "unassigned-slots"]
+    public static let losing = ["lost-slots", "unassigned-slots"]
 
     public let findings: [Finding]
+
+    /// Slots that a move left behind.
+    public var open: [Finding] { findings.filter { if case .settle = $0.remedy { true } else { false } } }
 
     /// `keys`: slot, then node, then how many keys; for open slots, for those without owner, and wherever keys lie that are not at home.
     public init(_ view: ClusterView, keys: [Int: [String: Int]] = [:], silent: [NodeAddress] = []) {

@@ -96,13 +96,15 @@ public final class ClusterSession: Sendable {
         for client in all { client.close() }
     }
 
-    /// Asks `condition` about 20 times a second until it holds; false when `limit` has passed.
-    func eventually(_ limit: Duration, _ condition: () async throws(ProvisioningFailure) -> Bool) async throws(ProvisioningFailure) -> Bool {
+    /// Asks `condition` until it holds, with a pause between; false when `limit` has passed.
+    public func eventually(_ limit: Duration, every pause: Duration = .milliseconds(50), _ condition: () async throws(ProvisioningFailure) -> Bool)
+        async throws(ProvisioningFailure) -> Bool
+    {
         let deadline = ContinuousClock.now + limit
         while true {
             if try await condition() { return true }
             if ContinuousClock.now >= deadline { return false }
-            await loop.sleep(.milliseconds(50))
+            await loop.sleep(pause)
         }
     }
 }

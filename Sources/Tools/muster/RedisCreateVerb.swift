@@ -178,14 +178,8 @@ private struct CreateRequest: Sendable {
     func start() throws(ProvisioningFailure) -> Bool {
         var started: [NodeProcess] = []
         for (node, configuration) in zip(nodes, configurations) where node.pid == nil {
-            do throws(SystemError) {
-                try Files.makeFolder(node.folder, mode: 0o700)
-                if !Files.exists(node.configuration) { try Files.replace(node.configuration, with: Array(configuration.text.utf8), mode: 0o600) }
-            } catch { throw ProvisioningFailure(.local, "\(error)") }
-            guard NodeFolder.isFree(node.port), NodeFolder.isFree(node.port + 10_000) else {
-                throw ProvisioningFailure(.refused, "port \(node.port) or its bus port \(Int(node.port) + 10_000) is in use by another process")
-            }
-            if try node.start(password: password) { started.append(node) }
+            try NodeFolder.start(node, configuration, password: password)
+            started.append(node)
         }
         // One that ends at once (a wrong setting, a full disk) says why in its log.
         usleep(started.isEmpty ? 0 : 200_000)
@@ -205,6 +199,18 @@ private struct CreateRequest: Sendable {
 }
 
 extension NodeFolder {
+    /// Settings that are there already stay.
+    static func start(_ node: NodeProcess, _ configuration: RedisConfiguration, password: String) throws(ProvisioningFailure) {
+        do throws(SystemError) {
+            try Files.makeFolder(node.folder, mode: 0o700)
+            if !Files.exists(node.configuration) { try Files.replace(node.configuration, with: Array(configuration.text.utf8), mode: 0o600) }
+        } catch { throw ProvisioningFailure(.local, "\(error)") }
+        guard isFree(node.port), isFree(node.port + 10_000) else {
+            throw ProvisioningFailure(.refused, "port \(node.port) or its bus port \(Int(node.port) + 10_000) is in use by another process")
+        }
+        _ = try node.start(password: password)
+    }
+
     /// Whether nobody listens there on loopback.
     static func isFree(_ port: UInt16) -> Bool {
         let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)

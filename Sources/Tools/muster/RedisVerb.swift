@@ -7,7 +7,7 @@ import Sharding
 
 /// The operations on a Redis Cluster; one file each, or two.
 private let redisVerbs = [
-    redisCreateVerb, redisStopVerb, redisStatusVerb,
+    redisCreateVerb, redisStopVerb, redisStatusVerb, redisFailoverVerb, redisAddVerb, redisRemoveVerb, redisRebalanceVerb, redisFixVerb,
 ]
 
 let redisVerb = Verb(
@@ -73,6 +73,13 @@ func redisFailures<T>(_ body: () throws -> T) throws -> T {
         if failure.message.hasPrefix("NOAUTH") { throw Exit.failed("\(place)a password is needed: --password-file FILE") }
         throw Exit.failed("\(place)the password or the user's name is wrong")
     }
+}
+
+/// `--rate 5000/s` keys or `20MB/s`.
+func redisRate(_ arguments: Arguments) throws -> MoveRate {
+    guard let word = arguments.value("--rate") else { return .gentle }
+    guard let rate = MoveRate(word) else { throw Exit.usage("--rate: '\(word)' is neither keys a second (5000/s) nor bytes (20MB/s)") }
+    return rate
 }
 
 /// Shows a plan; returns whether it is to be carried out. Without `--yes` a person at a terminal is asked; without a terminal it is wrong usage.

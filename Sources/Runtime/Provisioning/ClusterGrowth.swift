@@ -1,0 +1,127 @@
+import Redis
+import Sharding
+
+/// Nodes that join a cluster: as replicas, or as masters with their replicas. A master joins without slots, and gets its replicas before it gets any
+/// (`ClusterRebalance`), so that no slot ever stands on one node alone.
+public struct ClusterGrowth: Sendable {
+    public enum Wish: Sendable, Equatable {
+        /// Of the masters with the fewest replicas.
+        case replicas
+        /// Of one master, by address or id.
+        case replicasOf(String)
+        /// As many masters as nodes / (replicas + 1).
+        case masters(replicas: Int)
+    }
+
+    public let steps: [ClusterFormation.Step]
+    public let notes: [String]
+    private let joining: [NodeAddress]
+
+    /// Nodes that are members already and stand as wished are passed over, so the same again goes on after it was cut off.
+    public static func plan(_ session: ClusterSession, joining: [NodeAddress], wish: Wish) async throws(ProvisioningFailure) -> ClusterGrowth {
+        let reading = try await session.read()
+        if let silent = reading.silent.first(where: { !joining.contains($0.address) }) {
+            throw ProvisioningFailure(.refused, "nodes join a whole cluster only; \(silent.failure.message)", node: silent.address)
+        }
+        var reports: [NodeReport] = []
+        for address in joining { reports.append(try await session.report(of: address)) }
+        let known = Set(reading.view.members.map(\.id))
+        for (report, address) in zip(reports, joining) where !known.contains(report.id) { try check(report, address, known) }
+        return try ClusterGrowth(reading, reports, joining, wish)
+    }
+
+    /// A new node is bare: no keys, no slots, and it knows nobody but nodes of this cluster.
+    private static func check(_ report: NodeReport, _ address: NodeAddress, _ known: Set<String>) throws(ProvisioningFailure) {
+        if report.keys > 0 { throw ProvisioningFailure(.refused, "has \(report.keys) keys; a node joins without data", node: address) }
+        if !report.nodes.myself.slots.isEmpty { throw ProvisioningFailure(.refused, "has \(report.nodes.myself.slots.count) slots of its own", node: address) }
+        let stranger = report.nodes.nodes.first { !known.contains($0.id) && !$0.isInHandshake && !$0.flags.contains(.myself) && !$0.flags.contains(.noAddress) }
+        if let stranger { throw ProvisioningFailure(.refused, "belongs to another cluster: it knows \(stranger.address)", node: address) }
+    }
+
+    private init(_ reading: ClusterReading, _ reports: [NodeReport], _ joining: [NodeAddress], _ wish: Wish) throws(ProvisioningFailure) {
+        let view = reading.view
+        guard let door = view.masters.first(where: { master in master.answers && !reports.contains { $0.id == master.id } }) ?? view.members.first(where: \.answers)
+        else { throw ProvisioningFailure(.unreachable, "no master answers") }
+        var steps: [ClusterFormation.Step] = []
+        for (report, address) in zip(reports, joining) where view.views.contains(where: { $0.node(report.id) == nil }) {
+            steps.append(.meet(address, of: door.address))
+        }
+        var masters: [ClusterView.Member] = view.masters.filter { !$0.slots.isEmpty }
+        var followers = Dictionary(uniqueKeysWithValues: masters.map { ($0.address, view.replicas(of: $0.id).map(\.address.host)) })
+        var notes: [String] = []
+        var free = Array(zip(reports, joining))
+        switch wish {
+        case .replicas: break
+        case .replicasOf(let name):
+            guard let master = view.member(named: name) else { throw ProvisioningFailure(.refused, "no node is called '\(name)'") }
+            guard master.isMaster else { throw ProvisioningFailure(.refused, "is a replica itself", node: master.address) }
+            masters = [master]
+            if followers[master.address] == nil { followers[master.address] = view.replicas(of: master.id).map(\.address.host) }
+        case .masters(let replicas):
+            guard joining.count % (replicas + 1) == 0 else {
+                throw ProvisioningFailure(
+                    .refused, "\(joining.count) nodes do not make masters with \(replicas) replicas each: \(replicas + 1) are needed for one")
+            }
+            let count = joining.count / (replicas + 1)
+            masters = []
+            followers = [:]
+            for (report, address) in free.prefix(count) {
+                if report.nodes.myself.isReplica { throw ProvisioningFailure(.refused, "is a replica already", node: address) }
+                followers[address] = []
+                notes.append("\(address) joins without slots: muster redis rebalance gives it its share")
+            }
+            free = Array(free.dropFirst(count))
+            if replicas == 0 { notes.append("without a replica, what a master holds is gone when it dies") }
+        }
+        for (report, address) in free where !report.nodes.myself.isReplica {
+            // Fewest replicas first, then not on the master's host nor beside another replica of it.
+            let chosen = followers.min { a, b in
+                func rank(_ entry: (key: NodeAddress, value: [String])) -> (Int, Int, NodeAddress) {
+                    (entry.value.count, entry.key.host == address.host || entry.value.contains(address.host) ? 1 : 0, entry.key)
+                }
+                return rank(a) < rank(b)
+            }
+            guard let chosen else { throw ProvisioningFailure(.refused, "there is no master to follow", node: address) }
+            followers[chosen.key]!.append(address.host)
+            steps.append(.replicate(address, of: chosen.key))
+        }
+        self.steps = steps
+        self.notes = notes
+        self.joining = joining
+    }
+
+    public func apply(_ session: ClusterSession, tell: @Sendable (String) -> Void) async throws(ProvisioningFailure) {
+        var met = false
+        for step in steps {
+            if case .replicate = step, !met {
+                try await waitUntilKnown(session)
+                met = true
+            }
+            tell(step.sentence)
+            switch step {
+            case .meet(let node, let other): try await session.introduce(other, to: node)
+            case .replicate(let node, let master):
+                let id = try await session.client(master).text(RedisCommand("CLUSTER MYID"))
+                _ = try await session.client(node).ask("CLUSTER REPLICATE", id)
+            case .addSlots, .setEpoch: break
+            }
+        }
+        if !met { try await waitUntilKnown(session) }
+        try await session.waitUntilWhole(.seconds(120))
+    }
+
+    private func waitUntilKnown(_ session: ClusterSession) async throws(ProvisioningFailure) {
+        let known = try await session.eventually(.seconds(30)) { () async throws(ProvisioningFailure) in
+            let reading = try await session.read()
+            var ids: [String] = []
+            for address in joining { ids.append(try await session.client(address).text(RedisCommand("CLUSTER MYID"))) }
+            return ids.allSatisfy { id in
+                reading.report(id) != nil && reading.view.views.allSatisfy { view in view.node(id).map { !$0.isInHandshake } ?? false }
+            }
+        }
+        if !known {
+            throw ProvisioningFailure(
+                .unfinished, "not all nodes come to know the new ones; each must reach every other one's port and bus port. Run the same again to go on")
+        }
+    }
+}
