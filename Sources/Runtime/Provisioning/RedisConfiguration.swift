@@ -19,9 +19,15 @@ public struct RedisConfiguration: Sendable, Equatable {
         public var announceHost: String?
         public var announcePort: UInt16?
         public var announceBusPort: UInt16?
-        /// The address that the node's own connections come from, such as `127.0.1.3`: on loopback it tells nodes apart, so that traffic between two of them
+        /// The address that the node's own connections come from, such as `127.27.89.1`: on loopback it tells nodes apart, so that traffic between two of them
         /// can be cut. `announceHost` must then be set, or others take it for the node's address.
         public var bindSource: String?
+
+        /// Of a node on this machine: its own connections come from an address that no other node has, `127.<port / 256>.<port % 256>.1`, which the kernel takes
+        /// for loopback like all of 127.0.0.0/8.
+        public static func local(port: UInt16, nodeTimeout: Duration) -> Cluster {
+            Cluster(nodeTimeout: nodeTimeout, announceHost: "127.0.0.1", bindSource: "127.\(port >> 8).\(port & 255).1")
+        }
 
         public init(
             nodeTimeout: Duration, announceHost: String? = nil, announcePort: UInt16? = nil, announceBusPort: UInt16? = nil, bindSource: String? = nil

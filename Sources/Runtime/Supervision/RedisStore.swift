@@ -120,7 +120,7 @@ struct RedisServer {
             let timeout: Duration
             do { timeout = try FailoverTime.nodeTimeout(promise: spec.failover, subject: spec.name).result } catch { throw SystemError(error.description, EINVAL) }
             // A source of its own, so that a partition between two nodes can be tried on one machine.
-            cluster = .init(nodeTimeout: timeout, announceHost: "127.0.0.1", bindSource: "127.0.1.\(number)")
+            cluster = .local(port: port, nodeTimeout: timeout)
         }
         return RedisConfiguration(port: port, folder: folder, memory: spec.memory, role: spec.role == .state ? .state : .cache, cluster: cluster).text
     }

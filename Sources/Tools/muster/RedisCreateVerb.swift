@@ -19,13 +19,12 @@ let redisCreateVerb = Verb(
           --node-timeout D       the node timeout itself, from 500ms
           --memory SIZE          maxmemory of a node (default 512Mi)
           --role state|cache     state never evicts and writes everything down (default); cache evicts the least recently used
-          --bind-source          each node's own connections come from an address of its own (127.0.1.N), so that a drill can cut nodes from each other
 
         example:
           (umask 077; openssl rand -hex 24 > redis.password)
           muster redis create --ports 7001-7006 --dir nodes --password-file redis.password --replicas 1 --failover 5s --yes
         """,
-    flags: redisFlags.union(["--bind-source"]),
+    flags: redisFlags,
     options: redisOptions.union(["--ports", "--dir", "--replicas", "--failover", "--node-timeout", "--memory", "--role"])
 ) { arguments in
     try arguments.atMost(0, "everything is an option")
@@ -143,13 +142,8 @@ private struct CreateRequest: Sendable {
         addresses = numbers.map { NodeAddress(host: "127.0.0.1", port: $0) }
         let placement: Placement
         do { placement = try Placement(nodes: addresses, replicas: replicas) } catch { throw Exit.usage(error.description) }
-        configurations = zip(numbers, nodes).enumerated().map { i, node in
-            var cluster = RedisConfiguration.Cluster(nodeTimeout: timeout)
-            if arguments.has("--bind-source") {
-                cluster.bindSource = "127.0.1.\(i + 1)"
-                cluster.announceHost = "127.0.0.1"
-            }
-            return RedisConfiguration(port: node.0, folder: node.1.folder, memory: memory, role: role, cluster: cluster)
+        configurations = zip(numbers, nodes).map { port, node in
+            RedisConfiguration(port: port, folder: node.folder, memory: memory, role: role, cluster: .local(port: port, nodeTimeout: timeout))
         }
         let known = nodes.filter { Files.exists($0.configuration) }
         var lines: [String] = []

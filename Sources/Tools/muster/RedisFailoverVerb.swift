@@ -1,25 +1,35 @@
 import Basics
+import JSONCoding
 import Provisioning
 import Sharding
 
 let redisFailoverVerb = Verb(
     name: "failover", summary: "let a replica take over from its master",
     help: """
-        usage: muster redis failover NODE --address HOST:PORT [--password-file FILE] [--force] [--yes] [--dry-run] [--json]
+        usage: muster redis failover [NODE] --address HOST:PORT [--password-file FILE] [--force] [--yes] [--dry-run] [--json]
+               muster redis failover --drill kill|stop|partition [--wait 1] [--rate 5000/s] [NODE] --address HOST:PORT ...
 
         NODE, by HOST:PORT or the beginning of its id, is the replica that shall take over, or the master that shall be replaced (then its most advanced replica
-        takes over). The master stops writing until the replica has everything: no write is lost. Returns when every node knows.
+        takes over); without it, the node of --address. The master stops writing until the replica has everything: no write is lost. Returns when every
+        node knows.
 
           --force    without asking the master, which is away or hangs; a majority of masters must still vote, and what it has not passed on is lost
+          --drill    lose the master NODE (default: the first) for a test, while keys are written to all slots: its process is killed with -9 or stopped,
+                     or its peers' packets to it are dropped (root, iptables). Tells when it was suspected, flagged, replaced, and written to again, and how
+                     many acknowledged writes were lost. Nodes of this machine only; all is as before afterwards, and the keys are gone
+          --wait N   writes of the drill are acknowledged when N replicas have them; default 0
+          --rate N/s writes of the drill a second; default 5000/s
 
         example:
           muster redis failover 127.0.0.1:7004 --address 127.0.0.1:7001 --password-file redis.password --yes
+          muster redis failover --drill kill --wait 1 --address 127.0.0.1:7001 --password-file redis.password --json --yes
         """,
-    flags: redisFlags.union(["--force"]), options: redisOptions
+    flags: redisFlags.union(["--force"]), options: redisOptions.union(["--drill", "--wait", "--rate"])
 ) { arguments in
     try arguments.atMost(1, "one node")
-    guard let name = arguments.positional.first else { throw Exit.usage("which node? HOST:PORT of a replica, or of the master to be replaced") }
+    if let fault = arguments.value("--drill") { return try redisDrill(fault, arguments) }
     let target = try RedisTarget(arguments)
+    let name = arguments.positional.first ?? target.seeds[0].description
     let isForced = arguments.has("--force")
     let failover = try target.run { session in try await ClusterFailover.plan(session, name: name, isForced: isForced) }
     let plan = [failover.sentence]
@@ -27,4 +37,60 @@ let redisFailoverVerb = Verb(
     let took = try target.run { session in try await failover.apply(session) }
     printError("\(failover.replica.address) is the master; every node that answers knew after \(Duration.milliseconds(took.nanoseconds / 1_000_000).brief)")
     redisResult(plan: plan, applied: true, arguments) { $0.member("took_ms", Int(took.nanoseconds / 1_000_000)) }
+}
+
+private func redisDrill(_ word: String, _ arguments: Arguments) throws {
+    guard let fault = FailoverDrill.Fault(rawValue: word) else { throw Exit.usage("--drill: '\(word)' is none of kill, stop, partition") }
+    func whole(_ option: String, _ range: ClosedRange<Int>, _ fallback: Int) throws -> Int {
+        guard var word = arguments.value(option) else { return fallback }
+        if option == "--rate", word.hasSuffix("/s") { word.removeLast(2) }
+        guard let number = Int(word), range.contains(number) else {
+            throw Exit.usage("\(option): '\(word)' is not a whole number from \(range.lowerBound) to \(range.upperBound)")
+        }
+        return number
+    }
+    let wait = try whole("--wait", 0...5, 0), rate = try whole("--rate", 1...100_000, 5000)
+    let target = try RedisTarget(arguments)
+    let node = try arguments.positional.first.map(redisAddress)
+    let drill = try target.run { session in try await FailoverDrill.plan(session, fault: fault, node: node, wait: wait, rate: rate) }
+    guard try redisConfirm(drill.plan, arguments) else { return redisResult(plan: drill.plan, applied: false, arguments) }
+    let outcome = try target.run { session in try await drill.run(session) { printError("  \($0)") } }
+    let line = outcome.timeline
+    if arguments.has("--json") {
+        var json = JSONWriter()
+        json.beginObject()
+        for (name, value) in [
+            ("last_write_ms", line.lastWrite), ("suspected_ms", line.suspected), ("failed_ms", line.failed), ("detected_ms", line.detected), ("elected_ms", line.elected),
+            ("first_write_ms", line.firstWrite), ("whole_ms", line.whole),
+        ] {
+            json.key(name)
+            if let value { json.int(value) } else { json.null() }
+        }
+        json.member("acknowledged", outcome.acknowledged)
+        json.member("lost", outcome.lost)
+        json.member("wait", outcome.wait)
+        json.member("failed_in_lost_slots", outcome.failedInLost)
+        json.member("failed_elsewhere", outcome.failedElsewhere)
+        json.member("victim", outcome.victim.description)
+        json.key("heir")
+        if let heir = outcome.heir { json.string(heir.description) } else { json.null() }
+        json.endObject()
+        printOut(json.text)
+    } else {
+        func row(_ name: String, _ value: Int?, _ note: String) {
+            printOut("  \(name)\(String(repeating: " ", count: 34 - name.count))\(value.map { "\($0) ms" } ?? "not seen")\(note.isEmpty ? "" : "   \(note)")")
+        }
+        row("last acknowledged write", line.lastWrite, "")
+        row("suspected by a node", line.suspected, "")
+        row("flagged as failed", line.failed, line.failed == nil ? "(replaced before)" : "")
+        row("another master elected", line.elected, outcome.heir?.description ?? "")
+        row("first write acknowledged again", line.firstWrite, "")
+        row("the cluster is whole again", line.whole, "")
+        printOut("\(outcome.acknowledged) writes acknowledged, \(outcome.lost) of them lost (WAIT \(outcome.wait))")
+        printOut(
+            "\(outcome.failedInLost) writes of the lost slots failed, and \(outcome.failedElsewhere) of the others\(outcome.firstFailureElsewhere.isEmpty ? "" : ": " + outcome.firstFailureElsewhere)"
+        )
+    }
+    guard line.elected != nil, line.firstWrite != nil else { throw Exit.failed("nobody took over in time") }
+    if outcome.wait > 0, outcome.lost > 0 { throw Exit.failed("\(outcome.lost) writes that were confirmed by a replica are lost") }
 }

@@ -91,7 +91,7 @@ private struct LocalNodes: Sendable {
         for node in missing {
             let configuration = RedisConfiguration(
                 port: node.port, folder: node.folder, memory: settings["maxmemory"].flatMap { Int($0) } ?? 0,
-                role: settings["maxmemory-policy"] == "allkeys-lru" ? .cache : .state, cluster: .init(nodeTimeout: timeout))
+                role: settings["maxmemory-policy"] == "allkeys-lru" ? .cache : .state, cluster: .local(port: node.port, nodeTimeout: timeout))
             try NodeFolder.start(node, configuration, password: password)
         }
         for address in addresses {

@@ -222,10 +222,11 @@ class FailoverRouter: CommandRouter {
     }
 
     func set(_ new: RedisClient.Status) {
-        if status == new { return }
-        if case .disconnected = status, case .disconnected = new { return }
+        let old = status
         status = new
-        onStatus(new)
+        // One word for every reason, or a server that is away would be reported at each attempt.
+        if case .disconnected = old, case .disconnected = new { return }
+        if old != new { onStatus(new) }
     }
 
     // MARK: nodes

@@ -3,21 +3,6 @@ import EventLoops
 
 /// One connection that is told what is published. On its loop; it ends with its connection.
 final class PushListener {
-    enum Kind {
-        case channels
-        case patterns
-        /// Channels of a cluster's slots (Redis 7).
-        case shardChannels
-
-        var command: String {
-            switch self {
-            case .channels: "SUBSCRIBE"
-            case .patterns: "PSUBSCRIBE"
-            case .shardChannels: "SSUBSCRIBE"
-            }
-        }
-    }
-
     private let connection: RedisConnection
     private let endpoint: Endpoint
     private var ping: LoopTimer?
@@ -45,7 +30,7 @@ final class PushListener {
         ping?.schedule(after: PushListener.pingInterval)
     }
 
-    func open(_ names: [String], kind: Kind) {
+    func open(_ names: [String], kind: RedisSubscription.Kind) {
         connection.onReady = { [unowned self] in
             var command = RedisCommand(kind.command)
             for name in names { command.add(name) }
@@ -62,7 +47,7 @@ final class PushListener {
             case "subscribe", "psubscribe", "ssubscribe":
                 missing -= 1
                 if missing == 0 { onSubscribed() }
-            case "sunsubscribe":
+            case "sunsubscribe", "unsubscribe", "punsubscribe":
                 // The slot has gone elsewhere.
                 connection.close()
             default: break
@@ -78,5 +63,15 @@ final class PushListener {
     func close() {
         onEnd = { _ in }
         connection.close()
+    }
+}
+
+extension RedisSubscription.Kind {
+    var command: String {
+        switch self {
+        case .channels: "SUBSCRIBE"
+        case .patterns: "PSUBSCRIBE"
+        case .shardChannels: "SSUBSCRIBE"
+        }
     }
 }
