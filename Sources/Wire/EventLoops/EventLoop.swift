@@ -34,6 +34,8 @@ public final class EventLoop: TaskExecutor, SerialExecutor, @unchecked Sendable 
 
     /// Every socket of this loop reads into this; its contents are gone when the read callback returns.
     let readBuffer: UnsafeMutableRawBufferPointer
+    /// What TLS makes of it, just as short-lived.
+    lazy var plainBuffer = PlainBuffer()
 
     /// The time at which this turn began to work. Cheap: read once a turn.
     public private(set) var now: MonotonicTime

@@ -9,12 +9,14 @@ public enum CloseReason: Equatable, Sendable, CustomStringConvertible {
     /// The peer closed its side.
     case endOfFile
     case system(SystemError)
+    case tls(TLSFailure)
 
     public var description: String {
         switch self {
         case .ours: "closed here"
         case .endOfFile: "closed by the peer"
         case .system(let error): error.description
+        case .tls(let failure): failure.description
         }
     }
 }
@@ -27,6 +29,8 @@ public enum CloseReason: Equatable, Sendable, CustomStringConvertible {
 ///
 /// Reading: `received` gets bytes that are gone when it returns. `pauseReading` leaves the rest with the
 /// kernel, which then slows the peer down.
+///
+/// TLS: with `tls` set, all of this holds for plain bytes. What is written is sealed when it is sent, once a flush.
 open class Stream: Pollable {
     /// The kernel keeps at most this much for one read event before other sockets get their turn.
     private static let readsPerEvent = 4
@@ -35,7 +39,9 @@ open class Stream: Pollable {
     public final private(set) var isOpen = false
     public final private(set) var isConnected = false
     public final private(set) var isPaused = false
-    /// How many bytes were still waiting when the connection ended: they never left this machine.
+    /// Set before connecting: the connection then speaks TLS, and stands when its handshake is done.
+    public final var tls: TLSSession?
+    /// How many bytes were still waiting when the connection ended: they never left this machine. What was sealed by TLS counts as sent.
     public final private(set) var unsentAtClose = 0
     private final var fd: Int32 = -1
     private final var slot = 0
@@ -44,12 +50,15 @@ open class Stream: Pollable {
     private final var blocked = false
     private final var mayHaveInput = false
     private final var sawHangUp = false
+    /// The socket stands, TLS not yet.
+    private final var isShakingHands = false
+    private final var resets = false
     /// A name is being resolved: what is written waits.
     private var isOpening = false
     /// Further addresses of the name, should the first not answer.
     private var fallbacks: [SocketAddress] = []
     /// Sending has failed. What the peer sent before that is still read, because it may say why.
-    private var sendFailure: SystemError?
+    private var sendFailure: CloseReason?
 
     public init(loop: EventLoop) {
         self.loop = loop
@@ -150,7 +159,7 @@ open class Stream: Pollable {
 
     public final override func ready(_ events: UInt32) {
         guard isOpen else { return }
-        if !isConnected {
+        if !isConnected, !isShakingHands {
             if !finishConnecting(events) { return }
         } else if blocked, events & UInt32(MUSTER_EPOLLOUT) != 0 {
             blocked = false
@@ -160,7 +169,7 @@ open class Stream: Pollable {
         if isOpen, events & input != 0 {
             mayHaveInput = true
             if events & UInt32(MUSTER_EPOLLRDHUP | MUSTER_EPOLLHUP | MUSTER_EPOLLERR) != 0 { sawHangUp = true }
-            if !isPaused { readAvailable() }
+            if !holdsBack { readAvailable() }
         }
     }
 
@@ -177,32 +186,35 @@ open class Stream: Pollable {
             return false
         }
         guard events & UInt32(MUSTER_EPOLLOUT) != 0 else { return false }
-        isConnected = true
         blocked = false
+        if let tls { return beginHandshake(tls) }
+        isConnected = true
         connected()
         if isOpen { flush() }
         return isOpen
     }
 
     private func readAvailable() {
+        if let tls, !tellKept(tls) { return }
         for _ in 0..<Stream.readsPerEvent {
             let got = recv(fd, loop.readBuffer.baseAddress, loop.readBuffer.count, 0)
             if got > 0 {
                 // A short read has emptied the socket, unless the peer has hung up: then the end is still to be read.
                 if got < loop.readBuffer.count, !sawHangUp { mayHaveInput = false }
-                received(UnsafeRawBufferPointer(start: loop.readBuffer.baseAddress, count: got))
-                if !isOpen || isPaused || !mayHaveInput { return }
+                let bytes = UnsafeRawBufferPointer(start: loop.readBuffer.baseAddress, count: got)
+                if let tls { receivedSealed(bytes, tls) } else { received(bytes) }
+                if !isOpen || holdsBack || !mayHaveInput { return }
             } else if got == 0 {
                 mayHaveInput = false
-                receivedEnd()
+                if let tls { receivedSealedEnd(tls) } else { receivedEnd() }
                 // A failed send has taken the socket's error away: the end is all that is left to read of a reset.
-                if isOpen, let sendFailure { close(.system(sendFailure)) }
+                if isOpen, let sendFailure { close(sendFailure) }
                 return
             } else {
                 let code = errno
                 if code == EINTR { continue }
                 mayHaveInput = false
-                if code != EAGAIN { close(.system(SystemError("recv", code))) } else if let sendFailure { close(.system(sendFailure)) }
+                if code != EAGAIN { close(readFailure(SystemError("recv", code))) } else if let sendFailure { close(sendFailure) }
                 return
             }
         }
@@ -210,10 +222,13 @@ open class Stream: Pollable {
     }
 
     func continueReading() {
-        if isOpen, isConnected, !isPaused, mayHaveInput { readAvailable() }
+        if isOpen, isConnected || isShakingHands, !holdsBack, mayHaveInput { readAvailable() }
     }
 
     public final func pauseReading() { isPaused = true }
+
+    /// A handshake is no reading of the subclass's.
+    private var holdsBack: Bool { isPaused && !isShakingHands }
 
     /// Reads what the kernel may have although no event told of it: before an idle connection is closed.
     public final func readNow() {
@@ -234,18 +249,23 @@ open class Stream: Pollable {
     public final var canSend: Bool { isOpen && sendFailure == nil }
 
     /// Bytes that wait for the kernel to take them.
-    public final var waiting: Int { output.count }
+    public final var waiting: Int { output.count + (tls?.sealed.count ?? 0) }
 
     public final func write(_ bytes: UnsafeRawBufferPointer) {
         guard isOpen || isOpening, sendFailure == nil else { return }
         var rest = bytes
         if output.isEmpty, !blocked, isConnected {
+            if let tls {
+                output.append(bytes)
+                if sendSealed(tls) { tls.carriesOutput = false }
+                return
+            }
             let sent = send(fd, bytes.baseAddress, bytes.count, Int32(MSG_NOSIGNAL))
             if sent == bytes.count { return }
             if sent < 0, errno != EAGAIN, errno != EINTR {
                 let failure = SystemError("send")
                 output.append(bytes)
-                return sendingFailed(failure)
+                return sendingFailed(.system(failure))
             }
             if sent >= 0 { rest = bytes.part(sent, bytes.count - sent) }
             blocked = true
@@ -269,7 +289,8 @@ open class Stream: Pollable {
     }
 
     private func flush() {
-        guard isOpen, isConnected, !blocked else { return }
+        guard isOpen, isConnected || isShakingHands, !blocked else { return }
+        if let tls { return flushSealed(tls) }
         let hadOutput = !output.isEmpty
         while !output.isEmpty {
             let bytes = output.bytes
@@ -279,12 +300,116 @@ open class Stream: Pollable {
             } else if sent < 0, errno == EINTR {
                 continue
             } else {
-                if errno == EAGAIN { blocked = true } else { sendingFailed(SystemError("send")) }
+                if errno == EAGAIN { blocked = true } else { sendingFailed(.system(SystemError("send"))) }
                 return
             }
         }
         output.clear(keeping: 65536)
         if hadOutput { drained() }
+    }
+
+    // MARK: TLS
+
+    /// The socket stands. False: it is closed already.
+    private func beginHandshake(_ tls: TLSSession) -> Bool {
+        isShakingHands = true
+        tls.begin()
+        if let failure = tls.failure { close(.tls(failure)) } else { flush() }
+        return isOpen
+    }
+
+    private func receivedSealed(_ bytes: UnsafeRawBufferPointer, _ tls: TLSSession) {
+        let buffer = loop.plainBuffer.bytes
+        let count = tls.open(bytes, into: buffer)
+        let stands = isShakingHands && tls.isReady
+        if stands {
+            isShakingHands = false
+            isConnected = true
+            connected()
+        }
+        // The handshake's next words with what `connected` queued, or TLS's answer to new keys.
+        if isOpen, stands || !tls.sealed.isEmpty { flush() }
+        guard isOpen else { return }
+        let plain = UnsafeRawBufferPointer(start: buffer.baseAddress, count: count)
+        if isPaused { tls.held.append(plain) } else if count > 0 { received(plain) }
+        _ = tellKept(tls)
+    }
+
+    /// What must wait while reading is paused: plain bytes that came with the end of the handshake, and the end if it came with the last
+    /// bytes. False if no more is to be read now.
+    private func tellKept(_ tls: TLSSession) -> Bool {
+        if isOpen, !isPaused, !tls.held.isEmpty {
+            withUnsafeTemporaryAllocation(byteCount: tls.held.count, alignment: 1) { copy in
+                copy.copyMemory(from: tls.held.bytes)
+                tls.held.clear(keeping: 0)
+                received(UnsafeRawBufferPointer(copy))
+            }
+        }
+        guard isOpen else { return false }
+        let ends = !tls.toldEnd && (tls.sawEnd || tls.failure != nil)
+        if holdsBack {
+            if ends || !tls.held.isEmpty { mayHaveInput = true }
+            return false
+        }
+        if ends {
+            tls.toldEnd = true
+            if let failure = tls.failure { close(.tls(failure)) } else { receivedEnd() }
+        }
+        return isOpen && !holdsBack
+    }
+
+    /// The socket's end: in order only after TLS's own, which has been told then.
+    private func receivedSealedEnd(_ tls: TLSSession) {
+        if tls.sawEnd { return }
+        close(isShakingHands ? .tls(tls.cut()) : sendFailure ?? .tls(tls.cut()))
+    }
+
+    private func readFailure(_ error: SystemError) -> CloseReason {
+        if isShakingHands, let tls { .tls(tls.cut(error)) } else { .system(error) }
+    }
+
+    private func flushSealed(_ tls: TLSSession) {
+        if sendSealed(tls), tls.carriesOutput {
+            tls.carriesOutput = false
+            drained()
+        }
+    }
+
+    /// Seals and sends until the kernel takes no more; true when nothing waits.
+    private func sendSealed(_ tls: TLSSession) -> Bool {
+        while true {
+            if tls.sealed.isEmpty {
+                guard tls.isReady, !output.isEmpty else { break }
+                let count = min(output.count, TLSSession.sealAtOnce)
+                tls.seal(output.bytes.part(0, count))
+                if let failure = tls.failure {
+                    sendingFailed(.tls(failure))
+                    return false
+                }
+                output.consume(count)
+            }
+            let bytes = tls.sealed.bytes
+            let sent = send(fd, bytes.baseAddress, bytes.count, Int32(MSG_NOSIGNAL))
+            if sent > 0 {
+                tls.sealed.consume(sent)
+            } else if errno != EINTR {
+                if errno == EAGAIN { blocked = true } else { sendingFailed(.system(SystemError("send"))) }
+                return false
+            }
+        }
+        tls.sealed.clear(keeping: 131072)
+        // During the handshake plain bytes wait.
+        guard output.isEmpty else { return false }
+        output.clear(keeping: 65536)
+        return true
+    }
+
+    /// TLS's last word, as far as the kernel takes it at once. Where bytes are lost by closing there is none: the peer must see that.
+    private func endSealed(_ tls: TLSSession) {
+        guard sendFailure == nil, !resets, !blocked else { return }
+        if output.isEmpty { tls.end() }
+        let bytes = tls.sealed.bytes
+        if bytes.count > 0 { send(fd, bytes.baseAddress, bytes.count, Int32(MSG_NOSIGNAL)) }
     }
 
     // MARK: closing
@@ -293,9 +418,10 @@ open class Stream: Pollable {
 
     /// The peer takes no more. It may have said why before it closed: reading goes on until its end, and only then is this closed (in a
     /// later turn, never inside the subclass's own call).
-    private func sendingFailed(_ error: SystemError) {
-        sendFailure = error
+    private func sendingFailed(_ reason: CloseReason) {
+        sendFailure = reason
         unsentAtClose = output.count
+        tls?.sealed.clear(keeping: 0)
         output.clear(keeping: 0)
         isPaused = false
         mayHaveInput = true
@@ -311,8 +437,10 @@ open class Stream: Pollable {
             return closed(reason)
         }
         guard isOpen else { return }
+        if let tls { endSealed(tls) }
         isOpen = false
         isConnected = false
+        isShakingHands = false
         withExtendedLifetime(self) {
             loop.deregister(slot: slot, fd: fd)
             Glibc.close(fd)
@@ -324,11 +452,16 @@ open class Stream: Pollable {
     }
 
     /// Ends our sending side only: the peer sees the end and may still answer.
-    public final func shutdownSending() { if isOpen { _ = Glibc.shutdown(fd, Int32(SHUT_WR)) } }
+    public final func shutdownSending() {
+        guard isOpen else { return }
+        if let tls { endSealed(tls) }
+        _ = Glibc.shutdown(fd, Int32(SHUT_WR))
+    }
 
     /// Makes the close a reset: the peer learns at once that the rest of its bytes were not read.
     public final func resetOnClose() {
         guard isOpen else { return }
+        resets = true
         var linger = linger(l_onoff: 1, l_linger: 0)
         setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, socklen_t(MemoryLayout<Glibc.linger>.size))
     }
