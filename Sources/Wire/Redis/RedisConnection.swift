@@ -4,7 +4,7 @@ import EventLoops
 /// One connection: commands leave in the order they came, all of one turn of the loop in one write, and replies are
 /// matched by their order.
 ///
-/// States: `connecting` → `greeting` (HELLO, AUTH, SELECT, READONLY) → `ready` → gone. Commands are taken in `ready` only.
+/// States: `connecting` (its TLS included) → `greeting` (HELLO, AUTH, SELECT, READONLY) → `ready` → gone. Commands are taken in `ready` only.
 final class RedisConnection: Stream {
     struct Settings: Sendable {
         var user: String?
@@ -12,9 +12,14 @@ final class RedisConnection: Stream {
         var database = 0
         var name = "muster"
         var commandTime = Duration.seconds(2)
+        /// For the connection, its TLS and the greeting together.
         var connectTime = Duration.seconds(2)
         /// Reads of a cluster's replica: without it a replica sends all of them to its master.
         var readsReplica = false
+        /// nil: without TLS.
+        var tls: TLSContext?
+        /// Whom the server's certificate must name; nil: the host that is connected to.
+        var serverName: String?
     }
 
     /// What waits for a reply. `done` is called exactly once.
@@ -34,6 +39,7 @@ final class RedisConnection: Stream {
     private var queued = 0
     private var deadline: LoopTimer?
     private var timedOut = false
+    private var lateFor = ""
     private var failure: RedisError?
 
     /// Writes that wait for the next WAIT, and how it is to be asked.
@@ -64,6 +70,14 @@ final class RedisConnection: Stream {
     func open(_ endpoint: Endpoint) {
         deadline = LoopTimer(loop: loop) { [unowned self] in timePassed() }
         deadline?.schedule(after: settings.connectTime)
+        if let context = settings.tls {
+            let (host, port) =
+                switch endpoint {
+                case .name(let host, let port): (host, port)
+                case .address(let address): (address.host, address.port ?? 0)
+                }
+            tls = context.session(to: settings.serverName ?? host, port: port)
+        }
         connect(to: endpoint)
     }
 
@@ -254,6 +268,13 @@ final class RedisConnection: Stream {
 
     private func timePassed() {
         timedOut = true
+        lateFor =
+            switch state {
+            case .connecting where tls?.hasBegun == true: "no TLS handshake within \(settings.connectTime.brief): is it a port with TLS?"
+            case .connecting: "no connection within \(settings.connectTime.brief)"
+            case .greeting: "no greeting within \(settings.connectTime.brief)"
+            case .ready, .gone: "no reply within \(settings.commandTime.brief)"
+            }
         // Replies are matched by order: after one that is late, nothing on this connection can be trusted to be in time.
         close()
     }
@@ -264,7 +285,7 @@ final class RedisConnection: Stream {
         deadline?.cancel()
         deadline = nil
         let code: RedisError.Code = timedOut ? .timeout : wasReady ? .lost : .unavailable
-        let message = timedOut ? "no reply within \(settings.commandTime.brief)" : reason.description
+        let message = timedOut ? lateFor : reason.description
         let sent = queued - unsentAtClose
         while let waiting = pending.removeFirst() {
             let execution: RedisError.Execution = waiting.start < sent ? .maybeExecuted : .notExecuted
