@@ -67,9 +67,10 @@ import Testing
         let sentinel = try RedisURL("redis+sentinel://a,b:5000/my%20master/2?sentinel-user=u&sentinel-password-file=/run/p")
         #expect(sentinel.topology == .sentinel(sentinels: ["a:26379", "b:5000"].map { Endpoint($0)! }, master: "my master"))
         #expect(sentinel.database == 2 && sentinel.sentinelUser == "u" && sentinel.sentinelPasswordFile == "/run/p")
-        let tls = try RedisURL("rediss+cluster://h?ca=/etc/ca.pem&cert=/c&key=/k")
-        #expect(tls.tls == RedisURL.TLS(ca: "/etc/ca.pem", certificate: "/c", key: "/k"))
-        #expect(try RedisURL("rediss://h").tls == RedisURL.TLS())
+        #expect(try RedisURL("rediss+cluster://h").tls == RedisURL.TLS())
+        // Its files are read at once.
+        let failure = #expect(throws: RedisURL.Failure.self) { try RedisURL("rediss://h?ca=/no/such.pem") }
+        #expect(failure?.description.contains("/no/such.pem") == true)
     }
 
     @Test(arguments: [

@@ -52,7 +52,7 @@ public final class RedisClient: Sendable {
         self.loop = loop
         let settings = RedisConnection.Settings(
             user: url.user, password: url.password, database: url.database, name: options.name, commandTime: options.commandTime,
-            connectTime: options.connectTime)
+            connectTime: options.connectTime, tls: url.tlsContext)
         let router: any CommandRouter
         switch url.topology {
         case .single(let endpoint): router = RedisNode(endpoint, loop: loop, settings: settings, maxConnections: options.maxConnections)

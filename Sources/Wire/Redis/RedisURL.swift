@@ -29,6 +29,8 @@ public struct RedisURL: Sendable, Equatable {
     public let database: Int
     /// nil: without TLS.
     public let tls: TLS?
+    /// Made from the files that `tls` names, which are read when the URL is.
+    let tlsContext: TLSContext?
     public let sentinelUser: String?
     public let sentinelPasswordFile: String?
 
@@ -92,9 +94,18 @@ public struct RedisURL: Sendable, Equatable {
         self.password = password
         guard kind[0] == "rediss" || ["ca", "cert", "key"].allSatisfy({ options[$0] == nil }) else { throw Failure("ca, cert and key are for rediss") }
         guard (options["cert"] == nil) == (options["key"] == nil) else { throw Failure("cert and key go together") }
-        tls = kind[0] == "rediss" ? TLS(ca: options["ca"], certificate: options["cert"], key: options["key"]) : nil
+        let files = kind[0] == "rediss" ? TLS(ca: options["ca"], certificate: options["cert"], key: options["key"]) : nil
+        tls = files
+        do throws(TLSFailure) {
+            tlsContext = try files.map { (files) throws(TLSFailure) in try TLSContext(authorities: files.ca, certificate: files.certificate, key: files.key) }
+        } catch { throw Failure("\(error)") }
         sentinelUser = options["sentinel-user"]
         sentinelPasswordFile = options["sentinel-password-file"]
+    }
+
+    public static func == (a: RedisURL, b: RedisURL) -> Bool {
+        a.topology == b.topology && a.user == b.user && a.password == b.password && a.database == b.database && a.tls == b.tls && a.sentinelUser == b.sentinelUser
+            && a.sentinelPasswordFile == b.sentinelPasswordFile
     }
 
     private static func endpoints(_ text: Substring, defaultPort: UInt16) throws(Failure) -> [Endpoint] {
