@@ -31,6 +31,9 @@ struct TLSErrorQueue {
     let code: UInt
     let reason: Int32
 
+    /// What others left behind would be taken for the next call's failure. Clearing walks sixteen entries, looking does not.
+    static func forget() { if ERR_peek_error() != 0 { ERR_clear_error() } }
+
     /// Empties the queue.
     static func take() -> TLSErrorQueue {
         let code = ERR_get_error()

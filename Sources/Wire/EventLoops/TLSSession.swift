@@ -80,7 +80,7 @@ public final class TLSSession {
     }
 
     private func shakeHands() {
-        ERR_clear_error()
+        TLSErrorQueue.forget()
         let result = SSL_do_handshake(ssl)
         if result == 1 { isReady = true } else { note(result) }
     }
@@ -91,7 +91,7 @@ public final class TLSSession {
         defer { input = UnsafeRawBufferPointer(start: nil, count: 0) }
         if !isReady, failure == nil { shakeHands() }
         guard isReady, failure == nil, !sawEnd else { return 0 }
-        ERR_clear_error()
+        TLSErrorQueue.forget()
         var count = 0
         while count < buffer.count {
             let got = SSL_read(ssl, buffer.baseAddress! + count, Int32(buffer.count - count))
@@ -100,13 +100,15 @@ public final class TLSSession {
                 break
             }
             count += Int(got)
+            // Asking once more for nothing costs as much as a small record.
+            if input.isEmpty, SSL_has_pending(ssl) == 0 { break }
         }
         return count
     }
 
     /// Seals at most `sealAtOnce` bytes.
     func seal(_ plain: UnsafeRawBufferPointer) {
-        ERR_clear_error()
+        TLSErrorQueue.forget()
         let result = SSL_write(ssl, plain.baseAddress, Int32(plain.count))
         if result > 0 { carriesOutput = true } else { note(result) }
     }
@@ -114,7 +116,7 @@ public final class TLSSession {
     /// The last word (close_notify) goes to `sealed`. After a failure there is none but its alert, which is there already.
     func end() {
         guard isReady, failure == nil else { return }
-        ERR_clear_error()
+        TLSErrorQueue.forget()
         SSL_shutdown(ssl)
     }
 
