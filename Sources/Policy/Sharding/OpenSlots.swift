@@ -2,6 +2,7 @@
 ///
 /// The rules hold after any moment at which a move was cut off, and after either end was replaced by its replica (which knows nothing of the move,
 /// because Redis 7 does not replicate it):
+/// 0. Two claim it: who has the lower epoch has given it away and has not heard; it is told, before a newer epoch of it makes its claim win, and keys be deleted.
 /// 1. The owner sends it on, and the receiver is there: the move is finished.
 /// 2. The owner sends it on to a node that is gone: to the one that has keys of the slot, or else the owner keeps it.
 /// 3. The owner does not send it, and another one receives it: finished if keys have gone over already, or else closed.
@@ -41,6 +42,7 @@ public enum OpenSlots {
         let sorted = places.sorted { $0.id < $1.id }
         guard let owner = sorted.filter(\.owns).max(by: { $0.epoch < $1.epoch }) else { return ownerless(sorted) }
         let others = sorted.filter { $0.id != owner.id }
+        if let stale = others.first(where: { $0.owns && $0.epoch < owner.epoch }) { return .move(from: stale.id, to: owner.id) }
         let holder = others.filter { $0.keys > 0 }.max { $0.keys < $1.keys }
         if let target = owner.migratingTo {
             if others.contains(where: { $0.id == target }) { return .move(from: owner.id, to: target) }

@@ -41,11 +41,14 @@ public struct SlotMove: Sendable, Equatable {
     public struct Ends: Sendable, Equatable {
         public let senderOwns: Bool
         public let receiverOwns: Bool
+        /// Of two that claim the slot, the receiver's claim wins: its epoch is higher.
+        public let receiverIsNewer: Bool
         public let senderKeys: Int
 
-        public init(senderOwns: Bool, receiverOwns: Bool, senderKeys: Int) {
+        public init(senderOwns: Bool, receiverOwns: Bool, receiverIsNewer: Bool, senderKeys: Int) {
             self.senderOwns = senderOwns
             self.receiverOwns = receiverOwns
+            self.receiverIsNewer = receiverIsNewer
             self.senderKeys = senderKeys
         }
     }
@@ -85,15 +88,19 @@ public struct SlotMove: Sendable, Equatable {
         self.others = others
         switch (ends.senderOwns, ends.receiverOwns) {
         case (true, false): state = .openingReceiver
-        // The receiver has it, and the sender has not heard: with keys left it must not hear yet.
-        case (true, true): state = ends.senderKeys > 0 ? .openingSender : .awaiting
+        case (true, true):
+            // The receiver has it, and the sender has not heard: with keys left it must not hear yet.
+            state = !ends.receiverIsNewer ? .ended : ends.senderKeys > 0 ? .openingSender : .awaiting
+            if !ends.receiverIsNewer { obstacle = "\(receiver.prefix(8)) has not heard yet that slot \(slot) left it; what it were given would be deleted" }
         case (false, true): state = others.isEmpty ? .ended : .telling(others)
-        case (false, false): state = .ended
+        case (false, false):
+            state = .ended
+            obstacle = "neither \(sender.prefix(8)) nor \(receiver.prefix(8)) owns slot \(slot)"
         }
-        owned = ends.senderOwns || ends.receiverOwns
     }
 
-    private let owned: Bool
+    /// Why it cannot even begin.
+    private var obstacle: String?
 
     /// What is to be done now.
     public var action: Action {
@@ -106,7 +113,7 @@ public struct SlotMove: Sendable, Equatable {
         case .awaiting: .awaitReplicas
         case .taking: .takeFromSender
         case .telling(let rest): .tell(rest[0])
-        case .ended: owned ? .finished : .failed("neither \(sender.prefix(8)) nor \(receiver.prefix(8)) owns slot \(slot)")
+        case .ended: obstacle.map { .failed($0) } ?? .finished
         }
     }
 

@@ -71,6 +71,7 @@ extension ClusterSession {
     private func readAll(_ addresses: [NodeAddress]) async -> [(NodeAddress, Result<NodeReport, ProvisioningFailure>)] {
         await withTaskGroup(of: (NodeAddress, Result<NodeReport, ProvisioningFailure>).self) { group in
             for address in addresses {
+                // Ends with the node's answer, or its time limit.
                 group.addTask {
                     do throws(ProvisioningFailure) { return (address, .success(try await self.report(of: address))) } catch { return (address, .failure(error)) }
                 }

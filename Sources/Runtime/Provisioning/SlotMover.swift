@@ -64,10 +64,12 @@ final class SlotMover: Sendable {
         let failure = await withTaskGroup(of: ProvisioningFailure?.self) { group in
             var rest = slots[...]
             var failure: ProvisioningFailure?
+            // Each ends with its slot.
             for _ in 0..<SlotMover.width { if let slot = rest.popFirst() { group.addTask { await self.attempt(slot, sender, receiver, view) } } }
             for await result in group {
                 failure = failure ?? result
                 progress(total)
+                // As those before.
                 if failure == nil, let slot = rest.popFirst() { group.addTask { await self.attempt(slot, sender, receiver, view) } }
             }
             return failure
@@ -98,6 +100,7 @@ final class SlotMover: Sendable {
         let from = try client(sender, view), to = try client(receiver, view)
         let ends = SlotMove.Ends(
             senderOwns: view.member(sender)?.slots.contains(slot) ?? false, receiverOwns: view.member(receiver)?.slots.contains(slot) ?? false,
+            receiverIsNewer: (view.member(receiver)?.configEpoch ?? 0) > (view.member(sender)?.configEpoch ?? 0),
             senderKeys: try await from.ask("CLUSTER COUNTKEYSINSLOT", String(slot)).int ?? 0)
         let others = view.masters.filter { $0.answers && $0.id != sender && $0.id != receiver }.map(\.id)
         var machine = SlotMove(slot: slot, from: sender, to: receiver, others: others, ends: ends)

@@ -65,19 +65,7 @@ public struct Configuration: Sendable {
         case "true", "1", "yes": usesRedis = true
         case let other?: throw Failure(description: "USE_REDIS_STATE: '\(other)' is neither true nor false")
         }
-        if usesRedis {
-            let url = environment("REDIS_URL") ?? "redis://127.0.0.1:6379"
-            do throws(RedisURL.Failure) { redis = try RedisURL(url) } catch { throw Failure(description: error.description) }
-            redisLabel = redacted(url: url)
-        }
-        // Where another master may follow, what was acknowledged must not die with the first.
-        switch redis?.topology {
-        case .cluster: (redisConfirmations, shards) = (1, CorrelationKeys.clusterShards)
-        case .sentinel: redisConfirmations = 1
-        case .single, nil: break
-        }
-        redisConfirmations = try whole("REDIS_WAIT_REPLICAS", 0...5, redisConfirmations)
-        shards = try whole("CORRELATION_SHARDS", 1...256, shards)
+        try readRedis(environment, whole)
         redisConnections = try whole("REDIS_MAX_CONNECTIONS", 1...10_000, redisConnections)
         keyPrefix = environment("REDIS_KEY_PREFIX") ?? keyPrefix
         lifetime = .seconds(try whole("CORRELATION_TTL_SECONDS", 1...31_536_000, 3600))
@@ -120,5 +108,21 @@ public struct Configuration: Sendable {
         }
         loki = try target("LOKI_URL", LokiFormat.path)
         tempo = try target("TEMPO_URL", TempoFormat.path)
+    }
+
+    private mutating func readRedis(_ environment: (String) -> String?, _ whole: (String, ClosedRange<Int>, Int) throws(Failure) -> Int) throws(Failure) {
+        if usesRedis {
+            let url = environment("REDIS_URL") ?? "redis://127.0.0.1:6379"
+            do throws(RedisURL.Failure) { redis = try RedisURL(url) } catch { throw Failure(description: error.description) }
+            redisLabel = redacted(url: url)
+        }
+        // Where another master may follow, what was acknowledged must not die with the first.
+        switch redis?.topology {
+        case .cluster: (redisConfirmations, shards) = (1, CorrelationKeys.clusterShards)
+        case .sentinel: redisConfirmations = 1
+        case .single, nil: break
+        }
+        redisConfirmations = try whole("REDIS_WAIT_REPLICAS", 0...5, redisConfirmations)
+        shards = try whole("CORRELATION_SHARDS", 1...256, shards)
     }
 }
