@@ -18,6 +18,7 @@ import Testing
         #expect(two.address == NodeAddress(host: "2001:db8::5", port: 7002) && two.isReplica && two.flags.contains(.suspected) && !two.isFailed && !two.isLinkUp)
         #expect(two.address.description == "[2001:db8::5]:7002" && NodeAddress("[2001:db8::5]:7002") == two.address)
         let three = try #require(nodes.node(Self.c))
+        #expect(ClusterNodes.node(Self.b, in: text) == two && ClusterNodes.node("x", in: text) == nil)
         #expect(three.address.host.isEmpty && three.flags.contains(.noAddress) && three.isFailed && three.slots.count == 2)
     }
 

@@ -108,7 +108,7 @@ final class FollowingClient: Sendable {
 
     func send(_ command: RedisCommand, key: String) async throws -> RESPValue {
         let slot = HashSlot.of(key)
-        var port = owners.withLock { $0[slot] } ?? cluster.ports[0]
+        var port = owners.withLock { $0[slot] } ?? cluster.ports[1]
         var asking = false
         for _ in 0..<50 {
             guard let client = clients[port] else { throw SystemError("an unknown node \(port)", EINVAL) }
@@ -126,7 +126,7 @@ final class FollowingClient: Sendable {
                 // A node that has left (it owns nothing, so it has done nothing), or a connection that is being made: the way is asked for anew.
                 case _ where error.execution == .notExecuted || cluster.ports.firstIndex(of: port)! > 5:
                     owners.withLock { $0[slot] = nil }
-                    port = cluster.ports[0]
+                    port = cluster.ports[1]
                     try await Task.sleep(for: .milliseconds(20))
                 default: throw error
                 }

@@ -77,6 +77,37 @@ import Testing
         }
     }
 
+    /// A master and its only replica are gone with their data: nothing gives their slots away unasked.
+    @Test func lostSlotsAreGivenAwayOnlyWhenNamed() async throws {
+        try await withLocalCluster { cluster in
+            let client = try FollowingClient(cluster)
+            defer { client.close() }
+            try await client.fill(30)
+            for i in [0, 3] { kill(cluster.pid(i), SIGKILL) }
+            let isFailed = try await eventually(.seconds(30)) {
+                try await cluster.ask(cluster.ports[1], RedisCommand("CLUSTER INFO"))[0].string?.contains("cluster_slots_fail:5461") == true
+            }
+            #expect(isFailed)
+            let unasked = try await cluster.operate("fix", "--yes")
+            #expect(unasked.status == 1 && unasked.output.contains("lost-slots (loses)"), "\(unasked.output)")
+            let misspelt = try await cluster.operate("fix", "--accept-loss", "lost-slot", "--yes")
+            #expect(misspelt.status == 2 && misspelt.output.contains("did you mean 'lost-slots'"), "\(misspelt.output)")
+            let still = try await cluster.ask(cluster.ports[1], RedisCommand("CLUSTER INFO"))[0].string ?? ""
+            #expect(still.contains("cluster_slots_fail:5461"))
+            let given = try await cluster.operate("fix", "--accept-loss", "lost-slots", "--yes")
+            #expect(given.output.contains("gets slots 0-5460"), "\(given.output)")
+            let removed = try await cluster.operate("remove", "127.0.0.1:\(cluster.ports[0])", "127.0.0.1:\(cluster.ports[3])", "--yes")
+            #expect(removed.status == 0, "\(removed.output)")
+            let (isWhole, text) = try await cluster.status()
+            #expect(isWhole && text.contains("\"slots_assigned\":16384"), "\(text)")
+            // What the others hold is untouched.
+            for i in 0..<30 where HashSlot.of("hash:\(i)") > 5460 {
+                let value = try await client.send(RedisCommand("HGET", "hash:\(i)", "a"), key: "hash:\(i)").string
+                #expect(value == "\(i)")
+            }
+        }
+    }
+
     @Test func fixFinishesAnOpenSlotAndBringsStrayKeysHome() async throws {
         try await withLocalCluster { cluster in
             let client = try FollowingClient(cluster)

@@ -89,6 +89,11 @@ public struct ClusterNodes: Sendable, Equatable {
 
     public func node(_ id: String) -> ClusterNode? { nodes.first { $0.id == id } }
 
+    /// One node's line of such a text, without reading the others; nil when it is not there or is none.
+    public static func node(_ id: String, in text: String) -> ClusterNode? {
+        text.split(whereSeparator: \.isNewline).first { $0.hasPrefix(id) }.flatMap { try? node($0) }
+    }
+
     private struct Flaw: Error { let reason: String }
 
     private static func node(_ line: Substring) throws(Flaw) -> ClusterNode {

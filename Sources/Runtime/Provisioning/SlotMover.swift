@@ -217,7 +217,7 @@ final class SlotMover: Sendable {
         if hasKeys { _ = try await client(receiver, view).ask("WAIT", "1", "1000") }
         let replica = try session.client(first.address)
         let knows = try await session.eventually(.seconds(2), every: .milliseconds(2)) { () async throws(ProvisioningFailure) in
-            try await replica.nodes().node(receiver)?.slots.contains(slot) ?? false
+            ClusterNodes.node(receiver, in: try await replica.text(RedisCommand("CLUSTER NODES")))?.slots.contains(slot) ?? false
         }
         if !knows { throw ProvisioningFailure(.unfinished, "its replica \(first.address) does not hear that it has the slot") }
     }
