@@ -100,6 +100,7 @@ let package = Package(
             uses: ["CLinux", "Supervision", "Provisioning", "Redis", "Sharding", "Gateway", "Topology", "HTTP", "EventLoops", "Observability", "Basics", "JSONCoding"]),
 
         program("otlp-load", on: "Tools", uses: ["OpenTelemetry", "ProtobufCoding", "HTTP", "EventLoops", "JSONCoding", "Basics"]),
+        program("redis-load", on: "Tools", uses: ["Redis", "EventLoops", "JSONCoding", "Basics"]),
 
         // Tests: what they share, then one target a kind.
         .target(

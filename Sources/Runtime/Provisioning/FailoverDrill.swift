@@ -30,6 +30,8 @@ public struct FailoverDrill: Sendable {
     }
 
     public struct Outcome: Sendable {
+        /// When the fault began.
+        public let at: WallTime
         public let timeline: Timeline
         public let wait: Int
         public let acknowledged: Int
@@ -153,16 +155,16 @@ public struct FailoverDrill: Sendable {
                 .unfinished, "writes to \(victim)'s slots are not acknowledged: \(wait > 0 ? "does it have \(wait) replicas in step?" : "nothing was done")")
         }
         await session.loop.sleep(.seconds(1))
-        let result: Result<(Timeline, NodeAddress?), ProvisioningFailure>
+        let result: Result<(Timeline, NodeAddress?, WallTime), ProvisioningFailure>
         do throws(ProvisioningFailure) { result = .success(try await lose(session, load, tell)) } catch { result = .failure(error) }
         try await onLoop(session) { load.value.stop() }
         _ = try await session.eventually(limit + .seconds(5)) { () async throws(ProvisioningFailure) in try await onLoop(session) { load.value.isQuiet } }
         let lost = await audit(session, client, load)
-        let (timeline, heir) = try result.get()
+        let (timeline, heir, at) = try result.get()
         return try await onLoop(session) { [self] in
             let load = load.value
             return Outcome(
-                timeline: timeline, wait: wait, acknowledged: load.acknowledged.count, lost: lost, failedInLost: load.failuresInLost,
+                at: at, timeline: timeline, wait: wait, acknowledged: load.acknowledged.count, lost: lost, failedInLost: load.failuresInLost,
                 failedElsewhere: load.failuresElsewhere, firstFailureElsewhere: load.firstFailureElsewhere, victim: victim, heir: heir)
         }
     }
@@ -172,9 +174,7 @@ public struct FailoverDrill: Sendable {
     }
 
     /// The fault, what was seen of it, and its end.
-    private func lose(_ session: ClusterSession, _ load: LoopBound<DrillLoad>, _ tell: @Sendable (String) -> Void) async throws(ProvisioningFailure) -> (
-        Timeline, NodeAddress?
-    ) {
+    private func lose(_ session: ClusterSession, _ load: LoopBound<DrillLoad>, _ tell: @Sendable (String) -> Void) async throws(ProvisioningFailure) -> (Timeline, NodeAddress?, WallTime) {
         var timeline = Timeline()
         var heir: NodeAddress?
         // Those that live are asked, each within a short time: it is their view that counts.
@@ -188,6 +188,7 @@ public struct FailoverDrill: Sendable {
             load.value.setMark()
             return MonotonicTime.now
         }
+        let at = WallTime.now
         var partition: Partition?
         // Interrupted in the middle, it would leave a node stopped or cut off: it is finished first.
         let interrupted = [SIGINT, SIGTERM].map { Glibc.signal($0, SIG_IGN) }
@@ -239,7 +240,7 @@ public struct FailoverDrill: Sendable {
         defer { all.close() }
         try await all.waitUntilWhole(.seconds(60))
         timeline.whole = milliseconds(.now)
-        return (timeline, heir)
+        return (timeline, heir, at)
     }
 
     /// What the nodes that live have said, and when it was first heard.

@@ -66,6 +66,7 @@ private func redisDrill(_ word: String, _ arguments: Arguments) throws {
             json.key(name)
             if let value { json.int(value) } else { json.null() }
         }
+        json.member("at_ms", Int(outcome.at.milliseconds))
         json.member("acknowledged", outcome.acknowledged)
         json.member("lost", outcome.lost)
         json.member("wait", outcome.wait)
