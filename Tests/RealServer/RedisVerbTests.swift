@@ -108,6 +108,33 @@ import Testing
             })
     }
 
+    @Test func aReplicaJoinsTheMasterThatWasNamedAndIsLentWhereOneWouldBeBare() async throws {
+        try await withLocalCluster { cluster in
+            func address(_ i: Int) -> String { "127.0.0.1:\(cluster.ports[i])" }
+            func master(of i: Int) async throws -> String? { try await cluster.ask(cluster.ports[i], RedisCommand("ROLE"))[0].array?.dropFirst(2).first?.string }
+            let client = try FollowingClient(cluster)
+            defer { client.close() }
+            try await client.fill(20)
+            let added = try await cluster.operate("add", "--ports", "\(cluster.ports[6])", "--dir", cluster.directory, "--replica-of", address(2), "--yes")
+            #expect(added.status == 0, "\(added.output)")
+            let follows = try await master(of: 6)
+            #expect(follows == String(cluster.ports[2]))
+            let again = try await cluster.operate("add", address(6), "--replica-of", address(2), "--yes")
+            #expect(again.status == 0 && again.output.contains("nothing to do"), "\(again.output)")
+            let elsewhere = try await cluster.operate("add", address(6), "--replica-of", address(1), "--yes")
+            #expect(elsewhere.status == 1 && elsewhere.output.contains("is a replica of \(address(2)) already"), "\(elsewhere.output)")
+            let removed = try await cluster.operate("remove", address(3), "--dir", cluster.directory, "--yes")
+            #expect(removed.status == 0 && removed.output.contains("becomes a replica of \(address(0))"), "\(removed.output)")
+            let lent = try await [master(of: 5), master(of: 6)]
+            #expect(Set(lent) == [String(cluster.ports[0]), String(cluster.ports[2])])
+            let drawn = try await cluster.operate("status")
+            #expect(drawn.status == 0 && drawn.output.contains("whole: 3 masters, 3 replicas"), "\(drawn.output)")
+            // Who has left may come back: nothing of the cluster is left in its files.
+            let back = try await cluster.operate("add", "--ports", "\(cluster.ports[3])", "--dir", cluster.directory, "--yes")
+            #expect(back.status == 0 && back.output.contains("the cluster is whole with"), "\(back.output)")
+        }
+    }
+
     @Test func aReplicaTakesOverAndBack() async throws {
         try await withLocalCluster { cluster in
             let client = try FollowingClient(cluster)

@@ -46,8 +46,9 @@ public struct ClusterGrowth: Sendable {
         for (report, address) in zip(reports, joining) where view.views.contains(where: { $0.node(report.id) == nil }) {
             steps.append(.meet(address, of: door.address))
         }
-        var masters: [ClusterView.Member] = view.masters.filter { !$0.slots.isEmpty }
-        var followers = Dictionary(uniqueKeysWithValues: masters.map { ($0.address, view.replicas(of: $0.id).map(\.address.host)) })
+        /// Masters that may be followed, and the hosts of those who follow.
+        var followers: [NodeAddress: [String]] = [:]
+        for master in view.masters where !master.slots.isEmpty { followers[master.address] = view.replicas(of: master.id).map(\.address.host) }
         var notes: [String] = []
         var free = Array(zip(reports, joining))
         switch wish {
@@ -55,15 +56,17 @@ public struct ClusterGrowth: Sendable {
         case .replicasOf(let name):
             guard let master = view.member(named: name) else { throw ProvisioningFailure(.refused, "no node is called '\(name)'") }
             guard master.isMaster else { throw ProvisioningFailure(.refused, "is a replica itself", node: master.address) }
-            masters = [master]
-            if followers[master.address] == nil { followers[master.address] = view.replicas(of: master.id).map(\.address.host) }
+            followers = [master.address: view.replicas(of: master.id).map(\.address.host)]
+            if let (report, address) = free.first(where: { $0.0.nodes.myself.master.map { $0 != master.id } ?? false }) {
+                let other = view.name(report.nodes.myself.master ?? "")
+                throw ProvisioningFailure(.refused, "is a replica of \(other) already; remove it there first", node: address)
+            }
         case .masters(let replicas):
             guard joining.count % (replicas + 1) == 0 else {
                 throw ProvisioningFailure(
                     .refused, "\(joining.count) nodes do not make masters with \(replicas) replicas each: \(replicas + 1) are needed for one")
             }
             let count = joining.count / (replicas + 1)
-            masters = []
             followers = [:]
             for (report, address) in free.prefix(count) {
                 if report.nodes.myself.isReplica { throw ProvisioningFailure(.refused, "is a replica already", node: address) }
@@ -97,7 +100,6 @@ public struct ClusterGrowth: Sendable {
                 try await waitUntilKnown(session)
                 met = true
             }
-            tell(step.sentence)
             switch step {
             case .meet(let node, let other): try await session.introduce(other, to: node)
             case .replicate(let node, let master):
@@ -105,6 +107,7 @@ public struct ClusterGrowth: Sendable {
                 _ = try await session.client(node).ask("CLUSTER REPLICATE", id)
             case .addSlots, .setEpoch: break
             }
+            tell("done: \(step.sentence)")
         }
         if !met { try await waitUntilKnown(session) }
         try await session.waitUntilWhole(.seconds(120))

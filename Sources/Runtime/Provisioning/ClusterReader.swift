@@ -50,11 +50,9 @@ extension ClusterSession {
         var next = seeds
         while !next.isEmpty {
             asked.formUnion(next)
-            for (address, result) in await readAll(next) {
-                switch result {
-                case .success(let report): if !reports.contains(where: { $0.id == report.id }) { reports.append(report) }
-                case .failure(let failure): silent.append(.init(address: address, failure: failure))
-                }
+            for answer in await readAll(next) {
+                if let report = answer.report, !reports.contains(where: { $0.id == report.id }) { reports.append(report) }
+                if let failure = answer.failure { silent.append(.init(address: answer.address, failure: failure)) }
             }
             var more: Set<NodeAddress> = []
             for report in reports {
@@ -68,17 +66,33 @@ extension ClusterSession {
         return ClusterReading(reports, silent)
     }
 
-    private func readAll(_ addresses: [NodeAddress]) async -> [(NodeAddress, Result<NodeReport, ProvisioningFailure>)] {
-        await withTaskGroup(of: (NodeAddress, Result<NodeReport, ProvisioningFailure>).self) { group in
+    /// What one node answered: a report, or why there is none. A value of its own, because the optimizer of Swift 6.3 breaks a task group whose element is a tuple
+    /// with a typed `Result`.
+    private final class Answer: Sendable {
+        let address: NodeAddress
+        let report: NodeReport?
+        let failure: ProvisioningFailure?
+
+        init(_ address: NodeAddress, _ report: NodeReport?, _ failure: ProvisioningFailure?) {
+            self.address = address
+            self.report = report
+            self.failure = failure
+        }
+    }
+
+    private func answer(of address: NodeAddress) async -> Answer {
+        do { return Answer(address, try await report(of: address), nil) } catch { return Answer(address, nil, error) }
+    }
+
+    private func readAll(_ addresses: [NodeAddress]) async -> [Answer] {
+        await withTaskGroup(of: Answer.self) { group in
             for address in addresses {
                 // Ends with the node's answer, or its time limit.
-                group.addTask {
-                    do throws(ProvisioningFailure) { return (address, .success(try await self.report(of: address))) } catch { return (address, .failure(error)) }
-                }
+                group.addTask { await self.answer(of: address) }
             }
-            var out: [(NodeAddress, Result<NodeReport, ProvisioningFailure>)] = []
-            for await result in group { out.append(result) }
-            return out.sorted { $0.0 < $1.0 }
+            var out: [Answer] = []
+            for await answer in group { out.append(answer) }
+            return out.sorted { $0.address < $1.address }
         }
     }
 

@@ -167,6 +167,8 @@ public struct ClusterShrink: Sendable {
         guard member.answers, let client = try? session.client(member.address) else { return tell("\(member.address) is forgotten; it does not answer") }
         // A replica's data is its master's: RESET deletes it. A master with keys refuses, and rightly.
         _ = try await client.ask("CLUSTER RESET", "HARD")
+        // RESET empties the memory and writes nothing of that down: without this, the next start would bring the keys back.
+        _ = try await client.ask("FLUSHALL")
         tell("\(member.address) has left")
     }
 }
