@@ -106,6 +106,18 @@ public struct RedisURL: Sendable, Equatable {
     public static func == (a: RedisURL, b: RedisURL) -> Bool {
         a.topology == b.topology && a.user == b.user && a.password == b.password && a.database == b.database && a.tls == b.tls && a.sentinelUser == b.sentinelUser
             && a.sentinelPasswordFile == b.sentinelPasswordFile
+    /// The same way to log in, to servers elsewhere: other nodes of a cluster, or a Unix socket, which no URL can name.
+    public func with(_ topology: Topology) -> RedisURL { RedisURL(self, topology) }
+
+    private init(_ other: RedisURL, _ topology: Topology) {
+        self.topology = topology
+        user = other.user
+        password = other.password
+        database = other.database
+        tls = other.tls
+        tlsContext = other.tlsContext
+        sentinelUser = other.sentinelUser
+        sentinelPasswordFile = other.sentinelPasswordFile
     }
 
     private static func endpoints(_ text: Substring, defaultPort: UInt16) throws(Failure) -> [Endpoint] {
