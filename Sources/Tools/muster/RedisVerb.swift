@@ -7,7 +7,8 @@ import Sharding
 
 /// The operations on a Redis Cluster; one file each, or two.
 private let redisVerbs = [
-    redisCreateVerb, redisStopVerb, redisStatusVerb, redisFailoverVerb, redisAddVerb, redisRemoveVerb, redisRebalanceVerb, redisFixVerb,
+    redisCreateVerb, redisStopVerb, redisStatusVerb, redisFailoverVerb, redisAddVerb, redisRemoveVerb, redisRebalanceVerb, redisFixVerb, redisBackupVerb,
+    redisRestoreVerb,
 ]
 
 let redisVerb = Verb(

@@ -106,6 +106,8 @@ public struct RedisURL: Sendable, Equatable {
     public static func == (a: RedisURL, b: RedisURL) -> Bool {
         a.topology == b.topology && a.user == b.user && a.password == b.password && a.database == b.database && a.tls == b.tls && a.sentinelUser == b.sentinelUser
             && a.sentinelPasswordFile == b.sentinelPasswordFile
+    }
+
     /// The same way to log in, to servers elsewhere: other nodes of a cluster, or a Unix socket, which no URL can name.
     public func with(_ topology: Topology) -> RedisURL { RedisURL(self, topology) }
 
