@@ -109,7 +109,7 @@ let package = Package(
         tests("CoreTests", uses: ["Basics", "JSONCoding", "ProtobufCoding", "Compression", "Observability", "Patterns", "CLinux"]),
         tests("PolicyTests", uses: ["Sharding", "Balancing", "Resilience", "Topology", "Patterns", "Basics", "JSONCoding", "TestSupport"]),
         tests("HTTPTests", uses: ["Gateway", "HTTP", "EventLoops", "Basics", "TestSupport"]),
-        tests("RedisTests", uses: ["Redis", "Sharding", "EventLoops", "Basics", "TestSupport"]),
+        tests("RedisTests", uses: ["Redis", "Provisioning", "Sharding", "EventLoops", "Basics", "TestSupport"]),
         tests("EngineTests", uses: ["CorrelationEngine", "OpenTelemetry", "ProtobufCoding", "Compression", "HTTP", "JSONCoding", "TestSupport"]),
         tests("Simulation", uses: ["Supervision", "Sharding", "Basics"]),
         tests("Loopback", uses: ["Gateway", "HTTP", "EventLoops", "Topology", "Observability", "Basics", "TestSupport"]),

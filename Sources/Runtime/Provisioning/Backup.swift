@@ -45,12 +45,11 @@ public struct Backup: Sendable {
             throw ProvisioningFailure(.refused, "\(folder) exists and is not empty; a backup gets a folder of its own")
         }
         let sources = try await sources(session, fromReplicas: fromReplicas)
-        let parent = Files.folder(of: folder)
+        // It may not exist yet, and planning makes nothing.
+        var parent = Files.folder(of: folder)
+        while !Files.exists(parent), parent != "/", parent != "." { parent = Files.folder(of: parent) }
         let free: Int
-        do {
-            try Files.makeFolder(parent, mode: 0o700)
-            free = try BackupFile.freeSpace(at: parent)
-        } catch { throw ProvisioningFailure(.local, "\(error)") }
+        do { free = try BackupFile.freeSpace(at: parent) } catch { throw ProvisioningFailure(.local, "\(error)") }
         let needed = sources.reduce(0) { $0 + $1.memory }
         guard free >= needed else {
             throw ProvisioningFailure(
@@ -192,9 +191,8 @@ public struct Backup: Sendable {
             for (i, source) in sources.enumerated() {
                 let path = path(of: source)
                 group.addTask {
-                    do throws(ProvisioningFailure) { return (i, .success(try await ready[i].fetch(into: path) { progress.count(i, $0) })) } catch {
-                        return (i, .failure(error))
-                    }
+                    let result = await ready[i].fetch(into: path) { progress.count(i, $0) }
+                    return (i, result)
                 }
             }
             var snapshots: [Int: ReplicationStream.Snapshot] = [:]

@@ -250,16 +250,15 @@ struct SnapshotSource: Sendable {
         return try result.get()
     }
 
-    func fetch(into path: String, progress: @escaping @Sendable (Int) -> Void) async throws(ProvisioningFailure) -> ReplicationStream.Snapshot {
+    func fetch(into path: String, progress: @escaping @Sendable (Int) -> Void) async -> Result<ReplicationStream.Snapshot, ProvisioningFailure> {
         let stream = stream
-        let result = await withUnsafeContinuation { (continuation: UnsafeContinuation<Result<ReplicationStream.Snapshot, ProvisioningFailure>, Never>) in
+        return await withUnsafeContinuation { (continuation: UnsafeContinuation<Result<ReplicationStream.Snapshot, ProvisioningFailure>, Never>) in
             loop.execute {
                 do {
                     stream.value.fetch(into: try BackupFile(path), progress: progress) { continuation.resume(returning: $0) }
                 } catch { continuation.resume(returning: .failure(ProvisioningFailure(.local, "\(error)"))) }
             }
         }
-        return try result.get()
     }
 
     /// Ends what is under way.

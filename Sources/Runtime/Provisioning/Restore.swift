@@ -123,7 +123,8 @@ public struct Restore: Sendable {
             let header = try BackupManifest.inspect("\(options.folder)/\(shard.file)").header
             needed += header.fields["used-mem"].flatMap { Int($0) } ?? 0
         }
-        if let room = target.room, needed > room, !isResumed {
+        // What the servers needed for themselves is in it too.
+        if let room = target.room, needed / 10 * 9 > room, !isResumed {
             throw ProvisioningFailure(
                 .refused,
                 "the data took \(ByteSize.text(needed)) of memory, and the target's masters may take \(ByteSize.text(max(0, room))) more: raise maxmemory or add masters")
