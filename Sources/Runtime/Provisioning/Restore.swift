@@ -181,12 +181,12 @@ public struct Restore: Sendable {
                 let seconds = max(0.001, (MonotonicTime.now - begun).secondsAsDouble)
                 tell("\(name): \(done) of \(loaded.keys) keys, \(ByteSize.text(counts.bytes)) in all, \(Int(Double(done) / seconds)) keys/s")
             }
-            let source = RestoreSource(server: server)
+            let source = RestoreSource(server, limit: RestoreMove.wholeLimit)
             let move = RestoreMove(source, target, slots: shard.slots, replaces: options.replaces, counts: report.counts) { pace.tell($0) }
             try await move.run()
             report.counts = move.counts
             report.seconds += (.now - begun).secondsAsDouble
-            try await verify(source, &report)
+            try await verify(server, &report)
         } catch {
             await server.end()
             throw error
@@ -196,30 +196,35 @@ public struct Restore: Sendable {
 
     // MARK: afterwards
 
-    private func verify(_ source: RestoreSource, _ report: inout RestoreReport) async throws(ProvisioningFailure) {
+    private func verify(_ server: ScratchServer, _ report: inout RestoreReport) async throws(ProvisioningFailure) {
         let begun = MonotonicTime.now
-        let comparison = RestoreComparison(source: source.server, target: target)
+        let comparison = RestoreComparison(source: server, target: target)
         // What DUMP writes is compared as it is where both sides write alike.
-        _ = try await source.server.ask(RedisCommand("CONFIG SET", "rdbcompression", await target.compresses() ? "yes" : "no"))
-        var cursor = "0", n = 0
-        repeat {
-            let step = try await source.next(cursor, limit: options.verifiesAll ? RestoreMove.wholeLimit : 0)
-            var chosen: [RestoreKey] = [], others: [RestoreKey] = []
-            for key in step.keys {
+        _ = try await server.ask(RedisCommand("CONFIG SET", "rdbcompression", await target.compresses() ? "yes" : "no"))
+        let source = RestoreSource(server, limit: options.verifiesAll ? RestoreMove.wholeLimit : 0)
+        var n = 0
+        while let keys = try await source.next() {
+            var chosen: [RestoreKey] = [], late: [RestoreKey] = [], others: [RestoreKey] = []
+            for key in keys {
                 n += 1
-                if options.verifiesAll || key.size > RestoreMove.wholeLimit || n % Restore.sample == 1 { chosen.append(key) } else { others.append(key) }
+                let isLarge = key.size > RestoreMove.wholeLimit
+                if isLarge || key.payload != nil {
+                    chosen.append(key)
+                } else if options.verifiesAll || n % Restore.sample == 1 {
+                    late.append(key)
+                } else {
+                    others.append(key)
+                }
             }
+            try await source.fetch(late) { key in chosen.append(key) }
             for (key, verdict) in zip(chosen, try await comparison.compare(chosen)) {
                 report.compared += 1
                 note(key, verdict, &report)
             }
             let there = try await target.ask(all: others.map { RedisCommand("PEXPIRETIME", key: $0.name) })
-            for (key, expiry) in zip(others, there) {
-                if expiry.int == -2 { note(key, try await comparison.compare([key])[0], &report) }
-            }
-            report.found += step.keys.count
-            cursor = step.cursor
-        } while cursor != "0"
+            for (key, expiry) in zip(others, there) where expiry.int == -2 { note(key, try await comparison.compare([key])[0], &report) }
+            report.found += keys.count
+        }
         report.verifySeconds += (.now - begun).secondsAsDouble
     }
 

@@ -1,4 +1,5 @@
 import Basics
+import Glibc
 import Redis
 
 /// Compares keys of the target with those of a snapshot: content and time of expiry, to the millisecond.
@@ -32,13 +33,18 @@ struct RestoreComparison: Sendable {
             at += key.payload == nil ? 1 : 2
             if let verdict = try await verdict(key, expiry) {
                 verdicts.append(verdict)
-            } else if let ours = key.payload, let theirs, theirs.count == ours.count, theirs.dropLast(Self.footer) == ours.dropLast(Self.footer) {
+            } else if let ours = key.payload, let theirs, RestoreComparison.areSame(ours, theirs) {
                 verdicts.append(.same)
             } else {
                 verdicts.append(try await compareElements(key))
             }
         }
         return verdicts
+    }
+
+    private static func areSame(_ ours: [UInt8], _ theirs: [UInt8]) -> Bool {
+        guard ours.count == theirs.count, ours.count >= footer else { return false }
+        return memcmp(ours, theirs, ours.count - footer) == 0
     }
 
     func compareLarge(_ key: RestoreKey) async throws(ProvisioningFailure) -> Verdict {

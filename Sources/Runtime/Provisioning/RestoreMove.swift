@@ -36,6 +36,8 @@ final class RestoreMove {
     static let window = 16 << 20
     /// Memory of a key that is moved at once. RESTORE of 4 MiB of small fields keeps a master from others for some 10 ms.
     static let wholeLimit = 4 << 20
+    /// Keys that exist already are compared so many at a time.
+    private static let settleCount = 256
 
     private let source: RestoreSource
     private let target: RestoreTarget
@@ -63,18 +65,19 @@ final class RestoreMove {
     }
 
     func run() async throws(ProvisioningFailure) {
-        var cursor = "0"
         do throws(ProvisioningFailure) {
-            repeat {
-                let step = try await source.next(cursor, limit: RestoreMove.wholeLimit)
-                for key in step.keys {
+            while let keys = try await source.next() {
+                var late: [RestoreKey] = []
+                for key in keys {
                     if !slots.contains(HashSlot.of(key.name.span)) { counts.strays += 1 }
-                    try await move(key)
+                    if key.payload == nil, key.size <= RestoreMove.wholeLimit { late.append(key) } else { try await move(key) }
                 }
-                if busy.count >= RestoreSource.step { try await settle() }
+                try await source.fetch(late) { key throws(ProvisioningFailure) in
+                    if key.payload == nil { counts.expired += 1 } else { try await move(key) }
+                }
+                if busy.count >= RestoreMove.settleCount { try await settle() }
                 tell(counts)
-                cursor = step.cursor
-            } while cursor != "0"
+            }
         } catch {
             // Nothing of ours may call back when this is over.
             await room(for: RestoreMove.window)
@@ -113,8 +116,7 @@ final class RestoreMove {
     }
 
     private func restore(_ key: RestoreKey, _ payload: [UInt8]) {
-        var command = RedisCommand("RESTORE")
-        command.add(key.name)
+        var command = RedisCommand("RESTORE", key: key.name)
         command.add(key.expiry ?? 0)
         command.add(payload)
         if replaces { command.add("REPLACE") }

@@ -148,13 +148,21 @@ struct RestoreKey: Sendable {
     let payload: [UInt8]?
 }
 
-/// A snapshot's keys, as a private server that loaded it hands them out: some hundred at a time, with what they hold.
-struct RestoreSource: Sendable {
+/// A snapshot's keys, as a private server that loaded it hands them out: about a megabyte at a time, with what they hold. The next ones are asked for
+/// before these are used. On the loop.
+final class RestoreSource {
+    /// Bytes of one answer that are aimed at, and beyond which no further key is written into it: several are on their way to the target at any time.
+    static let stepBytes = 1 << 20
+    /// Keys that one look goes on by; between them it adapts to their size.
+    static let steps = 16...2000
+
     let server: ScratchServer
-    /// Keys a step.
-    static let step = 256
-    /// Bytes of one answer, but for the last key in it: several are on their way to the target at any time.
-    static let stepBytes = 2 << 20
+    private let limit: Int
+    private var count = 128
+    private var answer: Result<RESPValue, RedisError>?
+    private var waiting: UnsafeContinuation<Void, Never>?
+    private var isAsking = false
+    private var isOver = false
 
     /// Keys that were removed meanwhile because their time came are left out.
     private static let script = RedisScript(
@@ -178,27 +186,68 @@ struct RestoreSource: Sendable {
         return out
         """)
 
-    /// The next keys after `cursor`, which begins and ends as "0". Those above `limit` bytes come without what they hold, and those beyond the room of
-    /// one answer.
-    func next(_ cursor: String, limit: Int) async throws(ProvisioningFailure) -> (cursor: String, keys: [RestoreKey]) {
-        var call = RestoreSource.script.call(keys: [])
-        call.add(cursor)
-        call.add(RestoreSource.step)
-        call.add(RestoreSource.stepBytes)
-        call.add(limit)
-        let answer: [RESPValue]?
-        do { answer = try await server.client.run(RestoreSource.script, [call])[0].get().array } catch {
-            throw ProvisioningFailure(.local, "the private redis-server: \(error.message)")
+    /// Keys of more than `limit` bytes come without what they hold.
+    init(_ server: ScratchServer, limit: Int) {
+        self.server = server
+        self.limit = limit
+    }
+
+    /// The next keys; nil after the last. None is left out, and one may come twice.
+    func next() async throws(ProvisioningFailure) -> [RestoreKey]? {
+        if isOver { return nil }
+        if !isAsking {
+            _ = try await server.ask(RedisCommand("SCRIPT LOAD", RestoreSource.script.source))
+            ask("0")
         }
-        guard let answer, let after = answer.first?.string, answer.count % 4 == 1 else {
+        if answer == nil { await withUnsafeContinuation { waiting = $0 } }
+        let parts: [RESPValue]?
+        do { parts = try answer?.get().array } catch { throw ProvisioningFailure(.local, "the private redis-server: \(error.message)") }
+        answer = nil
+        guard let parts, let cursor = parts.first?.string, parts.count % 4 == 1 else {
             throw ProvisioningFailure(.local, "the private redis-server: an answer that is not understood")
         }
         var keys: [RestoreKey] = []
-        keys.reserveCapacity(answer.count / 4)
-        for i in stride(from: 1, to: answer.count, by: 4) {
-            let expiry = answer[i + 1].int ?? -1
-            keys.append(RestoreKey(name: answer[i].bytes ?? [], expiry: expiry < 0 ? nil : expiry, size: answer[i + 2].int ?? 0, payload: answer[i + 3].bytes))
+        keys.reserveCapacity(parts.count / 4)
+        var bytes = 1
+        for i in stride(from: 1, to: parts.count, by: 4) {
+            let expiry = parts[i + 1].int ?? -1
+            let key = RestoreKey(name: parts[i].bytes ?? [], expiry: expiry < 0 ? nil : expiry, size: parts[i + 2].int ?? 0, payload: parts[i + 3].bytes)
+            bytes += limit == 0 ? key.name.count : min(key.size, limit)
+            keys.append(key)
         }
-        return (after, keys)
+        count = min(max(count * RestoreSource.stepBytes / bytes, count / 4, RestoreSource.steps.lowerBound), count * 4, RestoreSource.steps.upperBound)
+        if cursor == "0" { isOver = true } else { ask(cursor) }
+        return keys
+    }
+
+    private func ask(_ cursor: String) {
+        isAsking = true
+        var call = RestoreSource.script.call(keys: [])
+        call.add(cursor)
+        call.add(count)
+        call.add(RestoreSource.stepBytes)
+        call.add(limit)
+        server.client.submit(call) { [self] result in
+            answer = result
+            waiting?.resume()
+            waiting = nil
+        }
+    }
+
+    /// What these hold, a megabyte or one key at a time; `body` gets each once. Those that have expired have none.
+    func fetch(_ keys: [RestoreKey], _ body: (RestoreKey) async throws(ProvisioningFailure) -> Void) async throws(ProvisioningFailure) {
+        var rest = keys[...]
+        while !rest.isEmpty {
+            var bytes = 0
+            let group = rest.prefix { key in
+                defer { bytes += key.size }
+                return bytes == 0 || bytes + key.size <= RestoreSource.stepBytes
+            }
+            rest = rest.dropFirst(group.count)
+            let payloads = try await server.ask(all: group.map { RedisCommand("DUMP", key: $0.name) })
+            for (key, payload) in zip(group, payloads) {
+                try await body(RestoreKey(name: key.name, expiry: key.expiry, size: key.size, payload: payload.bytes))
+            }
+        }
     }
 }
