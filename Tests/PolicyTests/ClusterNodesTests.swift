@@ -47,7 +47,7 @@ import Testing
         let good = Array(
             "\(Self.a) 10.0.0.1:7001@17001,h myself,master - 0 1 3 connected 0-5460 [93->-\(Self.b)]\n\(Self.b) ::1:7002@17002 slave \(Self.a) 1 0 3 connected\n".utf8)
         var read = 0
-        for _ in 0..<20_000 {
+        for _ in 0..<5_000 {
             var bytes = good
             for _ in 0..<Int.random(in: 1...4, using: &random) {
                 let i = Int.random(in: 0..<bytes.count, using: &random)
@@ -61,7 +61,7 @@ import Testing
             read += 1
             #expect(nodes.nodes.allSatisfy { $0.slots.slots.allSatisfy((0..<HashSlot.count).contains) })
         }
-        #expect(read > 500)
+        #expect(read > 100)
     }
 
     // MARK: several views
