@@ -88,63 +88,30 @@ func withLocalCluster<T>(create: Bool = true, _ body: (LocalCluster) async throw
     }
 }
 
-/// Writes and reads in a cluster as a client does that follows MOVED and ASK and nothing else: every other error is an error.
+/// Writes and reads through the cluster client. Counting up is no command that is repeated: whatever else than an answer comes is an error.
 final class FollowingClient: Sendable {
-    private let cluster: LocalCluster
-    private let clients: [UInt16: RedisClient]
-    private let owners = Mutex<[Int: UInt16]>([:])
+    private let client: RedisClient
 
     init(_ cluster: LocalCluster) throws {
-        self.cluster = cluster
-        var clients: [UInt16: RedisClient] = [:]
-        for port in cluster.ports {
-            clients[port] = RedisClient(url: try RedisURL("redis://:\(cluster.password)@127.0.0.1:\(port)"), loop: cluster.loop)
-            clients[port]!.start()
-        }
-        self.clients = clients
+        let places = cluster.ports[..<6].map { "127.0.0.1:\($0)" }.joined(separator: ",")
+        client = RedisClient(url: try RedisURL("redis+cluster://:\(cluster.password)@\(places)"), loop: cluster.loop)
+        client.start()
     }
 
-    func close() { for client in clients.values { client.close() } }
+    func close() { client.close() }
 
-    func send(_ command: RedisCommand, key: String) async throws -> RESPValue {
-        let slot = HashSlot.of(key)
-        var port = owners.withLock { $0[slot] } ?? cluster.ports[1]
-        var asking = false
-        for _ in 0..<50 {
-            guard let client = clients[port] else { throw SystemError("an unknown node \(port)", EINVAL) }
-            let result = asking ? await client.pipeline([RedisCommand("ASKING"), command])[1] : await client.pipeline([command])[0]
-            asking = false
-            do { return try result.get() } catch {
-                let words = error.message.split(separator: " ")
-                switch error.serverCode {
-                case "MOVED", "ASK":
-                    port = UInt16(words[2].split(separator: ":").last ?? "") ?? 0
-                    asking = error.serverCode == "ASK"
-                    if !asking { owners.withLock { $0[slot] = port } }
-                // The client was made in this turn of the loop, or its connection is being made again.
-                case "TRYAGAIN": try await Task.sleep(for: .milliseconds(20))
-                // A node that has left (it owns nothing, so it has done nothing), or a connection that is being made: the way is asked for anew.
-                case _ where error.execution == .notExecuted || cluster.ports.firstIndex(of: port)! > 5:
-                    owners.withLock { $0[slot] = nil }
-                    port = cluster.ports[1]
-                    try await Task.sleep(for: .milliseconds(20))
-                default: throw error
-                }
-            }
-        }
-        throw SystemError("\(key) found no home", ELOOP)
-    }
+    func send(_ command: RedisCommand) async throws -> RESPValue { try await client.send(command) }
 
     /// Keys of every type, with binary content and lifetimes.
     func fill(_ count: Int) async throws {
         for i in 0..<count {
             var set = RedisCommand("SET", "plain:\(i)")
             set.add([0, 13, 10, UInt8(truncatingIfNeeded: i), 255])
-            _ = try await send(set, key: "plain:\(i)")
-            _ = try await send(RedisCommand("HSET", "hash:\(i)", "a", "\(i)", "b", "x"), key: "hash:\(i)")
-            _ = try await send(RedisCommand("RPUSH", "list:\(i)", "1", "2", "\(i)"), key: "list:\(i)")
-            _ = try await send(RedisCommand("ZADD", "zset:\(i)", "1", "a", "2.5", "\(i)"), key: "zset:\(i)")
-            _ = try await send(RedisCommand("EXPIREAT", "zset:\(i)", "4102444800"), key: "zset:\(i)")
+            _ = try await send(set)
+            _ = try await send(RedisCommand("HSET", "hash:\(i)", "a", "\(i)", "b", "x"))
+            _ = try await send(RedisCommand("RPUSH", "list:\(i)", "1", "2", "\(i)"))
+            _ = try await send(RedisCommand("ZADD", "zset:\(i)", "1", "a", "2.5", "\(i)"))
+            _ = try await send(RedisCommand("EXPIREAT", "zset:\(i)", "4102444800"))
         }
     }
 
@@ -153,7 +120,7 @@ final class FollowingClient: Sendable {
         var out: [String: [RESPValue]] = [:]
         for i in 0..<count {
             for key in ["plain:\(i)", "hash:\(i)", "list:\(i)", "zset:\(i)"] {
-                out[key] = [try await send(RedisCommand("DUMP", key), key: key), try await send(RedisCommand("EXPIRETIME", key), key: key)]
+                out[key] = [try await send(RedisCommand("DUMP", key)), try await send(RedisCommand("EXPIRETIME", key))]
             }
         }
         return out
@@ -187,7 +154,7 @@ final class SteadyWriter: Sendable {
             let counter = i % Self.counters
             i += 4
             do {
-                _ = try await client.send(RedisCommand("INCR", "counter:\(counter)"), key: "counter:\(counter)")
+                _ = try await client.send(RedisCommand("INCR", "counter:\(counter)"))
                 done.withLock { $0[counter, default: 0] += 1 }
             } catch { failures.withLock { $0.append("\(error)") } }
         }
@@ -199,7 +166,7 @@ final class SteadyWriter: Sendable {
     func wrong() async throws -> [Int] {
         var out: [Int] = []
         for (counter, expected) in done.withLock({ $0 }) {
-            let found = try await client.send(RedisCommand("GET", "counter:\(counter)"), key: "counter:\(counter)").string.flatMap { Int($0) }
+            let found = try await client.send(RedisCommand("GET", "counter:\(counter)")).string.flatMap { Int($0) }
             if found != expected { out.append(counter) }
         }
         return out

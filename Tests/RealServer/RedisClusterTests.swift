@@ -135,6 +135,53 @@ import Testing
         }
     }
 
+    /// A user of its own, who may do what a client needs and touch its own keys.
+    @Test func anACLUserIsHeldToItsRights() async throws {
+        try await withRedisCluster { cluster, loop in
+            for i in cluster.nodes.indices {
+                _ = try await cluster.ask(
+                    i, loop,
+                    RedisCommand("ACL SETUSER", "app", "on", ">app-password", "~app:*", "+@read", "+@write", "+@connection", "+cluster|slots", "-@dangerous", "+info"))
+            }
+            let places = cluster.nodes.map { "127.0.0.1:\($0.port)" }.joined(separator: ",")
+            try await withClient("redis+cluster://app:app-password@\(places)", loop) { client in
+                for i in 0..<50 { _ = try await client.send(RedisCommand("SET", "app:\(i)", "v")) }
+                let foreign = await #expect(throws: RedisError.self) { try await client.send(RedisCommand("SET", "other", "v")) }
+                #expect(foreign?.serverCode == "NOPERM" && foreign?.execution == .notExecuted)
+                let dangerous = await #expect(throws: RedisError.self) { try await client.send(RedisCommand("FLUSHALL")) }
+                #expect(dangerous?.serverCode == "NOPERM")
+            }
+        }
+    }
+
+    /// Clients, replication and bus over TLS alone; clients show a certificate.
+    @Test func aClusterOverTLS() async throws {
+        try await withFolder { folder in
+            let tls = try await TLSFixture(folder: folder)
+            let lines = tls.redis(port: 0, clients: true).filter { !$0.hasPrefix("tls-port") } + ["tls-replication yes", "tls-cluster yes"]
+            try await withRedisCluster(tls: tls, extra: lines) { cluster, loop in
+                let places = cluster.nodes.map { "127.0.0.1:\($0.port)" }.joined(separator: ",")
+                let files = "ca=\(tls.authority)&cert=\(tls.file("client.pem"))&key=\(tls.file("client.key"))"
+                try await withClient("rediss+cluster://:\(cluster.password)@\(places)?\(files)", loop) { client in
+                    let keys = (0..<1000).map { "key:\($0)" }
+                    for result in await client.pipeline(keys.map { RedisCommand("SET", $0, $0).confirmed(by: 1) }) { _ = try result.get() }
+                    for (key, value) in zip(keys, await client.pipeline(keys.map { RedisCommand("GET", $0) })) { #expect(try value.get().string == key) }
+                }
+                // Another authority: told, and nothing is sent.
+                try await withClient(
+                    "rediss+cluster://:\(cluster.password)@\(places)?ca=\(tls.file("other.pem"))", loop, patience: .milliseconds(500)
+                ) { client in
+                    let error = await #expect(throws: RedisError.self) { try await client.send(RedisCommand("GET", "a")) }
+                    #expect(error?.execution == .notExecuted)
+                    let told = await eventually {
+                        if case .disconnected(let reason)? = try? await loop.run({ client.status }) { reason.contains("certificate") } else { false }
+                    }
+                    #expect(told)
+                }
+            }
+        }
+    }
+
     @Test func aClusterThatIsNoneOrIsAwayIsTold() async throws {
         try await withRedisCluster(masters: 3, replicas: 0, form: false) { cluster, loop in
             try await withClient(cluster.url, loop, patience: .milliseconds(500)) { client in

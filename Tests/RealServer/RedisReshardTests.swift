@@ -102,7 +102,7 @@ import Testing
             #expect(isWhole && text.contains("\"slots_assigned\":16384"), "\(text)")
             // What the others hold is untouched.
             for i in 0..<30 where HashSlot.of("hash:\(i)") > 5460 {
-                let value = try await client.send(RedisCommand("HGET", "hash:\(i)", "a"), key: "hash:\(i)").string
+                let value = try await client.send(RedisCommand("HGET", "hash:\(i)", "a")).string
                 #expect(value == "\(i)")
             }
         }
@@ -114,7 +114,7 @@ import Testing
             defer { client.close() }
             let key = { (i: Int) in "{tag}\(i)" }
             let slot = HashSlot.of("{tag}")
-            for i in 0..<200 { _ = try await client.send(RedisCommand("SET", key(i), "v\(i)"), key: key(i)) }
+            for i in 0..<200 { _ = try await client.send(RedisCommand("SET", key(i), "v\(i)")) }
             let owner = try required(cluster.ports[0..<3].first { $0 == cluster.ports[slot < 5461 ? 0 : slot < 10923 ? 1 : 2] })
             let other = try required(cluster.ports[0..<3].first { $0 != owner })
             let ids = try await [owner, other].mapAsync { try await cluster.ask($0, RedisCommand("CLUSTER MYID"))[0].string ?? "" }
@@ -131,7 +131,7 @@ import Testing
             let fixed = try await cluster.operate("fix", "--yes")
             #expect(fixed.status == 0, "\(fixed.output)")
             for i in 0..<200 {
-                let value = try await client.send(RedisCommand("GET", key(i)), key: key(i)).string
+                let value = try await client.send(RedisCommand("GET", key(i))).string
                 #expect(value == "v\(i)")
             }
             // A key that lies where it does not belong: written to the old owner while that was made to receive, then closed.
@@ -140,7 +140,7 @@ import Testing
             _ = try await cluster.ask(owner, RedisCommand("CLUSTER SETSLOT", String(slot), "STABLE"))
             let stray = try await cluster.operate("fix", "--yes")
             #expect(stray.status == 0 && stray.output.contains("stray-keys"), "\(stray.output)")
-            let found = try await client.send(RedisCommand("GET", key(900)), key: key(900)).string
+            let found = try await client.send(RedisCommand("GET", key(900))).string
             #expect(found == "lost and found")
             let (isWhole, text) = try await cluster.status()
             #expect(isWhole, "\(text)")

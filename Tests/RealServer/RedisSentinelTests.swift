@@ -1,6 +1,7 @@
 import Basics
 import EventLoops
 import Glibc
+import HTTP
 import Redis
 import Synchronization
 import TestSupport
@@ -9,6 +10,67 @@ import Testing
 /// A master, a replica and three sentinels, all real.
 @Suite struct RedisSentinelTests {
     private let password = "sentinel-test"
+
+    /// The engines' kill test on a master that sentinels watch: the URL alone is another.
+    @Test func enginesLoseNothingWhenTheMasterDies() async throws {
+        try await withStack(up: false) { stack in
+            let ports = try (0..<5).map { _ in try freePort() }
+            var children = [try server(stack.folder, ports[0], []), try server(stack.folder, ports[1], ["replicaof 127.0.0.1 \(ports[0])"])]
+            for port in ports[2...] { children.append(try sentinel(stack.folder, port, of: ports[0])) }
+            let result: Result<Void, any Error>
+            do { result = .success(try await killEngines(stack, ports, &children)) } catch { result = .failure(error) }
+            try await stack.muster("down", stack.file)
+            for child in children { await child.destroy() }
+            try result.get()
+        }
+    }
+
+    private func killEngines(_ stack: StackFixture, _ ports: [UInt16], _ children: inout [Child]) async throws {
+        let places = ports[2...].map { "127.0.0.1:\($0)" }.joined(separator: ",")
+        try stack.write(more: ", REDIS_URL: \"redis+sentinel://:\(password)@\(places)/the-master\"")
+        try await waitForSentinels(stack.loop, ports)
+        let (status, output) = try await stack.muster("up", "-d", stack.file)
+        guard status == 0 else { throw SystemError("up: \(output)", EINVAL) }
+        let writers = Writers()
+        async let writing: Void = writers.run(20, stack)
+        for round in 0..<6 {
+            try await Task.sleep(for: .milliseconds(500))
+            if let engine = try await stack.engines().first(where: { $0.replica == round % 3 + 1 }) { kill(engine.pid, SIGKILL) }
+            guard round == 2 else { continue }
+            await children[0].destroy()
+            let follower = RedisClient(url: try RedisURL("redis://:\(password)@127.0.0.1:\(ports[1])"), loop: stack.loop)
+            follower.start()
+            let isMaster = await eventually(.seconds(20)) { (try? await follower.send(RedisCommand("ROLE")).array?.first?.string) == "master" }
+            follower.close()
+            #expect(isMaster)
+            // As its replica it lets writes be confirmed again.
+            children[0] = try server(stack.folder, ports[0], ["replicaof 127.0.0.1 \(ports[1])"])
+        }
+        let healed = try await eventually(.seconds(20)) { try await stack.engines().filter { $0.state == "ready" }.count == 3 }
+        writers.isOver.withLock { $0 = true }
+        await writing
+        #expect(healed)
+        #expect(writers.refused.withLock { $0 } == [:], "a client saw a kill")
+        let acknowledged = writers.acknowledged.withLock { $0 }
+        let stored = try await stack.storedIDs()
+        #expect(acknowledged.count > 100 && acknowledged.filter { stored[$0] != 1 }.isEmpty)
+        let settled = try await eventually(.seconds(30)) { try await stack.ledger()["pending"] == 0 }
+        let ledger = try await stack.ledger()
+        #expect(settled && ledger["imbalance"] == 0 && ledger["correlated"] == stored.count, "\(ledger)")
+    }
+
+    /// The sentinels must know the replica and each other before the master may go.
+    private func waitForSentinels(_ loop: EventLoop, _ ports: [UInt16]) async throws {
+        let sentinel = RedisClient(url: try RedisURL("redis://127.0.0.1:\(ports[2])"), loop: loop)
+        sentinel.start()
+        defer { sentinel.close() }
+        let isReady = await eventually(.seconds(30)) {
+            let fields = (try? await sentinel.send(RedisCommand("SENTINEL", "MASTER", "the-master")).array)?.map { $0.string ?? "" } ?? []
+            func field(_ name: String) -> String? { fields.firstIndex(of: name).map { fields[$0 + 1] } }
+            return field("num-slaves") == "1" && field("num-other-sentinels") == "2"
+        }
+        #expect(isReady)
+    }
 
     private func server(_ folder: String, _ port: UInt16, _ lines: [String]) throws -> Child {
         let place = "\(folder)/redis-\(port)"
@@ -61,16 +123,7 @@ import Testing
         client.start()
         defer { client.close() }
         _ = try await client.send(RedisCommand("SET", "k", "1"))
-        // The sentinels must know the replica and each other before the master may go.
-        let sentinel = RedisClient(url: try RedisURL("redis://127.0.0.1:\(ports[2])"), loop: loop)
-        sentinel.start()
-        defer { sentinel.close() }
-        let isReady = await eventually(.seconds(30)) {
-            let fields = (try? await sentinel.send(RedisCommand("SENTINEL", "MASTER", "the-master")).array)?.map { $0.string ?? "" } ?? []
-            func field(_ name: String) -> String? { fields.firstIndex(of: name).map { fields[$0 + 1] } }
-            return field("num-slaves") == "1" && field("num-other-sentinels") == "2"
-        }
-        #expect(isReady)
+        try await waitForSentinels(loop, ports)
         let confirmed = await eventually { (try? await client.send(RedisCommand("SET", "k", "2").repeatable().confirmed(by: 1))) != nil }
         #expect(confirmed)
 

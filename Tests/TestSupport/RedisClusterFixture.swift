@@ -18,15 +18,23 @@ public final class RedisClusterFixture: Sendable {
     public let password = "cluster-password"
     public let nodeTimeout: Int
     private let extra: [String]
+    /// Its ports speak TLS alone.
+    private let tls: TLSFixture?
     private let children: Mutex<[Child?]>
 
     /// `redis+cluster://` of all nodes.
     public var url: String { "redis+cluster://:\(password)@" + nodes.map { "127.0.0.1:\($0.port)" }.joined(separator: ",") }
-    public func nodeURL(_ i: Int) -> String { "redis://:\(password)@127.0.0.1:\(nodes[i].port)" }
+    public func nodeURL(_ i: Int) -> String {
+        let place = ":\(password)@127.0.0.1:\(nodes[i].port)"
+        return tls.map { "rediss://\(place)?ca=\($0.authority)&cert=\($0.file("client.pem"))&key=\($0.file("client.key"))" } ?? "redis://\(place)"
+    }
 
     /// Starts the processes and forms the cluster; returns when every node says that its state is ok and every replica is in step.
     /// `nodeTimeout` in milliseconds. `form: false` leaves the nodes bare.
-    public init(folder: String, loop: EventLoop, masters: Int = 3, replicas: Int = 1, nodeTimeout: Int = 500, extra: [String] = [], form: Bool = true) async throws {
+    public init(
+        folder: String, loop: EventLoop, masters: Int = 3, replicas: Int = 1, nodeTimeout: Int = 500, tls: TLSFixture? = nil, extra: [String] = [], form: Bool = true
+    ) async throws {
+        self.tls = tls
         self.masters = masters
         self.nodeTimeout = nodeTimeout
         self.extra = extra
@@ -63,7 +71,8 @@ public final class RedisClusterFixture: Sendable {
         let node = nodes[i]
         let lines =
             [
-                "bind 127.0.0.1", "port \(node.port)", "dir \(node.folder)", "requirepass \(password)", "masterauth \(password)", "appendonly yes", "save \"\"",
+                "bind 127.0.0.1", tls == nil ? "port \(node.port)" : "port 0\ntls-port \(node.port)", "dir \(node.folder)", "requirepass \(password)",
+                "masterauth \(password)", "appendonly yes", "save \"\"",
                 "cluster-enabled yes", "cluster-config-file nodes.conf", "cluster-node-timeout \(nodeTimeout)", "repl-diskless-sync-delay 0",
                 "repl-diskless-load swapdb",
             ] + extra
@@ -133,12 +142,13 @@ public final class RedisClusterFixture: Sendable {
 }
 
 public func withRedisCluster<T>(
-    masters: Int = 3, replicas: Int = 1, nodeTimeout: Int = 500, extra: [String] = [], form: Bool = true, _ body: (RedisClusterFixture, EventLoop) async throws -> T
+    masters: Int = 3, replicas: Int = 1, nodeTimeout: Int = 500, tls: TLSFixture? = nil, extra: [String] = [], form: Bool = true,
+    _ body: (RedisClusterFixture, EventLoop) async throws -> T
 ) async throws -> T {
     try await withLoop { loop in
         try await withFolder { folder in
             let cluster = try await RedisClusterFixture(
-                folder: folder, loop: loop, masters: masters, replicas: replicas, nodeTimeout: nodeTimeout, extra: extra, form: form)
+                folder: folder, loop: loop, masters: masters, replicas: replicas, nodeTimeout: nodeTimeout, tls: tls, extra: extra, form: form)
             let result: Result<T, any Error>
             do { result = .success(try await body(cluster, loop)) } catch { result = .failure(error) }
             await cluster.destroy()

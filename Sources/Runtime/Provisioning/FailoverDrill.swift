@@ -174,7 +174,9 @@ public struct FailoverDrill: Sendable {
     }
 
     /// The fault, what was seen of it, and its end.
-    private func lose(_ session: ClusterSession, _ load: LoopBound<DrillLoad>, _ tell: @Sendable (String) -> Void) async throws(ProvisioningFailure) -> (Timeline, NodeAddress?, WallTime) {
+    private func lose(_ session: ClusterSession, _ load: LoopBound<DrillLoad>, _ tell: @Sendable (String) -> Void) async throws(ProvisioningFailure) -> (
+        Timeline, NodeAddress?, WallTime
+    ) {
         var timeline = Timeline()
         var heir: NodeAddress?
         // Those that live are asked, each within a short time: it is their view that counts.
