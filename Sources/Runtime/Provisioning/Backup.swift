@@ -190,6 +190,7 @@ public struct Backup: Sendable {
         let results = await withTaskGroup(of: (Int, Result<ReplicationStream.Snapshot, ProvisioningFailure>).self) { group in
             for (i, source) in sources.enumerated() {
                 let path = path(of: source)
+                // Ends with its snapshot; the group waits for it.
                 group.addTask {
                     let result = await ready[i].fetch(into: path) { progress.count(i, $0) }
                     return (i, result)
