@@ -46,8 +46,8 @@ struct StackReader {
             if case .object(let object) = entry.value { services.append(service(entry.name, object, stores)) }
         }
         let gateway = top.object("gateway").map { self.gateway($0, services) }
-        if services.isEmpty, gateway == nil {
-            checker.report(root.line, root.column, "the stack has neither services nor a gateway: there is nothing to run")
+        if services.isEmpty, gateway == nil, stores.isEmpty {
+            checker.report(root.line, root.column, "the stack has neither services nor stores nor a gateway: there is nothing to run")
         }
         return Stack(name: top.string("stack") ?? defaultName, services: services, stores: stores, gateway: gateway)
     }
