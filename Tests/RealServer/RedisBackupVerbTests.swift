@@ -51,9 +51,7 @@ import Testing
                 #expect(equal.status == 0 && equal.output.contains("\(keys) were there already, equal"), "\(equal.output)")
                 try writePassword("not-the-password", folder)
                 let wrong = try await run(muster, arguments(["backup", "--to", "\(folder)/c", "--yes"], port, folder))
-                #expect(
-                    wrong.status == 1 && wrong.output.contains("password or the user's name is wrong") && wrong.output.contains("is --password-file the cluster's?"),
-                    "\(wrong.output)")
+                #expect(wrong.status == 1 && wrong.output.contains("password or the user's name is wrong"), "\(wrong.output)")
                 let usage = try await run(muster, ["redis", "restore", "--address", "127.0.0.1:1"])
                 #expect(usage.status == 2 && usage.output.contains("--from DIR is needed"))
             }

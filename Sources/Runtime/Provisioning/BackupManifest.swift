@@ -163,8 +163,11 @@ public struct BackupManifest: Sendable, Equatable {
         } catch { throw ProvisioningFailure(.refused, "\(path) \(error)") }
     }
 
-    /// Reads every snapshot and compares it with what is said of it here. The first thing that does not fit is thrown.
-    public func verify(folder: String, tell: @Sendable (String) -> Void) throws(ProvisioningFailure) {
+    /// Reads every snapshot and compares it with what is said of it here. The first thing that does not fit is thrown. Returns the memory that the
+    /// servers used.
+    @discardableResult
+    public func verify(folder: String, tell: @Sendable (String) -> Void) throws(ProvisioningFailure) -> Int {
+        var memory = 0
         for shard in shards {
             let path = "\(folder)/\(shard.file)"
             let file = try BackupManifest.inspect(path)
@@ -177,8 +180,10 @@ public struct BackupManifest: Sendable, Equatable {
             guard file.header.keys == shard.keys else {
                 throw ProvisioningFailure(.refused, "\(path) has \(file.header.keys) keys; the manifest says \(shard.keys): the manifest is altered")
             }
+            memory += file.header.fields["used-mem"].flatMap { Int($0) } ?? 0
             tell("\(shard.file): \(ByteSize.text(shard.bytes)), \(shard.keys) keys, checksums fit\(file.hasChecksum ? "" : " (it has none of its own)")")
         }
+        return memory
     }
 
     static func inspect(_ path: String) throws(ProvisioningFailure) -> RDBFile {

@@ -92,7 +92,7 @@ public struct Restore: Sendable {
     /// Checks the backup first, then the target. Changes nothing.
     public static func plan(_ session: ClusterSession, _ options: Options, tell: @escaping @Sendable (String) -> Void) async throws(ProvisioningFailure) -> Restore {
         let manifest = try BackupManifest.read(folder: options.folder)
-        try manifest.verify(folder: options.folder, tell: tell)
+        let needed = try manifest.verify(folder: options.folder, tell: tell)
         let target = try await RestoreTarget.open(session)
         do throws(ProvisioningFailure) {
             var existing = try await target.keys()
@@ -102,7 +102,7 @@ public struct Restore: Sendable {
                 throw ProvisioningFailure(
                     .refused, "the target has \(existing) keys already; --into-existing restores beside them, and with --replace over those of the same name")
             }
-            try check(manifest, target, options, isResumed: isResumed)
+            try check(manifest, target, needed: needed, isResumed: isResumed)
             return Restore(manifest: manifest, options: options, target: target, loop: session.loop, existing: existing, isResumed: isResumed)
         } catch {
             target.close()
@@ -110,18 +110,13 @@ public struct Restore: Sendable {
         }
     }
 
-    private static func check(_ manifest: BackupManifest, _ target: RestoreTarget, _ options: Options, isResumed: Bool) throws(ProvisioningFailure) {
+    private static func check(_ manifest: BackupManifest, _ target: RestoreTarget, needed: Int, isResumed: Bool) throws(ProvisioningFailure) {
         for shard in manifest.shards where version(shard.redisVersion) > version(target.version) {
             throw ProvisioningFailure(
                 .refused, "the backup is from Redis \(shard.redisVersion) and the target runs \(target.version), which cannot read what a later one wrote")
         }
         guard version(target.version) >= version("7.0") else {
             throw ProvisioningFailure(.refused, "the target runs Redis \(target.version); 7.0 or later is needed (PEXPIRETIME, FUNCTION)")
-        }
-        var needed = 0
-        for shard in manifest.shards {
-            let header = try BackupManifest.inspect("\(options.folder)/\(shard.file)").header
-            needed += header.fields["used-mem"].flatMap { Int($0) } ?? 0
         }
         // What the servers needed for themselves is in it too.
         if let room = target.room, needed / 10 * 9 > room, !isResumed {
