@@ -39,7 +39,7 @@ private func places(_ problems: Problems, _ input: [UInt8]) -> String? {
 }
 
 private func promises(_ stack: Stack) -> String? {
-    if stack.services.isEmpty, stack.gateway == nil { return "nothing to run" }
+    if stack.services.isEmpty, stack.stores.isEmpty, stack.gateway == nil { return "nothing to run" }
     let names = stack.services.map(\.name) + stack.stores.map(\.name)
     if !names.allSatisfy(SchemaChecker.isName) || Set(names).count < names.count { return "names that are none, or one for two" }
     for service in stack.services {

@@ -104,7 +104,7 @@ class FailoverRouter: CommandRouter {
     var place: String { nodes.keys.first?.description ?? "redis" }
 
     private func send(_ attempt: Attempt, to node: RedisNode, asking: Bool) {
-        if watch == nil { watch = LoopTimer(loop: loop) { [unowned self] in look() } }
+        if watch == nil { watch = LoopTimer(loop: loop) { [weak self] in self?.look() } }
         if watch?.isArmed == false { watch?.schedule(after: FailoverRouter.suspectAfter) }
         node.submit(attempt.command, asking: asking) { [self] result in answered(attempt, node, result) }
     }
@@ -205,7 +205,7 @@ class FailoverRouter: CommandRouter {
 
     private func askSoon(_ wait: Duration) {
         if isClosed { return }
-        if asking == nil { asking = LoopTimer(loop: loop) { [unowned self] in askNow() } }
+        if asking == nil { asking = LoopTimer(loop: loop) { [weak self] in self?.askNow() } }
         asking?.schedule(after: wait)
     }
 

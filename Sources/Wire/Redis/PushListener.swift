@@ -23,7 +23,8 @@ final class PushListener {
     private func pingLater() {
         if ping == nil {
             // A reply that does not come in time ends the connection.
-            ping = LoopTimer(loop: loop) { [unowned self] in
+            ping = LoopTimer(loop: loop) { [weak self] in
+                guard let self else { return }
                 if connection.isReady { connection.send(RedisCommand("PING")) { [weak self] reply in if case .success = reply { self?.pingLater() } } }
             }
         }
@@ -31,14 +32,16 @@ final class PushListener {
     }
 
     func open(_ names: [String], kind: RedisSubscription.Kind) {
-        connection.onReady = { [unowned self] in
+        connection.onReady = { [weak self] in
+            guard let self else { return }
             var command = RedisCommand(kind.command)
             for name in names { command.add(name) }
             connection.sendUnanswered(command)
             pingLater()
         }
         var missing = names.count
-        connection.onPush = { [unowned self] parts in
+        connection.onPush = { [weak self] parts in
+            guard let self else { return }
             switch parts.first?.string {
             case "message", "smessage":
                 if parts.count == 3, let channel = parts[1].string, let payload = parts[2].bytes { onMessage(channel, payload) }
@@ -53,7 +56,8 @@ final class PushListener {
             default: break
             }
         }
-        connection.onClosed = { [unowned self] error in
+        connection.onClosed = { [weak self] error in
+            guard let self else { return }
             ping?.cancel()
             onEnd(error)
         }

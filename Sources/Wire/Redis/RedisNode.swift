@@ -75,8 +75,10 @@ final class RedisNode {
         let connection = RedisConnection(loop: loop, settings: settings, place: place)
         connections.append(connection)
         attempt = connection
-        connection.onReady = { [unowned self] in ready() }
-        connection.onClosed = { [unowned self, unowned connection] error in
+        // Whoever drops a client without closing it leaves its connections to the loop: they must not call back.
+        connection.onReady = { [weak self] in self?.ready() }
+        connection.onClosed = { [weak self, unowned connection] error in
+            guard let self else { return }
             connections.removeAll { $0 === connection }
             if attempt === connection { isConnecting = false }
             // While another connection serves, the next need for one is the next attempt.
@@ -99,7 +101,7 @@ final class RedisNode {
         isConnecting = false
         attempt = nil
         if isClosed { return }
-        if retry == nil { retry = LoopTimer(loop: loop) { [unowned self] in connectNext() } }
+        if retry == nil { retry = LoopTimer(loop: loop) { [weak self] in self?.connectNext() } }
         retry?.schedule(after: backoff.next(using: &random))
         let commands = waiting
         waiting = []

@@ -84,7 +84,7 @@ public final class RedisSubscription: Sendable {
         }
 
         private func again() {
-            retry = LoopTimer(loop: client.loop) { [unowned self] in open() }
+            retry = LoopTimer(loop: client.loop) { [weak self] in self?.open() }
             retry?.schedule(after: backoff.next(using: &random))
         }
 

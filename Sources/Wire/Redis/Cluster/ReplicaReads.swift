@@ -68,7 +68,7 @@ final class ReplicaReads {
             groups[shard.master] = group
         }
         group.usedAt = loop.now
-        if timer == nil { timer = LoopTimer(loop: loop) { [unowned self] in measure() } }
+        if timer == nil { timer = LoopTimer(loop: loop) { [weak self] in self?.measure() } }
         if timer?.isArmed == false { timer?.schedule(after: .zero) }
         for _ in group.followers {
             group.turn = (group.turn + 1) % group.followers.count

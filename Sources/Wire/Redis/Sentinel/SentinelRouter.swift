@@ -43,14 +43,15 @@ final class SentinelRouter: FailoverRouter {
         if isClosed { return }
         let listener = PushListener(loop: loop, settings: sentinelSettings, endpoint: sentinels[turn % sentinels.count])
         self.listener = listener
-        listener.onMessage = { [unowned self] channel, payload in
+        listener.onMessage = { [weak self] channel, payload in
+            guard let self else { return }
             // `<name> <old host> <old port> <new host> <new port>`
             let words = String(decoding: payload, as: UTF8.self).split(separator: " ")
             if words.count == 5, words[0] == name { doubt() }
         }
         listener.onEnd = { [weak self] _ in
             guard let self, !isClosed else { return }
-            retry = LoopTimer(loop: loop) { [unowned self] in listen(turn + 1) }
+            retry = LoopTimer(loop: loop) { [weak self] in self?.listen(turn + 1) }
             retry?.schedule(after: .milliseconds(500))
         }
         listener.open(["+switch-master"], kind: .channels)
@@ -88,7 +89,7 @@ final class SentinelRouter: FailoverRouter {
             isOver = true
             done(failure)
         }
-        let limit = LoopTimer(loop: loop) { end("\(endpoint) is named as master '\(self.name)' and does not answer") }
+        let limit = LoopTimer(loop: loop) { [name] in end("\(endpoint) is named as master '\(name)' and does not answer") }
         limit.schedule(after: SentinelRouter.questionTime)
         node.submit(RedisCommand("ROLE")) { [weak self] reply in
             limit.cancel()
