@@ -1,37 +1,43 @@
 /// A first-in first-out queue with a bound. Overflow rule: `append` refuses (returns false); nothing that is
 /// already in is ever dropped. O(1) each.
+///
+/// Inlinable: of an element's type that only another module knows, each call would otherwise ask for its metadata.
 public struct BoundedQueue<Element> {
-    private var storage: [Element?] = []
-    private var head = 0
-    public private(set) var count = 0
+    @usableFromInline var storage: [Element?] = []
+    @usableFromInline var head = 0
+    @usableFromInline var held = 0
     public let capacity: Int
 
-    public init(capacity: Int) {
+    @inlinable public init(capacity: Int) {
         precondition(capacity > 0)
         self.capacity = capacity
     }
 
-    public var isEmpty: Bool { count == 0 }
-    public var first: Element? { count == 0 ? nil : storage[head] }
+    @inlinable public var count: Int { held }
+    @inlinable public var isEmpty: Bool { held == 0 }
+    @inlinable public var first: Element? { count == 0 ? nil : storage[head] }
 
-    public mutating func append(_ element: Element) -> Bool {
+    @inlinable public mutating func append(_ element: Element) -> Bool {
         if count == capacity { return false }
         if count == storage.count { grow() }
-        storage[(head + count) % storage.count] = element
-        count += 1
+        var place = head + count
+        if place >= storage.count { place -= storage.count }
+        storage[place] = element
+        held += 1
         return true
     }
 
-    public mutating func removeFirst() -> Element? {
+    @inlinable public mutating func removeFirst() -> Element? {
         if count == 0 { return nil }
         let element = storage[head]
         storage[head] = nil
-        head = (head + 1) % storage.count
-        count -= 1
+        head += 1
+        if head == storage.count { head = 0 }
+        held -= 1
         return element
     }
 
-    private mutating func grow() {
+    @usableFromInline mutating func grow() {
         var larger: [Element?] = []
         let size = min(capacity, max(8, storage.count * 2))
         larger.reserveCapacity(size)

@@ -58,6 +58,9 @@ class FailoverRouter: CommandRouter {
     private var budget = RetryBudget(share: 0.2, minimum: 100)
     private var asking: LoopTimer?
     private var watch: LoopTimer?
+    let tie = Tie()
+
+    deinit { tie.holds = false }
 
     init(loop: EventLoop, settings: RedisConnection.Settings, options: RedisClient.Options) {
         self.loop = loop
@@ -68,8 +71,8 @@ class FailoverRouter: CommandRouter {
     // MARK: what subclasses know
 
     func locate(_ attempt: Attempt) -> Place { preconditionFailure("a router says where commands go") }
-    /// Finds out who serves what, then calls `done` once, with whether it was answered. A change is told by `changed`.
-    func ask(_ done: @escaping (_ failure: String?) -> Void) { preconditionFailure("a router asks") }
+    /// Finds out who serves what, then calls `done` once, with why it was not found out.
+    func ask(_ done: @escaping (_ failure: RedisError?) -> Void) { preconditionFailure("a router asks") }
     /// A server said that a slot is served elsewhere.
     func moved(_ error: RedisError, _ from: RedisNode) -> RedisNode? { nil }
     /// Nobody has to wait for another answer.
@@ -104,7 +107,7 @@ class FailoverRouter: CommandRouter {
     var place: String { nodes.keys.first?.description ?? "redis" }
 
     private func send(_ attempt: Attempt, to node: RedisNode, asking: Bool) {
-        if watch == nil { watch = LoopTimer(loop: loop) { [weak self] in self?.look() } }
+        if watch == nil { watch = LoopTimer(loop: loop) { [unowned self, tie] in if tie.holds { look() } } }
         if watch?.isArmed == false { watch?.schedule(after: FailoverRouter.suspectAfter) }
         node.submit(attempt.command, asking: asking) { [self] result in answered(attempt, node, result) }
     }
@@ -205,7 +208,7 @@ class FailoverRouter: CommandRouter {
 
     private func askSoon(_ wait: Duration) {
         if isClosed { return }
-        if asking == nil { asking = LoopTimer(loop: loop) { [weak self] in self?.askNow() } }
+        if asking == nil { asking = LoopTimer(loop: loop) { [unowned self, tie] in if tie.holds { askNow() } } }
         asking?.schedule(after: wait)
     }
 
@@ -213,12 +216,23 @@ class FailoverRouter: CommandRouter {
         if isClosed { return }
         pace.asked()
         statistics.refreshes += 1
-        ask { [weak self] failure in
-            guard let self, !isClosed else { return }
-            if let failure { set(.disconnected(failure)) }
+        ask { [unowned self, tie] failure in
+            guard tie.holds, !isClosed else { return }
+            if let failure {
+                set(.disconnected(failure.message))
+                // Waiting does not make a password right.
+                if failure.code == .authentication { return refuseParked(failure) }
+            }
             release()
             if let wait = pace.answered(loop.now, isSettled: isSettled) { askSoon(wait) }
         }
+    }
+
+    private func refuseParked(_ failure: RedisError) {
+        let waiting = parked
+        parked = []
+        if let wait = pace.answered(loop.now, isSettled: true) { askSoon(wait) }
+        for attempt in waiting { attempt.done(.failure(failure)) }
     }
 
     func set(_ new: RedisClient.Status) {
@@ -241,8 +255,9 @@ class FailoverRouter: CommandRouter {
 
     func makeNode(_ endpoint: Endpoint, _ settings: RedisConnection.Settings) -> RedisNode {
         let node = RedisNode(endpoint, loop: loop, settings: settings, maxConnections: options.maxConnections, backoffLimit: .milliseconds(250))
-        node.onStatus = { [weak self] status in
-            if status == .connected { self?.release() } else { self?.doubt() }
+        node.onStatus = { [unowned self, tie] status in
+            guard tie.holds else { return }
+            if status == .connected { release() } else { doubt() }
         }
         return node
     }

@@ -28,7 +28,7 @@ public struct RedisCommand: Sendable {
         count = 0
         body = []
         body.reserveCapacity(64)
-        for part in name.split(separator: " ") { add(String(part)) }
+        if name.utf8.contains(32) { for part in name.split(separator: " ") { add(String(part)) } } else { add(name) }
         for argument in arguments { add(argument) }
     }
 
@@ -60,7 +60,8 @@ public struct RedisCommand: Sendable {
     }
 
     /// `*<count>`, which goes before the body.
-    var prefix: [UInt8] { Array("*\(count)\r\n".utf8) }
+    var prefix: [UInt8] { count < RedisCommand.prefixes.count ? RedisCommand.prefixes[count] : Array("*\(count)\r\n".utf8) }
+    private static let prefixes: [[UInt8]] = (0..<64).map { Array("*\($0)\r\n".utf8) }
 
     // MARK: where it goes, and what becomes of it
 

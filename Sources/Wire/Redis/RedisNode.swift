@@ -27,6 +27,7 @@ final class RedisNode {
     private var backoff: Backoff
     private var random = SeededRandom(seed: UInt64(MonotonicTime.now.nanoseconds))
     private var retry: LoopTimer?
+    private let tie = Tie()
     private var place: String { endpoint.description }
 
     init(_ endpoint: Endpoint, loop: EventLoop, settings: RedisConnection.Settings, maxConnections: Int, backoffLimit: Duration = .seconds(2)) {
@@ -36,6 +37,8 @@ final class RedisNode {
         self.maxConnections = maxConnections
         backoff = Backoff(initial: .milliseconds(50), limit: backoffLimit)
     }
+
+    deinit { tie.holds = false }
 
     /// Commands without a reply.
     var depth: Int { connections.reduce(waiting.count) { $0 + $1.depth } }
@@ -76,9 +79,9 @@ final class RedisNode {
         connections.append(connection)
         attempt = connection
         // Whoever drops a client without closing it leaves its connections to the loop: they must not call back.
-        connection.onReady = { [weak self] in self?.ready() }
-        connection.onClosed = { [weak self, unowned connection] error in
-            guard let self else { return }
+        connection.onReady = { [unowned self, tie] in if tie.holds { ready() } }
+        connection.onClosed = { [unowned self, tie, unowned connection] error in
+            guard tie.holds else { return }
             connections.removeAll { $0 === connection }
             if attempt === connection { isConnecting = false }
             // While another connection serves, the next need for one is the next attempt.
@@ -101,7 +104,7 @@ final class RedisNode {
         isConnecting = false
         attempt = nil
         if isClosed { return }
-        if retry == nil { retry = LoopTimer(loop: loop) { [weak self] in self?.connectNext() } }
+        if retry == nil { retry = LoopTimer(loop: loop) { [unowned self, tie] in if tie.holds { connectNext() } } }
         retry?.schedule(after: backoff.next(using: &random))
         let commands = waiting
         waiting = []
@@ -128,4 +131,9 @@ final class RedisNode {
         waiting = []
         for (_, _, done) in commands { done(.failure(RedisError(.unavailable, .notExecuted, place: place, message: "the client was closed"))) }
     }
+}
+
+/// Tells callbacks that outlive their owner that it is gone. A weak reference would do, and make every count of references to the owner slow.
+final class Tie {
+    var holds = true
 }

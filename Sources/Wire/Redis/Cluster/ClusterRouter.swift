@@ -75,11 +75,11 @@ final class ClusterRouter: FailoverRouter {
 
     private func isSilent(_ node: RedisNode) -> Bool { node.isAway || node.age > FailoverRouter.suspectAfter }
 
-    override func ask(_ done: @escaping (String?) -> Void) {
-        ask(candidates()[...], "no seed", done)
+    override func ask(_ done: @escaping (RedisError?) -> Void) {
+        ask(candidates()[...], RedisError(.unavailable, .notExecuted, place: place, message: "no node is known"), done)
     }
 
-    private func ask(_ candidates: ArraySlice<RedisNode>, _ failure: String, _ done: @escaping (String?) -> Void) {
+    private func ask(_ candidates: ArraySlice<RedisNode>, _ failure: RedisError, _ done: @escaping (RedisError?) -> Void) {
         guard let node = candidates.first else { return done(failure) }
         var isOver = false
         func end(_ reply: Result<RESPValue, RedisError>) {
@@ -89,7 +89,10 @@ final class ClusterRouter: FailoverRouter {
                 try take(try SlotMap(try reply.get(), asked: node.endpoint))
                 done(nil)
             } catch {
-                ask(candidates.dropFirst(), "\(error)", done)
+                let reason = (error as? SlotMap.Failure)?.reason
+                let failed = error as? RedisError ?? RedisError(.malformed, .notExecuted, place: node.endpoint.description, message: reason ?? "\(error)")
+                // One that names the password says more than one that is away.
+                ask(candidates.dropFirst(), failure.code == .authentication ? failure : failed, done)
             }
         }
         if node.isAway { node.connectNext() }

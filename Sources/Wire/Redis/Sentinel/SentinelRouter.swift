@@ -43,15 +43,15 @@ final class SentinelRouter: FailoverRouter {
         if isClosed { return }
         let listener = PushListener(loop: loop, settings: sentinelSettings, endpoint: sentinels[turn % sentinels.count])
         self.listener = listener
-        listener.onMessage = { [weak self] channel, payload in
-            guard let self else { return }
+        listener.onMessage = { [unowned self, tie] channel, payload in
+            guard tie.holds else { return }
             // `<name> <old host> <old port> <new host> <new port>`
             let words = String(decoding: payload, as: UTF8.self).split(separator: " ")
             if words.count == 5, words[0] == name { doubt() }
         }
-        listener.onEnd = { [weak self] _ in
-            guard let self, !isClosed else { return }
-            retry = LoopTimer(loop: loop) { [weak self] in self?.listen(turn + 1) }
+        listener.onEnd = { [unowned self, tie] _ in
+            guard tie.holds, !isClosed else { return }
+            retry = LoopTimer(loop: loop) { [unowned self, tie] in if tie.holds { listen(turn + 1) } }
             retry?.schedule(after: .milliseconds(500))
         }
         listener.open(["+switch-master"], kind: .channels)
@@ -59,19 +59,25 @@ final class SentinelRouter: FailoverRouter {
 
     private var retry: LoopTimer?
 
-    override func ask(_ done: @escaping (String?) -> Void) { ask(sentinels.shuffled()[...], "no sentinel", done) }
+    override func ask(_ done: @escaping (RedisError?) -> Void) {
+        ask(sentinels.shuffled()[...], RedisError(.unavailable, .notExecuted, place: place, message: "no sentinel"), done)
+    }
 
-    private func ask(_ left: ArraySlice<Endpoint>, _ failure: String, _ done: @escaping (String?) -> Void) {
+    private func unavailable(_ place: Endpoint, _ message: String) -> RedisError {
+        RedisError(.unavailable, .notExecuted, place: place.description, message: message)
+    }
+
+    private func ask(_ left: ArraySlice<Endpoint>, _ failure: RedisError, _ done: @escaping (RedisError?) -> Void) {
         guard let sentinel = left.first else { return done(failure) }
         let pool = pools[sentinel] ?? RedisNode(sentinel, loop: loop, settings: sentinelSettings, maxConnections: 1, backoffLimit: .milliseconds(500))
         pools[sentinel] = pool
         if pool.isAway { pool.connectNext() }
-        pool.submit(RedisCommand("SENTINEL", "GET-MASTER-ADDR-BY-NAME", name)) { [weak self] reply in
-            guard let self else { return }
+        pool.submit(RedisCommand("SENTINEL", "GET-MASTER-ADDR-BY-NAME", name)) { [unowned self, tie] reply in
+            guard tie.holds else { return }
             guard case .success(let value) = reply, let parts = value.array, parts.count == 2, let host = parts[0].string, let port = parts[1].string,
                 let endpoint = Endpoint(host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)")
             else {
-                let reason = if case .failure(let error) = reply { "\(error)" } else { "sentinel \(sentinel) knows no master '\(name)'" }
+                let reason = if case .failure(let error) = reply { error } else { unavailable(sentinel, "sentinel \(sentinel) knows no master '\(name)'") }
                 return ask(left.dropFirst(), reason, done)
             }
             confirm(endpoint) { failure in
@@ -80,20 +86,21 @@ final class SentinelRouter: FailoverRouter {
         }
     }
 
-    private func confirm(_ endpoint: Endpoint, _ done: @escaping (String?) -> Void) {
+    private func confirm(_ endpoint: Endpoint, _ done: @escaping (RedisError?) -> Void) {
         let node = node(endpoint)
         if node.isAway { node.connectNext() }
         var isOver = false
-        func end(_ failure: String?) {
+        func end(_ failure: RedisError?) {
             if isOver { return }
             isOver = true
             done(failure)
         }
-        let limit = LoopTimer(loop: loop) { [name] in end("\(endpoint) is named as master '\(name)' and does not answer") }
+        let silent = unavailable(endpoint, "it is named as master '\(name)' and does not answer")
+        let limit = LoopTimer(loop: loop) { end(silent) }
         limit.schedule(after: SentinelRouter.questionTime)
-        node.submit(RedisCommand("ROLE")) { [weak self] reply in
+        node.submit(RedisCommand("ROLE")) { [unowned self, tie] reply in
             limit.cancel()
-            guard let self, !isOver else { return }
+            guard tie.holds, !isOver else { return }
             switch reply {
             case .success(let value) where value.array?.first?.string == "master":
                 if master !== node {
@@ -103,8 +110,8 @@ final class SentinelRouter: FailoverRouter {
                 keep(masters: [endpoint], members: [endpoint])
                 set(.connected)
                 end(nil)
-            case .success: end("\(endpoint) is named as master '\(name)' and says that it is none")
-            case .failure(let error): end("\(error)")
+            case .success: end(unavailable(endpoint, "it is named as master '\(name)' and says that it is none"))
+            case .failure(let error): end(error)
             }
         }
     }
