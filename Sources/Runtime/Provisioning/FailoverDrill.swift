@@ -274,7 +274,8 @@ public struct FailoverDrill: Sendable {
             Task(executorPreference: loop) {
                 while !sight.value.isOver {
                     if let nodes = try? await client.nodes() { sight.value.saw(address, nodes) }
-                    await loop.sleep(.milliseconds(5))
+                    // So that looking does not hold up what is looked at.
+                    await loop.sleep(.milliseconds(10))
                 }
             }
         }

@@ -6,10 +6,10 @@ import Redis
 
 // Sends SET and GET over all slots through the Redis client, for `Benchmarks/redis-client`.
 //
-//   redis-load URL [--seconds 5] [--clients 50] [--pipeline 1] [--size 20] [--reads 0] [--wait 0]
+//   redis-load [URL] [--seconds 5] [--clients 50] [--pipeline 1] [--size 20] [--reads 0] [--wait 0]
 //
-// Each client sends `--pipeline` commands, waits for all their answers, and goes on. `--reads 1`: GET in place of SET. Prints one JSON object:
-// operations, seconds, CPU time of this process, percentiles of a round in microseconds.
+// Without URL: REDIS_URL, where a password is not on the command line. Each client sends `--pipeline` commands, waits for all their answers, and goes on. `--reads 1`: GET in place of SET. Prints one JSON object:
+// operations, CPU time of this process, percentiles of a round in microseconds. SIGINT ends it early.
 
 struct Options {
     var url = ""
@@ -38,7 +38,8 @@ struct Options {
             default: stop("unknown option \(word)")
             }
         }
-        if url.isEmpty { stop("say where: redis+cluster://HOST:PORT") }
+        if url.isEmpty { url = environmentValue("REDIS_URL") ?? "" }
+        if url.isEmpty { stop("say where: redis+cluster://HOST:PORT, or REDIS_URL") }
     }
 }
 
@@ -112,6 +113,8 @@ func cpuMicroseconds() -> Int {
 
 let options = Options(CommandLine.arguments)
 let loop = try EventLoop()
+let interrupted = Box()
+final class Box { var load: Load? }
 let url: RedisURL
 do { url = try RedisURL(options.url) } catch { stop("\(error)") }
 let client = RedisClient(url: url, loop: loop)
@@ -141,8 +144,13 @@ let begin = LoopBound(
                 _ = write(1, line, line.count)
                 exit(load.failures > 0 ? 1 : 0)
             }
+            interrupted.load = load
             load?.start()
         }
     }, on: loop)
-loop.execute { begin.value() }
+let signals = LoopBound(try SignalWatch([SIGINT], loop: loop) { _ in interrupted.load?.end = MonotonicTime(nanoseconds: 0) }, on: loop)
+loop.execute {
+    try? signals.value.start()
+    begin.value()
+}
 loop.run()

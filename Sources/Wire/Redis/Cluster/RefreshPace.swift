@@ -2,8 +2,8 @@ import Basics
 
 /// When a client asks again who serves what: only when something made it doubt, one question at a time, and never in step with other clients.
 ///
-/// The first question comes within `eager` of the doubt. While the doubt lasts, questions are `eager` apart for the first second, `steady`
-/// then, and `idle` after ten seconds, each with as much again at random.
+/// The first question comes within `eager` of the doubt. While the doubt lasts, questions are `eager` apart for the first three seconds, in which a cluster
+/// with a short node timeout has chosen another master, `steady` then, and `idle` after ten seconds, each with as much again at random.
 struct RefreshPace {
     static let eager = Duration.milliseconds(20)
     static let steady = Duration.milliseconds(50)
@@ -51,7 +51,7 @@ struct RefreshPace {
         isDoubtful = false
         state = .waiting
         let since = now - (doubtedAt ?? now)
-        let gap = since < .seconds(1) ? RefreshPace.eager : since < .seconds(10) ? RefreshPace.steady : RefreshPace.idle
+        let gap = since < .seconds(3) ? RefreshPace.eager : since < .seconds(10) ? RefreshPace.steady : RefreshPace.idle
         return gap + .nanoseconds(Int64.random(in: 0...gap.nanoseconds, using: &random))
     }
 }
