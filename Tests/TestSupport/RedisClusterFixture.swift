@@ -47,6 +47,13 @@ public final class RedisClusterFixture: Sendable {
         }
         self.nodes = nodes
         children = Mutex(Array(repeating: nil, count: nodes.count))
+        do { try await begin(loop, form: form) } catch {
+            await destroy()
+            throw error
+        }
+    }
+
+    private func begin(_ loop: EventLoop, form: Bool) async throws {
         for i in nodes.indices { try start(i) }
         for i in nodes.indices {
             let port = nodes[i].port

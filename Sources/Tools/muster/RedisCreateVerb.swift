@@ -199,6 +199,8 @@ extension NodeFolder {
             try Files.makeFolder(node.folder, mode: 0o700)
             if !Files.exists(node.configuration) { try Files.replace(node.configuration, with: Array(configuration.text.utf8), mode: 0o600) }
         } catch { throw ProvisioningFailure(.local, "\(error)") }
+        // Something that goes just now gets a second to be gone.
+        for _ in 0..<20 where !isFree(node.port) || !isFree(node.port + 10_000) { usleep(50_000) }
         guard isFree(node.port), isFree(node.port + 10_000) else {
             throw ProvisioningFailure(.refused, "port \(node.port) or its bus port \(Int(node.port) + 10_000) is in use by another process")
         }

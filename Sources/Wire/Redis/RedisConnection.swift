@@ -42,8 +42,10 @@ final class RedisConnection: Stream {
     private var lateFor = ""
     private var failure: RedisError?
 
-    /// Writes that wait for the next WAIT, and how it is to be asked.
-    private var unconfirmed: Confirming?
+    /// Writes that wait for a WAIT which is not sent yet, by how it is to be asked; the first is next.
+    private var unconfirmed: [Confirming] = []
+    /// A WAIT is out.
+    private var isConfirming = false
 
     private final class Confirming {
         let rule: RedisCommand.Confirmation
@@ -84,15 +86,14 @@ final class RedisConnection: Stream {
     func send(_ command: RedisCommand, _ done: @escaping (Result<RESPValue, RedisError>) -> Void) {
         guard let rule = command.confirmation else { return put(command, settings.commandTime, done) }
         let group: Confirming
-        if let open = unconfirmed, open.rule == rule {
+        if let open = unconfirmed.last, open.rule == rule {
             group = open
         } else {
-            seal()
             group = Confirming(rule)
-            unconfirmed = group
-            let bound = LoopBound((self, group), on: loop)
+            unconfirmed.append(group)
+            let bound = LoopBound(self, on: loop)
             // After what else this turn sends: one WAIT is for all of it.
-            loop.execute { if bound.value.0.unconfirmed === bound.value.1 { bound.value.0.seal() } }
+            if !isConfirming { loop.execute { bound.value.confirm() } }
         }
         put(command, settings.commandTime) { result in
             if case .success(let value) = result { group.waiting.append((value, done)) } else { done(result) }
@@ -124,15 +125,18 @@ final class RedisConnection: Stream {
         command.body.withUnsafeBytes { queue($0) }
     }
 
-    /// Asks for the confirmation of the writes since the last time. Redis answers nothing else on this connection until it has it: the writes
-    /// that come meanwhile are confirmed together by the next.
-    private func seal() {
-        guard let group = unconfirmed, isOpen else { return }
-        unconfirmed = nil
+    /// Asks for the confirmation of the writes since the last time. Redis answers nothing else on this connection until it has it, so one is out at a time: were
+    /// there more, each would hold up what is behind it for its whole time when a replica is away. What comes meanwhile is confirmed together by the next.
+    private func confirm() {
+        guard !isConfirming, !unconfirmed.isEmpty, isOpen else { return }
+        let group = unconfirmed.removeFirst()
+        isConfirming = true
         let time = group.rule.within
-        put(RedisCommand("WAIT", String(group.rule.replicas), String(max(1, time.nanoseconds / 1_000_000))), time + settings.commandTime) { [place] result in
+        put(RedisCommand("WAIT", String(group.rule.replicas), String(max(1, time.nanoseconds / 1_000_000))), time + settings.commandTime) { [unowned self] result in
+            isConfirming = false
             let waiting = group.waiting
             group.waiting = []
+            defer { confirm() }
             switch result {
             case .success(let count) where count.int ?? 0 >= group.rule.replicas: for (value, done) in waiting { done(.success(value)) }
             case .success(let count):
@@ -292,8 +296,9 @@ final class RedisConnection: Stream {
             waiting.done(.failure(failure ?? RedisError(code, execution, place: place, message: message)))
         }
         // Writes that were answered, and whose WAIT was never sent.
-        if let group = unconfirmed {
-            unconfirmed = nil
+        let groups = unconfirmed
+        unconfirmed = []
+        for group in groups {
             for (_, done) in group.waiting { done(.failure(RedisError(code, .maybeExecuted, place: place, message: message))) }
         }
         onClosed(failure ?? RedisError(code, .notExecuted, place: place, message: message))
