@@ -54,6 +54,12 @@ import Testing
                 wrong.start()
                 let refused = await #expect(throws: RedisError.self) { try await wrong.send(RedisCommand("PING")) }
                 #expect(refused?.code == .authentication && refused?.message.contains("WRONGPASS") == true)
+                // Between two attempts, too.
+                for _ in 0..<20 {
+                    let again = await #expect(throws: RedisError.self) { try await wrong.send(RedisCommand("PING")) }
+                    #expect(again?.code == .authentication)
+                    await loop.sleep(.milliseconds(5))
+                }
                 wrong.close()
                 try await redis.withClient(loop) { client in
                     _ = try await client.send(RedisCommand("SET", "k", "v"))

@@ -27,6 +27,8 @@ final class RedisNode {
     private var backoff: Backoff
     private var random = SeededRandom(seed: UInt64(MonotonicTime.now.nanoseconds))
     private var retry: LoopTimer?
+    /// Why the last attempt failed.
+    private var lastFailure: RedisError?
     private let tie = Tie()
     private var place: String { endpoint.description }
 
@@ -55,6 +57,8 @@ final class RedisNode {
         }
         if status == .connecting { connectNext() }
         guard !isClosed, isConnecting else {
+            // A wrong password is told as one, also to who asks between two attempts.
+            if let lastFailure, lastFailure.code == .authentication { return done(.failure(lastFailure)) }
             let reason = if case .disconnected(let text) = status { text } else { "not connected" }
             return done(.failure(RedisError(.unavailable, .notExecuted, place: place, message: reason)))
         }
@@ -93,6 +97,7 @@ final class RedisNode {
     private func ready() {
         isConnecting = false
         attempt = nil
+        lastFailure = nil
         backoff.reset()
         let commands = waiting
         waiting = []
@@ -103,6 +108,7 @@ final class RedisNode {
     private func failed(_ error: RedisError) {
         isConnecting = false
         attempt = nil
+        lastFailure = error
         if isClosed { return }
         if retry == nil { retry = LoopTimer(loop: loop) { [unowned self, tie] in if tie.holds { connectNext() } } }
         retry?.schedule(after: backoff.next(using: &random))
