@@ -98,7 +98,7 @@ public struct FailoverDrill: Sendable {
         victimID = report.id
         slots = report.nodes.myself.slots
         nodeTimeout = report.nodeTimeout ?? .seconds(15)
-        guard victim.isLoopback, let pid = report.info["process_id"].flatMap({ Int32($0) }), NodeProcess.startTime(pid) != nil,
+        guard victim.isLoopback, let pid = report.info["process_id"].flatMap({ Int32($0) }), ProcessIdentity.startTime(pid) != nil,
             (Files.text("/proc/\(pid)/comm") ?? "").hasPrefix("redis-server")
         else { throw ProvisioningFailure(.refused, "does not run on this machine: a drill signals processes", node: victim) }
         self.pid = pid

@@ -31,7 +31,7 @@ public struct NodeProcess: Sendable {
     /// nil when it does not run.
     public var pid: Int32? {
         let words = (Files.text(record) ?? "").split(whereSeparator: \.isWhitespace)
-        guard words.count == 3, words[0] == NodeProcess.boot, let pid = Int32(words[1]), NodeProcess.startTime(pid) == UInt64(words[2]) else { return nil }
+        guard words.count == 3, words[0] == ProcessIdentity.boot, let pid = Int32(words[1]), ProcessIdentity.startTime(pid) == UInt64(words[2]) else { return nil }
         return pid
     }
 
@@ -41,7 +41,7 @@ public struct NodeProcess: Sendable {
         do throws(SystemError) {
             guard let program = NodeProcess.program else { throw SystemError("redis-server is not installed: apt-get install redis-server", ENOENT) }
             let pid = try spawn(program, input: Array(RedisConfiguration.secrets(password: password, isCluster: true).utf8))
-            let text = "\(NodeProcess.boot) \(pid) \(NodeProcess.startTime(pid) ?? 0)\n"
+            let text = "\(ProcessIdentity.boot) \(pid) \(ProcessIdentity.startTime(pid) ?? 0)\n"
             try Files.replace(record, with: Array(text.utf8), mode: 0o600)
             return true
         } catch { throw ProvisioningFailure(.local, "\(error)") }
@@ -84,16 +84,5 @@ public struct NodeProcess: Sendable {
     public static var program: String? {
         let folders = (environmentValue("PATH") ?? "").split(separator: ":").map(String.init) + ["/usr/local/bin", "/usr/bin", "/bin"]
         return folders.map { "\($0)/redis-server" }.first { access($0, X_OK) == 0 }
-    }
-
-    private static let boot = Files.text("/proc/sys/kernel/random/boot_id")?.split(separator: "\n").first.map(String.init) ?? "unknown"
-
-    /// nil when there is no such process, or only its zombie.
-    static func startTime(_ pid: Int32) -> UInt64? {
-        // The second field is the program's name in parentheses and may hold anything; what counts stands behind the last one.
-        guard let text = Files.text("/proc/\(pid)/stat"), let end = text.lastIndex(of: ")") else { return nil }
-        let fields = text[text.index(after: end)...].split(separator: " ")
-        guard fields.count > 19, fields[0] != "Z", fields[0] != "X" else { return nil }
-        return UInt64(fields[19])
     }
 }

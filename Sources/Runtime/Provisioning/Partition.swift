@@ -52,7 +52,7 @@ struct Partition {
         guard let listed = try? run("iptables", ["-w", "5", "-S"]) else { return }
         for line in listed.split(whereSeparator: \.isNewline) where line.hasPrefix("-N " + prefix) {
             let chain = String(line.dropFirst(3))
-            if let pid = Int32(chain.dropFirst(prefix.count)), NodeProcess.startTime(pid) == nil { remove(chain) }
+            if let pid = Int32(chain.dropFirst(prefix.count)), ProcessIdentity.startTime(pid) == nil { remove(chain) }
         }
     }
 

@@ -19,7 +19,7 @@ struct ProcessTable {
     init(file: String) {
         self.file = file
         // A table of another boot names processes that are gone, and numbers that others have now.
-        guard let text = Files.text(file), text.hasPrefix("boot \(ProcessTable.boot)\n") else { return }
+        guard let text = Files.text(file), text.hasPrefix("boot \(ProcessIdentity.boot)\n") else { return }
         for line in text.split(separator: "\n").dropFirst() {
             let parts = line.split(separator: " ")
             guard parts.count == 4, let number = Int(parts[1]), let pid = Int32(parts[2]), let started = UInt64(parts[3]) else { continue }
@@ -28,7 +28,7 @@ struct ProcessTable {
     }
 
     mutating func add(unit: String, number: Int, pid: Int32) {
-        entries.append(Entry(unit: unit, number: number, pid: pid, started: ProcessTable.startTime(pid) ?? 0))
+        entries.append(Entry(unit: unit, number: number, pid: pid, started: ProcessIdentity.startTime(pid) ?? 0))
         save()
     }
 
@@ -38,25 +38,13 @@ struct ProcessTable {
     }
 
     private func save() {
-        let text = "boot \(ProcessTable.boot)\n" + entries.map { "\($0.unit) \($0.number) \($0.pid) \($0.started)\n" }.joined()
+        let text = "boot \(ProcessIdentity.boot)\n" + entries.map { "\($0.unit) \($0.number) \($0.pid) \($0.started)\n" }.joined()
         // A table that cannot be written costs only the clean-up after a kill -9 of this process.
         try? Files.replace(file, with: Array(text.utf8))
     }
 
-    /// Which boot of the machine this is.
-    static let boot = Files.text("/proc/sys/kernel/random/boot_id")?.split(separator: "\n").first.map(String.init) ?? "unknown"
-
-    /// nil when there is no such process, or only its zombie.
-    static func startTime(_ pid: Int32) -> UInt64? {
-        // The second field is the program's name in parentheses and may hold anything; what counts stands behind the last one.
-        guard let text = Files.text("/proc/\(pid)/stat"), let end = text.lastIndex(of: ")") else { return nil }
-        let fields = text[text.index(after: end)...].split(separator: " ")
-        guard fields.count > 19, fields[0] != "Z", fields[0] != "X" else { return nil }
-        return UInt64(fields[19])
-    }
-
     /// Those of the table that still run.
-    var alive: [Entry] { entries.filter { ProcessTable.startTime($0.pid) == $0.started } }
+    var alive: [Entry] { entries.filter { ProcessIdentity.startTime($0.pid) == $0.started } }
 
     /// Ends everything that is left: SIGTERM to each group, SIGKILL to what remains after `grace`. Services before stores, so that
     /// they can still write. Returns how many were ended.
@@ -66,14 +54,14 @@ struct ProcessTable {
         for group in [left.filter { !stores.contains($0.unit) }, left.filter { stores.contains($0.unit) }] where !group.isEmpty {
             for entry in group { kill(-entry.pid, SIGTERM) }
             let deadline = MonotonicTime.now + grace
-            while group.contains(where: { ProcessTable.startTime($0.pid) == $0.started }), .now < deadline { usleep(20_000) }
+            while group.contains(where: { ProcessIdentity.startTime($0.pid) == $0.started }), .now < deadline { usleep(20_000) }
             // The whole groups, also where the leader has ended and left its children.
             for entry in group { kill(-entry.pid, SIGKILL) }
             let killed = MonotonicTime.now + .seconds(2)
-            while group.contains(where: { ProcessTable.startTime($0.pid) == $0.started }), .now < killed { usleep(20_000) }
+            while group.contains(where: { ProcessIdentity.startTime($0.pid) == $0.started }), .now < killed { usleep(20_000) }
         }
         // A group outlives its leader, and its number is not given to another process while it does.
-        for entry in all where !left.contains(entry) && ProcessTable.startTime(entry.pid) == nil { kill(-entry.pid, SIGKILL) }
+        for entry in all where !left.contains(entry) && ProcessIdentity.startTime(entry.pid) == nil { kill(-entry.pid, SIGKILL) }
         entries = []
         if !all.isEmpty { save() }
         return left.count

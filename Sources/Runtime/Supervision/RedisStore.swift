@@ -75,7 +75,7 @@ struct RedisServer {
         let portFile = folder + "/port"
         if let declared {
             port = declared
-        } else if let known = Files.text(portFile)?.split(separator: "\n").first.flatMap({ UInt16($0) }), RedisServer.isFree(known) {
+        } else if let known = Files.text(portFile)?.split(separator: "\n").first.flatMap({ UInt16($0) }), isFreePort(known) {
             port = known
         } else {
             port = try RedisServer.choose(isCluster: spec.isCluster, taken)
@@ -90,23 +90,9 @@ struct RedisServer {
         // Below the ports that the kernel gives to outgoing connections (from 32768 on), and so is the bus: an outgoing connection could have it at the next start.
         for _ in 0..<200 {
             let port = UInt16.random(in: 11_000...20_000)
-            if !taken.contains(port), isFree(port), isFree(port + 10_000) { return port }
+            if !taken.contains(port), isFreePort(port), isFreePort(port + 10_000) { return port }
         }
         throw SystemError("no free port that leaves room for a bus port 10000 above it", EADDRINUSE)
-    }
-
-    static func isFree(_ port: UInt16) -> Bool {
-        let fd = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
-        defer { close(fd) }
-        var one: Int32 = 1
-        setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, 4)
-        var address = sockaddr_in()
-        address.sin_family = sa_family_t(AF_INET)
-        address.sin_port = port.bigEndian
-        address.sin_addr.s_addr = UInt32(0x7F00_0001).bigEndian
-        return withUnsafePointer(to: &address) {
-            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { bind(fd, $0, socklen_t(MemoryLayout<sockaddr_in>.size)) } == 0
-        }
     }
 
     var address: NodeAddress { NodeAddress(host: "127.0.0.1", port: port) }

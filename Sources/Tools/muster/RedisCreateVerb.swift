@@ -200,27 +200,14 @@ extension NodeFolder {
             if !Files.exists(node.configuration) { try Files.replace(node.configuration, with: Array(configuration.text.utf8), mode: 0o600) }
         } catch { throw ProvisioningFailure(.local, "\(error)") }
         // Something that goes just now gets a second to be gone.
-        for _ in 0..<20 where !isFree(node.port) || !isFree(node.port + 10_000) { usleep(50_000) }
-        guard isFree(node.port), isFree(node.port + 10_000) else {
+        for _ in 0..<20 where !isFreePort(node.port) || !isFreePort(node.port + 10_000) { usleep(50_000) }
+        guard isFreePort(node.port), isFreePort(node.port + 10_000) else {
             throw ProvisioningFailure(.refused, "port \(node.port) or its bus port \(Int(node.port) + 10_000) is in use by another process")
         }
         _ = try node.start(password: password)
     }
 
     /// Whether nobody listens there on loopback.
-    static func isFree(_ port: UInt16) -> Bool {
-        let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
-        defer { close(descriptor) }
-        var one: Int32 = 1
-        setsockopt(descriptor, SOL_SOCKET, SO_REUSEADDR, &one, 4)
-        var address = sockaddr_in()
-        address.sin_family = sa_family_t(AF_INET)
-        address.sin_port = port.bigEndian
-        address.sin_addr.s_addr = UInt32(0x7F00_0001).bigEndian
-        return withUnsafePointer(to: &address) {
-            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { bind(descriptor, $0, socklen_t(MemoryLayout<sockaddr_in>.size)) } == 0
-        }
-    }
 }
 
 func redisReplicas(_ arguments: Arguments) throws -> Int {

@@ -134,5 +134,14 @@ public func freePort() throws(SystemError) -> UInt16 {
     return port
 }
 
+/// Whether nobody listens on a TCP port of 127.0.0.1 right now.
+public func isFreePort(_ port: UInt16) -> Bool {
+    let fd = socket(AF_INET, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
+    defer { Glibc.close(fd) }
+    var one: Int32 = 1
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, 4)
+    return SocketAddress.loopback(port: port).withSockaddr { Glibc.bind(fd, $0, $1) } == 0
+}
+
 /// Closes a descriptor that nobody took over.
 public func closeDescriptor(_ fd: Int32) { Glibc.close(fd) }

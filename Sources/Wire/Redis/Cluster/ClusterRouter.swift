@@ -38,7 +38,7 @@ final class ClusterRouter: FailoverRouter {
             return .node(masters[owner])
         case .any:
             guard let node = masters.randomElement(using: &random) else { return .nowhere("no node of the cluster answers") }
-            return .node(masters.first { !$0.isAway && $0 === node } ?? masters.first { !$0.isAway } ?? node)
+            return .node(node.isAway ? masters.first { !$0.isAway } ?? node : node)
         case .split(let a, let b):
             let message =
                 "\(command.name): '\(a)' is in slot \(HashSlot.of(a)) and '\(b)' in \(HashSlot.of(b)); keys of one command need one hash tag, such as {user:1}:a and {user:1}:b"
@@ -64,7 +64,7 @@ final class ClusterRouter: FailoverRouter {
 
     /// Who is asked, the likeliest first: replicas of a master that does not answer know first who follows it.
     private func candidates() -> [RedisNode] {
-        let lost = map.shards.filter { nodes[$0.master].map { $0.isAway || $0.age > FailoverRouter.suspectAfter } ?? false }
+        let lost = map.shards.filter { nodes[$0.master].map(isSilent) ?? false }
         let heirs = lost.flatMap(\.replicas).shuffled(using: &random)
         let others = (map.shards.flatMap { [$0.master] + $0.replicas }).shuffled(using: &random)
         var seen: Set<Endpoint> = [], list: [RedisNode] = []
