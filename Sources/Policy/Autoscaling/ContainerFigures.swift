@@ -1,0 +1,70 @@
+/// From containers to replicas: what a replica requests, and what it takes.
+public enum ContainerFigures {
+    /// A container as it is declared; nil where it requests nothing.
+    public struct Container: Sendable, Equatable {
+        public let name: String
+        public let request: Int?
+        /// An init container that goes on running beside the others.
+        public let isRestartable: Bool
+
+        public init(name: String, request: Int?, isRestartable: Bool = false) {
+            self.name = name
+            self.request = request
+            self.isRestartable = isRestartable
+        }
+    }
+
+    /// What one replica requests, in thousandths: the sum of its containers and of those init containers that stay; `whole`, the request of
+    /// the replica as such, takes their place. With `container`, that container's alone.
+    public static func request(
+        containers: [Container], initContainers: [Container] = [], whole: Int? = nil, container: String? = nil
+    ) throws(MetricFault) -> Int {
+        let staying = containers + initContainers.filter(\.isRestartable)
+        if let container {
+            guard let named = staying.first(where: { $0.name == container }) else { throw .containerNotFound(container) }
+            guard let request = named.request else { throw .missingRequest }
+            return request
+        }
+        if let whole { return whole }
+        var sum = 0
+        for one in staying {
+            guard let request = one.request else { throw .missingRequest }
+            sum = sum.saturatingAdd(request)
+        }
+        return sum
+    }
+
+    /// What one replica takes: the sum of what its containers report, or the named one's. nil when nothing was reported of it, or when a
+    /// container reported nothing (nil in `reported`).
+    public static func usage(_ reported: [(name: String, value: Int?)], container: String? = nil) -> Int? {
+        if let container { return reported.first { $0.name == container }?.value }
+        if reported.isEmpty { return nil }
+        var sum = 0
+        for one in reported {
+            guard let value = one.value else { return nil }
+            sum = sum.saturatingAdd(value)
+        }
+        return sum
+    }
+}
+
+extension Int {
+    /// The sum, held to the range of Int.
+    func saturatingAdd(_ other: Int) -> Int {
+        let (sum, overflow) = addingReportingOverflow(other)
+        return overflow ? (other < 0 ? .min : .max) : sum
+    }
+
+    /// The product, held to the range of Int.
+    func saturatingMultiply(_ other: Int) -> Int {
+        let (product, overflow) = multipliedReportingOverflow(by: other)
+        return overflow ? ((self < 0) == (other < 0) ? .max : .min) : product
+    }
+
+    /// A count of replicas from a computed one: rounded up, within what 32 bits hold; 0 for what is no number.
+    static func replicas(_ computed: Double) -> Int {
+        if computed.isNaN { return 0 }
+        let up = computed.rounded(.up)
+        return up >= Double(Int32.max) ? Int(Int32.max) : up <= Double(Int32.min) ? Int(Int32.min) : Int(up)
+    }
+}

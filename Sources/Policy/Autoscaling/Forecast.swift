@@ -1,0 +1,93 @@
+import Basics
+
+/// What history expects soon.
+public struct Forecast: Sendable, Equatable {
+    public enum Basis: Sendable, Equatable {
+        /// The same time of day, on so many days before.
+        case days(Int)
+        /// The same time of the week, in so many weeks before.
+        case weeks(Int)
+    }
+
+    public let replicas: Int
+    public let basis: Basis
+    /// How far ahead was looked.
+    public let ahead: Duration
+
+    public init(replicas: Int, basis: Basis, ahead: Duration) {
+        self.replicas = replicas
+        self.basis = basis
+        self.ahead = ahead
+    }
+}
+
+/// How many replicas were wanted at each time of the day and of the week: a decaying average for each five minutes.
+///
+/// It may only be used to grow earlier: a forecast above what the metrics ask for raises the wish, one below it changes nothing.
+/// 2,304 slots of 8 bytes, whatever it has seen.
+public struct DemandHistory: Sendable, Equatable {
+    /// Minutes of a slot.
+    public static let slot = 5
+    /// So much of an average is the latest day; halves what is older in two.
+    private static let dailyWeight: Float = 0.3
+    private static let weeklyWeight: Float = 0.5
+    /// Fewer days tell habit from chance no better than a coin.
+    public static let daysNeeded = 3
+    public static let weeksNeeded = 2
+
+    private struct Slot: Sendable, Equatable {
+        var average: Float = 0
+        /// Periods that have been seen, and the number of the latest one.
+        var seen: UInt16 = 0
+        var latest: UInt16 = 0
+    }
+
+    private var days = [Slot](repeating: Slot(), count: 1440 / slot)
+    private var weeks = [Slot](repeating: Slot(), count: 7 * 1440 / slot)
+
+    public init() {}
+
+    /// What the metrics asked for at a moment, before anything held it. Within a slot the highest of a day counts.
+    public mutating func observe(_ wanted: Int, at time: WallTime) {
+        let slot = DemandHistory.slotNumber(time)
+        DemandHistory.add(Float(wanted), to: &days[slot.remainder(flooredBy: days.count)], period: slot.quotient(flooredBy: days.count), weight: DemandHistory.dailyWeight)
+        DemandHistory.add(Float(wanted), to: &weeks[slot.remainder(flooredBy: weeks.count)], period: slot.quotient(flooredBy: weeks.count), weight: DemandHistory.weeklyWeight)
+    }
+
+    private static func slotNumber(_ time: WallTime) -> Int { Int(time.milliseconds.quotient(flooredBy: 60_000)).quotient(flooredBy: slot) }
+
+    private static func add(_ wanted: Float, to slot: inout Slot, period: Int, weight: Float) {
+        let period = UInt16(truncatingIfNeeded: period)
+        if slot.seen > 0, slot.latest == period {
+            // The same five minutes of the same day: its highest, as far as it is already part of the average.
+            let share = slot.seen == 1 ? 1 : weight
+            slot.average = max(slot.average, slot.average + share * (wanted - slot.average))
+            return
+        }
+        slot.average = slot.seen == 0 ? wanted : slot.average + weight * (wanted - slot.average)
+        slot.seen = min(slot.seen, .max - 1) + 1
+        slot.latest = period
+    }
+
+    /// The highest that is expected from `time` to `ahead` later. nil while too few days are known.
+    public func forecast(at time: WallTime, ahead: Duration) -> Forecast? {
+        let first = DemandHistory.slotNumber(time), last = DemandHistory.slotNumber(WallTime(milliseconds: time.milliseconds + ahead.nanoseconds / 1_000_000))
+        var best: Forecast?
+        for slot in first...max(first, min(last, first + weeks.count)) {
+            let week = weeks[slot.remainder(flooredBy: weeks.count)], day = days[slot.remainder(flooredBy: days.count)]
+            let expected: Forecast?
+            if Int(week.seen) >= DemandHistory.weeksNeeded {
+                expected = Forecast(replicas: DemandHistory.count(week.average), basis: .weeks(Int(week.seen)), ahead: ahead)
+            } else if Int(day.seen) >= DemandHistory.daysNeeded {
+                expected = Forecast(replicas: DemandHistory.count(day.average), basis: .days(Int(day.seen)), ahead: ahead)
+            } else {
+                expected = nil
+            }
+            if let expected, expected.replicas > best?.replicas ?? 0 { best = expected }
+        }
+        return best
+    }
+
+    /// Rounded up, but not for a trace of an earlier day.
+    private static func count(_ average: Float) -> Int { Int((average - 0.1).rounded(.up)) }
+}

@@ -1,0 +1,82 @@
+import Basics
+
+/// Which replicas' figures count: the sorting of Kubernetes' replica calculator (v1.36), in its order.
+///
+/// First match wins: on its way out or failed: ignored; pending: unready; without a figure: missing; for CPU, too young to be believed:
+/// unready; else ready. Readiness is not looked at for other metrics, unless `warmUp` asks for it.
+public struct ReplicaGroups: Sendable {
+    public struct Settings: Sendable, Equatable {
+        /// CPU of a replica younger than this is not believed before a full window after it became ready.
+        public var cpuInitialization: Duration
+        /// A replica that became unready within this after its start was never ready.
+        public var readinessDelay: Duration
+        /// Ours: for every metric, a replica that became ready less than this ago (`>`) counts as coming, not as one that already shares
+        /// the load. 0, as with Kubernetes: only CPU knows of starting.
+        public var warmUp: Duration
+
+        /// Defaults: kube-controller-manager's.
+        public init(cpuInitialization: Duration = .seconds(300), readinessDelay: Duration = .seconds(30), warmUp: Duration = .zero) {
+            self.cpuInitialization = cpuInitialization
+            self.readinessDelay = readinessDelay
+            self.warmUp = warmUp
+        }
+    }
+
+    public enum Group: Sendable, Equatable { case ready, unready, missing, ignored }
+
+    /// In the order of the replicas.
+    public private(set) var groups: [Group] = []
+    public private(set) var readyCount = 0
+    public private(set) var unreadyCount = 0
+    public private(set) var missingCount = 0
+    /// Samples that count: of ready replicas, and of replicas that nobody knows. With the index of the replica, nil for a stranger.
+    var kept: [(replica: Int?, value: Int)] = []
+
+    public init(_ replicas: [ReplicaState], samples: [MetricSample], isCPU: Bool, settings: Settings, now: MonotonicTime) {
+        var indices: [Int: Int] = Dictionary(minimumCapacity: replicas.count)
+        for (index, replica) in replicas.enumerated() { indices[replica.id] = index }
+        // One figure a replica; of two the later one in the list, as in a map.
+        var own = [Int?](repeating: nil, count: replicas.count)
+        for (position, sample) in samples.enumerated() {
+            if let index = indices[sample.replica] { own[index] = position } else { kept.append((nil, sample.value)) }
+        }
+        groups.reserveCapacity(replicas.count)
+        kept.reserveCapacity(samples.count)
+        for (index, replica) in replicas.enumerated() {
+            let sample = own[index].map { samples[$0] }
+            let group = ReplicaGroups.group(of: replica, sample, isCPU: isCPU, settings, now)
+            groups.append(group)
+            switch group {
+            case .ready:
+                readyCount += 1
+                kept.append((index, sample!.value))
+            case .unready: unreadyCount += 1
+            case .missing: missingCount += 1
+            case .ignored: break
+            }
+        }
+    }
+
+    private static func group(of replica: ReplicaState, _ sample: MetricSample?, isCPU: Bool, _ settings: Settings, _ now: MonotonicTime) -> Group {
+        if replica.isLeaving || replica.phase == .failed { return .ignored }
+        if replica.phase == .pending { return .unready }
+        guard let sample else { return .missing }
+        if isCPU, !isBelievable(replica, sample, settings, now) { return .unready }
+        return isWarmingUp(replica, settings, now) ? .unready : .ready
+    }
+
+    /// Long ago, where nobody remembers.
+    private static let dawn = MonotonicTime(nanoseconds: .min / 4)
+
+    private static func isBelievable(_ replica: ReplicaState, _ sample: MetricSample, _ settings: Settings, _ now: MonotonicTime) -> Bool {
+        guard let ready = replica.ready, let start = replica.startedAt else { return false }
+        let changed = replica.readyChangedAt ?? dawn
+        if start + settings.cpuInitialization > now { return ready != .no && sample.at >= changed + sample.window }
+        return !(ready == .no && start + settings.readinessDelay > changed)
+    }
+
+    static func isWarmingUp(_ replica: ReplicaState, _ settings: Settings, _ now: MonotonicTime) -> Bool {
+        guard settings.warmUp > .zero else { return false }
+        return (replica.readyChangedAt ?? dawn) + settings.warmUp > now
+    }
+}

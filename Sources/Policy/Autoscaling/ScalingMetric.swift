@@ -1,0 +1,103 @@
+import Basics
+
+/// What a service is scaled by, and to which target.
+public struct ScalingMetric: Sendable, Equatable {
+    public enum Source: Sendable, Equatable {
+        /// What each replica takes of a resource it has requested. With `container`, of that container alone.
+        case resource(Resource, container: String? = nil)
+        /// A figure that each replica tells.
+        case replicas
+        /// One figure about something beside the replicas.
+        case object
+        /// The sum of figures that come from elsewhere.
+        case external
+        /// Declared with a word that nobody knows.
+        case unknown(String)
+    }
+
+    public enum Resource: Sendable, Equatable {
+        case cpu, memory, other(String)
+    }
+
+    public enum Target: Sendable, Equatable {
+        /// Whole percent of the request.
+        case utilization(Int)
+        /// Thousandths, for each replica.
+        case average(Int)
+        /// Thousandths, in all. The size is multiplied by value / target at every pass, so a value that more replicas do not lower runs to
+        /// the maximum: for the length of a queue take `average`.
+        case value(Int)
+    }
+
+    /// For people: `cpu`, `http_requests`.
+    public let name: String
+    public let source: Source
+    public let target: Target
+
+    public init(_ name: String, _ source: Source, _ target: Target) {
+        self.name = name
+        self.source = source
+        self.target = target
+    }
+
+    /// Can be read while there is no replica.
+    public var isReadableAtZero: Bool { source == .object || source == .external }
+}
+
+/// What was measured for one metric.
+public enum MetricReading: Sendable, Equatable {
+    /// A figure of each replica; `requests` are theirs in the order of the observation's replicas, for a resource.
+    case samples([MetricSample], requests: Result<[Int], MetricFault>? = nil)
+    /// One figure, in thousandths.
+    case value(Int)
+    /// Figures that are summed.
+    case values([Int])
+    case failed(MetricFault)
+}
+
+/// One replica's figure.
+public struct MetricSample: Sendable, Equatable {
+    /// `ReplicaState.id`; a replica that nobody knows counts in a plain average and not in a utilization, as with Kubernetes.
+    public var replica: Int
+    /// Thousandths.
+    public var value: Int
+    /// When it was taken, and over how long.
+    public var at: MonotonicTime
+    public var window: Duration
+
+    public init(replica: Int, value: Int, at: MonotonicTime, window: Duration) {
+        self.replica = replica
+        self.value = value
+        self.at = at
+        self.window = window
+    }
+}
+
+/// Why a metric gives no size.
+public enum MetricFault: Error, Sendable, Equatable, CustomStringConvertible {
+    /// The source answered with nothing.
+    case noMetrics
+    /// Figures came, but of no replica that counts.
+    case noUsableMetrics
+    /// Figures came, but of no replica whose request is known.
+    case noMatchingMetrics
+    case missingRequest
+    case containerNotFound(String)
+    case noReplicas
+    /// The source cannot be asked, or its answer cannot be believed.
+    case unreadable(String)
+    case unknownSource(String)
+
+    public var description: String {
+        switch self {
+        case .noMetrics: "its source returned no figures"
+        case .noUsableMetrics: "no replica that counts has a figure (they may still be starting)"
+        case .noMatchingMetrics: "no figure belongs to a replica whose request is known"
+        case .missingRequest: "a replica declares no request for it, so a share of the request cannot be computed: declare resources"
+        case .containerNotFound(let name): "a replica has no container '\(name)'"
+        case .noReplicas: "there is no replica to measure"
+        case .unreadable(let why): why
+        case .unknownSource(let name): "'\(name)' is no kind of metric"
+        }
+    }
+}
