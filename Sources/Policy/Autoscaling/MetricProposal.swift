@@ -160,6 +160,6 @@ extension Int {
     /// A computed figure as thousandths, held to the range of Int; 0 for what is no number.
     static func milli(_ computed: Double) -> Int {
         if computed.isNaN { return 0 }
-        return computed >= 9_223_372_036_854_775_807 ? .max : computed <= -9_223_372_036_854_775_808 ? .min : Int(computed)
+        return computed >= 0x1p63 ? .max : computed <= -0x1p63 ? .min : Int(computed)
     }
 }
