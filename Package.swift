@@ -108,7 +108,7 @@ let package = Package(
             name: "TestSupport", dependencies: ["HTTP", "EventLoops", "Redis", "Sharding", "Basics", "JSONCoding", "CLinux"], path: "Tests/TestSupport",
             swiftSettings: strict),
         tests("CoreTests", uses: ["Basics", "JSONCoding", "ProtobufCoding", "Compression", "Observability", "Patterns", "CLinux"]),
-        tests("PolicyTests", uses: ["Autoscaling", "Sharding", "Balancing", "Resilience", "Topology", "Patterns", "Basics", "JSONCoding", "TestSupport"]),
+        tests("PolicyTests", uses: ["Autoscaling", "Sharding", "Balancing", "Resilience", "Topology", "Patterns", "Basics", "JSONCoding", "TestSupport"], exclude: ["Cases"]),
         tests("HTTPTests", uses: ["Gateway", "HTTP", "EventLoops", "Basics", "TestSupport"]),
         tests("RedisTests", uses: ["Redis", "Provisioning", "Sharding", "EventLoops", "Basics", "TestSupport"]),
         tests("EngineTests", uses: ["CorrelationEngine", "OpenTelemetry", "ProtobufCoding", "Compression", "HTTP", "JSONCoding", "TestSupport"]),

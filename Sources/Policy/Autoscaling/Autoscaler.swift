@@ -100,7 +100,8 @@ public enum Autoscaler {
         if !policy.leavesZero { memory.conditions.remove(.scaledToZero) }
         memory.stabilization.begin(current: seen.current, now: seen.now)
         let minimum = lowest(policy, seen)
-        if seen.current == 0, !mayLeaveZero(policy, minimum, memory.conditions) {
+        if seen.current == 0 {
+            if mayLeaveZero(policy, minimum, memory.conditions) { return measured(policy, seen, minimum, &memory) }
             memory.conditions.set(.scalingActive, false, "ScalingDisabled")
             return ScalingVerdict(policy, seen, outcome: 0, [ScalingStep(.switchedOff, 0, 0)])
         }
@@ -197,6 +198,11 @@ public enum Autoscaler {
             steps.append(ScalingStep(.limited(limited.reason, minimum > policy.minimum ? seen.floor : nil), bounds.result, limited.replicas))
         }
         var outcome = limited.replicas
+        // Rules hold a size only in the direction in which it moves, which from 0 is upwards.
+        if seen.current == 0, outcome < minimum {
+            steps.append(ScalingStep(.belowMinimum, outcome, minimum))
+            outcome = minimum
+        }
         // A ceiling stops growth. What runs already is not taken away because of it.
         if outcome > seen.current, let ceiling = policy.ceilings.min(by: { $0.most < $1.most }), ceiling.most < outcome {
             let capped = max(seen.current, ceiling.most)

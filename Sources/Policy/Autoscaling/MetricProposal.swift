@@ -29,7 +29,7 @@ public struct MetricProposal: Sendable, Equatable {
 }
 
 /// From one metric's reading to a number of replicas: Kubernetes' replica calculator (v1.36), pure.
-struct ProposalRules {
+public struct ProposalRules: Sendable {
     let replicas: [ReplicaState]
     let current: Int
     let status: Int
@@ -39,7 +39,21 @@ struct ProposalRules {
     let groups: ReplicaGroups.Settings
     let now: MonotonicTime
 
-    func proposal(_ metric: ScalingMetric, _ reading: MetricReading) throws(MetricFault) -> MetricProposal {
+    /// `current` replicas are to be, `status` are.
+    public init(
+        replicas: [ReplicaState], current: Int, status: Int, surge: Int = 0, tolerance: Tolerance, groups: ReplicaGroups.Settings, now: MonotonicTime
+    ) {
+        self.replicas = replicas
+        self.current = current
+        self.status = status
+        self.surge = surge
+        self.tolerance = tolerance
+        self.groups = groups
+        self.now = now
+    }
+
+    /// What the metric asks for, before anything but its own tolerance holds it.
+    public func proposal(_ metric: ScalingMetric, _ reading: MetricReading) throws(MetricFault) -> MetricProposal {
         if case .failed(let fault) = reading { throw fault }
         switch (metric.source, metric.target) {
         case (.unknown(let name), _): throw .unknownSource(name)
