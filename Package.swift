@@ -64,7 +64,7 @@ let package = Package(
         room("Resilience", on: "Policy", uses: ["Basics"]),
         room("Sharding", on: "Policy", uses: ["Basics"]),
         room("Autoscaling", on: "Policy", uses: ["Basics"]),
-        room("Topology", on: "Policy", uses: ["Balancing", "Sharding", "Patterns", "Basics", "JSONCoding", "CYAML"]),
+        room("Topology", on: "Policy", uses: ["Autoscaling", "Balancing", "Sharding", "Patterns", "Basics", "JSONCoding", "CYAML"]),
 
         // Wire: bytes and sockets.
         room("EventLoops", on: "Wire", uses: ["Basics", "CLinux", "COpenSSL"]),

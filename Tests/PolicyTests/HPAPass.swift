@@ -29,7 +29,8 @@ enum HPAPass {
 
     private static func metric(_ value: JSONValue) -> ScalingMetric {
         let type = value["type"].string ?? "", average = value["target_average_value_milli"].int
-        let resource: ScalingMetric.Resource = value["resource"].string == "memory" ? .memory : value["resource"].string == "cpu" ? .cpu : .other(value["resource"].string ?? "")
+        let resource: ScalingMetric.Resource =
+            value["resource"].string == "memory" ? .memory : value["resource"].string == "cpu" ? .cpu : .other(value["resource"].string ?? "")
         let source: ScalingMetric.Source =
             switch type {
             case "Resource", "ContainerResource": .resource(resource, container: value["container"].string)
@@ -117,7 +118,8 @@ enum HPAPass {
             memory.carriedOut(verdict, policy, now: now)
             current = verdict.outcome
             let answer = JSONValue.object([
-                "replicas": .int(current), "rescaled": .bool(verdict.rescales), "conditions": conditions(memory), "error": .string(verdict.hasFault ? "internal" : "none"),
+                "replicas": .int(current), "rescaled": .bool(verdict.rescales), "conditions": conditions(memory),
+                "error": .string(verdict.hasFault ? "internal" : "none"),
             ])
             if !step["expect"].isContained(in: answer) { wrong.append(.string("step \(index + 1): expected \(step["expect"]), got \(answer)")) }
         }

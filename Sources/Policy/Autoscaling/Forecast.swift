@@ -50,8 +50,10 @@ public struct DemandHistory: Sendable, Equatable {
     /// What the metrics asked for at a moment, before anything held it. Within a slot the highest of a day counts.
     public mutating func observe(_ wanted: Int, at time: WallTime) {
         let slot = DemandHistory.slotNumber(time)
-        DemandHistory.add(Float(wanted), to: &days[slot.remainder(flooredBy: days.count)], period: slot.quotient(flooredBy: days.count), weight: DemandHistory.dailyWeight)
-        DemandHistory.add(Float(wanted), to: &weeks[slot.remainder(flooredBy: weeks.count)], period: slot.quotient(flooredBy: weeks.count), weight: DemandHistory.weeklyWeight)
+        DemandHistory.add(
+            Float(wanted), to: &days[slot.remainder(flooredBy: days.count)], period: slot.quotient(flooredBy: days.count), weight: DemandHistory.dailyWeight)
+        DemandHistory.add(
+            Float(wanted), to: &weeks[slot.remainder(flooredBy: weeks.count)], period: slot.quotient(flooredBy: weeks.count), weight: DemandHistory.weeklyWeight)
     }
 
     private static func slotNumber(_ time: WallTime) -> Int { Int(time.milliseconds.quotient(flooredBy: 60_000)).quotient(flooredBy: slot) }

@@ -67,7 +67,9 @@ struct ScalingWords {
     }
 
     private func cause(ofRaw raw: Int) -> String {
-        guard let index = verdict.leading, index < policy.metrics.count, case .success(let one) = verdict.proposals[index] else { return "no metric asks for another size" }
+        guard let index = verdict.leading, index < policy.metrics.count, case .success(let one) = verdict.proposals[index] else {
+            return "no metric asks for another size"
+        }
         let metric = policy.metrics[index]
         let figure = "\(metric.name) is \(measured(metric, one)) against a target of \(target(metric))"
         switch one.reason {

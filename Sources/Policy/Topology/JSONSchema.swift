@@ -48,6 +48,10 @@ private func write(_ type: ValueType, into json: inout JSONWriter) {
     case .path: pattern("^/", into: &json)
     case .token: pattern("^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}$", into: &json)
     case .rate: pattern("^[0-9]+/(s|min|h)$", into: &json)
+    case .usage(of: .cpu): loosePattern("^([0-9]+%|[0-9.]+m?)$", into: &json)
+    case .usage(of: .size): loosePattern("^[0-9]+(%|Ki|Mi|Gi|k|M|G)?$", into: &json)
+    case .amount: loosePattern("^[0-9.]+$", into: &json)
+    case .hours: pattern("^([A-Z][a-z]{2}([,-][A-Z][a-z]{2})* )?[0-9]{2}:[0-9]{2}-[0-9]{2}:[0-9]{2}$", into: &json)
     case .limitKey: pattern("^(client-ip|route|header:.+)$", into: &json)
     case .balance:
         pattern(

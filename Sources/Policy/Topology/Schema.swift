@@ -24,6 +24,12 @@ indirect enum ValueType: Sendable {
     case token
     /// `100/s`, `5/min`, `1000/h`
     case rate
+    /// `70%` of what is requested, or so much of a `.cpu` or `.size`
+    case usage(of: UsageKind)
+    /// A number above 0, in thousandths: `800`, `0.5`.
+    case amount
+    /// `Mon-Fri 08:00-18:00`
+    case hours
     /// `client-ip`, `route`, `header:NAME`
     case limitKey
     /// One of the words of `RouteSpec.balanceMethods`, `hash(header:NAME)` or `hash(cookie:NAME)`.
@@ -42,6 +48,9 @@ indirect enum ValueType: Sendable {
     /// the object's key named here.
     case objectOr(ObjectSpec, short: String)
 }
+
+/// What a replica may use a share of.
+enum UsageKind: Sendable { case cpu, size }
 
 struct ObjectSpec: Sendable {
     let title: String

@@ -1,3 +1,4 @@
+import Autoscaling
 import Balancing
 import Basics
 import Patterns
@@ -127,6 +128,9 @@ struct SchemaChecker {
         case .path: text.hasPrefix("/") && text.utf8.allSatisfy { $0 > 32 && $0 < 127 && $0 != 63 && $0 != 35 } ? .string(text) : nil
         case .token: isToken(text) ? .string(text) : nil
         case .rate: rate(text).map { _ in .string(text) }
+        case .usage(let kind): usage(text, kind)
+        case .amount: amount(text).map(Checked.integer)
+        case .hours: ScheduleFloor(text: text, replicas: 0).map { _ in .string(text) }
         case .limitKey: text == "client-ip" || text == "route" || text.hasPrefix("header:") && isToken(text.dropFirst(7)) ? .string(text) : nil
         case .balance: BalanceMethod(rawValue: text) != nil ? .string(text) : nil
         case .range: AddressRange(text).map { _ in .string(text) }
@@ -151,6 +155,10 @@ struct SchemaChecker {
         case .path: "a path that begins with /"
         case .token: "a name of letters, digits and dashes"
         case .rate: "a rate such as 100/s, 5/min or 1000/h"
+        case .usage(of: .cpu): "a share of the requested cores such as 70%, or cores such as 400m"
+        case .usage(of: .size): "a share of the requested memory such as 80%, or a size such as 400Mi"
+        case .amount: "a number above 0, such as 800 or 0.5"
+        case .hours: "hours such as 08:00-18:00 or Mon-Fri 08:00-18:00"
         case .limitKey: "client-ip, route or header:NAME"
         case .balance: "a way to balance, such as least-connections"
         case .range: "an address or a range such as 10.0.0.0/8"
@@ -203,6 +211,18 @@ struct SchemaChecker {
     static func millicores(_ text: String) -> Int? {
         if text.hasSuffix("m") { return Int(text.dropLast()).flatMap { (1...1_000_000).contains($0) ? $0 : nil } }
         return Double(text).flatMap { $0 >= 0.001 && $0 <= 1000 ? Int($0 * 1000) : nil }
+    }
+
+    /// `70%` as a fraction, anything else as what it is of. Above a hundred too: a request is no limit.
+    static func usage(_ text: String, _ kind: UsageKind) -> Checked? {
+        if text.hasSuffix("%") { return Int(text.dropLast()).flatMap { (1...1000).contains($0) ? .fraction(Double($0) / 100) : nil } }
+        return (kind == .cpu ? millicores(text) : bytes(text)).map(Checked.integer)
+    }
+
+    /// Thousandths, up to a billion.
+    static func amount(_ text: String) -> Int? {
+        guard text.utf8.allSatisfy({ $0 &- 48 < 10 || $0 == 46 }), let value = Double(text), value >= 0.001, value <= 1e9 else { return nil }
+        return Int((value * 1000).rounded())
     }
 
     static let replicaLimit = 1000

@@ -67,6 +67,8 @@ public struct ServiceSpec: Sendable, Equatable {
     public let grace: Duration
     /// From start to ready; beyond it the replica is killed and counted as a crash.
     public let startTime: Duration
+    /// nil: the count is whatever is asked for.
+    public let scaling: ScalingSpec?
 }
 
 extension ServiceSpec {

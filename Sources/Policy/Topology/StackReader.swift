@@ -46,6 +46,7 @@ struct StackReader {
             if case .object(let object) = entry.value { services.append(service(entry.name, object, stores)) }
         }
         let gateway = top.object("gateway").map { self.gateway($0, services) }
+        checkRoutes(of: services, gateway, top)
         if services.isEmpty, gateway == nil, stores.isEmpty {
             checker.report(root.line, root.column, "the stack has neither services nor stores nor a gateway: there is nothing to run")
         }
@@ -107,11 +108,14 @@ struct StackReader {
                 environment.append(EnvironmentVariable(name: entry.name, value: try Interpolation.expand(value, lookUp)))
             } catch { checker.report(entry.line, entry.column, "services.\(name).environment.\(entry.name): \(error.reason)") }
         }
+        let cpu = object.object("resources")?.integer("cpu"), memory = object.object("resources")?.integer("memory")
+        let replicas = object.range("replicas") ?? 1...1, http = object.object("http").map(http)
         return ServiceSpec(
-            name: name, command: object.strings("command"), image: object.string("image"), replicas: object.range("replicas") ?? 1...1,
-            http: object.object("http").map(http), cpu: object.object("resources")?.integer("cpu"),
-            memory: object.object("resources")?.integer("memory"), uses: uses, environment: environment,
-            grace: object.duration("grace") ?? .seconds(10), startTime: object.duration("start") ?? .seconds(30))
+            name: name, command: object.strings("command"), image: object.string("image"), replicas: replicas, http: http, cpu: cpu, memory: memory, uses: uses,
+            environment: environment, grace: object.duration("grace") ?? .seconds(10), startTime: object.duration("start") ?? .seconds(30),
+            scaling: object.object("scale").map {
+                scaling($0, ScaledService(name: name, replicas: replicas, cpu: cpu, memory: memory, http: http), stores: stores.map(\.name))
+            })
     }
 
     private func http(_ object: CheckedObject) -> HTTPInterface {

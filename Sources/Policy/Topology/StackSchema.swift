@@ -22,6 +22,7 @@ enum StackSchema {
             KeySpec("replicas", .replicas, "how many, or from..to; default 1"),
             KeySpec("http", .object(http), "how it speaks HTTP; without it, it is not probed"),
             KeySpec("resources", .object(resources), "what a replica is given"),
+            KeySpec("scale", .object(scale), "how many of the range run: by which metrics, how fast, and what holds it"),
             KeySpec("uses", .list(.name), "stores whose address it gets (REDIS_URL)"),
             KeySpec("environment", .map(.string), "environment variables"),
             KeySpec("grace", .duration, "from SIGTERM to SIGKILL; default 10s"),
