@@ -62,6 +62,8 @@ let package = Package(
         // Policy: pure.
         room("Balancing", on: "Policy", uses: ["Basics"]),
         room("Resilience", on: "Policy", uses: ["Basics"]),
+        room("Rightsizing", on: "Policy", uses: ["Basics"]),
+        room("Lag", on: "Policy", uses: ["Basics"]),
         room("Sharding", on: "Policy", uses: ["Basics"]),
         room("Autoscaling", on: "Policy", uses: ["Basics"]),
         room("Topology", on: "Policy", uses: ["Autoscaling", "Balancing", "Sharding", "Patterns", "Basics", "JSONCoding", "CYAML"]),
@@ -102,13 +104,18 @@ let package = Package(
 
         program("otlp-load", on: "Tools", uses: ["OpenTelemetry", "ProtobufCoding", "HTTP", "EventLoops", "JSONCoding", "Basics"]),
         program("redis-load", on: "Tools", uses: ["Redis", "EventLoops", "JSONCoding", "Basics"]),
+        program("autoscale-bench", on: "Tools", uses: ["Rightsizing", "Basics"]),
 
         // Tests: what they share, then one target a kind.
         .target(
             name: "TestSupport", dependencies: ["HTTP", "EventLoops", "Redis", "Sharding", "Basics", "JSONCoding", "CLinux"], path: "Tests/TestSupport",
             swiftSettings: strict),
         tests("CoreTests", uses: ["Basics", "JSONCoding", "ProtobufCoding", "Compression", "Observability", "Patterns", "CLinux"]),
-        tests("PolicyTests", uses: ["Autoscaling", "Sharding", "Balancing", "Resilience", "Topology", "Patterns", "Basics", "JSONCoding", "TestSupport"], exclude: ["Cases"]),
+        tests(
+            "PolicyTests",
+            uses: [
+                "Autoscaling", "Rightsizing", "Lag", "Sharding", "Balancing", "Resilience", "Topology", "Patterns", "Basics", "JSONCoding", "TestSupport",
+            ], exclude: ["Cases"]),
         tests("HTTPTests", uses: ["Gateway", "HTTP", "EventLoops", "Basics", "TestSupport"]),
         tests("RedisTests", uses: ["Redis", "Provisioning", "Sharding", "EventLoops", "Basics", "TestSupport"]),
         tests("EngineTests", uses: ["CorrelationEngine", "OpenTelemetry", "ProtobufCoding", "Compression", "HTTP", "JSONCoding", "TestSupport"]),

@@ -1,0 +1,32 @@
+import Basics
+
+/// The figures of the recommender; the defaults are those of kubernetes/autoscaler's flags.
+public struct RecommenderSettings: Sendable, Equatable {
+    /// Which percentiles are taken. Below 0 and above 1 is allowed: the lowest and the highest seen.
+    public struct Percentiles: Sendable, Equatable {
+        public var target: Double
+        public var lower: Double
+        public var upper: Double
+
+        public init(target: Double = 0.9, lower: Double = 0.5, upper: Double = 0.95) {
+            self.target = target
+            self.lower = lower
+            self.upper = upper
+        }
+    }
+
+    public var cpu = Percentiles()
+    public var memory = Percentiles()
+    /// Added to every percentile, as a share of it.
+    public var margin = 0.15
+    /// Of a whole replica, divided evenly among its containers: 25 milli-cores and 250 MiB.
+    public var leastOfAll = Resources(cpu: 25, memory: 250 << 20)
+    /// What counts as well known.
+    public var interval = Duration.seconds(86400)
+    /// Everything is rounded up to multiples of these: 1 milli-core, 1 byte.
+    public var steps = Resources(cpu: 1, memory: 1)
+
+    public init() {}
+
+    func percentiles(_ resource: Resource) -> Percentiles { resource == .cpu ? cpu : memory }
+}

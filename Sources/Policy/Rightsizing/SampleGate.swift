@@ -1,0 +1,117 @@
+import Basics
+
+/// Says of each sample of one container whether it counts, and what it changes: CPU as it comes, memory as one peak an interval.
+///
+/// A pure machine without histograms (see `ContainerUsage` for both). The rules are those of kubernetes/autoscaler, `container.go`.
+/// Amounts above `Amount.most` count as that.
+///
+/// - Complexity: O(1), no allocation.
+public struct SampleGate: Sendable {
+    /// Figures that may be set.
+    public struct Settings: Sendable, Equatable {
+        /// One peak of memory is kept in each. Upstream's default, 24 h.
+        public var interval: Duration
+        /// After so many intervals without a sample a state is dropped. Upstream's default, 8.
+        public var intervals: Int
+        /// What a container that ran out of memory needs, by what it used. Upstream's default, 1.2.
+        public var bumpRatio: Double
+        /// What it needs at least beyond what it used, in bytes. Upstream's default, 100 MiB.
+        public var bumpBytes: Int
+
+        /// An interval below a second or above a century, a count below 1, and a ratio that is no number are taken as the nearest that makes sense.
+        public init(interval: Duration = .seconds(86400), intervals: Int = 8, bumpRatio: Double = 1.2, bumpBytes: Int = 100 << 20) {
+            self.interval = min(max(interval, .seconds(1)), .seconds(3_155_760_000))
+            self.intervals = min(max(intervals, 1), 1_000_000)
+            self.bumpRatio = bumpRatio.isFinite ? max(bumpRatio, 1) : 1.2
+            self.bumpBytes = min(max(bumpBytes, 0), Amount.most)
+        }
+
+        /// Milliseconds.
+        var intervalMilliseconds: Int64 { interval.nanoseconds / 1_000_000 }
+    }
+
+    /// Why a sample did not count.
+    public enum Dropped: Error, Sendable, Equatable {
+        /// Less than nothing was used.
+        case negative
+        /// CPU: not strictly later than the last. Memory: earlier than the last. Out of memory: more than an interval earlier.
+        case late
+        /// More than a minute ahead of the clock that was given with it.
+        case ahead
+    }
+
+    /// What a memory sample changes.
+    public struct Peak: Sendable, Equatable {
+        /// The peak of this interval until now, which is taken back; nil in a new interval.
+        public let replaced: Int?
+        /// The peak from now on, in bytes.
+        public let value: Int
+        /// Both are stamped with the end of the interval.
+        public let end: WallTime
+    }
+
+    /// How far ahead of `now` a sample may be: clocks of machines differ.
+    public static let lead: Int64 = 60_000
+
+    public let settings: Settings
+    private var lastCPU: WallTime?
+    private var lastMemory: WallTime?
+    private var end: WallTime?
+    private var usagePeak = 0
+    private var bumpPeak = 0
+
+    public init(_ settings: Settings = Settings()) { self.settings = settings }
+
+    /// CPU use, in milli-cores: what counts of it.
+    public mutating func cpu(_ used: Int, at time: WallTime, now: WallTime? = nil) throws(Dropped) -> Int {
+        let time = try held(used, time, now)
+        if let lastCPU, time <= lastCPU { throw .late }
+        lastCPU = time
+        return min(used, Amount.most)
+    }
+
+    /// Memory use, in bytes. Nil when it counts but is no new peak.
+    public mutating func memory(_ used: Int, at time: WallTime, now: WallTime? = nil) throws(Dropped) -> Peak? {
+        let time = try held(used, time, now)
+        if let lastMemory, time < lastMemory { throw .late }
+        return peak(min(used, Amount.most), time, isBump: false)
+    }
+
+    /// The container ran out of memory while it had asked for `request` bytes. It needs more than the larger of that and of what it was seen
+    /// to use in this interval. What a former such event added is left out, so that one after the other does not run away.
+    public mutating func outOfMemory(request: Int, at time: WallTime, now: WallTime? = nil) throws(Dropped) -> Peak? {
+        let time = try held(0, time, now)
+        if let lastMemory, time.milliseconds < lastMemory.milliseconds - settings.intervalMilliseconds { throw .late }
+        let used = min(max(request, usagePeak), Amount.most)
+        let needed = max(used + settings.bumpBytes, Amount.scaled(used, by: settings.bumpRatio))
+        return peak(min(needed, Amount.most), time, isBump: true)
+    }
+
+    private mutating func peak(_ value: Int, _ time: WallTime, isBump: Bool) -> Peak? {
+        lastMemory = time
+        let ends = end ?? time
+        end = ends
+        var replaced: Int?
+        if time < ends {
+            let before = max(usagePeak, bumpPeak)
+            // A first sample of 0 keeps its interval at 0, as upstream does.
+            guard before != 0, value > before else { return nil }
+            replaced = before
+        } else {
+            let interval = settings.intervalMilliseconds
+            let whole = (time.milliseconds - ends.milliseconds) / interval * interval
+            end = WallTime(milliseconds: ends.milliseconds + whole + interval)
+            usagePeak = 0
+            bumpPeak = 0
+        }
+        if isBump { bumpPeak = value } else { usagePeak = value }
+        return Peak(replaced: replaced, value: value, end: end ?? time)
+    }
+
+    private func held(_ used: Int, _ time: WallTime, _ now: WallTime?) throws(Dropped) -> WallTime {
+        guard used >= 0 else { throw .negative }
+        let time = DecayingHistogram.held(time)
+        if let now, time.milliseconds - DecayingHistogram.held(now).milliseconds > SampleGate.lead { throw .ahead }
+        return time
+    }
+}
