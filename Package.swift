@@ -66,7 +66,8 @@ let package = Package(
         room("Lag", on: "Policy", uses: ["Basics"]),
         room("Sharding", on: "Policy", uses: ["Basics"]),
         room("Autoscaling", on: "Policy", uses: ["Basics"]),
-        room("Topology", on: "Policy", uses: ["Autoscaling", "Balancing", "Sharding", "Patterns", "Basics", "JSONCoding", "CYAML"]),
+        room("Topology", on: "Policy", uses: ["LoadPlanning", "Autoscaling", "Balancing", "Sharding", "Patterns", "Basics", "JSONCoding", "CYAML"]),
+        room("LoadPlanning", on: "Policy", uses: ["Basics", "JSONCoding"]),
 
         // Wire: bytes and sockets.
         room("EventLoops", on: "Wire", uses: ["Basics", "CLinux", "COpenSSL"]),
@@ -100,7 +101,10 @@ let package = Package(
         program("correlation-engine", on: "Services", uses: ["CorrelationEngine"]),
         program(
             "muster", on: "Tools",
-            uses: ["CLinux", "Supervision", "Provisioning", "Redis", "Sharding", "Gateway", "Topology", "HTTP", "EventLoops", "Observability", "Basics", "JSONCoding"]),
+            uses: [
+                "CLinux", "Supervision", "Provisioning", "Redis", "Sharding", "Gateway", "Topology", "HTTP", "EventLoops", "Observability",
+                "Basics", "JSONCoding",
+            ]),
 
         program("otlp-load", on: "Tools", uses: ["OpenTelemetry", "ProtobufCoding", "HTTP", "EventLoops", "JSONCoding", "Basics"]),
         program("redis-load", on: "Tools", uses: ["Redis", "EventLoops", "JSONCoding", "Basics"]),
@@ -114,7 +118,7 @@ let package = Package(
         tests(
             "PolicyTests",
             uses: [
-                "Autoscaling", "Rightsizing", "Lag", "Sharding", "Balancing", "Resilience", "Topology", "Patterns", "Basics", "JSONCoding", "TestSupport",
+                "Autoscaling", "Rightsizing", "Lag", "LoadPlanning", "Sharding", "Balancing", "Resilience", "Topology", "Patterns", "Basics", "JSONCoding", "TestSupport",
             ], exclude: ["Cases"]),
         tests("HTTPTests", uses: ["Gateway", "HTTP", "EventLoops", "Basics", "TestSupport"]),
         tests("RedisTests", uses: ["Redis", "Provisioning", "Sharding", "EventLoops", "Basics", "TestSupport"]),
@@ -129,7 +133,7 @@ let package = Package(
                 "Observability",
                 "TestSupport", "CLinux",
             ], exclude: ["Smuggling"]),
-        tests("Golden", uses: ["Topology", "Basics", "TestSupport"], exclude: ["Wrong", "schema.json.expected"]),
+        tests("Golden", uses: ["LoadPlanning", "Topology", "Basics", "TestSupport"], exclude: ["Wrong", "Scenarios", "K6", "schema.json.expected"]),
         tests("Tidy", uses: ["Basics"]),
     ],
     cxxLanguageStandard: .cxx17

@@ -1,5 +1,6 @@
 import Basics
 import Glibc
+import LoadPlanning
 import TestSupport
 import Testing
 import Topology
@@ -16,6 +17,25 @@ import Topology
         let text = try Files.read("\(Self.folder)/Wrong/\(name)")
         let problems = #expect(throws: Problems.self) { try Stack.read(text, path: name) }
         try compare("\(Self.folder)/Wrong/\(name.dropLast(5)).expected", (problems?.description ?? "") + "\n")
+    }
+
+    // MARK: scenarios of muster load
+
+    static let scenarios = Files.list(folder + "/Scenarios").filter { $0.hasSuffix(".yaml") }
+    static let rendered = Files.list(folder + "/K6").filter { $0.hasSuffix(".yaml") }
+
+    @Test func thereAreScenarios() { #expect(Self.scenarios.count >= 7 && Self.rendered.count >= 2) }
+
+    @Test(arguments: scenarios) func aWrongScenarioIsToldPrecisely(name: String) throws {
+        let text = try Files.read("\(Self.folder)/Scenarios/\(name)")
+        let problems = #expect(throws: Problems.self) { try Scenario.read(text, path: name) }
+        try compare("\(Self.folder)/Scenarios/\(name.dropLast(5)).expected", (problems?.description ?? "") + "\n")
+    }
+
+    @Test(arguments: rendered) func aScenarioForK6(name: String) throws {
+        let scenario = try Scenario.read(try Files.read("\(Self.folder)/K6/\(name)"), path: name)
+        let target = try #require(scenario.target)
+        try compare("\(Self.folder)/K6/\(name.dropLast(5)).js", scenario.k6Script(target: target))
     }
 
     @Test func theSchemaIsWhatItWas() throws { try compare(Self.folder + "/schema.json.expected", stackJSONSchema() + "\n") }

@@ -6,10 +6,15 @@ import Patterns
 /// Holds a YAML tree against its description and gathers everything that is wrong, not just the first thing.
 struct SchemaChecker {
     let file: String
+    /// What the file as a whole is called.
+    let subject: String
     private(set) var problems: [Problem] = []
     private var hints = 0
 
-    init(file: String) { self.file = file }
+    init(file: String, subject: String = "the stack") {
+        self.file = file
+        self.subject = subject
+    }
 
     mutating func report(_ line: Int, _ column: Int, _ message: String) {
         problems.append(Problem(file: file, line: line, column: column, message: message))
@@ -41,14 +46,14 @@ struct SchemaChecker {
             guard let key = spec.key(name) else {
                 let known = spec.keys.map(\.name)
                 let hint = nearest(to: name, in: known).map { "; did you mean '\($0)'?" } ?? "; known here: \(known.joined(separator: ", "))"
-                report(keyNode.line, keyNode.column, "unknown key '\(name)' in \(path.isEmpty ? "the stack" : path)\(hint)")
+                report(keyNode.line, keyNode.column, "unknown key '\(name)' in \(path.isEmpty ? subject : path)\(hint)")
                 continue
             }
             places[name] = (valueNode.line, valueNode.column)
             values[name] = check(valueNode, key.type, path.isEmpty ? name : "\(path).\(name)")
         }
         for key in spec.keys where key.isRequired && !pairs.contains(where: { isKey($0.key, key.name) }) {
-            report(node.line, node.column, "\(path.isEmpty ? "the stack" : path): '\(key.name)' is missing (\(key.about))")
+            report(node.line, node.column, "\(path.isEmpty ? subject : path): '\(key.name)' is missing (\(key.about))")
         }
         return CheckedObject(line: node.line, column: node.column, values: values, places: places)
     }

@@ -1,0 +1,36 @@
+/// So many a second, as people write it: `200/s`, `0.5/s`, `30/min`, `100/h`. nil for anything else, for 0 and below, and above `mostArrivals`.
+public func arrivalRate(_ text: some StringProtocol) -> Double? {
+    let parts = text.split(separator: "/", omittingEmptySubsequences: false)
+    guard parts.count == 2, let count = plainNumber(parts[0]) else { return nil }
+    let seconds: [String: Double] = ["s": 1, "min": 60, "h": 3600]
+    guard let unit = seconds[String(parts[1])] else { return nil }
+    let rate = count / unit
+    return rate > 0 && rate <= mostArrivals ? rate : nil
+}
+
+/// Arrivals a second at most: about what one loop can send when it does nothing else.
+public let mostArrivals = 100_000.0
+
+/// Users at once at most.
+public let mostUsers = 50_000
+
+/// Digits with at most one point: no sign, no exponent, no `inf`.
+func plainNumber(_ text: some StringProtocol) -> Double? {
+    guard !text.isEmpty, text.utf8.count <= 18, text.utf8.allSatisfy({ $0 &- 48 < 10 || $0 == 46 }) else { return nil }
+    return Double(String(text))
+}
+
+/// `200/s`, `30/min` or `100/h`: the shortest unit in which it is a whole number, else per second.
+public func rateText(_ rate: Double) -> String {
+    let (count, unit) = wholeRate(rate)
+    return "\(count)/\(unit)"
+}
+
+/// A rate as a whole number in the shortest unit that has one (`s`, `min`, `h`); rounded to whole ones an hour where none has.
+func wholeRate(_ rate: Double) -> (count: Int, unit: String) {
+    for (unit, seconds) in [("s", 1.0), ("min", 60.0)] {
+        let count = rate * seconds
+        if (count - count.rounded()).magnitude < 1e-6 { return (Int(count.rounded()), unit) }
+    }
+    return (Int((rate * 3600).rounded()), "h")
+}

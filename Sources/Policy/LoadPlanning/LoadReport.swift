@@ -1,0 +1,164 @@
+/// Why a request has no answer.
+public enum LoadError: String, Sendable, CaseIterable {
+    /// No connection: refused, unreachable, no port left, not in time.
+    case connect
+    /// No whole answer within the scenario's timeout after it was sent.
+    case timeout
+    /// The connection ended before a byte of the answer.
+    case closed
+    /// The connection ended in the middle of the answer.
+    case cut
+    /// The answer breaks the rules of HTTP.
+    case malformed
+    /// Due, and never sent: all connections were taken until the run was over.
+    case unsent
+}
+
+/// How a request ended.
+public enum LoadOutcome: Sendable, Equatable {
+    case status(Int)
+    case failed(LoadError)
+
+    /// A status of 400 and above is an error, as for k6 (`http_req_failed`); so is what has no answer.
+    public var isError: Bool {
+        switch self {
+        case .status(let status): !(200...399).contains(status)
+        case .failed: true
+        }
+    }
+}
+
+/// A second of a run.
+public struct LoadSecond: Sendable, Equatable {
+    /// From 0; the run's first second.
+    public let second: Int
+    /// Sent in it.
+    public let sent: Int
+    /// Ended in it, errors among them.
+    public let ended: Int
+    public let errors: Int
+    /// Of those that ended in it, nanoseconds from when they were due; 0 without any.
+    public let p50: Int64
+    public let p95: Int64
+    /// At its end.
+    public let inFlight: Int
+    public let users: Int
+    /// At its end: due and not sent, because all connections are taken.
+    public let waiting: Int
+}
+
+/// What came of a run, and while it goes on, what has come of it so far.
+public struct LoadReport: Sendable {
+    /// What is counted of all requests and of each kind.
+    public struct Part: Sendable {
+        /// From when it was due to its end. In the open model this is corrected for coordinated omission: a server that stands still is charged with
+        /// the requests that had to wait meanwhile.
+        public internal(set) var response = LatencyDistribution()
+        public internal(set) var errors = 0
+        public var ended: Int { response.count }
+    }
+
+    public let name: String
+    public let isOpen: Bool
+    public let isClosed: Bool
+    /// Of each kind, `METHOD path`.
+    public let labels: [String]
+    public private(set) var total = Part()
+    public private(set) var parts: [Part]
+    /// From when it was sent to its end: what a load generator that waits for its answers would tell. Without what was never sent.
+    public private(set) var service = LatencyDistribution()
+    /// From when it was due to when it was sent.
+    public private(set) var delay = LatencyDistribution()
+    /// By status, 200 and 404 and so on.
+    public private(set) var statuses: [Int: Int] = [:]
+    public private(set) var failures: [LoadError: Int] = [:]
+    /// The first one in words; nil while there is none.
+    public private(set) var firstFailure: String?
+    public private(set) var seconds: [LoadSecond] = []
+    /// Sent once more on a fresh connection, because a kept one was closed at that moment. No errors.
+    public private(set) var repeated = 0
+    public private(set) var connectionsMade = 0
+    public private(set) var bytesSent = 0
+    public private(set) var bytesReceived = 0
+    public private(set) var sent = 0
+    /// Nanoseconds, from the start to the last answer (or the end of the schedule, if that is later).
+    public private(set) var elapsed: Int64 = 0
+    /// Stopped before its schedule was over.
+    public private(set) var endedEarly = false
+    /// Processor time of this process during the run, nanoseconds.
+    public private(set) var processorTime: Int64 = 0
+    private var inSecond = LatencyDistribution()
+    private var sentInSecond = 0
+    private var errorsInSecond = 0
+
+    public init(_ scenario: Scenario) {
+        name = scenario.name
+        isOpen = scenario.isOpen
+        isClosed = scenario.isClosed
+        labels = scenario.requests.map(\.label)
+        parts = Array(repeating: Part(), count: scenario.requests.count)
+    }
+
+    public var ended: Int { total.ended }
+    public var errors: Int { total.errors }
+    /// From 0 to 1; 0 when nothing ended.
+    public var errorShare: Double { ended == 0 ? 0 : Double(errors) / Double(ended) }
+    /// Answers a second, errors not among them.
+    public var rate: Double { elapsed == 0 ? 0 : Double(ended - errors) / (Double(elapsed) / 1e9) }
+
+    // MARK: events
+
+    public mutating func sent(bytes: Int) {
+        sent += 1
+        sentInSecond += 1
+        bytesSent += bytes
+    }
+
+    public mutating func repeats(bytes: Int) {
+        repeated += 1
+        bytesSent += bytes
+    }
+
+    public mutating func connected() { connectionsMade += 1 }
+    public mutating func received(bytes: Int) { bytesReceived += bytes }
+
+    /// A request of kind `request` has ended. Times are nanoseconds of one clock; `begun` is nil for what was never sent.
+    public mutating func ended(_ request: Int, _ outcome: LoadOutcome, due: Int64, begun: Int64?, at now: Int64, why: @autoclosure () -> String) {
+        let latency = now - due
+        total.response.add(latency)
+        parts[request].response.add(latency)
+        inSecond.add(latency)
+        if let begun {
+            service.add(now - begun)
+            delay.add(begun - due)
+        }
+        switch outcome {
+        case .status(let status): statuses[status, default: 0] += 1
+        case .failed(let error): failures[error, default: 0] += 1
+        }
+        guard outcome.isError else { return }
+        total.errors += 1
+        parts[request].errors += 1
+        errorsInSecond += 1
+        if firstFailure == nil { firstFailure = why() }
+    }
+
+    /// A second is over.
+    public mutating func closeSecond(inFlight: Int, users: Int, waiting: Int) {
+        seconds.append(
+            LoadSecond(
+                second: seconds.count, sent: sentInSecond, ended: inSecond.count, errors: errorsInSecond, p50: inSecond.quantile(0.5), p95: inSecond.quantile(0.95),
+                inFlight: inFlight, users: users, waiting: waiting))
+        inSecond.clear()
+        sentInSecond = 0
+        errorsInSecond = 0
+    }
+
+    /// What has not made a whole second is one more row, if anything happened in it.
+    public mutating func finish(elapsed: Int64, endedEarly: Bool, processorTime: Int64) {
+        if inSecond.count > 0 || sentInSecond > 0 { closeSecond(inFlight: 0, users: 0, waiting: 0) }
+        self.elapsed = elapsed
+        self.endedEarly = endedEarly
+        self.processorTime = processorTime
+    }
+}

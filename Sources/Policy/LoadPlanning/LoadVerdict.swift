@@ -1,0 +1,42 @@
+/// Whether what was expected holds, and why.
+public struct LoadVerdict: Sendable, Equatable {
+    public struct Finding: Sendable, Equatable {
+        public let expectation: LoadExpectation
+        /// In the expectation's unit; nil when nothing was measured, and then it does not hold.
+        public let measured: Double?
+        public let holds: Bool
+        /// `p95<50ms: 31.2ms measured`
+        public let sentence: String
+    }
+    public let findings: [Finding]
+
+    /// True of no expectations.
+    public var holds: Bool { findings.allSatisfy(\.holds) }
+
+    /// Latencies count from when requests were due. A test in which no request ended shows nothing, so that no expectation holds.
+    public init(_ expectations: [LoadExpectation], of report: LoadReport) {
+        findings = expectations.map { expectation in
+            guard let measured = report.measured(expectation.metric) else {
+                return Finding(expectation: expectation, measured: nil, holds: false, sentence: "\(expectation.description): nothing was measured")
+            }
+            let holds = expectation.relation.holds(measured, expectation.limit)
+            return Finding(
+                expectation: expectation, measured: measured, holds: holds,
+                sentence: "\(expectation.description): \(expectation.metric.text(measured)) measured\(holds ? "" : ", which it is not")")
+        }
+    }
+}
+
+extension LoadReport {
+    /// nil when no request has ended.
+    public func measured(_ metric: LoadExpectation.Metric) -> Double? {
+        if ended == 0 { return nil }
+        if let share = metric.share { return Double(total.response.quantile(share)) }
+        return switch metric {
+        case .max: Double(total.response.most)
+        case .mean: total.response.mean
+        case .errors: errorShare
+        default: rate
+        }
+    }
+}

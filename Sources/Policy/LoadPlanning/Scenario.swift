@@ -1,0 +1,90 @@
+import Basics
+
+/// A load test: which requests, how many of them when, and what is expected of the answers.
+public struct Scenario: Sendable, Equatable {
+    public let name: String
+    /// nil: the gateway of the stack that runs.
+    public let target: LoadTarget?
+    /// At least one.
+    public let requests: [LoadRequest]
+    /// At least one, at most `mostPhases`.
+    public let phases: [LoadPhase]
+    public let expectations: [LoadExpectation]
+    /// Of the open phases.
+    public let spacing: ArrivalSchedule.Spacing
+    /// Of all that is random but UUIDs: Poisson arrivals, the choice among requests, think times.
+    public let seed: UInt64
+    /// From sending a request (and connecting for it) to the end of its answer; beyond, it has failed.
+    public let timeout: Duration
+    /// Connections of the open phases at most, and so requests under way. A request that finds none free is sent when one is: its latency
+    /// counts from when it was due. (A user of the closed phases has a connection of its own.)
+    public let connections: Int
+
+    public static let mostPhases = 100
+    public static let mostRequests = 50
+    /// Of all phases together.
+    public static let longest = Duration.seconds(24 * 3600)
+    /// The default of `timeout`. k6's is a minute; nobody waits so long for a page.
+    public static let defaultTimeout = Duration.seconds(10)
+    public static let defaultConnections = 1000
+    public static let mostConnections = mostUsers
+
+    public init(
+        name: String = "load", target: LoadTarget? = nil, requests: [LoadRequest], phases: [LoadPhase], expectations: [LoadExpectation] = [],
+        spacing: ArrivalSchedule.Spacing = .even, seed: UInt64 = 1, timeout: Duration = Scenario.defaultTimeout, connections: Int = Scenario.defaultConnections
+    ) {
+        precondition(!requests.isEmpty && !phases.isEmpty)
+        self.name = name
+        self.target = target
+        self.requests = requests
+        self.phases = phases
+        self.expectations = expectations
+        self.spacing = spacing
+        self.seed = seed
+        self.timeout = timeout
+        self.connections = connections
+    }
+
+    /// The same with another target, expectations or seed; nil leaves what is there.
+    public func changing(target: LoadTarget? = nil, expectations: [LoadExpectation]? = nil, seed: UInt64? = nil) -> Scenario {
+        Scenario(
+            name: name, target: target ?? self.target, requests: requests, phases: phases, expectations: expectations ?? self.expectations, spacing: spacing,
+            seed: seed ?? self.seed, timeout: timeout, connections: connections)
+    }
+
+    public var duration: Duration { phases.reduce(.zero) { $0 + $1.duration } }
+    public var isOpen: Bool { phases.contains { $0.unit == .arrivals } }
+    public var isClosed: Bool { phases.contains { $0.unit == .users } }
+
+    /// Connections it may need at once.
+    public var peakConnections: Int {
+        let users = phases.filter { $0.unit == .users }.map { max($0.from, $0.to) }.max() ?? 0
+        return Int(users) + (isOpen ? connections : 0)
+    }
+}
+
+/// Chooses among requests by their weights: the same seed gives the same row of choices. O(log requests).
+public struct RequestChoice: Sendable {
+    private let ends: [Int]
+    private var random: SeededRandom
+
+    public init(_ requests: [LoadRequest], seed: UInt64) {
+        var sum = 0
+        ends = requests.map {
+            sum += $0.weight
+            return sum
+        }
+        random = SeededRandom(seed: seed)
+    }
+
+    public mutating func next() -> Int {
+        if ends.count == 1 { return 0 }
+        let drawn = Int.random(in: 0..<ends[ends.count - 1], using: &random)
+        var low = 0, high = ends.count - 1
+        while low < high {
+            let middle = (low + high) / 2
+            if drawn < ends[middle] { high = middle } else { low = middle + 1 }
+        }
+        return low
+    }
+}
