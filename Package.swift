@@ -85,6 +85,7 @@ let package = Package(
                 "JSONCoding",
                 "CLinux", "COpenSSL", "CXXHash",
             ]),
+        room("Loading", on: "Runtime", uses: ["LoadPlanning", "HTTP", "EventLoops", "Basics"]),
         room("Provisioning", on: "Runtime", uses: ["Redis", "EventLoops", "Sharding", "Observability", "Basics", "JSONCoding", "CLinux", "COpenSSL"]),
         room(
             "Supervision", on: "Runtime",
@@ -102,7 +103,7 @@ let package = Package(
         program(
             "muster", on: "Tools",
             uses: [
-                "CLinux", "Supervision", "Provisioning", "Redis", "Sharding", "Gateway", "Topology", "HTTP", "EventLoops", "Observability",
+                "CLinux", "Supervision", "Loading", "LoadPlanning", "Provisioning", "Redis", "Sharding", "Gateway", "Topology", "HTTP", "EventLoops", "Observability",
                 "Basics", "JSONCoding",
             ]),
 
@@ -124,12 +125,12 @@ let package = Package(
         tests("RedisTests", uses: ["Redis", "Provisioning", "Sharding", "EventLoops", "Basics", "TestSupport"]),
         tests("EngineTests", uses: ["CorrelationEngine", "OpenTelemetry", "ProtobufCoding", "Compression", "HTTP", "JSONCoding", "TestSupport"]),
         tests("Simulation", uses: ["Supervision", "Sharding", "Basics"]),
-        tests("Loopback", uses: ["Gateway", "HTTP", "EventLoops", "Topology", "Observability", "Basics", "TestSupport"]),
+        tests("Loopback", uses: ["Loading", "LoadPlanning", "Gateway", "HTTP", "EventLoops", "Topology", "Observability", "Basics", "TestSupport"]),
         tests(
             "RealServer",
             uses: [
                 "CorrelationEngine", "OpenTelemetry", "ProtobufCoding", "Compression", "Provisioning", "Sharding", "SharedState", "Gateway", "Topology", "Redis", "HTTP",
-                "EventLoops",
+                "EventLoops", "Loading", "LoadPlanning",
                 "Observability",
                 "TestSupport", "CLinux",
             ], exclude: ["Smuggling"]),
