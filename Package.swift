@@ -68,6 +68,7 @@ let package = Package(
         room("Autoscaling", on: "Policy", uses: ["Basics"]),
         room("Topology", on: "Policy", uses: ["LoadPlanning", "Autoscaling", "Balancing", "Sharding", "Patterns", "Basics", "JSONCoding", "CYAML"]),
         room("LoadPlanning", on: "Policy", uses: ["Basics", "JSONCoding"]),
+        room("Replaying", on: "Policy", uses: ["Autoscaling", "Basics", "JSONCoding"]),
 
         // Wire: bytes and sockets.
         room("EventLoops", on: "Wire", uses: ["Basics", "CLinux", "COpenSSL"]),
@@ -103,7 +104,7 @@ let package = Package(
         program(
             "muster", on: "Tools",
             uses: [
-                "CLinux", "Supervision", "Loading", "LoadPlanning", "Provisioning", "Redis", "Sharding", "Gateway", "Topology", "HTTP", "EventLoops", "Observability",
+                "CLinux", "Autoscaling", "Replaying", "Supervision", "Loading", "LoadPlanning", "Provisioning", "Redis", "Sharding", "Gateway", "Topology", "HTTP", "EventLoops", "Observability",
                 "Basics", "JSONCoding",
             ]),
 
@@ -119,7 +120,7 @@ let package = Package(
         tests(
             "PolicyTests",
             uses: [
-                "Autoscaling", "Rightsizing", "Lag", "LoadPlanning", "Sharding", "Balancing", "Resilience", "Topology", "Patterns", "Basics", "JSONCoding", "TestSupport",
+                "Autoscaling", "Replaying", "Rightsizing", "Lag", "LoadPlanning", "Sharding", "Balancing", "Resilience", "Topology", "Patterns", "Basics", "JSONCoding", "TestSupport",
             ], exclude: ["Cases"]),
         tests("HTTPTests", uses: ["Gateway", "HTTP", "EventLoops", "Basics", "TestSupport"]),
         tests("RedisTests", uses: ["Redis", "Provisioning", "Sharding", "EventLoops", "Basics", "TestSupport"]),

@@ -1,0 +1,77 @@
+import Basics
+
+/// The load of one service over time: for each metric what was asked of all replicas together, at every step.
+///
+/// Load is what was asked, whatever the size was that answered it. How a metric's demand comes from what was recorded:
+/// - figures of replicas are summed over the replicas that had one at the time;
+/// - a figure without a replica is the whole service's, as it stands;
+/// - an average of the replicas (said so by the caller, or by a journal) is multiplied by the recorded series `replicas`;
+/// - a percentage of the request (`cpu_percent`) is multiplied by the request, and then as above: summed, or times `replicas`;
+/// - a counter (`…_total`) becomes its growth in a second; when it falls it was reset.
+///
+/// A figure stands until the next of its series, when that comes within 3 usual distances of the series (or 3 steps, where steps are longer);
+/// else the time in between is unknown but for one distance. Nothing is interpolated.
+public struct LoadTrace: Sendable, Equatable {
+    public struct Series: Sendable, Equatable {
+        public let metric: String
+        /// Cores, bytes, or the metric's own unit; NaN where nothing is known.
+        public let demand: [Double]
+        /// How it came from what was recorded: `sum of replicas`.
+        public let origin: String
+        /// Steps of which nothing is known.
+        public let unknown: Int
+    }
+
+    public let service: String
+    public let start: WallTime
+    public let step: Duration
+    public let series: [Series]
+    /// How many replicas there were; NaN where nobody says, empty when nobody ever did.
+    public let recordedSize: [Double]
+    public let count: Int
+    /// What is odd about the recording, for people.
+    public let notes: [String]
+
+    public init(
+        service: String, start: WallTime, step: Duration, series: [Series], recordedSize: [Double] = [], notes: [String] = []
+    ) {
+        self.service = service
+        self.start = start
+        self.step = step
+        self.series = series
+        self.recordedSize = recordedSize
+        self.notes = notes
+        count = max(series.map(\.demand.count).max() ?? 0, recordedSize.count)
+    }
+
+    public func time(of index: Int) -> WallTime { WallTime(milliseconds: start.milliseconds + Int64(index) * step.nanoseconds / 1_000_000) }
+    public var length: Duration { .nanoseconds(Int64(count) * step.nanoseconds) }
+
+    /// The series that a policy's metric of this name is about: of that name, or of the counter behind it.
+    public func series(of metric: String) -> Int? {
+        series.firstIndex { $0.metric == metric } ?? series.firstIndex { $0.metric == metric + "_total" }
+    }
+
+    /// More steps than four years of 15 seconds are another mistake.
+    public static let stepLimit = 10_000_000
+    /// A figure stands at most this many usual distances for those that are missing after it (<=). Ours: two lost scrapes are jitter, three in a
+    /// row are an outage.
+    public static let bridgedDistances: Int64 = 3
+}
+
+extension LoadTrace.Series {
+    public init(_ metric: String, _ demand: [Double], origin: String = "total as recorded") {
+        self.init(metric: metric, demand: demand, origin: origin, unknown: demand.count { $0.isNaN })
+    }
+
+    /// Of what is known; 0 when nothing is.
+    public var peak: Double { demand.reduce(0) { $1 > $0 ? $1 : $0 } }
+    public var mean: Double {
+        var sum = 0.0, count = 0
+        for value in demand where !value.isNaN {
+            sum += value
+            count += 1
+        }
+        return count > 0 ? sum / Double(count) : 0
+    }
+}

@@ -1,0 +1,163 @@
+import Basics
+
+/// What was recorded, before it is laid on a grid: series of points, each of a service, a metric, and a replica where it is known.
+///
+/// Points may come in any order over the series. Within a series those out of order are sorted and counted; of two at one time the later in
+/// the file stays, and is counted; values that are no figures (NaN, infinite, negative) are left out and counted. 16 bytes a point.
+public struct Recording: Sendable {
+    /// What a point's value is of.
+    public enum Form: UInt8, Sendable {
+        /// The whole service, in the metric's own unit.
+        case total
+        /// One replica, in the metric's own unit.
+        case replica
+        /// The average of the replicas, in the metric's own unit.
+        case average
+        /// One replica, in percent of its request.
+        case replicaPercent
+        /// The average of the replicas, in percent of the request.
+        case averagePercent
+
+        var isPercent: Bool { self == .replicaPercent || self == .averagePercent }
+        var isAverage: Bool { self == .average || self == .averagePercent }
+    }
+
+    struct Point: Sendable, Equatable {
+        var at: Int64
+        var value: Double
+    }
+
+    struct Series: Sendable {
+        let service: String
+        let metric: String
+        let form: Form
+        var points: [Point] = []
+        var isSorted = true
+    }
+
+    /// Points that could not be used, or not as they stood.
+    public struct Oddity: Sendable, Equatable {
+        public var count = 0
+        /// Of the first one; 0 where there are no lines.
+        public var firstLine = 0
+
+        mutating func add(_ line: Int) {
+            if count == 0 { firstLine = line }
+            count += 1
+        }
+    }
+
+    /// Points in all; beyond this a recording is refused.
+    public static let pointLimit = 50_000_000
+    /// A name beyond these is refused: the recording is another kind of file.
+    public static let seriesLimit = 100_000
+
+    var series: [Series] = []
+    private var indices: [[UInt8]: Int] = [:]
+    public private(set) var pointCount = 0
+    public private(set) var notNumbers = Oddity()
+    public private(set) var negatives = Oddity()
+    public private(set) var backwards = Oddity()
+    /// A figure stands until the next one, however late that comes: the source tells changes only (a journal).
+    public var tellsChangesOnly = false
+
+    public init() {}
+
+    public var services: [String] { Set(series.map(\.service)).sorted() }
+
+    public func metrics(of service: String) -> [String] { Set(series.lazy.filter { $0.service == service }.map(\.metric)).sorted() }
+
+    /// The series of these names, made where there is none. `key` is their bytes, for a quick look.
+    mutating func index(_ key: [UInt8], _ make: () -> Series) throws(ReplayFailure) -> Int {
+        if let known = indices[key] { return known }
+        guard series.count < Recording.seriesLimit else {
+            throw ReplayFailure(.tooLarge, "more than \(Recording.seriesLimit) series: is a column that names replicas taken for something else?")
+        }
+        indices[key] = series.count
+        series.append(make())
+        return series.count - 1
+    }
+
+    /// Adds a point of `metric`. A name that ends in `_percent` is a percentage of the request, and the metric is the name before that.
+    public mutating func add(
+        service: String, metric: String, replica: String?, form: Form? = nil, at time: WallTime, value: Double, line: Int = 0
+    ) throws(ReplayFailure) {
+        let key = Array("\(service)\0\(metric)\0\(replica ?? "\0\(form?.rawValue ?? 0)")".utf8)
+        let index = try index(key) { Recording.series(service, metric, hasReplica: replica != nil, form) }
+        try add(to: index, time.milliseconds, value, line)
+    }
+
+    static func series(_ service: String, _ metric: String, hasReplica: Bool, _ form: Form? = nil) -> Series {
+        let suffix = "_percent"
+        let isPercent = metric.hasSuffix(suffix) && metric.utf8.count > suffix.utf8.count
+        let name = isPercent ? String(metric.dropLast(suffix.count)) : metric
+        let own: Form = hasReplica ? (isPercent ? .replicaPercent : .replica) : (isPercent ? .averagePercent : .total)
+        return Series(service: service, metric: name, form: form ?? own)
+    }
+
+    mutating func add(to index: Int, _ at: Int64, _ value: Double, _ line: Int) throws(ReplayFailure) {
+        guard value.isFinite else { return notNumbers.add(line) }
+        guard value >= 0 else { return negatives.add(line) }
+        guard pointCount < Recording.pointLimit else { throw ReplayFailure(.tooLarge, "more than \(Recording.pointLimit) points: replay a shorter time") }
+        if let last = series[index].points.last, at < last.at {
+            series[index].isSorted = false
+            backwards.add(line)
+        }
+        series[index].points.append(Point(at: at, value: value))
+        pointCount += 1
+    }
+
+    /// What is odd about it, for people; empty when nothing is.
+    public var notes: [String] {
+        var out: [String] = []
+        func note(_ oddity: Oddity, _ what: String) {
+            guard oddity.count > 0 else { return }
+            out.append("\(oddity.count) \(what)\(oddity.firstLine > 0 ? " (the first in line \(oddity.firstLine))" : "")")
+        }
+        note(notNumbers, "values are no finite numbers and were left out")
+        note(negatives, "values are negative and were left out")
+        note(backwards, "points are earlier than the one before them and were put in order")
+        return out
+    }
+}
+
+extension Recording.Series {
+    /// In order of time, one point a moment (of several the later in the file). Returns how many that left out.
+    mutating func tidy() -> Int {
+        if !isSorted {
+            // The sort of the standard library keeps the order of equals: the later in the file stays the later.
+            points.sort { $0.at < $1.at }
+            isSorted = true
+        }
+        var kept = 0
+        for index in points.indices {
+            if kept > 0, points[kept - 1].at == points[index].at { kept -= 1 }
+            points[kept] = points[index]
+            kept += 1
+        }
+        let lost = points.count - kept
+        points.removeLast(lost)
+        return lost
+    }
+
+    /// Milliseconds between neighbours, the median of the first ten thousand; nil for less than two points.
+    var usualDistance: Int64? {
+        guard points.count > 1 else { return nil }
+        let distances = (1..<min(points.count, 10_001)).map { points[$0].at - points[$0 - 1].at }.sorted()
+        return distances[distances.count / 2]
+    }
+
+    /// A counter's points as what it grew in a second, up to each. A counter that fell was reset, and has grown by what it shows since.
+    func rates(longest: Int64) -> (points: [Recording.Point], resets: Int) {
+        var out: [Recording.Point] = [], resets = 0
+        out.reserveCapacity(points.count)
+        for index in points.indices.dropFirst() {
+            let before = points[index - 1], now = points[index], elapsed = now.at - before.at
+            if now.value < before.value { resets += 1 }
+            guard elapsed <= longest else { continue }
+            let growth = now.value < before.value ? now.value : now.value - before.value
+            out.append(Recording.Point(at: now.at, value: growth * 1000 / Double(elapsed)))
+        }
+        return (out, resets)
+    }
+}

@@ -1,0 +1,151 @@
+import Autoscaling
+import Basics
+
+/// Runs a policy over a recorded load: what it would have cost, when it would have been too little, and how often it would have changed its mind.
+///
+/// At each step the autoscaler decides first, from the demand of that step; the step's cost and load are those of the size it leaves. Demand is
+/// taken as constant within a step; a replica that becomes ready within one counts from then. Load that is not served is not made up for later.
+/// The same trace, policy and model give the same outcome, always.
+///
+/// - Complexity: O(steps × replicas); about 3 us a step with ten replicas.
+public enum Replay {
+    public static func run(_ trace: LoadTrace, _ policy: ReplayPolicy, _ model: ReplicaModel, initial: Int? = nil) -> ReplayOutcome {
+        var account = ReplayAccount(trace, policy, model)
+        var world = ReplayWorld(trace, policy, model, initial: initial)
+        for index in 0..<trace.count { account.add(index, world.pass(index), world) }
+        return account.outcome()
+    }
+
+    /// The decision of one moment in full: the record that the live loop's journal would hold. The replay runs again up to there, so that no
+    /// record is made that nobody reads. nil for a moment outside the trace.
+    public static func decision(
+        at time: WallTime, of trace: LoadTrace, _ policy: ReplayPolicy, _ model: ReplicaModel, initial: Int? = nil
+    ) -> (at: WallTime, record: DecisionRecord)? {
+        let elapsed = time.milliseconds - trace.start.milliseconds, step = trace.step.nanoseconds / 1_000_000
+        guard elapsed >= 0, elapsed / step < trace.count else { return nil }
+        let last = Int(elapsed / step)
+        var world = ReplayWorld(trace, policy, model, initial: initial)
+        for index in 0...last { _ = world.pass(index) }
+        return world.verdict.map { (trace.time(of: last), $0.record(of: trace.service, policy.scaling)) }
+    }
+}
+
+/// The sums of one replay.
+private struct ReplayAccount {
+    private static let hour = 3_600e9
+    private static let minute = 60e9
+
+    private let trace: LoadTrace
+    private let model: ReplicaModel
+    private let step: Int64
+    private let end: Int64
+    private var result: ReplayOutcome
+    private var causes: [OverloadCause: Double] = [:]
+    private var holdings: [Holding]
+    /// Of each series: all that was asked, and the part beyond what was carried; in its unit times nanoseconds.
+    private var asked: [Double]
+    private var beyond: [Double]
+    /// The minute under way: its number, the sum of load times time, and the time.
+    private var minuteNumber = Int64.min
+    private var minuteLoad = 0.0
+    private var minuteTime = 0.0
+    private var minuteSize = (size: 0, ready: 0)
+
+    init(_ trace: LoadTrace, _ policy: ReplayPolicy, _ model: ReplicaModel) {
+        self.trace = trace
+        self.model = model
+        step = trace.step.nanoseconds
+        end = step * Int64(trace.count)
+        result = ReplayOutcome(policy: policy.name, hours: Double(end) / ReplayAccount.hour)
+        holdings = HoldCause.allCases.map { Holding(cause: $0, kept: 0, withheld: 0) }
+        asked = [Double](repeating: 0, count: trace.series.count)
+        beyond = asked
+        result.sizes.reserveCapacity(trace.count)
+        result.ready.reserveCapacity(trace.count)
+        result.loads.reserveCapacity(trace.count)
+    }
+
+    mutating func add(_ index: Int, _ change: (before: Int, after: Int), _ world: ReplayWorld) {
+        let from = Int64(index) * step
+        if change.after != change.before {
+            result.scalings.append(.init(index: index, before: change.before, after: change.after))
+            let leaving = Double(max(0, change.before - change.after))
+            result.replicaHours += leaving * Double(min(model.drain.nanoseconds, end - from)) / ReplayAccount.hour
+        }
+        result.replicaHours += Double(world.size) * Double(step) / ReplayAccount.hour
+        result.peak = max(result.peak, world.size)
+        addHoldings(world)
+        let ready = world.readyCount(at: from)
+        result.sizes.append(Int32(clamping: world.size))
+        result.ready.append(Int32(clamping: ready))
+        addLoad(index, from, ready, world)
+    }
+
+    private mutating func addHoldings(_ world: ReplayWorld) {
+        guard let steps = world.verdict?.steps else { return }
+        for one in steps {
+            guard let cause = HoldCause(one.kind), let place = HoldCause.allCases.firstIndex(of: cause) else { continue }
+            let hours = Double(abs(one.after - one.before)) * Double(step) / ReplayAccount.hour
+            if one.after > one.before { holdings[place].kept += hours } else { holdings[place].withheld += hours }
+        }
+    }
+
+    /// The step in pieces between which the number of ready replicas changes: mostly one.
+    private mutating func addLoad(_ index: Int, _ from: Int64, _ ready: Int, _ world: ReplayWorld) {
+        var at = from, shown: Float = .nan
+        while at < from + step {
+            let until = ready < world.size ? min(from + step, world.nextReady(after: at) ?? .max) : from + step
+            let serving = world.serving(at: at)
+            if let load = world.load(index, serving: serving) {
+                if at == from { shown = Float(load.share) }
+                addPiece(index, from, Double(until - at), serving, load, world)
+            } else {
+                result.unknownMinutes += Double(until - at) / ReplayAccount.minute
+            }
+            at = until
+        }
+        result.loads.append(shown)
+    }
+
+    private mutating func addPiece(
+        _ index: Int, _ from: Int64, _ length: Double, _ serving: Double, _ load: (share: Double, series: Int), _ world: ReplayWorld
+    ) {
+        for series in trace.series.indices where world.capacity(series) > 0 && index < trace.series[series].demand.count {
+            let demand = trace.series[series].demand[index]
+            if demand.isNaN { continue }
+            asked[series] += demand * length
+            beyond[series] += max(0, demand - world.capacity(series) * serving) * length
+        }
+        if load.share > 1 {
+            result.overloadMinutes += length / ReplayAccount.minute
+            let whenAllReady = world.load(index, serving: Double(world.size))?.share ?? 0
+            causes[OverloadCause.of(world.verdict, isOnTheWay: whenAllReady <= 1), default: 0] += length / ReplayAccount.minute
+        }
+        let number = (trace.start.milliseconds + from / 1_000_000) / 60_000
+        if number != minuteNumber {
+            closeMinute()
+            minuteNumber = number
+            minuteSize = (world.size, world.readyCount(at: from))
+        }
+        minuteLoad += load.share * length
+        minuteTime += length
+    }
+
+    private mutating func closeMinute() {
+        defer { (minuteLoad, minuteTime) = (0, 0) }
+        guard minuteTime > 0 else { return }
+        let load = minuteLoad / minuteTime
+        if result.worst.map({ load > $0.load }) ?? true {
+            result.worst = .init(at: WallTime(milliseconds: minuteNumber * 60_000), load: load, size: minuteSize.size, ready: minuteSize.ready)
+        }
+    }
+
+    mutating func outcome() -> ReplayOutcome {
+        closeMinute()
+        result.flaps = ReplayOutcome.flaps(result.scalings, step: trace.step)
+        for series in trace.series.indices where asked[series] > 0 { result.overloadShare = max(result.overloadShare, beyond[series] / asked[series]) }
+        result.overloadCauses = causes.map { (cause: $0.key, minutes: $0.value) }.sorted { ($1.minutes, $0.cause.name) < ($0.minutes, $1.cause.name) }
+        result.holdings = holdings.filter { $0.kept + $0.withheld > 0 }.sorted { $0.kept + $0.withheld > $1.kept + $1.withheld }
+        return result
+    }
+}
