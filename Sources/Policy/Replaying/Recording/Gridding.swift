@@ -53,7 +53,7 @@ private struct Gridding {
         }
         var lost = 0
         for index in series.indices { lost += series[index].tidy() }
-        if lost > 0 { notes.append("\(lost) points are of a time that their series has already: the later in the file counts") }
+        if lost > 0 { notes.append("left out because the same time comes again later in the recording: \(lost) \(lost == 1 ? "value" : "values")") }
         let first = series.map { $0.points[0].at }.min() ?? 0, last = series.map { $0.points[$0.points.count - 1].at }.max() ?? 0
         start = first
         let steps = (last - first) / stepMilliseconds + 1

@@ -53,15 +53,15 @@ struct JournalFigure: Equatable {
         // Up to the comma stands the figure; behind it the target and what it asks for.
         let words = (text.split(separator: ",").first ?? "").split(separator: " ")
         guard var number = words.first else { return nil }
-        var scale = 1.0, rest = words.dropFirst()
+        var divisor = 1.0, factor = 1.0, rest = words.dropFirst()
         if number.hasSuffix("m") {
             number = number.dropLast()
-            scale = 0.001
+            divisor = 1000
         }
         guard let figure = Double(number), figure.isFinite else { return nil }
         switch rest.first {
         case "MiB":
-            scale = Double(1 << 20)
+            factor = Double(1 << 20)
             rest = rest.dropFirst()
         case "%":
             value = figure
@@ -69,7 +69,7 @@ struct JournalFigure: Equatable {
             return
         default: break
         }
-        value = figure * scale
+        value = figure * factor / divisor
         form = rest.first == "each" ? .average : .total
     }
 }

@@ -112,11 +112,12 @@ public struct Recording: Sendable {
         var out: [String] = []
         func note(_ oddity: Oddity, _ what: String) {
             guard oddity.count > 0 else { return }
-            out.append("\(oddity.count) \(what)\(oddity.firstLine > 0 ? " (the first in line \(oddity.firstLine))" : "")")
+            let values = oddity.count == 1 ? "1 value" : "\(oddity.count) values"
+            out.append("\(what): \(values)\(oddity.firstLine > 0 ? " (the first in line \(oddity.firstLine))" : "")")
         }
-        note(notNumbers, "values are no finite numbers and were left out")
-        note(negatives, "values are negative and were left out")
-        note(backwards, "points are earlier than the one before them and were put in order")
+        note(notNumbers, "left out because they are no finite numbers")
+        note(negatives, "left out because they are negative")
+        note(backwards, "put in order because they are earlier than the one before")
         return out
     }
 }
