@@ -54,6 +54,9 @@ public final class Histogram: @unchecked Sendable {
 
     public func observe(_ duration: Duration) { observe(nanoseconds: duration.nanoseconds) }
 
+    /// The buckets' upper bounds, inclusive, ascending.
+    public var upperBounds: [Duration] { bounds.map { .nanoseconds($0) } }
+
     /// Counts a bucket (not cumulative; the last is above every bound), and the sum in nanoseconds.
     public func snapshot() -> (counts: [Int], sum: Int) {
         let counts = (0...bounds.count).map { cells[$0].load(ordering: .relaxed) }

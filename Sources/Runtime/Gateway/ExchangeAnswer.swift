@@ -43,6 +43,7 @@ extension Exchange {
         let time = MonotonicTime.now - (sentWhole.nanoseconds > 0 ? sentWhole : started)
         upstreamTime = time
         replica.latency.add(Int(time.nanoseconds))
+        replica.answers.add()
         isJudged = true
         guard status >= 500 else {
             replica.succeeded()

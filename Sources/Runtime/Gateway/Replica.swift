@@ -33,6 +33,8 @@ public final class Replica: Sendable {
     public let errors = Tally()
     public let bytesIn = Tally()
     public let bytesOut = Tally()
+    /// Heads of answers that came: those that `latency` is the sum of.
+    public let answers = Tally()
     /// From a request's last byte to the head of its answer, all answers together, in nanoseconds.
     public let latency = Tally()
     private let flags: Atomic<Int>

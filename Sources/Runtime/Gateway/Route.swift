@@ -63,6 +63,10 @@ public final class Route: Sendable {
         isPlain = deny.isEmpty && access.isOpen && answer == nil && guards.isOpen
     }
 
+    /// How long its requests took, from the head to the end of the answer, since the gateway began: the buckets' upper bounds, and how many
+    /// fell into each (the last is above them all).
+    public var durations: (bounds: [Duration], counts: [Int]) { (metrics.duration.upperBounds, metrics.duration.snapshot().counts) }
+
     /// All of them, the canary's too.
     public var allReplicas: [Replica] { canaryReplicas.isEmpty ? replicas : replicas + canaryReplicas }
 
