@@ -69,6 +69,7 @@ let package = Package(
         room("Topology", on: "Policy", uses: ["LoadPlanning", "Autoscaling", "Balancing", "Sharding", "Patterns", "Basics", "JSONCoding", "CYAML"]),
         room("LoadPlanning", on: "Policy", uses: ["Basics", "JSONCoding"]),
         room("Replaying", on: "Policy", uses: ["Autoscaling", "Basics", "JSONCoding"]),
+        room("Measurement", on: "Policy", uses: ["Basics"]),
 
         // Wire: bytes and sockets.
         room("EventLoops", on: "Wire", uses: ["Basics", "CLinux", "COpenSSL"]),
@@ -116,11 +117,12 @@ let package = Package(
         .target(
             name: "TestSupport", dependencies: ["HTTP", "EventLoops", "Redis", "Sharding", "Basics", "JSONCoding", "CLinux"], path: "Tests/TestSupport",
             swiftSettings: strict),
-        tests("CoreTests", uses: ["Basics", "JSONCoding", "ProtobufCoding", "Compression", "Observability", "Patterns", "CLinux"]),
+        tests("CoreTests", uses: ["TestSupport", "Basics", "JSONCoding", "ProtobufCoding", "Compression", "Observability", "Patterns", "CLinux"]),
         tests(
             "PolicyTests",
             uses: [
-                "Autoscaling", "Replaying", "Rightsizing", "Lag", "LoadPlanning", "Sharding", "Balancing", "Resilience", "Topology", "Patterns", "Basics", "JSONCoding", "TestSupport",
+                "Autoscaling", "Replaying", "Rightsizing", "Lag", "LoadPlanning", "Sharding", "Balancing", "Resilience", "Topology",
+                "Patterns", "Basics", "JSONCoding", "TestSupport", "Measurement",
             ], exclude: ["Cases"]),
         tests("HTTPTests", uses: ["Gateway", "HTTP", "EventLoops", "Basics", "TestSupport"]),
         tests("RedisTests", uses: ["Redis", "Provisioning", "Sharding", "EventLoops", "Basics", "TestSupport"]),
@@ -132,6 +134,9 @@ let package = Package(
             uses: [
                 "CorrelationEngine", "OpenTelemetry", "ProtobufCoding", "Compression", "Provisioning", "Sharding", "SharedState", "Gateway", "Topology", "Redis", "HTTP",
                 "EventLoops", "Loading", "LoadPlanning",
+                "CorrelationEngine", "OpenTelemetry", "ProtobufCoding", "Compression", "Provisioning", "Sharding", "SharedState", "Gateway",
+                "Topology", "Redis", "HTTP",
+                "EventLoops",
                 "Observability",
                 "TestSupport", "CLinux",
             ], exclude: ["Smuggling"]),

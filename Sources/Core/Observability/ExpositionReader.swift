@@ -1,0 +1,190 @@
+import Basics
+import Glibc
+
+/// Picks samples out of a metrics page (Prometheus' text format 0.0.4, or OpenMetrics) while it arrives.
+///
+/// It keeps no page: of what it was fed it holds at most one line, and of what it found the figures. Its memory is bounded by `lineLimit` and
+/// `sampleLimit`, whatever the page's size. The same bytes give the same result however they are cut. Lines that none of the selectors can
+/// mean are skipped unread, so a fault in them goes unseen; a line that is meant and cannot be read ends the reading. Lines end with LF or
+/// CR LF, the last one may have no end, and `# EOF` ends the page.
+///
+/// - Complexity: a look at the name and a search for the line's end for what is not meant; the labels are read of what is.
+public struct ExpositionReader: Sendable {
+    /// Why a page gives no figure.
+    public enum Failure: Error, Equatable, Sendable, CustomStringConvertible {
+        /// A line that is meant and is not of the format; the line's number from 1.
+        case malformed(line: Int)
+        /// A line that is meant and has more than so many bytes.
+        case lineTooLong(line: Int, limit: Int)
+        /// More samples are meant by one selector than are taken.
+        case tooManySamples(limit: Int)
+        /// The page has the same series twice: adding them up would count it twice.
+        case duplicate(line: Int)
+
+        public var description: String {
+            switch self {
+            case .malformed(let line): "line \(line) is no sample: expected name{label=\"value\"} number"
+            case .lineTooLong(let line, let limit): "line \(line) has more than \(limit) bytes"
+            case .tooManySamples(let limit): "more than \(limit) samples match; name more labels"
+            case .duplicate(let line): "line \(line) repeats a series of the same page"
+            }
+        }
+    }
+
+    /// What one selector has found.
+    public struct Total: Sendable, Equatable {
+        /// How many samples.
+        public var count = 0
+        /// Their sum; NaN and infinities go through it as through any sum.
+        public var sum = 0.0
+        /// The smallest and the largest of them; NaN is neither. Both 0 when there are none.
+        public var least = 0.0
+        public var most = 0.0
+        /// What the page's `# TYPE` says of it (`counter`, `gauge`, …); nil when it says nothing.
+        public var type: String?
+
+        mutating func add(_ value: Double) {
+            least = count == 0 ? value : min(least, value)
+            most = count == 0 ? value : max(most, value)
+            sum += value
+            count += 1
+        }
+
+        /// NaN is like NaN here: two readings of a page are compared.
+        public static func == (a: Self, b: Self) -> Bool {
+            func same(_ x: Double, _ y: Double) -> Bool { x == y || x.isNaN && y.isNaN }
+            return a.count == b.count && a.type == b.type && same(a.sum, b.sum) && same(a.least, b.least) && same(a.most, b.most)
+        }
+    }
+
+    /// The longest line that is read, in bytes: about ten times the longest that Prometheus' own exporters write.
+    public static let lineLimit = 65_536
+    /// The most samples that one selector may mean: as many as Prometheus' documentation advises for a whole page.
+    public static let sampleLimit = 10_000
+
+    /// By selector, in the order they were given.
+    public private(set) var totals: [Total]
+    /// How many lines there were, comments and empty ones too.
+    public private(set) var lines = 0
+    private let selectors: [SampleSelector]
+    private let longestLine: Int
+    private let mostSamples: Int
+    /// The beginning of a line whose end has not come: at most `longestLine` + 1 bytes of it.
+    private var kept: [UInt8] = []
+    private var seen: [Set<Int>]
+    private var isOver = false
+
+    /// Reads for all `selectors` at once, in one pass.
+    public init(_ selectors: [SampleSelector], lineLimit: Int = lineLimit, sampleLimit: Int = sampleLimit) {
+        self.selectors = selectors
+        longestLine = max(lineLimit, 1)
+        mostSamples = max(sampleLimit, 1)
+        totals = Array(repeating: Total(), count: selectors.count)
+        seen = Array(repeating: [], count: selectors.count)
+    }
+
+    /// Takes the next bytes of the page. `found` is told each sample with the place of its selector.
+    public mutating func feed(_ bytes: UnsafeRawBufferPointer, _ found: (Int, ExpositionSample) -> Void = { _, _ in }) throws(Failure) {
+        var rest = bytes
+        while !isOver, let start = rest.baseAddress, !rest.isEmpty {
+            guard let end = memchr(start, 10, rest.count) else { return keep(rest) }
+            let length = UnsafeRawPointer(end) - start
+            if kept.isEmpty {
+                try line(rest.part(0, length), found)
+            } else {
+                keep(rest.part(0, length))
+                try finishLine(found)
+            }
+            rest = rest.part(length + 1, rest.count - length - 1)
+        }
+    }
+
+    /// The page has ended: its last line may have had no end.
+    public mutating func finish(_ found: (Int, ExpositionSample) -> Void = { _, _ in }) throws(Failure) {
+        if !isOver, !kept.isEmpty { try finishLine(found) }
+        isOver = true
+    }
+
+    /// Bytes that are set aside for a line whose end has not come.
+    var reserved: Int { kept.capacity }
+
+    private mutating func keep(_ part: UnsafeRawBufferPointer) {
+        kept.append(contentsOf: part.prefix(longestLine + 1 - kept.count))
+    }
+
+    private mutating func finishLine(_ found: (Int, ExpositionSample) -> Void) throws(Failure) {
+        let whole = kept
+        kept.removeAll(keepingCapacity: true)
+        let result: Result<Void, Failure> = whole.withUnsafeBytes { bytes in
+            do throws(Failure) { return .success(try line(bytes, found)) } catch { return .failure(error) }
+        }
+        try result.get()
+    }
+
+    /// One line without its LF.
+    private mutating func line(_ bytes: UnsafeRawBufferPointer, _ found: (Int, ExpositionSample) -> Void) throws(Failure) {
+        lines += 1
+        let isTooLong = bytes.count > longestLine
+        // What is too long is looked at as far as it would have been kept.
+        var line = isTooLong ? bytes.part(0, longestLine) : bytes
+        if !isTooLong, line.last == 13 { line = line.part(0, line.count - 1) }
+        if line.first == 35 { return comment(line, isTooLong) }
+        var start = 0
+        while start < line.count, ExpositionText.isBlank(line[start]) { start += 1 }
+        var sample: ExpositionSample?
+        for (place, selector) in selectors.enumerated() where begins(line, start, selector) {
+            if isTooLong { throw .lineTooLong(line: lines, limit: longestLine) }
+            if sample == nil { sample = ExpositionText.sample(line, from: start + selector.nameBytes.count) }
+            guard let sample else { throw .malformed(line: lines) }
+            guard selector.takes(sample.labels) else { continue }
+            guard totals[place].count < mostSamples else { throw .tooManySamples(limit: mostSamples) }
+            guard seen[place].insert(ExpositionReader.identity(sample.labels)).inserted else { throw .duplicate(line: lines) }
+            totals[place].add(sample.value)
+            found(place, sample)
+        }
+    }
+
+    /// Whether the name at `start` is the selector's, whole.
+    private func begins(_ line: UnsafeRawBufferPointer, _ start: Int, _ selector: SampleSelector) -> Bool {
+        let end = start + selector.nameBytes.count
+        guard end <= line.count, selector.nameBytes.withUnsafeBytes({ memcmp($0.baseAddress!, line.baseAddress! + start, $0.count) }) == 0 else { return false }
+        return end == line.count || !ExpositionText.isName(line[end], first: false, colons: true)
+    }
+
+    private func isNamed(_ selector: SampleSelector, _ name: UnsafeRawBufferPointer) -> Bool {
+        name.count == selector.nameBytes.count && name.elementsEqual(selector.nameBytes)
+    }
+
+    /// A hash of the labels in whatever order. Two series of one hash would be taken for one and the page refused: with 10,000 series
+    /// that happens once in 10^11 pages.
+    private static func identity(_ labels: [ExpositionSample.Label]) -> Int {
+        var all = 0
+        for label in labels {
+            var hasher = Hasher()
+            hasher.combine(label.name)
+            hasher.combine(label.value)
+            all = all &+ hasher.finalize()
+        }
+        return all
+    }
+
+    /// `# TYPE name kind`, where OpenMetrics leaves the `_total` of a counter out; `# EOF`; anything else says nothing.
+    private mutating func comment(_ line: UnsafeRawBufferPointer, _ isTooLong: Bool) {
+        if isTooLong { return }
+        let words = line.split(maxSplits: 4, whereSeparator: ExpositionText.isBlank).map { UnsafeRawBufferPointer(rebasing: $0) }
+        guard let first = words.first, first.count == 1, words.count >= 2 else { return }
+        if words.count == 2, words[1].elementsEqual("EOF".utf8) {
+            isOver = true
+            return
+        }
+        guard words.count >= 4, words[1].elementsEqual("TYPE".utf8) else { return }
+        let family = words[2]
+        for (place, selector) in selectors.enumerated() {
+            let isOwn = isNamed(selector, family)
+            let isTotal =
+                words[3].elementsEqual("counter".utf8) && selector.nameBytes.count == family.count + 6 && selector.name.hasSuffix("_total")
+                && selector.nameBytes.starts(with: family)
+            if isOwn || isTotal { totals[place].type = words[3].string }
+        }
+    }
+}

@@ -1,0 +1,57 @@
+/// Why a source gives no figure. Whoever scales treats it as missing, never as zero.
+public struct MeterFault: Error, Equatable, Sendable, CustomStringConvertible {
+    /// The kinds, by the names that the metrics use.
+    public enum Kind: String, Sendable, CaseIterable {
+        case notANumber = "not_a_number"
+        case infinite
+        case negative
+        /// More than can be: see `MachineBounds` and `Plausibility.bound`.
+        case implausible
+        /// Far from all siblings: see `Plausibility`.
+        case outlier
+        /// A rate needs two readings, some time apart.
+        case tooEarly = "too_early"
+        /// The time stood still, or went back.
+        case clock
+        /// Nothing was read for so long that a rate over that time would say nothing.
+        case gap
+        /// The page, the key or the route has nothing of that name.
+        case absent
+        /// The process has ended, or another one has its number.
+        case gone
+        case unreachable
+        case timedOut = "timed_out"
+        case tooLarge = "too_large"
+        case malformed
+        /// It answered that it will not: a status other than 200, an error of Redis.
+        case refused
+        /// What came is no metrics page, or the key holds something else.
+        case wrongType = "wrong_type"
+        /// The last good figure is older than allowed.
+        case stale
+        /// Not asked yet, or the first answer is not here.
+        case pending
+    }
+
+    /// What kind of fault it is.
+    public let kind: Kind
+    /// A sentence's worth for a person: what, where, how much.
+    public let reason: String
+
+    /// A fault with its reason, which says what was seen and what would have been right.
+    public init(_ kind: Kind, _ reason: String) {
+        self.kind = kind
+        self.reason = reason
+    }
+
+    /// What is wrong with a number as such; nil for a finite one that is not negative. Minus zero is zero.
+    public static func of(_ value: Double, called name: String) -> MeterFault? {
+        if value.isNaN { return MeterFault(.notANumber, "\(name) is not a number (NaN)") }
+        if value.isInfinite { return MeterFault(.infinite, "\(name) is \(value > 0 ? "+" : "-")infinite") }
+        if value < 0 { return MeterFault(.negative, "\(name) is negative (\(value))") }
+        return nil
+    }
+
+    /// `too_large: page larger than 8 MiB`
+    public var description: String { "\(kind.rawValue): \(reason)" }
+}

@@ -1,0 +1,49 @@
+import Basics
+
+/// Keeps figures out that cannot be: one replica that lies must not scale its service.
+public enum Plausibility {
+    /// Above 2^53 (>) a double no longer counts by ones: no counter of requests, bytes or messages gets there.
+    public static let bound = 9_007_199_254_740_992.0
+    /// A replica whose figure is this many times the median of its siblings (>=) is kept out. Load that is spread by key, at its worst, puts
+    /// all on one replica of some hundreds; three orders of magnitude is a mistake of a unit (milli, kilo) or a lie.
+    public static let outlierFactor = 1000.0
+    /// With two replicas nobody can tell which of them lies.
+    public static let fewestSiblings = 3
+
+    /// What is wrong with a value: no number, infinite, negative, or more than `most` (>), which is at most `bound`.
+    public static func fault(_ value: Double, called name: String, most: Double? = nil) -> MeterFault? {
+        if let fault = MeterFault.of(value, called: name) { return fault }
+        let limit = min(most ?? bound, bound)
+        guard value > limit else { return nil }
+        return MeterFault(.implausible, "\(name) is \(value), more than \(limit) can be")
+    }
+
+    /// Compares the replicas of each service's metric with each other, and takes the figure from those that are outliers. Siblings at zero say
+    /// nothing of what is much: where the median of the others is zero, nobody is kept out.
+    public static func withoutOutliers(_ readings: [MeterReading]) -> [MeterReading] {
+        var groups: [MeterKey: [Int]] = [:]
+        for (i, reading) in readings.enumerated() where reading.key.replica != nil && reading.figure != nil {
+            groups[MeterKey(service: reading.key.service, metric: reading.key.metric), default: []].append(i)
+        }
+        var judged = readings
+        for group in groups.values where group.count >= fewestSiblings {
+            let sorted = group.sorted { readings[$0].figure!.value < readings[$1].figure!.value }
+            for (rank, i) in sorted.enumerated() {
+                let value = readings[i].figure!.value
+                let median = medianOfOthers(sorted.count, without: rank) { readings[sorted[$0]].figure!.value }
+                guard median > 0, value >= outlierFactor * median else { continue }
+                judged[i].figure = nil
+                judged[i].fault = MeterFault(
+                    .outlier, "\(readings[i].key) is \(value), \(Int((value / median).rounded(.down))) times the median of its siblings (\(median))")
+            }
+        }
+        return judged
+    }
+
+    /// Of the sorted values but the one at `rank`.
+    private static func medianOfOthers(_ count: Int, without rank: Int, _ value: (Int) -> Double) -> Double {
+        func other(_ place: Int) -> Double { value(place < rank ? place : place + 1) }
+        let middle = (count - 1) / 2
+        return (count - 1) % 2 == 1 ? other(middle) : (other(middle - 1) + other(middle)) / 2
+    }
+}
