@@ -88,6 +88,7 @@ let package = Package(
                 "CLinux", "COpenSSL", "CXXHash",
             ]),
         room("Loading", on: "Runtime", uses: ["LoadPlanning", "HTTP", "EventLoops", "Basics"]),
+        room("Metering", on: "Runtime", uses: ["Gateway", "Redis", "HTTP", "EventLoops", "Measurement", "Observability", "Basics"]),
         room("Provisioning", on: "Runtime", uses: ["Redis", "EventLoops", "Sharding", "Observability", "Basics", "JSONCoding", "CLinux", "COpenSSL"]),
         room(
             "Supervision", on: "Runtime",
@@ -128,13 +129,14 @@ let package = Package(
         tests("RedisTests", uses: ["Redis", "Provisioning", "Sharding", "EventLoops", "Basics", "TestSupport"]),
         tests("EngineTests", uses: ["CorrelationEngine", "OpenTelemetry", "ProtobufCoding", "Compression", "HTTP", "JSONCoding", "TestSupport"]),
         tests("Simulation", uses: ["Supervision", "Sharding", "Basics"]),
-        tests("Loopback", uses: ["Loading", "LoadPlanning", "Gateway", "HTTP", "EventLoops", "Topology", "Observability", "Basics", "TestSupport"]),
+        tests("Loopback", uses: ["Metering", "Measurement", "Loading", "LoadPlanning", "Gateway", "HTTP", "EventLoops", "Topology", "Observability", "Basics", "TestSupport"]),
         tests(
             "RealServer",
             uses: [
                 "CorrelationEngine", "OpenTelemetry", "ProtobufCoding", "Compression", "Provisioning", "Sharding", "SharedState", "Gateway", "Topology", "Redis", "HTTP",
                 "EventLoops", "Loading", "LoadPlanning",
                 "CorrelationEngine", "OpenTelemetry", "ProtobufCoding", "Compression", "Provisioning", "Sharding", "SharedState", "Gateway",
+                "Metering", "Measurement", "CorrelationEngine", "OpenTelemetry", "ProtobufCoding", "Compression", "Provisioning", "Sharding", "SharedState", "Gateway",
                 "Topology", "Redis", "HTTP",
                 "EventLoops",
                 "Observability",

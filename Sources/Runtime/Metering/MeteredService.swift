@@ -1,0 +1,73 @@
+import EventLoops
+import Measurement
+import Observability
+import Redis
+
+/// A service whose figures are wanted: which metrics, of which replicas.
+public struct MeteredService: Sendable {
+    /// A replica that runs now.
+    public struct Replica: Sendable, Hashable {
+        /// Its number among the service's replicas.
+        public let number: Int
+        /// The leader of its process group.
+        public let pid: Int32
+        /// The leader's start time (`ProcessIdentity.startTime`); nil to take what the first reading finds.
+        public let started: UInt64?
+        /// Where it answers HTTP; nil when it does not.
+        public let endpoint: Endpoint?
+
+        /// A replica by number, process and place.
+        public init(number: Int, pid: Int32, started: UInt64? = nil, endpoint: Endpoint?) {
+            self.number = number
+            self.pid = pid
+            self.started = started
+            self.endpoint = endpoint
+        }
+    }
+
+    /// A metric and the name that its readings have. Names are unique within a service.
+    public struct Metric: Sendable {
+        /// What is read.
+        public enum Source: Sendable {
+            /// Milli-cores of each replica; see `ProcessMeter`.
+            case cpu
+            /// Bytes of each replica.
+            case memory
+            /// From each replica's own page, on its endpoint. `most`: the most that a replica's figure can be.
+            case page(SampleSelector, path: String = "/metrics", kind: PageMetric.Kind = .automatic, most: Double? = nil)
+            /// From the gateway, of each replica and (with no replica in the key) of the service; see `GatewayMeter`.
+            case requests, concurrency, latencyMean
+            /// From the gateway, of the service only.
+            case latencyP95
+            /// Of the service. The client is the caller's, who starts and closes it.
+            case redis(RedisClient, key: String, kind: RedisMeter.Kind)
+            /// Of the service, from an exporter's page.
+            case lag(LagMeter)
+        }
+
+        /// What its readings are called.
+        public let name: String
+        /// What is read.
+        public let source: Source
+
+        /// A metric under a name.
+        public init(_ name: String, _ source: Source) {
+            self.name = name
+            self.source = source
+        }
+    }
+
+    /// As in the stack file, and in the names of the gateway's replicas (`name/number`).
+    public let name: String
+    /// What is wanted of it.
+    public let metrics: [Metric]
+    /// Those that run now.
+    public let replicas: [Replica]
+
+    /// A service with its metrics and replicas.
+    public init(name: String, metrics: [Metric], replicas: [Replica]) {
+        self.name = name
+        self.metrics = metrics
+        self.replicas = replicas
+    }
+}

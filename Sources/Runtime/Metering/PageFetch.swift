@@ -1,0 +1,113 @@
+import Basics
+import EventLoops
+import HTTP
+import Measurement
+import Observability
+
+/// One request for a metrics page, read while it arrives: the page is kept nowhere. Keeps itself until it has answered, once.
+///
+/// What it will not take: more than `limits.bytes`, more time than `limits.time` from beginning to end (so a byte a second does not help),
+/// any status but 200, a coding that it did not ask for, a type that is no metrics page. Redirections are not followed.
+final class PageFetch: HTTPClientConnection {
+    /// What the selectors found, and when: at the page's head, which a server writes when it has its figures.
+    struct Found: Sendable {
+        let totals: [ExpositionReader.Total]
+        /// With the place of its selector; empty unless asked for.
+        let samples: [(place: Int, sample: ExpositionSample)]
+        let at: MonotonicTime
+    }
+
+    private let source: PageSource
+    private var reader: ExpositionReader
+    private let keepsSamples: Bool
+    private var samples: [(place: Int, sample: ExpositionSample)] = []
+    private var bytes = 0
+    private var headAt = MonotonicTime(nanoseconds: 0)
+    private var answer: ((Result<Found, MeterFault>) -> Void)?
+    private var timer: LoopTimer?
+    private var kept: PageFetch?
+
+    /// `answer` is called on the loop, once.
+    init(_ source: PageSource, _ selectors: [SampleSelector], keepsSamples: Bool, _ answer: @escaping (Result<Found, MeterFault>) -> Void) {
+        self.source = source
+        self.keepsSamples = keepsSamples
+        self.answer = answer
+        reader = ExpositionReader(selectors)
+        super.init(loop: source.loop, table: HeadTable(), limits: HTTPLimits())
+    }
+
+    func begin() {
+        kept = self
+        timer = LoopTimer(loop: loop) { [unowned self] in
+            end(.failure(MeterFault(.timedOut, "\(source) did not end its answer within \(source.limits.time.brief) (\(bytes) bytes came)")))
+        }
+        timer?.schedule(after: source.limits.time)
+        begin(isHead: false)
+        connect(to: source.endpoint)
+    }
+
+    /// Nobody waits any more.
+    func abandon() { end(.failure(MeterFault(.timedOut, "\(source) was no longer waited for"))) }
+
+    private func end(_ result: Result<Found, MeterFault>) {
+        guard let answer else { return }
+        self.answer = nil
+        timer?.cancel()
+        close()
+        answer(result)
+        kept = nil
+    }
+
+    private func fail(_ kind: MeterFault.Kind, _ reason: String) { end(.failure(MeterFault(kind, "\(source) \(reason)"))) }
+
+    override func connectionReady() {
+        let request = """
+            GET \(source.path) HTTP/1.1\r\nHost: \(source.host)\r\nUser-Agent: muster\r\nAccept: text/plain;version=0.0.4, application/openmetrics-text;q=0.5\r
+            Accept-Encoding: identity\r\nConnection: close\r\n\r\n
+            """
+        Array(request.utf8).withUnsafeBytes { write($0) }
+    }
+
+    override func responseHead(_ table: HeadTable) {
+        headAt = .now
+        guard table.status == 200 else { return fail(.refused, "answered \(table.status); a metrics page comes with 200") }
+        if let coding = table.value(Array("content-encoding".utf8))?.string.lowercased(), coding != "identity" {
+            return fail(.wrongType, "answered in the coding '\(coding.prefix(40))', which was not asked for")
+        }
+        guard let type = table.value(Array("content-type".utf8))?.string.lowercased() else { return }
+        let essence = type.prefix { $0 != ";" && $0 != " " }
+        if essence != "text/plain", essence != "application/openmetrics-text" {
+            fail(.wrongType, "answered '\(essence.prefix(80))'; a metrics page is text/plain or application/openmetrics-text")
+        }
+    }
+
+    override func responseBody(_ bytes: UnsafeRawBufferPointer) {
+        guard answer != nil else { return }
+        self.bytes += bytes.count
+        guard self.bytes <= source.limits.bytes else { return fail(.tooLarge, "page larger than \(source.limits.sizeText)") }
+        do throws(ExpositionReader.Failure) { try reader.feed(bytes) { note($0, $1) } } catch { refuse(error) }
+    }
+
+    private func note(_ place: Int, _ sample: ExpositionSample) { if keepsSamples { samples.append((place, sample)) } }
+
+    private func refuse(_ failure: ExpositionReader.Failure) {
+        switch failure {
+        case .malformed, .duplicate: fail(.malformed, failure.description)
+        case .lineTooLong, .tooManySamples: fail(.tooLarge, failure.description)
+        }
+    }
+
+    override func responseEnd(reusable: Bool) {
+        guard answer != nil else { return }
+        do throws(ExpositionReader.Failure) { try reader.finish { note($0, $1) } } catch { return refuse(error) }
+        end(.success(Found(totals: reader.totals, samples: samples, at: headAt)))
+    }
+
+    override func connectionClosed(_ failure: Failure?) {
+        switch failure {
+        case .notConnected(let reason): fail(.unreachable, "could not be reached: \(reason)")
+        case .malformed: fail(.malformed, "\(failure!.description)")
+        case .lost, nil: fail(.unreachable, failure?.description ?? "closed")
+        }
+    }
+}
