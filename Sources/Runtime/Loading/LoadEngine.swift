@@ -20,6 +20,8 @@ final class LoadEngine {
 
     private let scenario: Scenario
     private let pieces: [LoadPiece]
+    /// Of `pieces`, the one that `piece(at:)` found last.
+    private var current = 0
     private let requests: [RequestBytes]
     private let total: Int64
     private let start: MonotonicTime
@@ -164,9 +166,10 @@ final class LoadEngine {
         report.ended(exchange.request, outcome, due: exchange.due, begun: exchange.begun, at: now, why: why())
         if let user = connection.user {
             let wasLeaving = user.isLeaving
-            user.ended(next: nextRequest(now, outcome))
+            let following = nextRequest(now, outcome)
+            user.ended(next: following, atOnce: following <= now, keeps: keeps)
             if wasLeaving { leaving -= 1 }
-        } else {
+        } else if !connection.isUsers {
             if keeps { idle.append(connection) }
             if let due = next, due <= now { sendDue() }
         }
@@ -194,7 +197,11 @@ final class LoadEngine {
         return now + (outcome == .failed(.connect) ? max(pause, LoadEngine.pauseAfterRefusal) : pause)
     }
 
-    private func piece(at now: Int64) -> LoadPiece? { pieces.first { $0.start <= now && now < $0.end } }
+    /// nil once the schedule is over. Time only goes on, so that the place is remembered.
+    private func piece(at now: Int64) -> LoadPiece? {
+        while current < pieces.count, pieces[current].end <= now { current += 1 }
+        return current < pieces.count ? pieces[current] : nil
+    }
 
     private func adjustUsers() {
         if isStopping { return }

@@ -36,11 +36,14 @@ final class LoadUser {
         engine.send(again: exchange, on: connection!)
     }
 
-    /// Its request has ended; the next is due at `time`.
-    func ended(next time: Int64) {
+    /// Its request has ended; the next is due at `time`, which may be now. Unless `keeps`, the connection is about to close.
+    func ended(next time: Int64, atOnce: Bool, keeps: Bool) {
         isAsking = false
+        if !keeps { connection = nil }
         if isLeaving { return end() }
-        think(until: time)
+        if !atOnce { return think(until: time) }
+        due = time
+        ask()
     }
 
     /// True if it is gone at once, false if it goes with its answer.
