@@ -142,7 +142,7 @@ let package = Package(
                 "Observability",
                 "TestSupport", "CLinux",
             ], exclude: ["Smuggling"]),
-        tests("Golden", uses: ["LoadPlanning", "Topology", "Basics", "TestSupport"], exclude: ["Wrong", "Scenarios", "K6", "schema.json.expected"]),
+        tests("Golden", uses: ["Replaying", "Autoscaling", "LoadPlanning", "Topology", "Basics", "TestSupport"], exclude: ["Wrong", "Scenarios", "K6", "schema.json.expected"]),
         tests("Tidy", uses: ["Basics"]),
     ],
     cxxLanguageStandard: .cxx17

@@ -8,7 +8,7 @@ import Topology
 /// Pairs of files, one situation each: a stack file and what is said of it. `UPDATE_GOLDEN=1 ./muster test --filter Golden` writes
 /// the second ones anew; read the difference before committing it.
 @Suite struct GoldenTests {
-    private static let folder = Files.folder(of: #filePath)
+    static let folder = Files.folder(of: #filePath)
     static let wrong = Files.list(folder + "/Wrong").filter { $0.hasSuffix(".yaml") }
 
     @Test func thereArePairs() { #expect(Self.wrong.count >= 12) }
@@ -46,7 +46,7 @@ import Topology
         #expect(throws: Never.self) { try Stack.read(try Files.read(path), path: path) }
     }
 
-    private func compare(_ file: String, _ text: String) throws {
+    func compare(_ file: String, _ text: String) throws {
         if environmentValue("UPDATE_GOLDEN") != nil { try Files.replace(file, with: Array(text.utf8)) }
         #expect(Files.text(file) == text)
     }

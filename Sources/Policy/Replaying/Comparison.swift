@@ -25,7 +25,8 @@ public struct Comparison: Sendable, Equatable {
     }
 
     private static func sentence(_ first: ReplayOutcome, _ second: ReplayOutcome, _ cheaper: Side, _ safer: Side) -> String {
-        let minutes = "\(Figures.fixed(first.overloadMinutes)) overload-minutes against \(Figures.fixed(second.overloadMinutes))"
+        let fewer = min(first.overloadMinutes, second.overloadMinutes), more = max(first.overloadMinutes, second.overloadMinutes)
+        let minutes = "\(Figures.fixed(fewer)) overload-minutes against \(Figures.fixed(more))"
         let hours = Figures.fixed(abs(first.replicaHours - second.replicaHours))
         let base = max(first.replicaHours, second.replicaHours)
         let share = base > 0 ? " (\(Figures.percent(abs(first.replicaHours - second.replicaHours) / base)))" : ""
@@ -45,24 +46,24 @@ public struct Comparison: Sendable, Equatable {
         }
     }
 
+    /// The cause that keeps the dearer one larger by the most, and the one that overloads the other by the most.
     private static func difference(_ first: ReplayOutcome, _ second: ReplayOutcome) -> String {
         var parts: [String] = []
-        func hours(_ one: ReplayOutcome, _ cause: HoldCause) -> Double { one.holdings.first { $0.cause == cause }?.kept ?? 0 }
-        let widest = HoldCause.allCases.max { abs(hours(first, $0) - hours(second, $0)) < abs(hours(first, $1) - hours(second, $1)) }
-        if let widest, abs(hours(first, widest) - hours(second, widest)) >= leastHours {
-            let (more, less) = hours(first, widest) > hours(second, widest) ? (first, second) : (second, first)
-            parts.append(
-                "\(widest.rawValue) kept \(Figures.fixed(hours(more, widest))) replica-hours with \(more.policy), \(Figures.fixed(hours(less, widest))) with \(less.policy)")
+        func kept(_ one: ReplayOutcome, _ cause: HoldCause) -> Double { one.holdings.first { $0.cause == cause }?.kept ?? 0 }
+        let (dear, cheap) = first.replicaHours >= second.replicaHours ? (first, second) : (second, first)
+        let widest = HoldCause.allCases.max { kept(dear, $0) - kept(cheap, $0) < kept(dear, $1) - kept(cheap, $1) }
+        if let widest, kept(dear, widest) - kept(cheap, widest) >= leastHours {
+            parts.append("\(widest.rawValue) kept \(Figures.fixed(kept(dear, widest))) replica-hours with \(dear.policy), \(Figures.fixed(kept(cheap, widest))) with \(cheap.policy)")
+        } else if dear.replicaHours - cheap.replicaHours >= leastHours {
+            parts.append("nothing holds \(dear.policy) larger, its targets ask for more")
         }
-        let causes = Set(first.overloadCauses.map(\.cause)).union(second.overloadCauses.map(\.cause)).sorted { $0.name < $1.name }
         func minutes(_ one: ReplayOutcome, _ cause: OverloadCause) -> Double { one.overloadCauses.first { $0.cause == cause }?.minutes ?? 0 }
-        let worst = causes.max { abs(minutes(first, $0) - minutes(second, $0)) < abs(minutes(first, $1) - minutes(second, $1)) }
-        if let worst, abs(minutes(first, worst) - minutes(second, worst)) >= leastMinutes {
-            let (more, less) = minutes(first, worst) > minutes(second, worst) ? (first, second) : (second, first)
-            parts.append(
-                "\(worst.name) caused \(Figures.fixed(minutes(more, worst))) overload-minutes with \(more.policy), \(Figures.fixed(minutes(less, worst))) with \(less.policy)")
+        let (risky, safe) = first.overloadMinutes >= second.overloadMinutes ? (first, second) : (second, first)
+        let worst = risky.overloadCauses.map(\.cause).max { minutes(risky, $0) - minutes(safe, $0) < minutes(risky, $1) - minutes(safe, $1) }
+        if let worst, risky.overloadMinutes - safe.overloadMinutes >= leastMinutes {
+            parts.append("\(worst.name) caused \(Figures.fixed(minutes(risky, worst))) overload-minutes with \(risky.policy), \(Figures.fixed(minutes(safe, worst))) with \(safe.policy)")
         }
-        if parts.isEmpty { return "Neither is held where the other is not: what differs is the size that their targets ask for." }
+        if parts.isEmpty { return "Neither is held where the other is not." }
         return "What makes the difference: \(parts.joined(separator: "; "))."
     }
 }

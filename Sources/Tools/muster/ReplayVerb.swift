@@ -125,7 +125,7 @@ private struct ReplayRun {
             if !leftOut.isEmpty { notes.append("\(name) scales by \(listed(leftOut)) too, of which nothing is recorded: replayed without") }
             let model = assumptions.model(spec, known.scaling, beside: beside?.scaling?.policy)
             runs.append((known, model))
-            if spec == service { notes += assumptions.notes(spec, model) }
+            if runs.count == 1 { notes += assumptions.notes(spec, model) }
         }
         return (trace, runs, notes)
     }

@@ -17,7 +17,7 @@ public struct TerminalChart {
     }
 
     /// `width` in characters (40 to 200 are used), `height` in rows of the field.
-    public init(_ picture: ReplayPicture, width: Int, height: Int = 8, isColoured: Bool) {
+    public init(_ picture: ReplayPicture, width: Int, height: Int = 10, isColoured: Bool) {
         self.picture = picture
         self.width = min(max(width, 40), 200)
         self.height = max(3, height)
