@@ -107,6 +107,7 @@ let package = Package(
             "muster", on: "Tools",
             uses: [
                 "CLinux", "Autoscaling", "Replaying", "Supervision", "Loading", "LoadPlanning", "Provisioning", "Redis", "Sharding", "Gateway", "Topology", "HTTP", "EventLoops", "Observability",
+                "CLinux", "Supervision", "Provisioning", "Redis", "Sharding", "Gateway", "Replaying", "Autoscaling", "Topology", "HTTP", "EventLoops", "Observability",
                 "Basics", "JSONCoding",
             ]),
 

@@ -37,7 +37,9 @@ import Testing
 
     /// As wide as it is told, within its bounds.
     @Test(arguments: [10, 40, 77, 200, 500]) func theChartKeepsToItsWidth(width: Int) {
-        for line in TerminalChart(Self.picture, width: width, isColoured: false).text.split(separator: "\n") { #expect(line.count <= max(40, min(200, width)) || line.contains("asked")) }
+        for line in TerminalChart(Self.picture, width: width, isColoured: false).text.split(separator: "\n") {
+            #expect(line.count <= max(40, min(200, width)) || line.contains("asked"))
+        }
     }
 
     @Test func thePageAndItsDrawing() throws {

@@ -67,21 +67,25 @@ import Testing
     }
 
     @Test func timesInEachForm() throws {
-        for times in [["1000000000", "1000000015"], ["1000000000000", "1000000015000"], ["2001-09-09T01:46:40Z", "2001-09-09T03:46:55+02:00"], ["1000000000.0", "1000000015.0"]] {
+        for times in [
+            ["1000000000", "1000000015"], ["1000000000000", "1000000015000"], ["2001-09-09T01:46:40Z", "2001-09-09T03:46:55+02:00"], ["1000000000.0", "1000000015.0"],
+        ] {
             let trace = try read("time,service,metric,value\n\(times[0]),api,cpu,1\n\(times[1]),api,cpu,2\n").trace(of: "api", DemandRules())
             #expect(trace.start.milliseconds == 1_000_000_000_000 && trace.series[0].demand == [1, 2])
         }
     }
 
     @Test func numbersInEachForm() throws {
-        let text = "time,service,metric,value\n1000,api,cpu,0.1\n1015,api,cpu,1e3\n1030,api,cpu,12345678901234567890\n1045,api,cpu,.5\n1060,api,cpu,0000.250\n1075,api,cpu,+2\n"
+        let text =
+            "time,service,metric,value\n1000,api,cpu,0.1\n1015,api,cpu,1e3\n1030,api,cpu,12345678901234567890\n1045,api,cpu,.5\n1060,api,cpu,0000.250\n1075,api,cpu,+2\n"
         #expect(try demand(text) == [0.1, 1000, 12_345_678_901_234_567_168, 0.5, 0.25, 2])
     }
 
     // MARK: what is odd in it
 
     @Test func whatIsNoFigureIsLeftOutAndCounted() throws {
-        let text = "time,service,metric,value\n1000,api,cpu,1\n1015,api,cpu,NaN\n1030,api,cpu,inf\n1045,api,cpu,-3\n1060,api,cpu,\n1075,api,cpu,2\n1060,api,cpu,5\n1060,api,cpu,7\n"
+        let text =
+            "time,service,metric,value\n1000,api,cpu,1\n1015,api,cpu,NaN\n1030,api,cpu,inf\n1045,api,cpu,-3\n1060,api,cpu,\n1075,api,cpu,2\n1060,api,cpu,5\n1060,api,cpu,7\n"
         let trace = try read(text).trace(of: "api", DemandRules())
         // Distances of 60 and 15 s: the usual one is 60 s, and the first figure stands for as long.
         #expect(trace.series[0].demand == [1, 1, 1, 1, 7, 2])
@@ -109,7 +113,9 @@ import Testing
     // MARK: from figures to demand
 
     @Test func figuresOfReplicasAreSummedOverThoseThatHaveOne() throws {
-        let text = "time,service,metric,value,replica\n" + (0..<6).map { "\(1000 + $0 * 15),api,cpu,1,1\n" }.joined() + (2..<4).map { "\(1000 + $0 * 15),api,cpu,0.5,2\n" }.joined()
+        let text =
+            "time,service,metric,value,replica\n" + (0..<6).map { "\(1000 + $0 * 15),api,cpu,1,1\n" }.joined()
+            + (2..<4).map { "\(1000 + $0 * 15),api,cpu,0.5,2\n" }.joined()
         #expect(try demand(text) == [1, 1, 1.5, 1.5, 1, 1])
         let trace = try read(text).trace(of: "api", DemandRules())
         #expect(trace.series[0].origin == "sum of up to 2 replicas")
@@ -180,12 +186,15 @@ import Testing
             {"at":"2026-11-21T08:0\(minute):00.000Z","kind":"scale","subject":"api","inputs":{"replicas":"\(replicas)","range":"1..9","cpu":"\(cpu)"},"raw":"2","constraints":[],"outcome":"2","sentence":"s","flip":"f"}
             """
         }
-        let text = "[\(record(0, 2, "80 % of the request, target 70 %: 3 replicas")),{\"kind\":\"route\"},\(record(2, 3, "50 % of the request, target 70 %: 3 replicas"))]"
+        let text =
+            "[\(record(0, 2, "80 % of the request, target 70 %: 3 replicas")),{\"kind\":\"route\"},\(record(2, 3, "50 % of the request, target 70 %: 3 replicas"))]"
         let recording = try JournalRecording.read(Array(text.utf8))
         let trace = try recording.trace(of: "api", DemandRules(step: .seconds(60), requests: ["cpu": 0.5]))
         #expect(trace.series.map(\.metric) == ["cpu"] && trace.series[0].demand == [0.8, 0.8, 0.75])
         #expect(trace.recordedSize == [2, 2, 3])
-        for (wrong, message) in [("{}", "a journal is an array"), ("[", "the journal is no JSON"), ("[]", "no decision to scale"), ("[{\"kind\":\"scale\"}]", "record 1: 'at' is no time")] {
+        for (wrong, message) in [
+            ("{}", "a journal is an array"), ("[", "the journal is no JSON"), ("[]", "no decision to scale"), ("[{\"kind\":\"scale\"}]", "record 1: 'at' is no time"),
+        ] {
             let failure = #expect(throws: ReplayFailure.self) { try JournalRecording.read(Array(wrong.utf8)) }
             #expect(failure?.message.contains(message) ?? false)
         }
@@ -199,9 +208,10 @@ import Testing
         }
         #expect(targets(0) == ["/api/v1/query_range?query=up&start=0.000&end=0.000&step=15.000"])
         #expect(targets(10_999).count == 1)
-        #expect(targets(11_000) == [
-            "/api/v1/query_range?query=up&start=0.000&end=164985.000&step=15.000", "/api/v1/query_range?query=up&start=165000.000&end=165000.000&step=15.000",
-        ])
+        #expect(
+            targets(11_000) == [
+                "/api/v1/query_range?query=up&start=0.000&end=164985.000&step=15.000", "/api/v1/query_range?query=up&start=165000.000&end=165000.000&step=15.000",
+            ])
         #expect(targets(40_319).count == 4)
     }
 

@@ -60,7 +60,8 @@ import Testing
             #expect(Files.text(folder + "/r.html")?.hasPrefix("<!doctype html>") ?? false)
             #expect(Files.text(folder + "/r.svg")?.hasPrefix("<?xml") ?? false)
             let explained = try await replay(folder, ["day.csv", "--policy", "muster.yaml", "--explain", "2026-11-16T00:30:00Z"])
-            #expect(explained.status == 0 && explained.output.contains("api stays at 1 replica: cpu is 40 % of the request against a target of 50 %"), "\(explained.output)")
+            #expect(
+                explained.status == 0 && explained.output.contains("api stays at 1 replica: cpu is 40 % of the request against a target of 50 %"), "\(explained.output)")
         }
     }
 
@@ -138,7 +139,9 @@ import Testing
         let summed = try figures(fine.output)
         #expect(fine.status == 0 && summed.steps > 17_000 && abs(summed.replicaHours[0] - each.replicaHours[0]) < 1, "\(fine.output.prefix(300))")
         let refused = try await replay(folder, common + ["--query", "cpu=sum("])
-        #expect(refused.status == 1 && refused.output.contains("Prometheus refuses the query 'sum(': bad_data:") && refused.output.contains("parse error"), "\(refused.output)")
+        #expect(
+            refused.status == 1 && refused.output.contains("Prometheus refuses the query 'sum(': bad_data:") && refused.output.contains("parse error"),
+            "\(refused.output)")
         let nothing = try await replay(folder, common + ["--query", "cpu=no_such_metric"])
         #expect(nothing.status == 2, "\(nothing.output)")
     }

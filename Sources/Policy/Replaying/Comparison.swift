@@ -36,7 +36,8 @@ public struct Comparison: Sendable, Equatable {
             return "\(first.policy) and \(second.policy) cost the same and are as safe as each other: \(Figures.fixed(first.replicaHours)) replica-hours, "
                 + "\(Figures.fixed(first.overloadMinutes)) overload-minutes."
         case (.neither, _): return "\(name(safer)) is safer at the same cost: \(minutes)."
-        case (_, .neither): return "\(name(cheaper)) is cheaper by \(hours) replica-hours\(share) and as safe: \(Figures.fixed(first.overloadMinutes)) overload-minutes in both."
+        case (_, .neither):
+            return "\(name(cheaper)) is cheaper by \(hours) replica-hours\(share) and as safe: \(Figures.fixed(first.overloadMinutes)) overload-minutes in both."
         case _ where cheaper == safer: return "\(name(cheaper)) is cheaper by \(hours) replica-hours\(share) and safer: \(minutes)."
         default:
             let apart = abs(first.overloadMinutes - second.overloadMinutes)
@@ -53,7 +54,9 @@ public struct Comparison: Sendable, Equatable {
         let (dear, cheap) = first.replicaHours >= second.replicaHours ? (first, second) : (second, first)
         let widest = HoldCause.allCases.max { kept(dear, $0) - kept(cheap, $0) < kept(dear, $1) - kept(cheap, $1) }
         if let widest, kept(dear, widest) - kept(cheap, widest) >= leastHours {
-            parts.append("\(widest.rawValue) kept \(Figures.fixed(kept(dear, widest))) replica-hours with \(dear.policy), \(Figures.fixed(kept(cheap, widest))) with \(cheap.policy)")
+            parts.append(
+                "\(widest.rawValue) kept \(Figures.fixed(kept(dear, widest))) replica-hours with \(dear.policy), \(Figures.fixed(kept(cheap, widest))) with \(cheap.policy)"
+            )
         } else if dear.replicaHours - cheap.replicaHours >= leastHours {
             parts.append("nothing holds \(dear.policy) larger, its targets ask for more")
         }
@@ -61,7 +64,9 @@ public struct Comparison: Sendable, Equatable {
         let (risky, safe) = first.overloadMinutes >= second.overloadMinutes ? (first, second) : (second, first)
         let worst = risky.overloadCauses.map(\.cause).max { minutes(risky, $0) - minutes(safe, $0) < minutes(risky, $1) - minutes(safe, $1) }
         if let worst, risky.overloadMinutes - safe.overloadMinutes >= leastMinutes {
-            parts.append("\(worst.name) caused \(Figures.fixed(minutes(risky, worst))) overload-minutes with \(risky.policy), \(Figures.fixed(minutes(safe, worst))) with \(safe.policy)")
+            parts.append(
+                "\(worst.name) caused \(Figures.fixed(minutes(risky, worst))) overload-minutes with \(risky.policy), \(Figures.fixed(minutes(safe, worst))) with \(safe.policy)"
+            )
         }
         if parts.isEmpty { return "Neither is held where the other is not." }
         return "What makes the difference: \(parts.joined(separator: "; "))."

@@ -85,7 +85,8 @@ struct ReplayAssumptions {
     func notes(_ service: ServiceSpec, _ model: ReplicaModel) -> [String] {
         var out: [String] = []
         let start = model.startTimes[0].brief
-        out.append(startTime == nil ? "a replica is taken to be ready \(start) after its start; --start-time tells another" : "a replica is ready \(start) after its start")
+        out.append(
+            startTime == nil ? "a replica is taken to be ready \(start) after its start; --start-time tells another" : "a replica is ready \(start) after its start")
         if capacity.isEmpty {
             out.append(
                 model.capacity.isEmpty

@@ -53,12 +53,16 @@ struct ReplaySource {
 
     private static func ask(_ place: String, _ arguments: Arguments, _ service: String, _ step: Duration) throws -> Recording {
         let queries = try arguments.all("--query").map { text in
-            guard let query = PrometheusRange.split(text) else { throw Exit.usage("--query: '\(text)' is not METRIC=QUERY, such as 'cpu=sum(rate(process_cpu_seconds_total[1m]))'") }
+            guard let query = PrometheusRange.split(text) else {
+                throw Exit.usage("--query: '\(text)' is not METRIC=QUERY, such as 'cpu=sum(rate(process_cpu_seconds_total[1m]))'")
+            }
             return query
         }
         guard !queries.isEmpty else { throw Exit.usage("--prometheus needs --query METRIC=QUERY, one for each metric of the policy") }
         let to = try moment(arguments.value("--to"), "--to", before: .now) ?? .now
-        guard let from = try moment(arguments.value("--from"), "--from", before: to) else { throw Exit.usage("--prometheus needs --from: a time, or how long before --to, such as 7d") }
+        guard let from = try moment(arguments.value("--from"), "--from", before: to) else {
+            throw Exit.usage("--prometheus needs --from: a time, or how long before --to, such as 7d")
+        }
         guard from < to else { throw Exit.usage("--from lies after --to") }
         let (endpoint, base) = try address(place)
         let ranges = queries.map { PrometheusRange(metric: $0.metric, query: $0.query, from: from, to: to, step: step) }
@@ -86,7 +90,9 @@ struct ReplaySource {
         var base = String(rest.dropFirst(host.count))
         while base.hasSuffix("/") { base.removeLast() }
         let isPlain = base.utf8.allSatisfy { $0 > 32 && $0 < 127 && $0 != 63 && $0 != 35 }
-        guard isPlain, let endpoint = Endpoint(String(host), defaultPort: 9090) else { throw .usage("--prometheus: '\(place)' is no address, such as http://127.0.0.1:9090") }
+        guard isPlain, let endpoint = Endpoint(String(host), defaultPort: 9090) else {
+            throw .usage("--prometheus: '\(place)' is no address, such as http://127.0.0.1:9090")
+        }
         return (endpoint, base)
     }
 

@@ -68,7 +68,9 @@ private struct ReplayRun {
 
     private func step(_ service: ServiceSpec) throws(Exit) -> Duration {
         guard let text = arguments.value("--step") else { return service.scaling?.period ?? .seconds(15) }
-        guard let step = Duration(text: text), (Duration.seconds(1)...Duration.seconds(3600)).contains(step) else { throw .usage("--step: '\(text)' is not from 1s to 1h") }
+        guard let step = Duration(text: text), (Duration.seconds(1)...Duration.seconds(3600)).contains(step) else {
+            throw .usage("--step: '\(text)' is not from 1s to 1h")
+        }
         return step
     }
 
@@ -120,7 +122,8 @@ private struct ReplayRun {
         for (spec, name, beside) in [(service, names.0, other)] + (other.map { [($0, names.1, service)] } ?? []) {
             let (known, leftOut) = policy(spec, name).measured(in: trace)
             if known.scaling.metrics.isEmpty {
-                throw Exit.usage("\(name) scales \(service.name) by \(listed(leftOut)), and of these nothing is recorded: the recording has \(listed(trace.series.map(\.metric)))")
+                throw Exit.usage(
+                    "\(name) scales \(service.name) by \(listed(leftOut)), and of these nothing is recorded: the recording has \(listed(trace.series.map(\.metric)))")
             }
             if !leftOut.isEmpty { notes.append("\(name) scales by \(listed(leftOut)) too, of which nothing is recorded: replayed without") }
             let model = assumptions.model(spec, known.scaling, beside: beside?.scaling?.policy)

@@ -69,7 +69,9 @@ public struct HTMLReport {
         for cause in HoldCause.allCases {
             let found = outcomes.map { one in one.holdings.first { $0.cause == cause } }
             if found.contains(where: { ($0?.kept ?? 0) > 0 }) { rows.append(["\(cause.rawValue): kept, replica-hours"] + found.map { Figures.fixed($0?.kept ?? 0) }) }
-            if found.contains(where: { ($0?.withheld ?? 0) > 0 }) { rows.append(["\(cause.rawValue): withheld, replica-hours"] + found.map { Figures.fixed($0?.withheld ?? 0) }) }
+            if found.contains(where: { ($0?.withheld ?? 0) > 0 }) {
+                rows.append(["\(cause.rawValue): withheld, replica-hours"] + found.map { Figures.fixed($0?.withheld ?? 0) })
+            }
         }
         let causes = Set(outcomes.flatMap { $0.overloadCauses.map(\.cause) }).sorted { $0.name < $1.name }
         for cause in causes {

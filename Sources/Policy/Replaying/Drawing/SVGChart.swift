@@ -67,7 +67,8 @@ public struct SVGChart {
         var out = ""
         for line in 0...divisions {
             let share = Double(line) / Double(divisions), y = top + height * (1 - share)
-            out += "<path class=\"grid\" d=\"M\(n(left)) \(n(y))H\(n(width - 16))\"/><text x=\"\(n(left - 8))\" y=\"\(n(y + 4))\" text-anchor=\"end\">\(Figures.short(most * share))</text>\n"
+            out +=
+                "<path class=\"grid\" d=\"M\(n(left)) \(n(y))H\(n(width - 16))\"/><text x=\"\(n(left - 8))\" y=\"\(n(y + 4))\" text-anchor=\"end\">\(Figures.short(most * share))</text>\n"
         }
         for mark in picture.marks(atMost: 14) {
             let x = x(mark.step, of: picture.trace.count)
@@ -140,7 +141,8 @@ public struct SVGChart {
         let peak = picture.runs.map(\.outcome.peak).max() ?? 1
         let most = Double(max(4, (peak + 3) / 4 * 4))
         func y(_ value: Int) -> Double { top + sizeHeight * (1 - Double(value) / most) }
-        var out = "<text x=\"\(n(left))\" y=\"\(n(top - 16))\"><tspan class=\"name\">replicas</tspan>  \(SVGChart.escaped(picture.runs.map(\.policy.name).joined(separator: ", ")))</text>\n"
+        var out =
+            "<text x=\"\(n(left))\" y=\"\(n(top - 16))\"><tspan class=\"name\">replicas</tspan>  \(SVGChart.escaped(picture.runs.map(\.policy.name).joined(separator: ", ")))</text>\n"
         out += grid(top, sizeHeight, most)
         for (number, run) in picture.runs.enumerated() {
             let columns = picture.columns(columnLimit, run)

@@ -58,7 +58,8 @@ private struct Gridding {
         start = first
         let steps = (last - first) / stepMilliseconds + 1
         guard steps <= LoadTrace.stepLimit else {
-            throw ReplayFailure(.tooLarge, "\(steps) steps of \(rules.step.brief) are more than \(LoadTrace.stepLimit): is a time written in another unit? Or take a longer --step")
+            throw ReplayFailure(
+                .tooLarge, "\(steps) steps of \(rules.step.brief) are more than \(LoadTrace.stepLimit): is a time written in another unit? Or take a longer --step")
         }
         count = Int(steps)
     }
@@ -93,7 +94,8 @@ private struct Gridding {
         var laid = grid(chosen, factor)
         if form.isAverage {
             guard !sizes.isEmpty else {
-                throw ReplayFailure(.unknownUnit, "\(metric) of '\(service)' is an average of its replicas, and their number is not recorded: record a series named 'replicas'")
+                throw ReplayFailure(
+                    .unknownUnit, "\(metric) of '\(service)' is an average of its replicas, and their number is not recorded: record a series named 'replicas'")
             }
             for step in laid.values.indices { laid.values[step] *= sizes[step] }
         }

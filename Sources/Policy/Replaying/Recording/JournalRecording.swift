@@ -17,7 +17,9 @@ public enum JournalRecording {
         recording.tellsChangesOnly = true
         do {
             try JSONDocument().parse(bytes) { root in
-                guard let entries = root.array else { throw ReplayFailure(.malformed, "a journal is an array, as muster why --json writes it; this is \(root.kind.article)") }
+                guard let entries = root.array else {
+                    throw ReplayFailure(.malformed, "a journal is an array, as muster why --json writes it; this is \(root.kind.article)")
+                }
                 for (index, entry) in entries.enumerated() where entry["kind"]?.string == DecisionRecord.Kind.scale.rawValue {
                     try add(entry, number: index, to: &recording)
                 }
