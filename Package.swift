@@ -66,10 +66,10 @@ let package = Package(
         room("Lag", on: "Policy", uses: ["Basics"]),
         room("Sharding", on: "Policy", uses: ["Basics"]),
         room("Autoscaling", on: "Policy", uses: ["Basics"]),
-        room("Topology", on: "Policy", uses: ["LoadPlanning", "Autoscaling", "Balancing", "Sharding", "Patterns", "Basics", "JSONCoding", "CYAML"]),
         room("LoadPlanning", on: "Policy", uses: ["Basics", "JSONCoding"]),
         room("Replaying", on: "Policy", uses: ["Autoscaling", "Basics", "JSONCoding"]),
         room("Measurement", on: "Policy", uses: ["Basics"]),
+        room("Topology", on: "Policy", uses: ["LoadPlanning", "Autoscaling", "Balancing", "Sharding", "Patterns", "Basics", "JSONCoding", "CYAML"]),
 
         // Wire: bytes and sockets.
         room("EventLoops", on: "Wire", uses: ["Basics", "CLinux", "COpenSSL"]),
@@ -92,7 +92,7 @@ let package = Package(
         room("Provisioning", on: "Runtime", uses: ["Redis", "EventLoops", "Sharding", "Observability", "Basics", "JSONCoding", "CLinux", "COpenSSL"]),
         room(
             "Supervision", on: "Runtime",
-            uses: ["Provisioning", "Sharding", "Gateway", "Redis", "HTTP", "EventLoops", "Topology", "Resilience", "Observability", "Basics", "JSONCoding", "CLinux"]),
+            uses: ["Autoscaling", "Measurement", "Metering", "Provisioning", "Sharding", "Gateway", "Redis", "HTTP", "EventLoops", "Topology", "Resilience", "Observability", "Basics", "JSONCoding", "CLinux"]),
 
         // Services and tools
         room(
@@ -113,7 +113,7 @@ let package = Package(
 
         program("otlp-load", on: "Tools", uses: ["OpenTelemetry", "ProtobufCoding", "HTTP", "EventLoops", "JSONCoding", "Basics"]),
         program("redis-load", on: "Tools", uses: ["Redis", "EventLoops", "JSONCoding", "Basics"]),
-        program("autoscale-bench", on: "Tools", uses: ["Rightsizing", "Basics"]),
+        program("autoscale-bench", on: "Tools", uses: ["Autoscaling", "Rightsizing", "Basics"]),
 
         // Tests: what they share, then one target a kind.
         .target(
@@ -129,18 +129,13 @@ let package = Package(
         tests("HTTPTests", uses: ["Gateway", "HTTP", "EventLoops", "Basics", "TestSupport"]),
         tests("RedisTests", uses: ["Redis", "Provisioning", "Sharding", "EventLoops", "Basics", "TestSupport"]),
         tests("EngineTests", uses: ["CorrelationEngine", "OpenTelemetry", "ProtobufCoding", "Compression", "HTTP", "JSONCoding", "TestSupport"]),
-        tests("Simulation", uses: ["Supervision", "Sharding", "Basics"]),
+        tests("Simulation", uses: ["Autoscaling", "Measurement", "Topology", "Supervision", "Sharding", "Basics"]),
         tests("Loopback", uses: ["Metering", "Measurement", "Loading", "LoadPlanning", "Gateway", "HTTP", "EventLoops", "Topology", "Observability", "Basics", "TestSupport"]),
         tests(
             "RealServer",
             uses: [
-                "CorrelationEngine", "OpenTelemetry", "ProtobufCoding", "Compression", "Provisioning", "Sharding", "SharedState", "Gateway", "Topology", "Redis", "HTTP",
-                "EventLoops", "Loading", "LoadPlanning",
                 "CorrelationEngine", "OpenTelemetry", "ProtobufCoding", "Compression", "Provisioning", "Sharding", "SharedState", "Gateway",
-                "Metering", "Measurement", "CorrelationEngine", "OpenTelemetry", "ProtobufCoding", "Compression", "Provisioning", "Sharding", "SharedState", "Gateway",
-                "Topology", "Redis", "HTTP",
-                "EventLoops",
-                "Observability",
+                "Topology", "Redis", "HTTP", "EventLoops", "Loading", "LoadPlanning", "Metering", "Measurement", "Observability",
                 "TestSupport", "CLinux",
             ], exclude: ["Smuggling"]),
         tests("Golden", uses: ["Replaying", "Autoscaling", "LoadPlanning", "Topology", "Basics", "TestSupport"], exclude: ["Wrong", "Scenarios", "K6", "schema.json.expected"]),

@@ -28,10 +28,11 @@ final class StackFixture: Sendable {
         try write(replicas: replicas)
     }
 
-    /// `more` goes into the engines' environment.
-    func write(replicas: String = "3", command: String = "correlation-engine", level: String = "info", more: String = "", store: String = "role: state, memory: 256Mi")
-        throws
-    {
+    /// `more` goes into the engines' environment, `keys` are further keys of the service.
+    func write(
+        replicas: String = "3", command: String = "correlation-engine", level: String = "info", more: String = "", store: String = "role: state, memory: 256Mi",
+        keys: String = ""
+    ) throws {
         let text = """
             stack: demo
             services:
@@ -41,6 +42,7 @@ final class StackFixture: Sendable {
                 http: { metrics: /metrics }
                 uses: [state]
                 environment: { USE_REDIS_STATE: "${USE_REDIS_STATE:-true}", LOG_LEVEL: \(level)\(more) }
+                \(keys)
             stores:
               state: { redis: { \(store) } }
             gateway:

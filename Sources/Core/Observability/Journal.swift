@@ -57,10 +57,12 @@ public final class Journal: Sendable {
         return json.bytes
     }
 
-    private static func write(_ entry: Entry, to json: inout JSONWriter) {
-        let record = entry.record
+    private static func write(_ entry: Entry, to json: inout JSONWriter) { write(entry.record, at: entry.at, to: &json) }
+
+    /// One decision as an object; without a time when it has none of its own.
+    public static func write(_ record: DecisionRecord, at time: WallTime?, to json: inout JSONWriter) {
         json.beginObject()
-        json.member("at", CalendarTime.render(entry.at))
+        if let time { json.member("at", CalendarTime.render(time)) }
         json.member("kind", record.kind.rawValue)
         json.member("subject", record.subject)
         json.key("inputs")

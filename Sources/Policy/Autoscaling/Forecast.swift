@@ -71,6 +71,33 @@ public struct DemandHistory: Sendable, Equatable {
         slot.latest = period
     }
 
+    /// What is known, for a file: a line for each slot that has seen anything.
+    public var text: String {
+        var lines = ["muster demand history 1"]
+        for (kind, slots) in [("d", days), ("w", weeks)] {
+            for (index, slot) in slots.enumerated() where slot.seen > 0 { lines.append("\(kind) \(index) \(slot.average) \(slot.seen) \(slot.latest)") }
+        }
+        return lines.joined(separator: "\n") + "\n"
+    }
+
+    /// Reads what `text` has written; nil when it is something else, or has been changed into what cannot be.
+    public init?(text: String) {
+        var lines = text.utf8.split(separator: 10)[...]
+        guard lines.popFirst().map({ String($0) }) == "muster demand history 1", lines.count <= days.count + weeks.count else { return nil }
+        for line in lines {
+            let words = line.split(separator: 32).map { String($0) ?? "" }
+            guard words.count == 5, let index = Int(words[1]), let average = Float(words[2]), let seen = UInt16(words[3]), let latest = UInt16(words[4]),
+                average.isFinite, average >= 0, average <= 1e6, seen > 0
+            else { return nil }
+            let slot = Slot(average: average, seen: seen, latest: latest)
+            switch words[0] {
+            case "d" where days.indices.contains(index): days[index] = slot
+            case "w" where weeks.indices.contains(index): weeks[index] = slot
+            default: return nil
+            }
+        }
+    }
+
     /// The highest that is expected from `time` to `ahead` later. nil while too few days are known.
     public func forecast(at time: WallTime, ahead: Duration) -> Forecast? {
         let first = DemandHistory.slotNumber(time), last = DemandHistory.slotNumber(WallTime(milliseconds: time.milliseconds + ahead.nanoseconds / 1_000_000))

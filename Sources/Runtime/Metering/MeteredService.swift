@@ -35,6 +35,8 @@ public struct MeteredService: Sendable {
             case memory
             /// From each replica's own page, on its endpoint. `most`: the most that a replica's figure can be.
             case page(SampleSelector, path: String = "/metrics", kind: PageMetric.Kind = .automatic, most: Double? = nil)
+            /// From a page that is not the replicas' own, of the service.
+            case otherPage(PageSource, SampleSelector)
             /// From the gateway, of each replica and (with no replica in the key) of the service; see `GatewayMeter`.
             case requests, concurrency, latencyMean
             /// From the gateway, of the service only.

@@ -53,7 +53,7 @@ public final class ServiceMeters: Sendable {
         let known = pages.withLock { $0 }
         for service in services {
             for replica in service.replicas { sources += pageSources(service, replica, known, &wanted) }
-            sources += service.metrics.compactMap { serviceSource(service, $0) }
+            sources += service.metrics.compactMap { serviceSource(service, $0, known, &wanted) }
         }
         let kept = wanted
         pages.withLock { $0 = kept }
@@ -154,7 +154,9 @@ public final class ServiceMeters: Sendable {
     }
 
     /// A figure of the whole service.
-    private func serviceSource(_ service: MeteredService, _ metric: MeteredService.Metric) -> MeterSource? {
+    private func serviceSource(
+        _ service: MeteredService, _ metric: MeteredService.Metric, _ known: [String: PageMeter], _ wanted: inout [String: PageMeter]
+    ) -> MeterSource? {
         let key = MeterKey(service: service.name, metric: metric.name)
         switch metric.source {
         case .redis(let client, let name, let kind):
@@ -162,6 +164,11 @@ public final class ServiceMeters: Sendable {
             return MeterSource(id: "redis \(service.name) \(metric.name) \(name) \(kind)", kind: .redis, keys: [key]) { [key: await meter.read()] }
         case .lag(let meter):
             return MeterSource(id: "lag \(service.name) \(metric.name) \(meter)", kind: .lag, keys: [key]) { [key: await meter.read()] }
+        case .otherPage(let page, let selector):
+            let id = "page \(service.name) \(metric.name) \(page) \(selector)"
+            let meter = known[id] ?? PageMeter(page, [PageMetric(metric.name, selector)], window: window, bounds: bounds)
+            wanted[id] = meter
+            return MeterSource(id: id, kind: .page, keys: [key]) { Dictionary(zip([key], await meter.read())) { first, _ in first } }
         case .cpu, .memory, .page, .requests, .concurrency, .latencyMean, .latencyP95: return nil
         }
     }

@@ -10,6 +10,7 @@ import Topology
 /// port serves the reading half of it.
 enum ControlAPI {
     static func addReading(to router: inout Router, _ runner: LoopBound<StackRunner>) {
+        addScaling(to: &router, runner)
         router.get("/api/replicas") { _, _ in .json(replicas(runner.value.rows)) }
         router.get("/api/stack") { _, _ in
             let stack = runner.value
@@ -20,6 +21,14 @@ enum ControlAPI {
                 json.member("listen", stack.stack.gateway?.listen.description ?? "")
                 json.member("admin", stack.stack.gateway?.admin?.description ?? "")
             }
+        }
+    }
+
+    /// `service` and `points` (of the timeline; default 240, at most a day) narrow it.
+    static func addScaling(to router: inout Router, _ runner: LoopBound<StackRunner>) {
+        router.get("/api/scaling") { request, _ in
+            let points = request.queryValue("points").flatMap(Int.init) ?? 240
+            return .json(ScalingJSON.write(runner.value.scaling?.standings ?? [], only: request.queryValue("service"), points: points, runner.value))
         }
     }
 

@@ -26,6 +26,9 @@ final class ReplicaRunner {
     private(set) var pid: Int32 = 0
     private(set) var port: UInt16?
     private(set) var startedAt = WallTime.now
+    /// When its process began, and since when it has or has not served.
+    private(set) var bornAt = MonotonicTime.now
+    private(set) var servingChangedAt = MonotonicTime.now
     /// What the gateway sends to; a new one for each process, so that nothing is remembered of the one before.
     private(set) var replica: Replica?
     private(set) var isAdmitted = false
@@ -73,6 +76,7 @@ final class ReplicaRunner {
         let actions = machine.handle(event, now: .now)
         for action in actions { perform(action) }
         if machine.isServing != served {
+            servingChangedAt = .now
             if machine.isServing { everReady = true }
             host.serving(self, machine.isServing)
         }
@@ -132,6 +136,8 @@ final class ReplicaRunner {
             let port: UInt16 = if case .redis(let server, _) = kind { server.port } else { try freePort() }
             self.port = port
             startedAt = .now
+            bornAt = .now
+            servingChangedAt = .now
             pid = try makeProgram(port).start(log: log)
             host.spawned(self)
             let pid = pid

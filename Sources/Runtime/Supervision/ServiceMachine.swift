@@ -33,6 +33,8 @@ struct ServiceMachine {
     private(set) var members: [Int: Member] = [:]
     private var roll = Roll.none
     private var isRolling = false
+    /// What each replica was doing when the count last changed; unknown ones do nothing.
+    private var work: [Int: Int] = [:]
 
     init(name: String, desired: Int) {
         self.name = name
@@ -41,9 +43,13 @@ struct ServiceMachine {
 
     var isSettled: Bool { !isRolling && members.count == desired && members.values.allSatisfy { $0.isReady && !$0.isLeaving } }
     var isGone: Bool { members.isEmpty }
+    /// Those that only a roll has added.
+    var surge: Int { if case .starting = roll { 1 } else { 0 } }
 
-    mutating func setDesired(_ count: Int) -> [Action] {
+    /// Of those that serve, the ones with the least `work` go first.
+    mutating func setDesired(_ count: Int, work: [Int: Int] = [:]) -> [Action] {
         desired = count
+        self.work = work
         guard count == 0, isRolling else { return reconcile() }
         // Nothing is left to roll; the surge goes with the others.
         roll = .none
@@ -115,8 +121,8 @@ struct ServiceMachine {
             staying.append(member)
             actions.append(.start(member.number, generation: generation))
         }
-        // The ones that do not serve go first, then the youngest numbers.
-        staying.sort { ($0.isReady ? 1 : 0, -$0.number) < ($1.isReady ? 1 : 0, -$1.number) }
+        // The ones that do not serve go first, then those with the least to do, then the youngest numbers.
+        staying.sort { ($0.isReady ? 1 : 0, work[$0.number] ?? 0, -$0.number) < ($1.isReady ? 1 : 0, work[$1.number] ?? 0, -$1.number) }
         for member in staying.prefix(max(0, staying.count - desired)) { actions += stop(member.number) }
         return actions + rollOn()
     }

@@ -5,6 +5,7 @@ import Glibc
 ///
 /// - `VERSION`: the layout of this folder. - `lock`: held by the supervisor while it lives. - `control.sock`: how the other verbs
 /// reach it. - `processes`: what it has started. - `logs/`: a file a replica, and the gateway's access log. - `stores/<name>/`: data.
+/// - `scaling/`: what the autoscalers have learned.
 public struct StackFolder: Sendable {
     static let version = "1"
 
@@ -28,6 +29,7 @@ public struct StackFolder: Sendable {
     public func log(_ unit: String, _ number: Int) -> String { "\(logs)/\(unit)-\(number).log" }
     var accessLog: String { logs + "/gateway-access.log" }
     public var supervisorLog: String { logs + "/supervisor.log" }
+    var scaling: String { path + "/scaling" }
     var processes: String { path + "/processes" }
 
     /// A Unix socket's path has at most 107 bytes; a deeper folder uses one under /tmp, named by a digest of the path.

@@ -25,7 +25,8 @@ struct StackMachine {
         case unready(unit: String, number: Int)
         case failedToStart(unit: String, number: Int, reason: String)
         case stopped(unit: String, number: Int)
-        case scale(service: String, count: Int)
+        /// `work`: what each replica does now, for the choice of those that go.
+        case scale(service: String, count: Int, work: [Int: Int] = [:])
         case roll(service: String)
         case shutDown
     }
@@ -60,9 +61,9 @@ struct StackMachine {
         case .unready(let unit, let number): return change(unit) { $0.becameUnready(number) }
         case .failedToStart(let unit, let number, let reason): return change(unit) { $0.failedToStart(number, reason) }
         case .stopped(let unit, let number): return change(unit) { $0.stopped(number) }
-        case .scale(let service, let count):
+        case .scale(let service, let count, let work):
             guard phase == .running || phase == .startingServices else { return [] }
-            return change(service) { $0.setDesired(count) }
+            return change(service) { $0.setDesired(count, work: work) }
         case .roll(let service):
             guard phase == .running else { return [.rollEnded(service: service, failure: "the stack is \(phase.rawValue)")] }
             return change(service) { $0.beginRoll() }

@@ -10,7 +10,7 @@ import Topology
 
 /// Runs a stack on this machine: processes, stores and the gateway, from `start` until it has stopped. On the control loop; the pure
 /// machines decide, this carries out.
-final class StackRunner: ReplicaHost {
+final class StackRunner: ReplicaHost, ScalingHost {
     /// How the stack ended.
     enum Ending: Equatable {
         case stopped
@@ -40,20 +40,27 @@ final class StackRunner: ReplicaHost {
     private var inPublication: [ReplicaRunner] = []
     private var isDraining = false
     private var rotation: LoopTimer?
+    /// nil: no service of the stack is scaled by itself.
+    private(set) var scaling: ScalingLoop?
+    private let metrics: MetricsRegistry
+    /// Sizes that somebody asked for when the stack began.
+    private let askedCounts: [String: Int]
     private var startFailure: String?
     /// Words for whoever watches.
-    private let tell: (String) -> Void
+    let tell: (String) -> Void
     private let onRunning: () -> Void
     private let onEnd: (Ending) -> Void
 
     init(
-        stack: Stack, file: String, folder: StackFolder, counts: [String: Int], gateway: Gateway?, journal: Journal, loop: EventLoop,
+        stack: Stack, file: String, folder: StackFolder, counts: [String: Int], gateway: Gateway?, journal: Journal, metrics: MetricsRegistry, loop: EventLoop,
         tell: @escaping (String) -> Void, onRunning: @escaping () -> Void, onEnd: @escaping (Ending) -> Void
     ) throws(StackFolder.Failure) {
         self.stack = stack
         self.folder = folder
         self.gateway = gateway
         self.journal = journal
+        self.metrics = metrics
+        askedCounts = counts
         self.loop = loop
         self.tell = tell
         self.onRunning = onRunning
@@ -90,6 +97,7 @@ final class StackRunner: ReplicaHost {
     func shutDown() {
         guard !isDraining else { return }
         isDraining = true
+        scaling?.stop()
         guard let gateway else { return apply(.shutDown) }
         tell("stopping: the gateway takes no more connections")
         let bound = LoopBound(self, on: loop)
@@ -118,7 +126,9 @@ final class StackRunner: ReplicaHost {
                     flip: failure == nil ? "a new replica that does not become ready" : "a new version that becomes ready and stays so"))
             let waiters = rollWaiters.removeValue(forKey: service) ?? []
             for done in waiters { done(failure) }
-        case .entered(.running): onRunning()
+        case .entered(.running):
+            beginScaling()
+            onRunning()
         case .entered(.stopped):
             for keeper in keepers.values { keeper.close() }
             onEnd(startFailure.map(Ending.failed) ?? .stopped)
@@ -196,10 +206,14 @@ final class StackRunner: ReplicaHost {
     }
 
     func spawned(_ runner: ReplicaRunner) { table.add(unit: runner.unit, number: runner.number, pid: runner.pid) }
-    func ended(_ runner: ReplicaRunner, _ pid: Int32) { table.remove(pid: pid) }
+    func ended(_ runner: ReplicaRunner, _ pid: Int32) {
+        table.remove(pid: pid)
+        scaling?.replicasChanged()
+    }
 
     func serving(_ runner: ReplicaRunner, _ isServing: Bool) {
         let name = "\(runner.unit)/\(runner.number)"
+        scaling?.replicasChanged()
         if isServing {
             let place = runner.port.map { " on 127.0.0.1:\($0)" } ?? ""
             tell("\(runner.machine.state): \(name)\(place) (pid \(runner.pid))")
@@ -287,6 +301,23 @@ final class StackRunner: ReplicaHost {
         }
     }
 
+    // MARK: scaling
+
+    func serviceMachine(_ service: String) -> ServiceMachine? { machine.services[service] }
+    func runners(of service: String) -> [ReplicaRunner] { runners.values.filter { $0.unit == service }.sorted { $0.number < $1.number } }
+    func storeURL(_ store: String) -> String? { stores[store]?.url }
+    func setSize(_ service: String, _ count: Int, _ work: [Int: Int]) { apply(.scale(service: service, count: count, work: work)) }
+
+    func startScaling() {
+        let scaling = ScalingLoop(stack.services, host: self, gateway: gateway, metrics: metrics, store: ScalingStore(folder: folder.scaling))
+        self.scaling = scaling
+        // A size that was asked for on the command line is a hand's.
+        for (service, count) in askedCounts.sorted(by: { $0.key < $1.key }) {
+            if let record = scaling.set(service, count, from: count) { journal.append(record) }
+        }
+        scaling.start()
+    }
+
     // MARK: requests from outside
 
     /// Changes a service's count. nil `count` frees it: back to what the stack declares.
@@ -295,11 +326,14 @@ final class StackRunner: ReplicaHost {
         guard machine.phase == .running || machine.phase == .startingServices else {
             throw APIError(409, "not_running", "the stack is \(machine.phase.rawValue); scale it when it runs")
         }
-        let wanted = count ?? spec.replicas.lowerBound
+        let before = machine.services[service]?.desired ?? 0, scales = scaling?.scales(service) ?? false
+        // Freed, it goes on from where it is when it scales by itself, and else to what is declared.
+        let wanted = count ?? (scales ? before : spec.replicas.lowerBound)
         try check(wanted, spec)
-        let before = machine.services[service]?.desired ?? 0
+        let owned = scaling?.set(service, count, from: before)
         journal.append(
-            DecisionRecord(
+            owned
+                ?? DecisionRecord(
                 .scale, subject: service, inputs: [.init("asked", count.map(String.init) ?? "auto"), .init("before", before)],
                 raw: String(wanted), outcome: String(wanted),
                 sentence:
@@ -354,11 +388,13 @@ final class StackRunner: ReplicaHost {
             membershipChanged()
             done.append("routes replaced")
         }
+        followScaling()
         for spec in new.services {
             let before = old.service(spec.name)!
             // A count that the file does not allow (it was scaled, or the file has changed) goes back to what the file says.
-            let fits = spec.replicas == before.replicas && spec.replicas.contains(machine.services[spec.name]?.desired ?? 0)
-            let wanted = counts[spec.name] ?? (fits ? nil : spec.replicas.lowerBound)
+            let size = machine.services[spec.name]?.desired ?? 0, isInside = spec.replicas.contains(size)
+            let fits = isInside && (spec.replicas == before.replicas || spec.scaling != nil)
+            let wanted = counts[spec.name] ?? (fits || spec.scaling != nil ? nil : spec.replicas.lowerBound)
             if let wanted, wanted != machine.services[spec.name]?.desired {
                 try scale(spec.name, to: wanted)
                 done.append("\(spec.name) goes to \(wanted) replicas")

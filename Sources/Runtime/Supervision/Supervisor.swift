@@ -57,11 +57,12 @@ public final class Supervisor: Sendable {
         let onSignal = Mutex<(@Sendable () -> Void)?>(nil)
         let signals = try SignalWatch([SIGTERM, SIGINT, SIGHUP], loop: loop) { signal in if signal != SIGHUP { onSignal.withLock { $0 }?() } }
         let journal = Journal()
-        let gateway = try makeGateway(journal)
+        let metrics = MetricsRegistry()
+        let gateway = try makeGateway(journal, metrics)
         defer { gateway?.stop() }
         let end = LoopBound(loop, on: loop)
         let runner = try StackRunner(
-            stack: stack, file: file, folder: folder, counts: counts, gateway: gateway, journal: journal, loop: loop, tell: tell, onRunning: onRunning
+            stack: stack, file: file, folder: folder, counts: counts, gateway: gateway, journal: journal, metrics: metrics, loop: loop, tell: tell, onRunning: onRunning
         ) { [self] ending in
             if case .failed(let why) = ending { outcome.withLock { $0 = why } }
             end.value.stop()
@@ -94,12 +95,11 @@ public final class Supervisor: Sendable {
         }
     }
 
-    private func makeGateway(_ journal: Journal) throws -> Gateway? {
+    private func makeGateway(_ journal: Journal, _ metrics: MetricsRegistry) throws -> Gateway? {
         guard let spec = stack.gateway else { return nil }
         let path = spec.accessLog.file ?? folder.accessLog
         let log = spec.accessLog.format == .none ? -1 : open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0o600)
         if spec.accessLog.format != .none, log < 0 { throw Failure("gateway.access-log: \(SystemError("open \(path)"))") }
-        let metrics = MetricsRegistry()
         metrics.addProcessMetrics()
         let logger = Logger(level: .info, format: .text, descriptor: 2, immediate: true)
         return try Gateway(spec, metrics: metrics, journal: journal, logger: logger, accessLog: log)

@@ -10,12 +10,14 @@ let whyVerb = Verb(
     name: "why", summary: "why it scaled, routed, ejected, retried, restarted",
     help: """
         usage: muster why [SERVICE] [--json] [-n COUNT] [--stack FILE]
+               muster why SERVICE --csv [--stack FILE]
                muster why --request ID [--json] [--stack FILE | --admin HOST:PORT]
 
         Reads the decision journal: what was decided, from which inputs, under which constraints, and what would have changed it.
-        It changes nothing.
+        It changes nothing. A service that scales by itself is told first as it stands now: why it has the size it has, and why not another.
 
           -n COUNT      the latest so many (default 20; with --json all)
+          --csv         what the autoscaler has seen at each pass, as muster replay reads it: time,service,metric,value
           --request ID  where one of the gateway's latest requests went, and why; ID is the X-Request-Id of its answer and of the
                         access log. Status 1 when the gateway does not remember it
           --admin HOST:PORT
@@ -24,6 +26,7 @@ let whyVerb = Verb(
 
         examples:
           muster why correlation-engine
+          muster why correlation-engine --csv > day.csv && muster replay day.csv --policy stacks/correlation.yaml
           muster why --request 5f0c9a7e2b41d683 --admin 127.0.0.1:8404
         """
 ) { arguments in
@@ -36,10 +39,12 @@ let whyVerb = Verb(
     let plain = (subject ?? "").utf8.allSatisfy { ($0 | 32) &- 97 < 26 || $0 &- 48 < 10 || $0 == 45 || $0 == 47 || $0 == 46 || $0 == 58 }
     guard plain else { throw Exit.usage("'\(subject!)' is no service") }
     if let subject { try checkSubject(subject, handle.stack) }
+    if arguments.has("--csv") { return try printRecording(subject, handle) }
+    let standing = try arguments.has("--json") ? "" : standings(subject, handle)
     let body = try handle.ask("GET", "/api/why?subject=\(subject ?? "")")
     if arguments.has("--json") { return printOut(String(decoding: body, as: UTF8.self)) }
     let limit = try lineCount(arguments, default: 20)
-    printOut(try JSONDocument().parse(body) { root in explain(root.array ?? [], limit: limit, inFull: subject != nil) })
+    printOut(standing + (try JSONDocument().parse(body) { root in explain(root.array ?? [], limit: limit, inFull: subject != nil) }))
 }
 
 /// Decisions are about services, their replicas, stores, and declared backends.
@@ -60,16 +65,22 @@ private func explain(_ entries: [JSONElement], limit: Int, inFull: Bool) -> Stri
     for entry in entries.suffix(limit) {
         func text(_ key: StaticString) -> String { entry[key]?.string ?? "" }
         out.append("\(text("at").dropFirst(11).prefix(12))  \(text("sentence"))")
-        guard inFull else { continue }
-        let inputs = (entry["inputs"]?.members ?? []).map { "\($0.key)=\($0.value.string ?? "")" }.joined(separator: ", ")
-        if !inputs.isEmpty { out.append("              from: \(inputs)") }
-        for constraint in entry["constraints"]?.array ?? [] {
-            func part(_ key: StaticString) -> String { constraint[key]?.string ?? "" }
-            out.append("              \(part("name")): \(part("before")) -> \(part("after")), because \(part("reason"))")
-        }
-        out.append("              otherwise if: \(text("flip"))")
+        if inFull { out += grounds(entry) }
     }
     return out.joined(separator: "\n")
+}
+
+/// What a decision was made from, what held it in turn, and what would change it.
+func grounds(_ entry: JSONElement) -> [String] {
+    var out: [String] = []
+    let inputs = (entry["inputs"]?.members ?? []).map { "\($0.key)=\($0.value.string ?? "")" }.joined(separator: ", ")
+    if !inputs.isEmpty { out.append("              from: \(inputs)") }
+    for constraint in entry["constraints"]?.array ?? [] {
+        func part(_ key: StaticString) -> String { constraint[key]?.string ?? "" }
+        out.append("              \(part("name")): \(part("before")) -> \(part("after")), because \(part("reason"))")
+    }
+    out.append("              otherwise if: \(entry["flip"]?.string ?? "")")
+    return out
 }
 
 // MARK: a gateway that runs alone

@@ -1,0 +1,216 @@
+import Autoscaling
+import Basics
+import EventLoops
+import Gateway
+import Measurement
+import Metering
+import Observability
+import Redis
+import Topology
+
+/// What the scaling loop needs of the stack around it. All on the control loop.
+protocol ScalingHost: AnyObject {
+    var loop: EventLoop { get }
+    /// nil: the service is not running yet, or the stack is ending.
+    func size(of service: String) -> (desired: Int, surge: Int)?
+    func runners(of service: String) -> [ReplicaRunner]
+    func storeURL(_ store: String) -> String?
+    /// Sets the size; of those that go, the ones with the least `work`.
+    func autoscale(_ service: String, to count: Int, work: [Int: Int], because record: DecisionRecord)
+    func decided(_ record: DecisionRecord)
+}
+
+/// Runs the autoscalers of a stack: has the meters read, lets each service's autoscaler decide in its turn, and hands its wish to the
+/// supervisor. On the control loop.
+final class ScalingLoop {
+    private unowned let host: any ScalingHost
+    private let gateway: Gateway?
+    private let meters: ServiceMeters
+    private var scalers: [String: ServiceScaler] = [:]
+    private var nextPass: [String: MonotonicTime] = [:]
+    private var clients: [String: RedisClient] = [:]
+    private var timer: LoopTimer?
+    private var metering: Task<Void, Never>?
+    private let store: ScalingStore
+
+    /// How often it is looked whose turn it is.
+    private static let tick = Duration.milliseconds(250)
+
+    init(_ services: [ServiceSpec], host: any ScalingHost, gateway: Gateway?, metrics: MetricsRegistry, store: ScalingStore) {
+        self.host = host
+        self.gateway = gateway
+        self.store = store
+        let shortest = services.compactMap(\.scaling?.period).min() ?? .seconds(15)
+        var settings = MeterSchedule.Settings()
+        // Three looks between two decisions, over the last two of which a rate is taken.
+        settings.period = min(.seconds(15), max(.seconds(1), shortest / 3))
+        meters = ServiceMeters(loop: host.loop, gateway: gateway, metrics: metrics, settings: settings, window: settings.period * 2)
+        follow(services)
+    }
+
+    /// Another stack file: services that are new to scaling begin, those that no longer scale are forgotten.
+    func follow(_ services: [ServiceSpec]) {
+        let now = MonotonicTime.now
+        for service in services {
+            guard let scaling = service.scaling else {
+                scalers[service.name] = nil
+                continue
+            }
+            if scalers[service.name] != nil {
+                scalers[service.name]!.follow(service, scaling)
+            } else {
+                scalers[service.name] = ServiceScaler(service, scaling, history: store.history(of: service.name), now: now)
+                nextPass[service.name] = now + scaling.period
+            }
+        }
+        replicasChanged()
+    }
+
+    func start() {
+        let meters = meters
+        // Ends with `stop`.
+        metering = Task(executorPreference: host.loop) { await meters.run() }
+        timer = LoopTimer(loop: host.loop) { [unowned self] in
+            turn(.now)
+            timer?.schedule(after: ScalingLoop.tick)
+        }
+        timer?.schedule(after: ScalingLoop.tick)
+    }
+
+    func stop() {
+        timer?.cancel()
+        timer = nil
+        metering?.cancel()
+        for (name, scaler) in scalers { store.keep(scaler.demandHistory, of: name) }
+        for client in clients.values { client.close() }
+        clients = [:]
+    }
+
+    /// A request waits at the gateway for a replica of this service: not later than now.
+    func wake(_ service: String) {
+        guard scalers[service] != nil else { return }
+        pass(service, .now)
+    }
+
+    /// Whether the autoscaler has this service's size.
+    func scales(_ service: String) -> Bool { scalers[service] != nil }
+
+    /// Somebody has set the size of a service, or freed it (nil). What is to be told.
+    func set(_ service: String, _ count: Int?, from current: Int) -> DecisionRecord? { scalers[service]?.set(count, from: current, now: .now) }
+
+    /// Of each service that is scaled, its present standing.
+    var standings: [(name: String, scaler: ServiceScaler)] { scalers.sorted { $0.key < $1.key }.map { ($0.key, $0.value) } }
+
+    // MARK: passes
+
+    private func turn(_ now: MonotonicTime) {
+        for name in scalers.keys.sorted() where now >= nextPass[name] ?? now {
+            // From now, not from when it was due: what was late is not made up for.
+            nextPass[name] = now + scalers[name]!.scaling.period
+            pass(name, now)
+        }
+        store.keepNowAndThen(scalers.mapValues(\.demandHistory), now)
+    }
+
+    private func pass(_ name: String, _ now: MonotonicTime) {
+        guard let size = host.size(of: name) else { return }
+        let runners = host.runners(of: name)
+        let situation = ServiceScaler.Situation(
+            now: now, wall: .now, current: size.desired, surge: size.surge, replicas: runners.map(ScalingLoop.state),
+            readings: meters.readings(of: name, now: now), demand: demand(name, now))
+        let outcome = scalers[name]!.pass(situation)
+        if let finding = outcome.finding { host.decided(finding) }
+        if let count = outcome.count, let record = outcome.record {
+            let work = Dictionary(uniqueKeysWithValues: runners.map { ($0.number, $0.replica?.inFlight ?? 0) })
+            host.autoscale(name, to: count, work: work, because: record)
+        } else if let record = outcome.record {
+            host.decided(record)
+        }
+    }
+
+    private func demand(_ service: String, _ now: MonotonicTime) -> Idling.Demand {
+        guard let gateway else { return Idling.Demand(waiting: 0, underWay: 0, quiet: nil) }
+        return Idling.Demand(
+            waiting: gateway.waiting(for: service), underWay: gateway.inFlight(service: service),
+            quiet: gateway.lastRequest(service: service).map { max(.zero, now - $0) })
+    }
+
+    /// A replica that starts counts as one that is coming; one that has served and does not now, as one that is unready.
+    private static func state(_ runner: ReplicaRunner) -> ServiceScaler.ReplicaNow {
+        let phase: ReplicaState.Phase, ready: ReplicaState.Readiness
+        switch runner.machine.phase {
+        case .ready, .degraded: (phase, ready) = (.running, .yes)
+        case .failing: (phase, ready) = (.running, .no)
+        default: (phase, ready) = (.pending, .no)
+        }
+        let isLeaving = [.draining, .stopping, .stopped].contains(runner.machine.phase)
+        return ServiceScaler.ReplicaNow(
+            state: ReplicaState(
+                id: runner.number, phase: phase, isLeaving: isLeaving, ready: ready, startedAt: runner.bornAt, readyChangedAt: runner.servingChangedAt),
+            isServing: runner.machine.isServing)
+    }
+
+    // MARK: meters
+
+    /// Replicas have come or gone.
+    func replicasChanged() {
+        meters.follow(
+            scalers.values.map { scaler in
+                let replicas = host.runners(of: scaler.service.name).filter { $0.pid > 0 && $0.machine.isServing }.map {
+                    MeteredService.Replica(number: $0.number, pid: $0.pid, endpoint: $0.port.map { .address(.loopback(port: $0)) })
+                }
+                return MeteredService(name: scaler.service.name, metrics: metrics(scaler), replicas: replicas)
+            })
+    }
+
+    private func metrics(_ scaler: ServiceScaler) -> [MeteredService.Metric] {
+        zip(ScalingReadings.names(scaler.scaling), scaler.scaling.origins).compactMap { name, origin in
+            source(origin, scaler.service).map { MeteredService.Metric(name, $0) }
+        }
+    }
+
+    /// nil: what cannot be read has been told when the stack file was, or is told by the metric's being unknown.
+    private func source(_ origin: MetricOrigin, _ service: ServiceSpec) -> MeteredService.Metric.Source? {
+        switch origin {
+        case .cpu: return .cpu
+        case .memory: return .memory
+        case .gateway(.requests): return .requests
+        case .gateway(.concurrency): return .concurrency
+        case .gateway(.latency): return .latencyP95
+        case .replicaPage(let selector): return (try? SampleSelector(selector)).map { .page($0, path: service.http?.metrics ?? "/metrics") }
+        case .page(let url, let selector):
+            guard let page = page(url), let selector = try? SampleSelector(selector) else { return nil }
+            return .otherPage(page, selector)
+        case .redis(let store, let length):
+            guard let client = client(store) else { return nil }
+            switch length {
+            case .list(let key): return .redis(client, key: key, kind: .list)
+            case .sortedSet(let key): return .redis(client, key: key, kind: .sortedSet)
+            case .stream(let key, let group): return .redis(client, key: key, kind: group.map { .group($0) } ?? .stream)
+            }
+        case .kafka(let topic, let group, let url, _):
+            guard let page = page(url), let meter = try? LagMeter(page, group: group, topic: topic) else { return nil }
+            return .lag(meter)
+        }
+    }
+
+    /// `http://host:port/path`
+    private func page(_ url: String) -> PageSource? {
+        let rest = url.dropFirst("http://".count), slash = rest.firstIndex(of: "/") ?? rest.endIndex
+        let place = rest[..<slash]
+        guard let endpoint = Endpoint(place.contains(":") ? String(place) : "\(place):80") else { return nil }
+        return PageSource(loop: host.loop, endpoint: endpoint, path: slash == rest.endIndex ? "/metrics" : String(rest[slash...]))
+    }
+
+    private func client(_ store: String) -> RedisClient? {
+        if let known = clients[store] { return known }
+        guard let url = host.storeURL(store).flatMap({ try? RedisURL($0) }) else { return nil }
+        var options = RedisClient.Options()
+        options.maxConnections = 1
+        options.name = "muster-autoscaler"
+        let client = RedisClient(url: url, loop: host.loop, options: options)
+        client.start()
+        clients[store] = client
+        return client
+    }
+}

@@ -1,0 +1,165 @@
+import Autoscaling
+import Basics
+import Measurement
+import Topology
+
+/// One service's autoscaler between its passes: what it remembers, and what it has decided. No I/O and no clock.
+struct ServiceScaler {
+    /// A replica, as the supervisor knows it.
+    struct ReplicaNow {
+        let state: ReplicaState
+        let isServing: Bool
+    }
+
+    /// What a pass is made from.
+    struct Situation {
+        var now: MonotonicTime
+        var wall: WallTime
+        /// There are to be so many; `surge` of those that are have been added by a roll.
+        var current: Int
+        var surge: Int
+        var replicas: [ReplicaNow]
+        var readings: [MeterReading]
+        var demand: Idling.Demand
+    }
+
+    /// What is to be done and told.
+    struct Outcome {
+        /// nil: the size stays.
+        var count: Int?
+        /// Why, where the size changes or there is something that was not told before.
+        var record: DecisionRecord?
+        /// Somebody else has changed the size.
+        var finding: DecisionRecord?
+    }
+
+    private(set) var service: ServiceSpec
+    private(set) var scaling: ScalingSpec
+    private(set) var ownership = Ownership()
+    private(set) var timeline = ScalingTimeline()
+    /// The latest decision, told or not.
+    private(set) var standing: DecisionRecord?
+    private var memory = ScalingMemory()
+    private var history: DemandHistory
+    private var last: ScalingVerdict?
+    private var sleepTold = false
+    private var expected: Int?
+    private var changedAt: MonotonicTime
+
+    init(_ service: ServiceSpec, _ scaling: ScalingSpec, history: DemandHistory = .init(), now: MonotonicTime) {
+        self.service = service
+        self.scaling = scaling
+        self.history = history
+        changedAt = now
+        // A size of 0 that is declared is the autoscaler's own.
+        memory.conditions.set(.scaledToZero, true, "ScaledToZero")
+    }
+
+    /// Another definition, from a changed stack file: what is remembered stays.
+    mutating func follow(_ service: ServiceSpec, _ scaling: ScalingSpec) {
+        self.service = service
+        self.scaling = scaling
+        last = nil
+    }
+
+    var demandHistory: DemandHistory { history }
+    var isHeld: Bool { ownership.held != nil }
+
+    /// Somebody has set the size, or freed it.
+    mutating func set(_ count: Int?, from current: Int, now: MonotonicTime) -> DecisionRecord {
+        expected = count ?? current
+        changedAt = now
+        last = nil
+        let record = ownership.set(service.name, count, from: current, now: now)
+        standing = record
+        return record
+    }
+
+    mutating func pass(_ situation: Situation) -> Outcome {
+        if isHeld {
+            note(situation, nil)
+            return Outcome()
+        }
+        let finding = expected.flatMap { ownership.found(service.name, situation.current, expected: $0, now: situation.now) }
+        expected = situation.current
+        var outcome = scaling.idle.flatMap { idling(situation, $0) } ?? measured(situation)
+        outcome.finding = finding
+        if let count = outcome.count {
+            expected = count
+            changedAt = situation.now
+        }
+        return outcome
+    }
+
+    /// nil: demand has nothing to say, the metrics decide.
+    private mutating func idling(_ situation: Situation, _ idle: Duration) -> Outcome? {
+        let decision = Idling.decide(
+            service.name, current: situation.current, demand: situation.demand, up: situation.now - changedAt, idle: idle)
+        switch decision.result {
+        case .wake, .sleep:
+            standing = decision.record
+            note(situation, nil, outcome: decision.result == .wake ? 1 : 0)
+            return Outcome(count: decision.result == .wake ? 1 : 0, record: decision.record)
+        case .stay:
+            // At 0 only a metric that exists without replicas could ask for one.
+            guard situation.current == 0, !scaling.policy.metrics.contains(where: \.isReadableAtZero) else { return nil }
+            standing = decision.record
+            note(situation, nil)
+            return Outcome()
+        }
+    }
+
+    private mutating func measured(_ situation: Situation) -> Outcome {
+        var policy = scaling.policy
+        policy.leavesZero = true
+        // Whether the last one may go is for idleness to say.
+        if scaling.idle != nil, situation.current > 0 { policy.minimum = max(1, policy.minimum) }
+        policy.ceilings += partitionCeilings(situation.readings)
+        let states = situation.replicas.map(\.state)
+        var seen = ScalingObservation(
+            now: situation.now, current: situation.current, status: states.count { !$0.isLeaving }, replicas: states,
+            readings: ScalingReadings(service: service, scaling: scaling, replicas: states.count, limit: staleAfter).readings(situation.readings))
+        seen.surge = situation.surge
+        seen.floor = ScheduleFloor.standing(scaling.floors, at: situation.wall, offset: scaling.offset)
+        seen.forecast = scaling.forecast.flatMap { history.forecast(at: situation.wall, ahead: $0) }
+        let verdict = Autoscaler.decide(policy, seen, &memory)
+        memory.carriedOut(verdict, policy, now: situation.now)
+        if let raw = verdict.raw { history.observe(raw, at: situation.wall) }
+        let record = verdict.record(of: service.name, policy)
+        standing = record
+        note(situation, verdict)
+        let isNews = verdict.rescales || !(last.map(verdict.isLike) ?? false)
+        last = verdict
+        return Outcome(count: verdict.rescales ? verdict.outcome : nil, record: isNews ? record : nil)
+    }
+
+    /// A topic's partitions as they are now: consumers beyond them sit idle.
+    private func partitionCeilings(_ readings: [MeterReading]) -> [Ceiling] {
+        zip(scaling.origins, ScalingReadings.names(scaling)).compactMap { origin, name in
+            guard case .kafka(let topic, _, _, _) = origin, let figure = readings.first(where: { $0.key.metric == name })?.figure, !figure.partitions.isEmpty else { return nil }
+            return Ceiling(.partitions(topic: topic, count: figure.partitions.count))
+        }
+    }
+
+    /// Three turns of the meters may fail before a figure is none.
+    private var staleAfter: Duration { max(.seconds(10), scaling.period * 2) }
+
+    private mutating func note(_ situation: Situation, _ verdict: ScalingVerdict?, outcome: Int? = nil) {
+        var measured: [Int?] = [], demand: [Int?] = []
+        for (metric, proposal) in zip(scaling.policy.metrics, verdict?.proposals ?? []) {
+            guard case .success(let one) = proposal else {
+                measured.append(nil)
+                demand.append(nil)
+                continue
+            }
+            measured.append(one.utilization ?? one.usage)
+            // A share of the request and an average are of each of those that counted; anything else is the whole.
+            let isOfEach = if case .value = metric.target { false } else { true }
+            demand.append(isOfEach ? one.usage * one.counted : one.usage)
+        }
+        timeline.append(
+            .init(
+                at: situation.wall, replicas: situation.current, serving: situation.replicas.count(where: \.isServing), raw: verdict?.raw,
+                outcome: outcome ?? verdict?.outcome ?? situation.current, measured: measured, demand: demand))
+    }
+}

@@ -1,0 +1,176 @@
+import Autoscaling
+import Basics
+import Measurement
+import Testing
+import Topology
+
+@testable import Supervision
+
+/// One service's autoscaler over time, without processes: what meters say, what becomes of the size, and what is told.
+@Suite struct ServiceScalerTests {
+    /// A service whose replicas share a load, and start in five seconds.
+    private struct World {
+        var scaler: ServiceScaler
+        var now = MonotonicTime(nanoseconds: 5_000_000_000_000)
+        var size: Int
+        var born: [Int: MonotonicTime] = [:]
+        var told: [DecisionRecord] = []
+        var sizes: [Int] = []
+        var quiet: Duration? = .zero
+        var waiting = 0
+        static let startTime = Duration.seconds(5)
+
+        init(_ scale: String, replicas: String, size: Int) throws {
+            let text = """
+                services:
+                  api: { command: api, replicas: \(replicas), http: {}, resources: { cpu: 500m, memory: 512Mi }, scale: \(scale) }
+                gateway: { listen: 8080, routes: [{ path: /, service: api }] }
+                """
+            let service = try #require(try Stack.read(Array(text.utf8), path: "s.yaml").service("api"))
+            scaler = ServiceScaler(service, try #require(service.scaling), now: now)
+            self.size = size
+            for number in 1...max(1, size) where number <= size { born[number] = MonotonicTime(nanoseconds: 0) }
+        }
+
+        private func isServing(_ number: Int) -> Bool { born[number].map { now - $0 >= World.startTime } ?? false }
+
+        /// A second passes with so many requests in it.
+        mutating func second(_ requests: Double, broken: Set<Int> = []) {
+            now = now + .seconds(1)
+            quiet = requests > 0 ? .zero : quiet.map { $0 + .seconds(1) }
+            let serving = born.keys.filter(isServing).sorted()
+            let readings = serving.map { number -> MeterReading in
+                let key = MeterKey(service: "api", replica: number, metric: "requests")
+                if broken.contains(number) { return MeterReading(key: key, figure: nil, fault: MeterFault(.notANumber, "it said NaN"), now: now) }
+                let figure = MeterFigure(requests / Double(serving.count), .perSecond, takenAt: now, window: .seconds(2))
+                return MeterReading(key: key, figure: figure, fault: nil, now: now)
+            }
+            let replicas = born.sorted { $0.key < $1.key }.map { number, at in
+                let serves = isServing(number)
+                return ServiceScaler.ReplicaNow(
+                    state: ReplicaState(
+                        id: number, phase: serves ? .running : .pending, ready: serves ? .yes : .no, startedAt: at, readyChangedAt: at + World.startTime),
+                    isServing: serves)
+            }
+            let outcome = scaler.pass(
+                .init(
+                    now: now, wall: WallTime(milliseconds: now.nanoseconds / 1_000_000), current: size, surge: 0, replicas: replicas, readings: readings,
+                    demand: .init(waiting: waiting, underWay: requests > 0 ? 1 : 0, quiet: quiet)))
+            told += [outcome.finding, outcome.record].compactMap(\.self)
+            if let count = outcome.count { set(count) }
+            sizes.append(size)
+        }
+
+        mutating func set(_ count: Int) {
+            size = count
+            while born.count > count { born[born.keys.max()!] = nil }
+            var number = 1
+            while born.count < count {
+                if born[number] == nil { born[number] = now }
+                number += 1
+            }
+        }
+    }
+
+    private static let quick = "{ metrics: { requests: 100/s }, every: 1s, up: { pods: 10, every: 1s }, down: { pods: 10, every: 1s, stabilization: 10s } }"
+
+    @Test func threeToEightToThree() throws {
+        var world = try World(Self.quick, replicas: "3..8", size: 3)
+        for _ in 0..<20 { world.second(290) }
+        #expect(world.size == 3)
+        for _ in 0..<20 { world.second(780) }
+        #expect(world.size == 8)
+        for _ in 0..<20 { world.second(200) }
+        #expect(world.size == 3)
+        // The size changed twice, and nothing was told again and again meanwhile.
+        #expect(zip(world.sizes, world.sizes.dropFirst()).count { $0 != $1 } == 2)
+        #expect(world.told.count <= 10, "\(world.told.map(\.sentence))")
+        #expect(world.told.contains { $0.sentence.contains("asks for 8") })
+        #expect(world.told.contains { $0.sentence.contains("were needed in the last 10s") })
+        #expect(world.scaler.timeline.latest().count == 60)
+    }
+
+    @Test func aHandHoldsItUntilItLetsGo() throws {
+        var world = try World(Self.quick, replicas: "1..20", size: 3)
+        let told = world.scaler.set(5, from: 3, now: world.now)
+        #expect(told.sentence == "api goes from 3 to 5: somebody asked for it, and the autoscaler is held until it is let go.")
+        world.set(5)
+        for _ in 0..<20 { world.second(1900) }
+        #expect(world.size == 5)
+        _ = world.scaler.set(nil, from: 5, now: world.now)
+        for _ in 0..<20 { world.second(1900) }
+        #expect(world.size == 19)
+    }
+
+    @Test func twoOwnersAreTold() throws {
+        var world = try World(Self.quick, replicas: "1..20", size: 3)
+        var sentences: [String] = []
+        for round in 0..<3 {
+            sentences.append(world.scaler.set(6, from: world.size, now: world.now + .seconds(Int64(round))).sentence)
+            _ = world.scaler.set(nil, from: 6, now: world.now + .seconds(Int64(round)))
+        }
+        #expect(sentences[2].contains("set from outside 3 times in 10m"))
+        // Somebody changes the count and says nothing.
+        world.second(290)
+        world.set(7)
+        world.second(290)
+        #expect(world.told.contains { $0.sentence.hasPrefix("api was changed by others 5 times in 10m, now from 3 to 7") }, "\(world.told.map(\.sentence))")
+    }
+
+    @Test func itSleepsAndIsWoken() throws {
+        var world = try World("{ metrics: { requests: 100/s }, every: 1s, idle: 30s }", replicas: "0..5", size: 1)
+        for _ in 0..<40 { world.second(50) }
+        #expect(world.size == 1)
+        for _ in 0..<29 { world.second(0) }
+        #expect(world.size == 1)
+        for _ in 0..<3 { world.second(0) }
+        #expect(world.size == 0)
+        for _ in 0..<100 { world.second(0) }
+        #expect(world.size == 0)
+        world.waiting = 2
+        world.second(0)
+        #expect(world.size == 1)
+        #expect(world.told.last?.sentence == "api goes from 0 to 1 replica: 2 requests wait for it at the gateway.")
+    }
+
+    @Test func withoutAnyFigureNothingMoves() throws {
+        var world = try World(Self.quick, replicas: "1..20", size: 4)
+        for _ in 0..<60 { world.second(50, broken: [1, 2, 3, 4]) }
+        #expect(world.size == 4)
+        #expect(world.told.last?.sentence == "api stays at 4 replicas: requests is not known, because it said NaN.")
+    }
+
+    /// Three of four say nothing: they are taken to be at their target before anything shrinks, and idle before anything grows.
+    @Test func aFewWithoutFiguresMoveNothingWild() throws {
+        var world = try World(Self.quick, replicas: "1..20", size: 4)
+        for _ in 0..<60 { world.second(4000, broken: [2, 3, 4]) }
+        #expect(world.size <= 20)
+        var calm = try World(Self.quick, replicas: "1..20", size: 4)
+        for _ in 0..<60 { calm.second(40, broken: [2, 3, 4]) }
+        #expect(calm.size == 4)
+    }
+
+    @Test func theTimelineIsBounded() {
+        var timeline = ScalingTimeline()
+        for index in 0..<6000 { timeline.append(.init(at: WallTime(milliseconds: Int64(index)), replicas: 1, serving: 1, raw: 1, outcome: 1, measured: [], demand: [])) }
+        #expect(timeline.latest().count == ScalingTimeline.capacity)
+        #expect(timeline.latest(2).map(\.at.milliseconds) == [5998, 5999])
+    }
+
+    @Test func historySurvivesAFile() throws {
+        var history = DemandHistory()
+        for hour in 0..<200 { history.observe(hour % 17, at: WallTime(milliseconds: Int64(hour) * 3_600_000)) }
+        #expect(DemandHistory(text: history.text) == history)
+        for wrong in ["", "x", history.text + "d 9999 1 1 1\n", "muster demand history 1\nd 0 nan 1 1\n", "muster demand history 1\nd 0 1\n"] {
+            #expect(DemandHistory(text: wrong) == nil)
+        }
+    }
+
+    /// Of two that may go, the one with less to do goes.
+    @Test func theBusyOnesStay() {
+        var machine = ServiceMachine(name: "api", desired: 0)
+        _ = machine.setDesired(4)
+        for number in 1...4 { _ = machine.becameReady(number) }
+        #expect(machine.setDesired(2, work: [1: 9, 2: 0, 3: 5, 4: 7]) == [.stop(2), .stop(3)])
+    }
+}
