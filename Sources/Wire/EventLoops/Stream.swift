@@ -49,7 +49,8 @@ open class Stream: Pollable {
     private final var flushQueued = false
     private final var blocked = false
     private final var mayHaveInput = false
-    private final var sawHangUp = false
+    /// The kernel has told that the peer sends no more, or is gone. What it sent before may still be unread.
+    public final private(set) var sawHangUp = false
     /// The socket stands, TLS not yet.
     private final var isShakingHands = false
     private final var resets = false
@@ -72,6 +73,8 @@ open class Stream: Pollable {
     open func received(_ bytes: UnsafeRawBufferPointer) {}
     /// The peer sends no more. Closes by default.
     open func receivedEnd() { close(.endOfFile) }
+    /// While reading is paused: the peer has ended its side, or is gone. Without a pause `receivedEnd` or `closed` says so.
+    open func hungUp() {}
     /// All that waited has been given to the kernel.
     open func drained() {}
     /// The last event. `isOpen` is false already.
@@ -169,7 +172,7 @@ open class Stream: Pollable {
         if isOpen, events & input != 0 {
             mayHaveInput = true
             if events & UInt32(MUSTER_EPOLLRDHUP | MUSTER_EPOLLHUP | MUSTER_EPOLLERR) != 0 { sawHangUp = true }
-            if !holdsBack { readAvailable() }
+            if !holdsBack { readAvailable() } else if sawHangUp { hungUp() }
         }
     }
 

@@ -96,6 +96,8 @@ open class HTTPServerConnection: Stream {
     /// The peer sends no more, but may still read.
     private var peerEnded = false
     private var bodyStarted = MonotonicTime(nanoseconds: 0)
+    /// Since when the body's time stands still.
+    private var bodySuspended: MonotonicTime?
     private var served = 0
     private var lastWaiting = 0
 
@@ -138,6 +140,8 @@ open class HTTPServerConnection: Stream {
     open func tunnelEnded() { close(.endOfFile) }
     /// The connection ended. A response may have been under way.
     open func connectionClosed(_ reason: CloseReason) {}
+    /// The peer sends no more while its request is under way: it has gone, or it only waits for the answer. Nobody can tell which.
+    open func requesterEnded() {}
     /// A request was refused before it became one (the answer has been sent).
     open func requestRefused(_ status: Int) {}
 
@@ -169,6 +173,31 @@ open class HTTPServerConnection: Stream {
         bodyHeld = hold
         applyHolds()
     }
+
+    /// The body is not read for as long as something else is waited for: that is not the peer's fault, so its time stands still. Until
+    /// `resumeBody`.
+    public func suspendBody() {
+        bodySuspended = loop.now
+        switch state {
+        case .fixedBody, .chunkedBody: deadline?.cancel()
+        default: break
+        }
+        holdBody(true)
+    }
+
+    public func resumeBody() {
+        guard let since = bodySuspended else { return }
+        bodySuspended = nil
+        bodyStarted = bodyStarted + (loop.now - since)
+        switch state {
+        case .fixedBody, .chunkedBody: deadline?.schedule(at: loop.now + context.limits.bodyTime)
+        default: break
+        }
+        holdBody(false)
+    }
+
+    /// The peer is known to send no more. It may still read.
+    public var peerHasEnded: Bool { peerEnded || sawHangUp }
 
     private func applyHolds() {
         guard isOpen else { return }
@@ -280,6 +309,7 @@ open class HTTPServerConnection: Stream {
     /// drips and stalls do not hold a connection for ever.
     private func keepBodyTime(_ count: Int) {
         bodyBytes += count
+        if bodySuspended != nil { return }
         let wholeBody = bodyStarted + context.limits.bodyTime + .seconds(bodyBytes / 1024)
         deadline?.schedule(at: min(wholeBody, loop.now + context.limits.bodyTime))
     }
@@ -305,6 +335,7 @@ open class HTTPServerConnection: Stream {
         bodyCount = 0
         bodyBytes = 0
         bodyStarted = loop.now
+        bodySuspended = nil
         served += 1
         let framing = table.framing
         switch framing {
@@ -448,10 +479,17 @@ open class HTTPServerConnection: Stream {
         peerEnded = true
         switch state {
         // It has sent its whole request and may still read the answer; so may one whose next requests wait here.
-        case .answering: break
+        case .answering: requesterEnded()
         case .head where !input.isEmpty && !headStarted: break
         case .tunnel: tunnelEnded()
         default: close(.endOfFile)
+        }
+    }
+
+    public final override func hungUp() {
+        switch state {
+        case .answering, .fixedBody, .chunkedBody: requesterEnded()
+        default: break
         }
     }
 
