@@ -89,7 +89,7 @@ extension StackReader {
                 connect: timeout?.duration("connect") ?? .seconds(2), response: timeout?.duration("response") ?? .seconds(60), total: timeout?.duration("total"),
                 tunnel: timeout?.duration("tunnel") ?? .seconds(3600)),
             bodyLimit: object.integer("body") ?? 10 << 20, probe: object.object("probe").map(probe), eject: eject(object.object("eject")),
-            guards: guards(object), access: access(object, deny, path), edits: edits(object, path),
+            guards: guards(object), hold: hold(object, services, path), access: access(object, deny, path), edits: edits(object, path),
             upgrades: object.places["upgrade"] == nil ? ["websocket"] : object.strings("upgrade").map { $0.lowercased() },
             proxyHeader: object.string("proxy-protocol").flatMap(RouteSpec.ProxyHeader.init))
     }
@@ -232,6 +232,31 @@ extension StackReader {
             limits: limits, concurrency: concurrency?.integer("most"), isAdaptive: concurrency?.boolean("adaptive") ?? false,
             perReplica: concurrency?.integer("per-replica"), breakerFailures: breaker.map { $0.integer("failures") ?? 5 },
             breakerRecovery: breaker?.duration("recovery") ?? .seconds(10))
+    }
+
+    private static let longestHold = Duration.seconds(600)
+
+    /// What a route holds: as it says, or by itself when its service (or its canary's) may end for want of requests.
+    private mutating func hold(_ object: CheckedObject, _ services: [ServiceSpec], _ path: String) -> HoldSpec? {
+        let names = [object.string("service"), object.object("canary")?.string("service")].compactMap { $0 }
+        let behind = names.compactMap { name in services.first { $0.name == name } }
+        // A replica has this long to become ready.
+        let start = behind.map(\.startTime).max() ?? .seconds(30)
+        guard let declared = object.object("hold") else {
+            let mayEnd = object.places["hold"] == nil && behind.contains { $0.scaling?.idle != nil }
+            return mayEnd ? HoldSpec(most: 100, time: min(start, StackReader.longestHold)) : nil
+        }
+        if object.places["service"] == nil {
+            report(object, "hold", "\(path).hold: only a service of this stack can be started for those who wait; this route leads to none")
+        }
+        if let time = declared.duration("for") {
+            if !(Duration.milliseconds(100)...StackReader.longestHold).contains(time) { report(declared, "for", "\(path).hold.for: from 100ms to 10m") }
+            if let total = object.object("timeout")?.duration("total"), total < time {
+                report(declared, "for", "\(path).hold.for: a request's time is over before that: timeout.total is \(total.brief)")
+            }
+        }
+        let most = declared.integer("most") ?? 100
+        return most > 0 ? HoldSpec(most: most, time: declared.duration("for") ?? min(start, StackReader.longestHold)) : nil
     }
 
     private mutating func access(_ object: CheckedObject, _ deny: [String], _ path: String) -> AccessSpec {

@@ -64,6 +64,12 @@ extension StackSchema {
             KeySpec("adaptive", .boolean, "the limit follows the latency; default false"),
             KeySpec("per-replica", .integer(1...1_000_000), "on one replica"),
         ])
+    static let hold = ObjectSpec(
+        "requests that wait while the service has no replica",
+        [
+            KeySpec("most", .integer(0...100_000), "so many at once, the others get 503; 0: none waits; default 100"),
+            KeySpec("for", .duration, "each so long, then 503; default: the service's start"),
+        ])
     static let fields = ObjectSpec(
         "edits of header fields",
         [
@@ -155,6 +161,7 @@ extension StackSchema {
             KeySpec("breaker", .object(breaker), "answers at once while nothing behind the route does"),
             KeySpec("concurrency", .object(concurrency), "how many requests are under way at once"),
             KeySpec("limit", .list(.object(limit)), "how fast requests may come"),
+            KeySpec("hold", .object(hold), "requests wait while the service has no replica; default for a service with scale.idle"),
             KeySpec("deny", .list(.path), "paths that are refused from outside; a service's metrics page always is"),
             KeySpec("allow", .list(.range), "client addresses that may ask; default all"),
             KeySpec("refuse", .list(.range), "client addresses that may not"),

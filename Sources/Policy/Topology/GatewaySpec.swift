@@ -32,7 +32,7 @@ public struct AccessLogSpec: Sendable, Equatable {
     /// What a custom format may name, after nginx's words.
     public static let fields = [
         "time", "remote_addr", "method", "uri", "status", "bytes", "replica", "duration_ms", "upstream_ms", "tries", "request_id", "route", "host", "user_agent",
-        "trace_id",
+        "trace_id", "held_ms",
     ]
 
     /// The first `$name` that is no field; nil when all are.
@@ -87,6 +87,8 @@ public struct RouteSpec: Sendable, Equatable {
     public let probe: ProbeSpec?
     public let eject: EjectSpec
     public let guards: GuardSpec
+    /// What waits while the service has no replica; nil: nothing does.
+    public let hold: HoldSpec?
     public let access: AccessSpec
     public let edits: EditSpec
     /// What a connection may be upgraded to, in lower case.
@@ -242,6 +244,14 @@ public struct GuardSpec: Sendable, Equatable {
     /// Failures in a row that open the route's breaker; nil: it has none.
     public let breakerFailures: Int?
     public let breakerRecovery: Duration
+}
+
+/// Requests that wait at the gateway while their service has no replica at all.
+public struct HoldSpec: Sendable, Equatable {
+    /// So many at once, on all threads together; 1 or more.
+    public let most: Int
+    /// Each for at most this long.
+    public let time: Duration
 }
 
 public struct LimitSpec: Sendable, Equatable {
