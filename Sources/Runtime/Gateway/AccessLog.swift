@@ -113,6 +113,11 @@ final class AccessLog {
         milliseconds(total)
         pending.append("ms tries=")
         pending.append(decimal: exchange.tries)
+        if exchange.held > .zero {
+            pending.append(" held=")
+            milliseconds(exchange.held)
+            pending.append("ms")
+        }
         pending.append(" id=")
         pending.append(exchange.id)
     }
@@ -137,6 +142,10 @@ final class AccessLog {
             json.double(Double(upstream.nanoseconds / 1000) / 1000)
         }
         json.member("tries", exchange.tries)
+        if exchange.held > .zero {
+            json.key("held_ms")
+            json.double(Double(exchange.held.nanoseconds / 1000) / 1000)
+        }
         json.member("request_id", exchange.id.string)
         if let trace = exchange.trace { json.member("trace_id", AccessLog.traceID(trace)) }
         json.endObject()
@@ -154,6 +163,7 @@ final class AccessLog {
         case "replica": pending.append(text: replica)
         case "duration_ms": milliseconds(total)
         case "upstream_ms": if let upstream = exchange.upstreamTime { milliseconds(upstream) } else { pending.append(45) }
+        case "held_ms": if exchange.held > .zero { milliseconds(exchange.held) } else { pending.append(45) }
         case "tries": pending.append(decimal: exchange.tries)
         case "request_id": pending.append(exchange.id)
         case "route": pending.append(text: exchange.route?.route.label ?? "-")

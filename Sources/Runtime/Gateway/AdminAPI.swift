@@ -174,6 +174,7 @@ public enum AdminAPI {
         json.member("shed", metrics.shed.current)
         json.member("hedges", metrics.hedges.current)
         json.member("tunnels", metrics.tunnels.current)
+        if let hold = route.hold { json.member("held", hold.waiting.current) }
         let guards = route.guards.state
         if let breaker = guards.breaker { json.member("breaker", breaker) }
         if let limit = guards.limit {

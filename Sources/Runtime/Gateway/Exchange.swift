@@ -66,6 +66,10 @@ final class Exchange {
     private var sticky: UInt64?
     /// The request waits for a limit's word.
     var isHeld = false
+    /// It waits for a replica.
+    var place: HoldPlace?
+    /// How long it did.
+    var held = Duration.zero
     var awaited = 0
     /// For how long what the limits allow is still to wait.
     var patience = Duration.zero
@@ -191,6 +195,7 @@ final class Exchange {
         key = nil
         sticky = nil
         isHeld = false
+        held = .zero
         awaited = 0
         patience = .zero
         verdict = nil
@@ -371,7 +376,8 @@ final class Exchange {
     /// Gives the replica what has been gathered, choosing it first if need be.
     func sendOn() {
         if isHeld {
-            if outgoing.count > Exchange.window { client.holdBody(true) }
+            // Of one that waits for a replica no body is read; when it is all here, its client's going is to be seen.
+            if place != nil { if requestIsComplete { client.resumeBody() } } else if outgoing.count > Exchange.window { client.holdBody(true) }
             return
         }
         guard outgoing.count > sent || first == nil else { return }
@@ -395,21 +401,27 @@ final class Exchange {
     // MARK: tries
 
     private func connectToNext() -> Bool {
-        guard let attempt = nextAttempt() else {
+        if gateway.held > 0, tries == 0, isBehindOthers() { return false }
+        guard let attempt = nextAttempt() ?? attemptOnNewRoute() else {
+            if tries == 0, waitForReplica() { return false }
             let isFull = tries == 0 && pool?.isFull(tried) == true
             if isFull { shed(.overloaded, retryAfter: 1) } else { answer(tries > 0 ? GatewayFailure(lastFailure) : .noReplica) }
             return false
         }
+        ask(attempt)
+        return true
+    }
+
+    func ask(_ attempt: Attempt) {
         first = attempt
         if let hedge = route?.route.spec.retry.hedge, tries == 1, requestIsComplete, !hasBody, !upgrade {
             if hedgeTimer == nil { hedgeTimer = LoopTimer(loop: loop) { [unowned self] in askSecond() } }
             hedgeTimer?.schedule(at: loop.now + hedge)
         }
-        return true
     }
 
     /// Chooses a replica and begins a question to it.
-    private func nextAttempt() -> Attempt? {
+    func nextAttempt() -> Attempt? {
         guard let route, let pool else { return nil }
         let now = loop.now
         // When every replica has been tried, one that failed may have come back (or its connection was merely stale).
@@ -422,7 +434,7 @@ final class Exchange {
         lastReplica = replica
         noteCandidates(pool)
         replica.requests.add()
-        replica.began()
+        replica.began(now)
         gateway.noteRouting(route, pool, selection, tries: tries)
         let spec = route.route.spec
         if deadlineAt > 0, let deadline { writeDeadline(deadline, now) }

@@ -105,11 +105,11 @@ extension Exchange {
     // MARK: the gateway's own
 
     /// Answers for the backend.
-    func answer(_ failure: GatewayFailure) {
-        if failure == .noReplica { additions.append("Retry-After: 1\r\n") }
+    func answer(_ failure: GatewayFailure, _ message: String? = nil) {
+        if failure == .noReplica || failure == .holdEnded { additions.append("Retry-After: 1\r\n") }
         respond(
             failure.status, type: "application/json",
-            body: Array("{\"error\":{\"code\":\"\(failure.rawValue)\",\"message\":\"\(failure.message)\"}}\n".utf8))
+            body: Array("{\"error\":{\"code\":\"\(failure.rawValue)\",\"message\":\"\(message ?? failure.message)\"}}\n".utf8))
     }
 
     func respond(_ status: Int, type: String?, body: [UInt8]) {
@@ -150,6 +150,7 @@ extension Exchange {
             text += "; replica=\(replica.name); balance=\(route!.route.method.rawValue); reason=\(selection.reason.rawValue); tries=\(tries); candidates="
             text += zip(pool.replicas, candidates).map { "\($0.name):\(RecentRequests.text($1))" }.joined(separator: ",")
         }
+        if held > .zero { text += "; held=\(held.brief)" }
         additions.append(text: String(decoding: text.utf8.map { $0 >= 32 && $0 < 127 ? $0 : 63 }, as: UTF8.self) + "\r\n")
     }
 
@@ -161,6 +162,7 @@ extension Exchange {
         if phase == .tunnel { route?.route.metrics.tunnels.add(-1) }
         phase = .idle
         stopTimers()
+        if gateway.held > 0 { gateway.endedWhileHolding(self) }
         context.scratch.clear(keeping: 262_144)
         let answered = first?.replica ?? (status < 500 ? lastReplica : nil)
         first?.replica.ended()

@@ -91,14 +91,21 @@ extension Exchange {
         guard let route, phase == .asking else { return }
         if verdict != nil { writeLimitFields() }
         if let ready { return answer(ready) }
-        if !route.route.guards.isOpen {
-            switch route.route.guards.admit(loop.now) {
-            case nil: hasPlace = true
-            case .full?: return shed(.overloaded, retryAfter: 1)
-            case .breakerOpen(let wait)?: return shed(.breakerOpen, retryAfter: max(1, Int((wait.nanoseconds + 999_999_999) / 1_000_000_000)))
-            }
-        }
+        if !route.route.guards.isOpen, !takePlace(route) { return }
         route.budget.requestArrived(loop.now)
+    }
+
+    /// Asks the route's guards to let it in; false when they did not, and it has been answered.
+    func takePlace(_ route: RouteOnLoop) -> Bool {
+        if route.route.guards.isOpen { return true }
+        switch route.route.guards.admit(loop.now) {
+        case nil:
+            hasPlace = true
+            return true
+        case .full?: shed(.overloaded, retryAfter: 1)
+        case .breakerOpen(let wait)?: shed(.breakerOpen, retryAfter: max(1, Int((wait.nanoseconds + 999_999_999) / 1_000_000_000)))
+        }
+        return false
     }
 
     func shed(_ failure: GatewayFailure, retryAfter: Int) {

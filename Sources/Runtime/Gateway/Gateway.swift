@@ -24,6 +24,7 @@ public final class Gateway: Sendable {
     private let parts: [LoopBound<GatewayLoop>]
     private let logger: Logger
     private let state = Mutex(State())
+    let demand = DemandBoard()
 
     private struct State {
         var routes: [Route] = []
@@ -57,7 +58,7 @@ public final class Gateway: Sendable {
             let loop = try EventLoop.start(name: "gateway-\(i)")
             let part = GatewayLoop(
                 loop: loop, limits: limits, journal: journal, accessLog: AccessLog(descriptor: accessLog, format: spec.accessLog.format, loop: loop), clients: clients,
-                metrics: metrics, logger: logger)
+                metrics: metrics, demand: demand, logger: logger)
             // Each loop takes its share of the connections; the kernel spreads them.
             part.context.connectionLimit = max(1, (spec.limits.connections + spec.threads - 1) / spec.threads)
             if let tracing = spec.tracing {
@@ -121,14 +122,16 @@ public final class Gateway: Sendable {
                 try Route(
                     spec: route, replicas: try members(route, found[route.label], old?.replicas ?? [], isFirst: before.isEmpty, replicas),
                     canaryReplicas: try canaries(route, old?.canaryReplicas ?? [], isFirst: before.isEmpty, replicas),
-                    metrics: RouteMetrics(metrics, route: route.label), guards: guards))
+                    metrics: RouteMetrics(metrics, route: route.label), guards: guards, hold: hold(route, old)))
         }
         let published = routes
         state.withLock {
             $0.routes = published
             $0.settings = settings
         }
+        for service in Set(published.flatMap(\.services)) where replicas(service).contains(where: { !$0.obstacles.contains(.draining) }) { demand.woke(service) }
         await publish(published, settings)
+        rememberRequests(before)
     }
 
     private func publish(_ routes: [Route], _ settings: GatewaySettings) async {
@@ -180,7 +183,7 @@ public final class Gateway: Sendable {
         }
         let route = try Route(
             spec: old.spec, replicas: try Gateway.replicas(backends, old.spec, old.replicas, isFirst: old.replicas.isEmpty), canaryReplicas: old.canaryReplicas,
-            metrics: old.metrics, guards: old.guards)
+            metrics: old.metrics, guards: old.guards, hold: old.hold)
         let (published, settings) = state.withLock { state in
             state.found[label] = backends
             state.routes = state.routes.map { $0.label == label ? route : $0 }

@@ -14,6 +14,9 @@ enum GatewayFailure: String, CaseIterable {
     case badPath = "bad_path"
     case bodyTooLarge = "body_too_large"
     case noReplica = "no_replica"
+    case wakingUp = "waking_up"
+    case wakeTimeout = "wake_timeout"
+    case holdEnded = "hold_ended"
     case unreachable = "backend_unreachable"
     case connectTimeout = "backend_connect_timeout"
     case noResponse = "backend_closed"
@@ -40,7 +43,7 @@ enum GatewayFailure: String, CaseIterable {
         case .deadline: 504
         case .badPath: 400
         case .bodyTooLarge: 413
-        case .noReplica: 503
+        case .noReplica, .wakingUp, .wakeTimeout, .holdEnded: 503
         case .unreachable, .noResponse, .brokenResponse: 502
         case .connectTimeout, .responseTimeout: 504
         }
@@ -59,6 +62,9 @@ enum GatewayFailure: String, CaseIterable {
         case .badPath: "the path can be read in more than one way ('.' or '..' segments, a backslash, a bad escape); resolve it before asking"
         case .bodyTooLarge: "the body is larger than this route takes"
         case .noReplica: "no replica is running; send again in a moment"
+        case .wakingUp: "the service is waking up and as many requests wait already as this route holds; send again after the seconds that Retry-After names"
+        case .wakeTimeout: "no replica was ready in the time that this route holds requests; send again later"
+        case .holdEnded: "the gateway stopped holding requests for this path (it ends, or its routes changed); send again in a moment"
         case .unreachable: "no replica could be reached"
         case .connectTimeout: "no replica took the connection in time"
         case .noResponse: "the replica ended the connection without an answer"

@@ -26,6 +26,13 @@ final class GatewayLoop {
     private var spare: [Exchange] = []
     private var delayed: [Int: LoopTimer] = [:]
     private var delays = 0
+    /// By route.
+    private var holdQueues: [String: HoldQueue] = [:]
+    /// Requests that wait for a replica.
+    var held = 0
+    private let demandBoard: DemandBoard
+    /// When demand for a service was last told of.
+    private var demanded: [String: MonotonicTime] = [:]
     private var random: SeededRandom
     private let idPrefix: UInt64
     private var idCount: UInt64 = 0
@@ -39,8 +46,12 @@ final class GatewayLoop {
     /// Exchanges kept for the next requests: as many as are under way at once on a busy loop, and no more than a burst leaves.
     private static let spareLimit = 256
 
-    init(loop: EventLoop, limits: HTTPLimits, journal: Journal, accessLog: AccessLog, clients: ClientCounts, metrics: MetricsRegistry, logger: Logger) {
+    init(
+        loop: EventLoop, limits: HTTPLimits, journal: Journal, accessLog: AccessLog, clients: ClientCounts, metrics: MetricsRegistry, demand: DemandBoard,
+        logger: Logger
+    ) {
         self.loop = loop
+        demandBoard = demand
         self.journal = journal
         self.logger = logger
         self.clients = clients
@@ -99,6 +110,7 @@ final class GatewayLoop {
         self.settings = settings
         routes = RouteTableOnLoop(new, seed: random.next())
         closeUnwantedIdle()
+        followRoutes()
     }
 
     func closeUnwantedIdle() {
@@ -188,6 +200,59 @@ final class GatewayLoop {
         idle[ObjectIdentifier(connection.replica)]?.removeAll { $0 === connection }
     }
 
+    // MARK: requests that wait for a replica
+
+    /// Demand for a service is told of at most this often.
+    private static let demandInterval = Duration.milliseconds(100)
+
+    func demand(_ service: String) {
+        if let last = demanded[service], loop.now < last + GatewayLoop.demandInterval { return }
+        demanded[service] = loop.now
+        demandBoard.onDemand?(service)
+    }
+
+    func queue(of route: Route) -> HoldQueue? { holdQueues[route.label] }
+
+    func holdQueue(_ route: Route) -> HoldQueue {
+        if let queue = holdQueues[route.label] { return queue }
+        let queue = HoldQueue(self)
+        holdQueues[route.label] = queue
+        return queue
+    }
+
+    /// The same route as it is now; nil when there is none that leads to the same place.
+    func successor(of route: RouteOnLoop) -> RouteOnLoop? {
+        routes.routes.first { $0.route.label == route.route.label && $0.route.spec.target == route.route.spec.target }
+    }
+
+    /// Those who wait look at what the new routes have; queues without a route end.
+    private func followRoutes() {
+        for (label, queue) in holdQueues {
+            let route = routes.routes.first { $0.route.label == label }
+            queue.follow(route)
+            if route?.route.hold == nil, queue.isEmpty { holdQueues[label] = nil }
+        }
+    }
+
+    /// A request is over while others wait: it may have waited itself, or leave its place to one that does.
+    func endedWhileHolding(_ exchange: Exchange) {
+        exchange.leaveLineAtEnd()
+        if let route = exchange.route { queue(of: route.route)?.placeFreed() }
+    }
+
+    /// Once for each wake of a service.
+    func noteHold(_ route: Route, _ hold: RouteHold, _ service: String, _ now: MonotonicTime) {
+        guard demandBoard.held(service, at: now, patience: hold.spec.time) else { return }
+        let patience = hold.spec.time.brief
+        journal.append(
+            DecisionRecord(
+                .route, subject: service,
+                inputs: [.init("route", route.label), .init("replicas", 0), .init("most", hold.spec.most), .init("for", patience)],
+                raw: "no replica", outcome: "held",
+                sentence: "A request for \(route.label) waits, because \(service) has no replica: up to \(hold.spec.most) wait, each for at most \(patience).",
+                flip: "a replica of \(service)"))
+    }
+
     // MARK: notes
 
     func noteRouting(_ route: RouteOnLoop, _ pool: PoolOnLoop, _ selection: Selection, tries: Int) {
@@ -206,6 +271,8 @@ final class GatewayLoop {
         for listener in listeners { listener.close(keepingQueue: gently) }
         listeners = []
         context.drain(gently: gently)
+        // Nobody starts a replica for a gateway that ends.
+        for queue in holdQueues.values { queue.refuseAll(.holdEnded) }
         closeIdle()
         accessLog.flush()
     }

@@ -32,6 +32,7 @@ final class ProxyConnection: HTTPServerConnection {
     override func requestEnd() { exchange?.requestEnd() }
     override func readFinished() { exchange?.requestReadFinished() }
     override func requestRefused(_ status: Int) { exchange?.requestRefused(status) }
+    override func requesterEnded() { exchange?.requesterEnded() }
     override func tunnelReceived(_ bytes: UnsafeRawBufferPointer) { exchange?.clientTunnelReceived(bytes) }
     override func tunnelEnded() { exchange?.clientTunnelEnded() }
 

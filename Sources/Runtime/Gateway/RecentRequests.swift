@@ -23,6 +23,7 @@ final class RecentRequests {
         var candidates: UInt8 = 0
         var total = Duration.zero
         var upstream: Duration?
+        var held = Duration.zero
     }
 
     private var slots = [Slot](repeating: Slot(), count: capacity)
@@ -42,6 +43,7 @@ final class RecentRequests {
         slots[place].status = Int16(truncatingIfNeeded: exchange.status)
         slots[place].total = total
         slots[place].upstream = exchange.upstreamTime
+        slots[place].held = exchange.held
         slots[place].candidates = UInt8(exchange.candidates.count)
         for (i, candidate) in exchange.candidates.enumerated() { seen[place * RecentRequests.candidateLimit + i] = candidate }
     }
@@ -79,11 +81,13 @@ final class RecentRequests {
         }
         inputs.append(.init("status", Int(slot.status)))
         inputs.append(.init("duration", slot.total.brief))
+        if slot.held > .zero { inputs.append(.init("waited_for_a_replica", slot.held.brief)) }
         if let upstream = slot.upstream { inputs.append(.init("replica_answered_after", upstream.brief)) }
         let chosen = replicas.indices.contains(Int(slot.place)) ? replicas[Int(slot.place)].name : nil
+        let waited = slot.held > .zero ? " waited \(slot.held.brief) for a replica and" : ""
         let sentence =
-            chosen.map { "Request \(id) went to \($0): \(slot.reason.sentence)\(slot.tries > 1 ? ", at try \(slot.tries)" : "")." }
-            ?? "Request \(id) was answered by the gateway itself with status \(slot.status), before any replica was chosen."
+            chosen.map { "Request \(id)\(waited) went to \($0): \(slot.reason.sentence)\(slot.tries > 1 ? ", at try \(slot.tries)" : "")." }
+            ?? "Request \(id)\(waited) was answered by the gateway itself with status \(slot.status), before any replica was chosen."
         return DecisionRecord(
             .route, subject: chosen ?? route.label, inputs: inputs, raw: route.method.rawValue, outcome: chosen == nil ? "status \(slot.status)" : slot.reason.rawValue,
             sentence: sentence, flip: slot.reason == .panic ? "one fit replica" : "another load, another turn, or another key")

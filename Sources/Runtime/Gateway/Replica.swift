@@ -39,6 +39,8 @@ public final class Replica: Sendable {
     public let latency = Tally()
     private let flags: Atomic<Int>
     private let underWay = Atomic<Int>(0)
+    /// Nanoseconds of the monotonic clock; 0: never.
+    private let lastBegan = Atomic<Int64>(0)
     private let mostUnderWay = Atomic<Int>(0)
     private let health: Mutex<PassiveHealth>
     /// A success matters to the passive health only after a failure; otherwise it need not take the lock.
@@ -83,7 +85,15 @@ public final class Replica: Sendable {
     public var inFlight: Int { underWay.load(ordering: .relaxed) }
     public var mostInFlight: Int { mostUnderWay.load(ordering: .relaxed) }
 
-    func began() {
+    /// When it last got a request; nil: never.
+    public var lastRequest: MonotonicTime? {
+        let last = lastBegan.load(ordering: .relaxed)
+        return last == 0 ? nil : MonotonicTime(nanoseconds: last)
+    }
+
+    /// `time` is the loop's: the beginning of its turn.
+    func began(_ time: MonotonicTime) {
+        lastBegan.store(time.nanoseconds, ordering: .relaxed)
         let now = underWay.wrappingAdd(1, ordering: .relaxed).newValue
         if now > mostUnderWay.load(ordering: .relaxed) { mostUnderWay.store(now, ordering: .relaxed) }
     }

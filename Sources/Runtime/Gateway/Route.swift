@@ -25,6 +25,8 @@ public final class Route: Sendable {
     let retry: RetryPolicy
     let metrics: RouteMetrics
     let guards: RouteGuards
+    /// nil: a request that finds no replica is answered at once.
+    let hold: RouteHold?
     let access: AccessRules
     let requestEdits: HeaderEdits
     let responseEdits: HeaderEdits
@@ -36,7 +38,7 @@ public final class Route: Sendable {
     let isPlain: Bool
 
     init(
-        spec: RouteSpec, replicas: [Replica], canaryReplicas: [Replica], metrics: RouteMetrics, guards: RouteGuards
+        spec: RouteSpec, replicas: [Replica], canaryReplicas: [Replica], metrics: RouteMetrics, guards: RouteGuards, hold: RouteHold?
     ) throws(Gateway.Failure) {
         self.spec = spec
         label = spec.label
@@ -44,6 +46,7 @@ public final class Route: Sendable {
         self.canaryReplicas = canaryReplicas
         self.metrics = metrics
         self.guards = guards
+        self.hold = hold
         path = try PathMatcher(spec.match.path)
         hosts = spec.match.hosts.map { Array($0.utf8) }
         methods = spec.match.methods.map { Array($0.utf8) }

@@ -35,6 +35,9 @@ final class PoolOnLoop {
         return pool.pick(candidates, tried: tried, key: key, sticky: sticky)
     }
 
+    /// There is none, or all of them are leaving: nobody is there, as opposed to nobody being well.
+    var isVacant: Bool { replicas.allSatisfy { $0.obstacles.contains(.draining) } }
+
     /// Why there was none: those that there are have as many requests as they take.
     func isFull(_ tried: TriedSet) -> Bool { pool.emptiness(candidates, tried: tried) == .allFull }
 }

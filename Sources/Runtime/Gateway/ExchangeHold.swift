@@ -1,0 +1,121 @@
+import Basics
+import EventLoops
+import HTTP
+import Observability
+
+/// A request whose service has no replica waits for one, if its route holds requests.
+///
+/// While it waits its body is not read (what came with its head stays), its connection takes no further requests, and its places in the route's
+/// limits stay taken. A client that ends its side is taken for gone: otherwise those who gave up would keep the places of those who wait.
+extension Exchange {
+    /// A place in the line.
+    struct HoldPlace {
+        let queue: HoldQueue
+        let number: Int
+        let hold: RouteHold
+        let since: MonotonicTime
+    }
+
+    /// The service that it waits for, or would.
+    var awaitedService: String? {
+        guard let route, let pool else { return nil }
+        if let canary = route.canary, pool === canary { return route.route.spec.canary?.service }
+        if case .service(let name) = route.route.spec.target { return name }
+        return nil
+    }
+
+    /// Others wait for the same replicas, which are all full: whoever comes now is told what they would be told, and does not pass them.
+    func isBehindOthers() -> Bool {
+        guard let route, let pool, gateway.queue(of: route.route)?.isFull(pool) == true else { return false }
+        shed(.overloaded, retryAfter: 1)
+        return true
+    }
+
+    /// A request that took its time to arrive may have an older list of replicas than there is.
+    func attemptOnNewRoute() -> Attempt? {
+        guard tries == 0, let route, route.route.hold != nil, let newer = gateway.successor(of: route), newer !== route else { return nil }
+        follow(newer)
+        return phase == .asking && !isBehindOthers() ? nextAttempt() : nil
+    }
+
+    /// True when the request now waits, or has been refused a place to do so. False: it is not for waiting.
+    func waitForReplica() -> Bool {
+        guard phase == .asking else { return true }
+        guard let route, let pool, let hold = route.route.hold, let service = awaitedService else { return false }
+        guard pool.isVacant, !context.isDraining, !client.peerHasEnded else { return false }
+        if let waiting = hold.waiting.enter(most: hold.spec.most) {
+            hold.metrics.count(.refused)
+            additions.append("Retry-After: 1\r\n")
+            answer(.wakingUp, "\(service) is waking up and \(waiting) requests wait already; send again after the seconds that Retry-After names")
+            return true
+        }
+        let now = loop.now, queue = gateway.holdQueue(route.route)
+        place = HoldPlace(queue: queue, number: queue.join(self, for: hold.spec.time), hold: hold, since: now)
+        isHeld = true
+        gateway.held += 1
+        hold.metrics.held.add(1)
+        if requestIsComplete { client.holdBody(false) } else { client.suspendBody() }
+        gateway.noteHold(route.route, hold, service, now)
+        gateway.demand(service)
+        return true
+    }
+
+    /// Gives the request to a replica; false when none takes it now: it goes on waiting.
+    func goOn() -> Bool {
+        guard let attempt = nextAttempt() else {
+            // A reload may have taken the waiting away while there was nobody.
+            if route?.route.hold == nil, pool?.isVacant == true { endWait(.refused, .noReplica) }
+            return false
+        }
+        leaveLine(.released)
+        ask(attempt)
+        client.resumeBody()
+        sendOn()
+        return true
+    }
+
+    /// Ends it with an answer.
+    func endWait(_ outcome: HoldOutcome, _ failure: GatewayFailure) {
+        let service = awaitedService ?? "the service", patience = place?.hold.spec.time ?? .zero
+        leaveLine(outcome)
+        guard failure == .wakeTimeout else { return answer(failure) }
+        // About what a small service takes to start: until then there is nothing new.
+        additions.append("Retry-After: 5\r\n")
+        answer(.wakeTimeout, "no replica of \(service) was ready within \(patience.brief); send again later, and see why with: muster why \(service)")
+    }
+
+    func leaveLine(_ outcome: HoldOutcome) {
+        guard let place else { return }
+        self.place = nil
+        isHeld = false
+        held = loop.now - place.since
+        place.queue.leave(place.number)
+        place.hold.waiting.leave()
+        place.hold.metrics.held.add(-1)
+        place.hold.metrics.count(outcome)
+        gateway.held -= 1
+    }
+
+    /// The exchange is over although it waited: by its own deadline (504), by new limits of its route, or because its client has gone.
+    func leaveLineAtEnd() { leaveLine(status == 504 ? .timedOut : status >= 500 ? .refused : .gone) }
+
+    /// Nobody reads an answer of a client that has gone; of one that has not, we cannot know.
+    func requesterEnded() { if place != nil { client.close() } }
+
+    /// Goes on with the route as it is now: its replicas, and its limits if they are others.
+    func follow(_ new: RouteOnLoop) {
+        guard let old = route, old !== new else { return }
+        let wasCanary = old.canary != nil && pool === old.canary
+        pool = wasCanary ? new.canary ?? new.main : new.main
+        route = new
+        new.budget.requestArrived(loop.now)
+        let before = old.route.guards
+        guard new.route.guards !== before else { return }
+        if hasPlace {
+            hasPlace = false
+            before.ended(loop.now, latency: nil)
+            before.untried()
+        }
+        _ = takePlace(new)
+    }
+}

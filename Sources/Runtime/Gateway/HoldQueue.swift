@@ -1,0 +1,109 @@
+import Basics
+import EventLoops
+import Observability
+import Resilience
+
+/// The requests of one route that wait, on one loop, until their service has a replica. In order of arrival; each for a bounded time.
+///
+/// States, by what is in line and what the route has:
+/// - empty: nobody waits, and no timer runs. Left by `join`.
+/// - waiting: there is no replica. The timer runs to the earliest deadline, or to the next reminder of those who can start one. Left by
+///   `follow` with a replica, or when all have left.
+/// - releasing: there are replicas, and all have as many requests as they take. The timer runs to the earliest deadline or for
+///   `releaseInterval`, because a place may become free on another loop; one on this loop is told by `placeFreed`. Left when the last one
+///   has got its place or has left.
+///
+/// `refuseAll` leads from each state to empty, so that nobody waits for a gateway that stops or a route that is gone.
+final class HoldQueue {
+    private unowned let gateway: GatewayLoop
+    private var line = WaitingLine<Exchange>()
+    private var timer: LoopTimer?
+    private var isReleasing = false
+    private var reminder = MonotonicTime(nanoseconds: 0)
+
+    /// How soon a place on a replica that became free on another loop is noticed.
+    private static let releaseInterval = Duration.milliseconds(10)
+    /// Whoever starts replicas is told again that some are wanted: should the first word have come while the last one was ending.
+    private static let reminderInterval = Duration.seconds(1)
+
+    init(_ gateway: GatewayLoop) {
+        self.gateway = gateway
+        timer = LoopTimer(loop: gateway.loop) { [unowned self] in timePassed() }
+    }
+
+    var isEmpty: Bool { line.isEmpty }
+
+    /// Whether others wait for the same replicas and all of those are full: who comes now is not served before them.
+    func isFull(_ pool: PoolOnLoop) -> Bool { isReleasing && line.places.contains { $0.element.pool === pool } }
+
+    func join(_ exchange: Exchange, for patience: Duration) -> Int {
+        if line.isEmpty { reminder = gateway.loop.now + HoldQueue.reminderInterval }
+        let number = line.join(exchange, until: gateway.loop.now + patience)
+        arm()
+        return number
+    }
+
+    func leave(_ number: Int) {
+        line.leave(number)
+        if line.isEmpty { arm() }
+    }
+
+    /// A replica of the route has a place again, perhaps. In a turn of its own: the one who tells it is not done yet.
+    func placeFreed() { if isReleasing { timer?.schedule(at: gateway.loop.now) } }
+
+    /// The route as it is now; nil: it is gone. Whoever waits for what it no longer leads to is refused.
+    func follow(_ route: RouteOnLoop?) {
+        guard let route else { return refuseAll(.holdEnded) }
+        for place in line.places where isThere(place) {
+            if place.element.route?.route.spec.target == route.route.spec.target {
+                place.element.follow(route)
+            } else {
+                place.element.endWait(.refused, .holdEnded)
+            }
+        }
+        release()
+    }
+
+    /// Ending one wait may have ended another: several may be of one client.
+    private func isThere(_ place: WaitingLine<Exchange>.Place) -> Bool { place.element.place?.number == place.number }
+
+    /// Gives those who wait to replicas, as long as these take any.
+    private func release() {
+        isReleasing = false
+        var full: [PoolOnLoop] = []
+        for place in line.places {
+            let exchange = place.element
+            guard isThere(place), let pool = exchange.pool, !full.contains(where: { $0 === pool }) else { continue }
+            if exchange.goOn() { continue }
+            if pool.isVacant { continue }
+            full.append(pool)
+            isReleasing = true
+        }
+        arm()
+    }
+
+    func refuseAll(_ failure: GatewayFailure) {
+        for place in line.places where isThere(place) { place.element.endWait(.refused, failure) }
+        arm()
+    }
+
+    private func timePassed() {
+        let now = gateway.loop.now
+        for place in line.overdue(now) where isThere(place) { place.element.endWait(.timedOut, .wakeTimeout) }
+        if now >= reminder {
+            reminder = now + HoldQueue.reminderInterval
+            for service in Set(line.places.compactMap(\.element.awaitedService)) { gateway.demand(service) }
+        }
+        release()
+    }
+
+    private func arm() {
+        guard let earliest = line.earliest else {
+            isReleasing = false
+            timer?.cancel()
+            return
+        }
+        let next = isReleasing ? gateway.loop.now + HoldQueue.releaseInterval : reminder
+        timer?.schedule(at: min(earliest, next))
+    }
+}
