@@ -17,10 +17,10 @@ extension Gateway {
 
     /// Requests under way on the replicas that the service's routes have, upgraded connections too, and those that wait for one. Those that
     /// wait on a route with a canary count for both services.
-    public func inFlight(service: String) -> Int {
-        let underWay = replicas(of: service).reduce(0) { $0 + $1.inFlight }
-        return routes.reduce(underWay) { $0 + ($1.leads(to: service) ? $1.hold?.waiting.current ?? 0 : 0) }
-    }
+    public func inFlight(service: String) -> Int { replicas(of: service).reduce(waiting(for: service)) { $0 + $1.inFlight } }
+
+    /// Requests that wait for a replica of a service.
+    public func waiting(for service: String) -> Int { routes.reduce(0) { $0 + ($1.leads(to: service) ? $1.hold?.waiting.current ?? 0 : 0) } }
 
     private static func latest(_ replicas: [Replica]) -> MonotonicTime? { replicas.compactMap(\.lastRequest).max() }
 

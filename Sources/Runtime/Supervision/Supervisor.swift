@@ -68,6 +68,7 @@ public final class Supervisor: Sendable {
             end.value.stop()
         }
         let bound = LoopBound(runner, on: loop)
+        gateway?.onDemand = { service in loop.execute { bound.value.scaling?.wake(service) } }
         onSignal.withLock { $0 = { bound.value.shutDown() } }
         let watch = LoopBound(signals, on: loop)
         // Lives as long as the loop, and ends it on failure.
