@@ -243,10 +243,10 @@ final class LoadEngine {
         secondTimer?.schedule(at: time(Int64(secondsTold + 1) * 1_000_000_000))
     }
 
-    /// Due and not sent.
+    /// Due and not sent, because no connection is free.
     private func waiting() -> Int {
         let now = elapsed
-        guard var due = next, due <= now else { return 0 }
+        guard pooled >= scenario.connections, var due = next, due <= now else { return 0 }
         var rest = arrivals, count = 1
         while let following = rest.next(), following <= now {
             due = following
