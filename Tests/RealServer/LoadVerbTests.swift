@@ -55,7 +55,7 @@ import Testing
                 load: whole
                 target: http://127.0.0.1:\(port)
                 requests: [{ get: /page }]
-                phases: [{ rate: 50/s, for: 2s }, { ramp: 0..10, for: 1s, think: 100ms }]
+                phases: [{ rate: 50/s, for: 2s }, { ramp: 0..10, for: 2s, think: 100ms }]
                 expect: errors<=0
                 """
             try Files.replace(folder + "/s.yaml", with: Array(text.utf8))
