@@ -30,7 +30,7 @@ public enum Replay {
     }
 }
 
-/// The sums of one replay.
+/// The sums of one replay. Times are whole nanoseconds until the end, so that an hour of one replica is one replica-hour and not nearly.
 private struct ReplayAccount {
     private static let hour = 3_600e9
     private static let minute = 60e9
@@ -70,9 +70,9 @@ private struct ReplayAccount {
         if change.after != change.before {
             result.scalings.append(.init(index: index, before: change.before, after: change.after))
             let leaving = Double(max(0, change.before - change.after))
-            result.replicaHours += leaving * Double(min(model.drain.nanoseconds, end - from)) / ReplayAccount.hour
+            result.replicaHours += leaving * Double(min(model.drain.nanoseconds, end - from))
         }
-        result.replicaHours += Double(world.size) * Double(step) / ReplayAccount.hour
+        result.replicaHours += Double(world.size) * Double(step)
         result.peak = max(result.peak, world.size)
         addHoldings(world)
         let ready = world.readyCount(at: from)
@@ -100,7 +100,7 @@ private struct ReplayAccount {
                 if at == from { shown = Float(load.share) }
                 addPiece(index, from, Double(until - at), serving, load, world)
             } else {
-                result.unknownMinutes += Double(until - at) / ReplayAccount.minute
+                result.unknownMinutes += Double(until - at)
             }
             at = until
         }
@@ -117,9 +117,9 @@ private struct ReplayAccount {
             beyond[series] += max(0, demand - world.capacity(series) * serving) * length
         }
         if load.share > 1 {
-            result.overloadMinutes += length / ReplayAccount.minute
+            result.overloadMinutes += length
             let whenAllReady = world.load(index, serving: Double(world.size))?.share ?? 0
-            causes[OverloadCause.of(world.verdict, isOnTheWay: whenAllReady <= 1), default: 0] += length / ReplayAccount.minute
+            causes[OverloadCause.of(world.verdict, isOnTheWay: whenAllReady <= 1), default: 0] += length
         }
         let number = (trace.start.milliseconds + from / 1_000_000) / 60_000
         if number != minuteNumber {
@@ -142,9 +142,12 @@ private struct ReplayAccount {
 
     mutating func outcome() -> ReplayOutcome {
         closeMinute()
+        result.replicaHours /= ReplayAccount.hour
+        result.overloadMinutes /= ReplayAccount.minute
+        result.unknownMinutes /= ReplayAccount.minute
         result.flaps = ReplayOutcome.flaps(result.scalings, step: trace.step)
         for series in trace.series.indices where asked[series] > 0 { result.overloadShare = max(result.overloadShare, beyond[series] / asked[series]) }
-        result.overloadCauses = causes.map { (cause: $0.key, minutes: $0.value) }.sorted { ($1.minutes, $0.cause.name) < ($0.minutes, $1.cause.name) }
+        result.overloadCauses = causes.map { (cause: $0.key, minutes: $0.value / ReplayAccount.minute) }.sorted { ($1.minutes, $0.cause.name) < ($0.minutes, $1.cause.name) }
         result.holdings = holdings.filter { $0.kept + $0.withheld > 0 }.sorted { $0.kept + $0.withheld > $1.kept + $1.withheld }
         return result
     }

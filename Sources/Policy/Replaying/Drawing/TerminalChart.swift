@@ -83,7 +83,7 @@ public struct TerminalChart {
 
     private func labels(_ columns: [ReplayPicture.Column]) -> String {
         var out = ""
-        for (column, text) in places(columns) where column >= out.count && column + text.count <= columns.count + 6 {
+        for (column, text) in places(columns) where column >= out.count && column + text.count <= columns.count {
             out += String(repeating: " ", count: column - out.count) + text + " "
         }
         return out
