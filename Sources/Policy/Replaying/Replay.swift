@@ -147,7 +147,9 @@ private struct ReplayAccount {
         result.unknownMinutes /= ReplayAccount.minute
         result.flaps = ReplayOutcome.flaps(result.scalings, step: trace.step)
         for series in trace.series.indices where asked[series] > 0 { result.overloadShare = max(result.overloadShare, beyond[series] / asked[series]) }
-        result.overloadCauses = causes.map { (cause: $0.key, minutes: $0.value / ReplayAccount.minute) }.sorted { ($1.minutes, $0.cause.name) < ($0.minutes, $1.cause.name) }
+        result.overloadCauses = causes.map { (cause: $0.key, minutes: $0.value / ReplayAccount.minute) }.sorted {
+            ($1.minutes, $0.cause.name) < ($0.minutes, $1.cause.name)
+        }
         result.holdings = holdings.filter { $0.kept + $0.withheld > 0 }.sorted { $0.kept + $0.withheld > $1.kept + $1.withheld }
         return result
     }

@@ -44,8 +44,8 @@ public struct TerminalChart {
         let indent = String(repeating: " ", count: gutter - 1)
         lines.append("\(String(repeating: " ", count: gutter - 3))0 └\(axis(columns))")
         lines.append(indent + " " + labels(columns))
-        if columns.contains(where: \.isOverloaded) { lines.append("  over \(painted(columns.map { $0.isOverloaded ? ("×", .beyond) : (" ", .plain) }, leading: " "))") }
-        lines.append("  size  " + sizes(columns))
+        if columns.contains(where: \.isOverloaded) { lines.append("  over \(painted(columns.map { $0.isOverloaded ? ("×", .beyond) : (" ", .plain) }))") }
+        lines.append("  size " + sizes(columns))
         return lines.map(trimmed).joined(separator: "\n")
     }
 
@@ -59,8 +59,8 @@ public struct TerminalChart {
     }
 
     /// Cells in colour where that is wanted, runs of one colour at once.
-    private func painted(_ cells: [(Character, Ink)], leading: String = "") -> String {
-        var out = leading, ink = Ink.plain
+    private func painted(_ cells: [(Character, Ink)]) -> String {
+        var out = "", ink = Ink.plain
         for (character, next) in cells {
             if isColoured, next != ink {
                 if ink != .plain { out += "\u{1B}[0m" }
@@ -93,7 +93,7 @@ public struct TerminalChart {
     private func sizes(_ columns: [ReplayPicture.Column]) -> String {
         let most = max(1, columns.map(\.largest).max() ?? 1), least = columns.map(\.smallest).min() ?? 0
         let bars = columns.map { TerminalChart.eighths[min(8, max(1, Int((Double($0.largest) * 8 / Double(most)).rounded(.up))))] }
-        return String(bars) + "\n" + String(repeating: " ", count: 8) + "\(least) to \(most) replicas"
+        return String(bars) + "\n" + String(repeating: " ", count: 7) + "\(least) to \(most) replicas"
     }
 
     private func trimmed(_ line: String) -> String {
