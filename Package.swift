@@ -92,7 +92,10 @@ let package = Package(
         room("Provisioning", on: "Runtime", uses: ["Redis", "EventLoops", "Sharding", "Observability", "Basics", "JSONCoding", "CLinux", "COpenSSL"]),
         room(
             "Supervision", on: "Runtime",
-            uses: ["Autoscaling", "Measurement", "Metering", "Provisioning", "Sharding", "Gateway", "Redis", "HTTP", "EventLoops", "Topology", "Resilience", "Observability", "Basics", "JSONCoding", "CLinux"]),
+            uses: [
+                "Autoscaling", "Measurement", "Metering", "Provisioning", "Sharding", "Gateway", "Redis", "HTTP", "EventLoops", "Topology", "Resilience", "Observability",
+                "Basics", "JSONCoding", "CLinux",
+            ]),
 
         // Services and tools
         room(
@@ -106,7 +109,8 @@ let package = Package(
         program(
             "muster", on: "Tools",
             uses: [
-                "CLinux", "Autoscaling", "Replaying", "Supervision", "Loading", "LoadPlanning", "Provisioning", "Redis", "Sharding", "Gateway", "Topology", "HTTP", "EventLoops", "Observability",
+                "CLinux", "Autoscaling", "Replaying", "Supervision", "Loading", "LoadPlanning", "Provisioning", "Redis", "Sharding", "Gateway", "Topology", "HTTP",
+                "EventLoops", "Observability",
                 "CLinux", "Supervision", "Provisioning", "Redis", "Sharding", "Gateway", "Replaying", "Autoscaling", "Topology", "HTTP", "EventLoops", "Observability",
                 "Basics", "JSONCoding",
             ]),
@@ -130,7 +134,9 @@ let package = Package(
         tests("RedisTests", uses: ["Redis", "Provisioning", "Sharding", "EventLoops", "Basics", "TestSupport"]),
         tests("EngineTests", uses: ["CorrelationEngine", "OpenTelemetry", "ProtobufCoding", "Compression", "HTTP", "JSONCoding", "TestSupport"]),
         tests("Simulation", uses: ["Autoscaling", "Measurement", "Topology", "Supervision", "Sharding", "Basics"]),
-        tests("Loopback", uses: ["Metering", "Measurement", "Loading", "LoadPlanning", "Gateway", "HTTP", "EventLoops", "Topology", "Observability", "Basics", "TestSupport"]),
+        tests(
+            "Loopback",
+            uses: ["Metering", "Measurement", "Loading", "LoadPlanning", "Gateway", "HTTP", "EventLoops", "Topology", "Observability", "Basics", "TestSupport"]),
         tests(
             "RealServer",
             uses: [
@@ -138,7 +144,9 @@ let package = Package(
                 "Topology", "Redis", "HTTP", "EventLoops", "Loading", "LoadPlanning", "Metering", "Measurement", "Observability",
                 "TestSupport", "CLinux",
             ], exclude: ["Smuggling"]),
-        tests("Golden", uses: ["Replaying", "Autoscaling", "LoadPlanning", "Topology", "Basics", "TestSupport"], exclude: ["Wrong", "Scenarios", "K6", "schema.json.expected"]),
+        tests(
+            "Golden", uses: ["Replaying", "Autoscaling", "LoadPlanning", "Topology", "Basics", "TestSupport"],
+            exclude: ["Wrong", "Scenarios", "K6", "schema.json.expected"]),
         tests("Tidy", uses: ["Basics"]),
     ],
     cxxLanguageStandard: .cxx17

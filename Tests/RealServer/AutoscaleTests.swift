@@ -10,14 +10,10 @@ import Testing
 /// A stack that scales by itself, with real processes under a real load.
 @Suite(.serialized) struct AutoscaleTests {
     private static func scale(_ more: String = "") -> String {
+        // Beside the service's other keys, which stand four deep.
         """
         resources: { cpu: 1000m, memory: 512Mi }
-                scale:
-                  metrics: [{ requests: 40/s }]
-                  every: 1s
-                  up: { pods: 8, every: 1s }
-                  down: { pods: 8, every: 1s, stabilization: 5s }
-                  \(more)
+            scale: { metrics: [{ requests: 40/s }], every: 1s, up: { pods: 8, every: 1s }, down: { pods: 8, every: 1s, stabilization: 5s }\(more) }
         """
     }
 
@@ -101,7 +97,7 @@ import Testing
     /// The last one ends, the next request waits at the gateway until one is up again, and is answered.
     @Test func itSleepsAndIsWokenByARequest() async throws {
         try await withStack(up: false) { stack in
-            try stack.write(replicas: "0..3", level: "warn", keys: Self.scale("idle: 3s"))
+            try stack.write(replicas: "0..3", level: "warn", keys: Self.scale(", idle: 3s"))
             let up = try await stack.muster("up", "-d", stack.file)
             #expect(up.status == 0, "\(up.output)")
             for _ in 0..<2 {

@@ -51,7 +51,8 @@ public enum Idling {
                 .stay, current, "\(service) does not sleep: its last request is not \(idle.brief) ago.", "\(idle.brief) without a request")
         }
         return answer(
-            .sleep, 0, "\(service) goes from \(current) to 0 replicas: no request has come for \(idle.brief), and the next one will wait at the gateway until it is up again.",
+            .sleep, 0,
+            "\(service) goes from \(current) to 0 replicas: no request has come for \(idle.brief), and the next one will wait at the gateway until it is up again.",
             "a request")
     }
 }

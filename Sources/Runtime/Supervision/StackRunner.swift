@@ -334,11 +334,11 @@ final class StackRunner: ReplicaHost, ScalingHost {
         journal.append(
             owned
                 ?? DecisionRecord(
-                .scale, subject: service, inputs: [.init("asked", count.map(String.init) ?? "auto"), .init("before", before)],
-                raw: String(wanted), outcome: String(wanted),
-                sentence:
-                    "\(service) goes from \(before) to \(wanted) replicas: \(count == nil ? "its count was freed, and the stack declares \(wanted)" : "somebody asked for \(wanted)").",
-                flip: "muster scale \(service)=\(before)"))
+                    .scale, subject: service, inputs: [.init("asked", count.map(String.init) ?? "auto"), .init("before", before)],
+                    raw: String(wanted), outcome: String(wanted),
+                    sentence:
+                        "\(service) goes from \(before) to \(wanted) replicas: \(count == nil ? "its count was freed, and the stack declares \(wanted)" : "somebody asked for \(wanted)").",
+                    flip: "muster scale \(service)=\(before)"))
         tell("scale: \(service) from \(before) to \(wanted)")
         apply(.scale(service: service, count: wanted))
     }

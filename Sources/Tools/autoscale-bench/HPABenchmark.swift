@@ -9,7 +9,8 @@ func hpaBenchmark(_ words: [String]) {
     var policy = ScalingPolicy(
         minimum: 1, maximum: 1_000_000,
         metrics: [
-            ScalingMetric("cpu", .resource(.cpu), .utilization(70)), ScalingMetric("requests", .replicas, .average(100_000)), ScalingMetric("queue", .external, .average(50_000)),
+            ScalingMetric("cpu", .resource(.cpu), .utilization(70)), ScalingMetric("requests", .replicas, .average(100_000)),
+            ScalingMetric("queue", .external, .average(50_000)),
         ], behavior: ScalingBehavior())
     policy.groups.warmUp = .seconds(20)
     let states = (0..<replicas).map { id in
@@ -25,7 +26,9 @@ func hpaBenchmark(_ words: [String]) {
         }
         let seen = ScalingObservation(
             now: now, current: size, status: size, replicas: states,
-            readings: [.samples(samples(100...600), requests: .success(.init(repeating: 500, count: replicas))), .samples(samples(10_000...200_000)), .value(replicas * 40_000)])
+            readings: [
+                .samples(samples(100...600), requests: .success(.init(repeating: 500, count: replicas))), .samples(samples(10_000...200_000)), .value(replicas * 40_000),
+            ])
         let began = MonotonicTime.now
         let verdict = Autoscaler.decide(policy, seen, &memory)
         memory.carriedOut(verdict, policy, now: now)
