@@ -69,7 +69,7 @@ let package = Package(
         room("LoadPlanning", on: "Policy", uses: ["Basics", "JSONCoding"]),
         room("Replaying", on: "Policy", uses: ["Autoscaling", "Basics", "JSONCoding"]),
         room("Measurement", on: "Policy", uses: ["Basics"]),
-        room("Topology", on: "Policy", uses: ["LoadPlanning", "Autoscaling", "Balancing", "Sharding", "Patterns", "Basics", "JSONCoding", "CYAML"]),
+        room("Topology", on: "Policy", uses: ["Observability", "LoadPlanning", "Autoscaling", "Balancing", "Sharding", "Patterns", "Basics", "JSONCoding", "CYAML"]),
 
         // Wire: bytes and sockets.
         room("EventLoops", on: "Wire", uses: ["Basics", "CLinux", "COpenSSL"]),

@@ -38,7 +38,7 @@ import Topology
         try compare("\(Self.folder)/K6/\(name.dropLast(5)).js", scenario.k6Script(target: target))
     }
 
-    @Test(arguments: ["normal.yaml", "peak.yaml", "stress.yaml"]) func ourOwnScenariosRead(name: String) throws {
+    @Test(arguments: ["normal.yaml", "peak.yaml", "scale.yaml", "stress.yaml"]) func ourOwnScenariosRead(name: String) throws {
         let folder = Files.folder(of: Files.folder(of: Self.folder)) + "/stacks/correlation/load"
         let scenario = try Scenario.read(try Files.read("\(folder)/\(name)"), path: name) { file throws(SystemError) in try Files.read("\(folder)/\(file)") }
         #expect(!scenario.expectations.isEmpty)

@@ -1,5 +1,6 @@
 import Autoscaling
 import Basics
+import Observability
 
 /// What the reader of `scale` has to know of its service.
 struct ScaledService {
@@ -107,6 +108,11 @@ extension StackReader {
 
     private mutating func pageFigure(_ one: CheckedObject, _ path: String, _ service: ScaledService) -> (ScalingMetric, MetricOrigin)? {
         let selector = one.string("metric")!, target = target(one, path)
+        do throws(SampleSelector.Failure) { _ = try SampleSelector(selector) } catch {
+            let place = one.places["metric"]!
+            checker.report(place.line, place.column, "\(path).metric: '\(selector)' selects nothing: \(error)")
+            return nil
+        }
         if let url = one.string("from") {
             guard isPage(url) else {
                 let place = one.places["from"]!
