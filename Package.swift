@@ -111,7 +111,6 @@ let package = Package(
             uses: [
                 "CLinux", "Autoscaling", "Replaying", "Supervision", "Loading", "LoadPlanning", "Provisioning", "Redis", "Sharding", "Gateway", "Topology", "HTTP",
                 "EventLoops", "Observability",
-                "CLinux", "Supervision", "Provisioning", "Redis", "Sharding", "Gateway", "Replaying", "Autoscaling", "Topology", "HTTP", "EventLoops", "Observability",
                 "Basics", "JSONCoding",
             ]),
 
@@ -146,7 +145,7 @@ let package = Package(
             ], exclude: ["Smuggling"]),
         tests(
             "Golden", uses: ["Replaying", "Autoscaling", "LoadPlanning", "Topology", "Basics", "TestSupport"],
-            exclude: ["Wrong", "Scenarios", "K6", "schema.json.expected"]),
+            exclude: ["Replay", "Wrong", "Scenarios", "K6", "schema.json.expected"]),
         tests("Tidy", uses: ["Basics"]),
     ],
     cxxLanguageStandard: .cxx17
