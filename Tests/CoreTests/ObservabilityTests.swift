@@ -132,4 +132,13 @@ import Testing
         #expect(journal.dropped == 7)
         #expect(journal.entries(subject: "b").map(\.record.raw) == ["7", "9", "11"])
     }
+
+    /// Samples of routing come by the second; what was decided stays, and all is told in its order.
+    @Test func samplesOfRoutingPushNothingElseOut() {
+        let journal = Journal(capacity: 8)
+        journal.append(record(0))
+        for i in 1..<100 { journal.append(DecisionRecord(.route, subject: "a", raw: "\(i)", outcome: "", sentence: "", flip: "")) }
+        journal.append(record(100))
+        #expect(journal.entries().map(\.record.raw) == ["0", "98", "99", "100"])
+    }
 }

@@ -15,34 +15,56 @@ public final class Journal: Sendable {
         }
     }
 
-    private struct State {
-        var entries: [Entry] = []
+    /// The latest of a kind of entries, with their numbers in the order of all.
+    private struct Ring {
+        var entries: [(number: Int, entry: Entry)] = []
         var start = 0
+
+        /// Whether the oldest had to go.
+        mutating func append(_ entry: Entry, _ number: Int, capacity: Int) -> Bool {
+            if entries.count < capacity {
+                entries.append((number, entry))
+                return false
+            }
+            entries[start] = (number, entry)
+            start = (start + 1) % capacity
+            return true
+        }
+
+        var ordered: [(number: Int, entry: Entry)] { Array(entries[start...] + entries[..<start]) }
+    }
+
+    private struct State {
+        /// Samples of routing come by the second and would push everything else out.
+        var routes = Ring()
+        var others = Ring()
+        var count = 0
         var dropped = 0
     }
 
     private let state = Mutex(State())
     private let capacity: Int
 
-    public init(capacity: Int = 4096) { self.capacity = capacity }
+    /// Beside `capacity` decisions, a quarter as many samples of routing.
+    public init(capacity: Int = 4096) { self.capacity = max(4, capacity) }
 
     public func append(_ record: DecisionRecord, at: WallTime = .now) {
+        let entry = Entry(at: at, record: record)
         state.withLock { state in
-            if state.entries.count < capacity {
-                state.entries.append(Entry(at: at, record: record))
-            } else {
-                state.entries[state.start] = Entry(at: at, record: record)
-                state.start = (state.start + 1) % capacity
-                state.dropped += 1
-            }
+            let number = state.count
+            state.count += 1
+            let isFull =
+                record.kind == .route
+                ? state.routes.append(entry, number, capacity: capacity / 4) : state.others.append(entry, number, capacity: capacity)
+            if isFull { state.dropped += 1 }
         }
     }
 
     /// Newest last; with `subject`, those about it or a replica of it.
     public func entries(subject: String? = nil) -> [Entry] {
-        let (entries, start) = state.withLock { ($0.entries, $0.start) }
-        let ordered = entries[start...] + entries[..<start]
-        guard let subject else { return Array(ordered) }
+        let (routes, others) = state.withLock { ($0.routes, $0.others) }
+        let ordered = (routes.ordered + others.ordered).sorted { $0.number < $1.number }.map(\.entry)
+        guard let subject else { return ordered }
         return ordered.filter { $0.record.subject == subject || $0.record.subject.hasPrefix(subject + "/") }
     }
 

@@ -33,17 +33,11 @@ public struct ReplicaGroups: Sendable {
     var kept: [(replica: Int?, value: Int)] = []
 
     public init(_ replicas: [ReplicaState], samples: [MetricSample], isCPU: Bool, settings: Settings, now: MonotonicTime) {
-        var indices: [Int: Int] = Dictionary(minimumCapacity: replicas.count)
-        for (index, replica) in replicas.enumerated() { indices[replica.id] = index }
-        // One figure a replica; of two the later one in the list, as in a map.
-        var own = [Int?](repeating: nil, count: replicas.count)
-        for (position, sample) in samples.enumerated() {
-            if let index = indices[sample.replica] { own[index] = position } else { kept.append((nil, sample.value)) }
-        }
+        let own = ReplicaGroups.positions(of: samples, in: replicas) { kept.append((nil, $0)) }
         groups.reserveCapacity(replicas.count)
         kept.reserveCapacity(samples.count)
         for (index, replica) in replicas.enumerated() {
-            let sample = own[index].map { samples[$0] }
+            let sample = own[index] < 0 ? nil : samples[own[index]]
             let group = ReplicaGroups.group(of: replica, sample, isCPU: isCPU, settings, now)
             groups.append(group)
             switch group {
@@ -55,6 +49,32 @@ public struct ReplicaGroups: Sendable {
             case .ignored: break
             }
         }
+    }
+
+    /// For each replica the position of its sample, -1 where it has none; of two the later one in the list, as in a map. Values of replicas that
+    /// nobody knows go to `stranger`. Where both lists rise by number, as they usually do, they are walked side by side: a dictionary of
+    /// 10,000 replicas costs ten times as much.
+    private static func positions(of samples: [MetricSample], in replicas: [ReplicaState], stranger: (Int) -> Void) -> [Int] {
+        var own = [Int](repeating: -1, count: replicas.count)
+        if rises(replicas, by: \.id), rises(samples, by: \.replica) {
+            var index = 0
+            for (position, sample) in samples.enumerated() {
+                while index < replicas.count, replicas[index].id < sample.replica { index += 1 }
+                if index < replicas.count, replicas[index].id == sample.replica { own[index] = position } else { stranger(sample.value) }
+            }
+            return own
+        }
+        var indices: [Int: Int] = Dictionary(minimumCapacity: replicas.count)
+        for (index, replica) in replicas.enumerated() { indices[replica.id] = index }
+        for (position, sample) in samples.enumerated() {
+            if let index = indices[sample.replica] { own[index] = position } else { stranger(sample.value) }
+        }
+        return own
+    }
+
+    private static func rises<Element>(_ list: [Element], by number: (Element) -> Int) -> Bool {
+        for index in list.indices.dropFirst() where number(list[index - 1]) >= number(list[index]) { return false }
+        return true
     }
 
     private static func group(of replica: ReplicaState, _ sample: MetricSample?, isCPU: Bool, _ settings: Settings, _ now: MonotonicTime) -> Group {

@@ -9,7 +9,7 @@ import Topology
 let whyVerb = Verb(
     name: "why", summary: "why it scaled, routed, ejected, retried, restarted",
     help: """
-        usage: muster why [SERVICE] [--json] [-n COUNT] [--stack FILE]
+        usage: muster why [SERVICE] [--json] [-n COUNT] [--routes] [--stack FILE]
                muster why SERVICE --csv [--stack FILE]
                muster why --request ID [--json] [--stack FILE | --admin HOST:PORT]
 
@@ -17,6 +17,7 @@ let whyVerb = Verb(
         It changes nothing. A service that scales by itself is told first as it stands now: why it has the size it has, and why not another.
 
           -n COUNT      the latest so many (default 20; with --json all)
+          --routes      also where sampled requests went (--json has them always)
           --csv         what the autoscaler has seen at each pass, as muster replay reads it: time,service,metric,value
           --request ID  where one of the gateway's latest requests went, and why; ID is the X-Request-Id of its answer and of the
                         access log. Status 1 when the gateway does not remember it
@@ -44,7 +45,7 @@ let whyVerb = Verb(
     let body = try handle.ask("GET", "/api/why?subject=\(subject ?? "")")
     if arguments.has("--json") { return printOut(String(decoding: body, as: UTF8.self)) }
     let limit = try lineCount(arguments, default: 20)
-    printOut(standing + (try JSONDocument().parse(body) { root in explain(root.array ?? [], limit: limit, inFull: subject != nil) }))
+    printOut(standing + (try JSONDocument().parse(body) { root in explain(shown(root.array ?? [], arguments), limit: limit, inFull: subject != nil) }))
 }
 
 /// Decisions are about services, their replicas, stores, and declared backends.
@@ -55,6 +56,11 @@ private func checkSubject(_ subject: String, _ stack: Stack) throws(Exit) {
     if known.contains(name) || known.contains(subject) { return }
     let hint = nearestWord(to: name, in: known).map { "; did you mean '\($0)'?" } ?? ""
     throw .usage("nothing in the stack is called '\(subject)'\(hint)")
+}
+
+/// Without the samples of routing, unless they were asked for: they come by the second and bury what was decided.
+private func shown(_ entries: [JSONElement], _ arguments: Arguments) -> [JSONElement] {
+    arguments.has("--routes") ? entries : entries.filter { $0["kind"]?.string != "route" }
 }
 
 /// Sentences; with `inFull`, what each was decided from.
@@ -91,7 +97,7 @@ private func explainAll(of place: String, _ arguments: Arguments) throws {
     let body = try askAdmin(place, "/api/why?subject=\(escaped(subject ?? ""))")
     if arguments.has("--json") { return printOut(String(decoding: body, as: UTF8.self)) }
     let limit = try lineCount(arguments, default: 20)
-    printOut(try JSONDocument().parse(body) { root in explain(root.array ?? [], limit: limit, inFull: subject != nil) })
+    printOut(try JSONDocument().parse(body) { root in explain(shown(root.array ?? [], arguments), limit: limit, inFull: subject != nil) })
 }
 
 /// Asks an admin port; an answer other than 2xx is its own error message.
