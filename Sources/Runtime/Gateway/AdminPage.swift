@@ -1,5 +1,5 @@
-/// The admin port's page: plain HTML that reads `/api/state` and `/api/why` every second. No code from elsewhere is loaded, and what
-/// comes from outside is written as text, never as markup.
+/// The admin port's page: plain HTML that reads `/api/state` and `/api/why` every second, and `/api/scaling` where services scale by
+/// themselves. No code from elsewhere is loaded, and what comes from outside is written as text, never as markup.
 enum AdminPage {
     static let html = """
         <!doctype html>
@@ -11,6 +11,7 @@ enum AdminPage {
         <link rel="icon" href="data:,">
         <style>
         \(style)
+        \(scalingStyle)
         </style></head><body>
         <a class="skip" href="#decisions">Skip to the decisions</a>
         <header>
@@ -33,6 +34,7 @@ enum AdminPage {
         <label class="check"><input type="checkbox" id="unfit"> only those that are not ready</label>
         </div>
         <div id="routes"></div>
+        <section id="scaling" aria-labelledby="scales" hidden><h2 id="scales">Scaling</h2><div id="scaled"></div></section>
         <section aria-labelledby="decisions">
         <div class="head"><h2 id="decisions" tabindex="-1">Decisions</h2>
         <span class="tools"><button type="button" id="all" hidden></button>
@@ -48,6 +50,7 @@ enum AdminPage {
         <noscript>This page needs JavaScript; <a href="/api/state">/api/state</a> has the same numbers.</noscript>
         <script>
         \(figures)
+        \(scaling)
         \(decisions)
         </script></body></html>
         """

@@ -91,7 +91,7 @@ extension AdminPage {
         async function ask(path) {
           const answer = await fetch(path, {cache: 'no-store', signal: AbortSignal.timeout(5000)});
           const json = await answer.json();
-          if (!answer.ok) throw Object.assign(new Error(path), {told: json.error?.message || 'The gateway answered ' + answer.status + '.'});
+          if (!answer.ok) throw Object.assign(new Error(path), {status: answer.status, told: json.error?.message || 'The gateway answered ' + answer.status + '.'});
           return json;
         }
         let isPaused = false, goneSince = null, newUntil = 0;
@@ -106,10 +106,11 @@ extension AdminPage {
             try {
               const state = await ask('/api/state');
               if (!isPaused) {
-                if (show(state)) newUntil = began + 60000;
+                if (show(state)) { newUntil = began + 60000; scalingDue = 0; }
                 goneSince = null;
                 tell(began < newUntil ? 'It began anew a moment ago; its counts with it.' : '', false);
                 await askWhy();
+                await askScaling(began);
               }
             } catch (error) {
               goneSince = goneSince || new Date();

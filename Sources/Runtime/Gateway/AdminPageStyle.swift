@@ -2,9 +2,9 @@
 extension AdminPage {
     static let style = #"""
         :root{color-scheme:light dark;--page:#f6f7f8;--card:#fff;--text:#1d2125;--muted:#59626d;--line:#dfe2e6;--accent:#2a66c4;--fill:#2a66c422;
-         --ok:#1a7a35;--bad:#b8232a;--warn:#8a5700}
+         --ok:#1a7a35;--bad:#b8232a;--warn:#8a5700;--band:#59626d14;--edge:#59626d80}
         @media (prefers-color-scheme:dark){:root{--page:#13161a;--card:#1a1e23;--text:#e3e6ea;--muted:#9ba5b1;--line:#2d333b;--accent:#79a9f4;--fill:#79a9f42b;
-         --ok:#5cc878;--bad:#ff8078;--warn:#e3ad53}}
+         --ok:#5cc878;--bad:#ff8078;--warn:#e3ad53;--band:#9ba5b114;--edge:#9ba5b180}}
         *{box-sizing:border-box}
         [hidden]{display:none!important}
         body{font:15px/1.45 system-ui,sans-serif;max-width:1240px;margin:0 auto;padding:1.2rem 1rem 2rem;background:var(--page);color:var(--text);
