@@ -96,6 +96,7 @@ let package = Package(
                 "Autoscaling", "Measurement", "Metering", "Provisioning", "Sharding", "Gateway", "Redis", "HTTP", "EventLoops", "Topology", "Resilience", "Observability",
                 "Basics", "JSONCoding", "CLinux",
             ]),
+            uses: ["Autoscaling", "Rightsizing", "Measurement", "Metering", "Provisioning", "Sharding", "Gateway", "Redis", "HTTP", "EventLoops", "Topology", "Resilience", "Observability", "Basics", "JSONCoding", "CLinux"]),
 
         // Services and tools
         room(
@@ -111,6 +112,8 @@ let package = Package(
             uses: [
                 "CLinux", "Autoscaling", "Replaying", "Supervision", "Loading", "LoadPlanning", "Provisioning", "Redis", "Sharding", "Gateway", "Topology", "HTTP",
                 "EventLoops", "Observability",
+                "CLinux", "Autoscaling", "Rightsizing", "Replaying", "Supervision", "Loading", "LoadPlanning", "Provisioning", "Redis", "Sharding", "Gateway", "Topology", "HTTP", "EventLoops", "Observability",
+                "CLinux", "Supervision", "Provisioning", "Redis", "Sharding", "Gateway", "Replaying", "Autoscaling", "Topology", "HTTP", "EventLoops", "Observability",
                 "Basics", "JSONCoding",
             ]),
 
@@ -132,10 +135,13 @@ let package = Package(
         tests("HTTPTests", uses: ["Gateway", "HTTP", "EventLoops", "Basics", "TestSupport"]),
         tests("RedisTests", uses: ["Redis", "Provisioning", "Sharding", "EventLoops", "Basics", "TestSupport"]),
         tests("EngineTests", uses: ["CorrelationEngine", "OpenTelemetry", "ProtobufCoding", "Compression", "HTTP", "JSONCoding", "TestSupport"]),
-        tests("Simulation", uses: ["Autoscaling", "Measurement", "Topology", "Supervision", "Sharding", "Basics"]),
+        tests("Simulation", uses: ["Rightsizing", "Autoscaling", "Measurement", "Topology", "Supervision", "Sharding", "Basics"]),
         tests(
             "Loopback",
-            uses: ["Metering", "Measurement", "Loading", "LoadPlanning", "Gateway", "HTTP", "EventLoops", "Topology", "Observability", "Basics", "TestSupport"]),
+            uses: [
+                "Metering", "Measurement", "Loading", "LoadPlanning", "Gateway", "HTTP", "EventLoops", "Topology", "Observability", "Basics",
+                "TestSupport",
+            ]),
         tests(
             "RealServer",
             uses: [

@@ -89,6 +89,18 @@ import Testing
         #expect(decisions[1].result.upper == 125 << 20)
         #expect(decisions[0].record.sentence.contains("no CPU of web was measured yet; declared 500m"))
         #expect(decisions[0].record.sentence.hasSuffix("nothing need change until there are samples"))
+        var settings = RecommenderSettings()
+        settings.leastHistory = .seconds(3600)
+        let early = Recommender(settings).recommend(usage, service: "web", declared: OptionalResources(cpu: 500))[0].record
+        #expect(early.sentence == "no CPU of web was measured yet, and 1h of it are needed to recommend any; declared 500m" && early.outcome == "none yet")
+    }
+
+    /// Enough is `>=`; a confidence that is no number counts as none, and one without an end as a century.
+    @Test func historyIsEnoughAtItsBoundary() {
+        func history(_ confidence: Double) -> History { History(confidence: confidence, interval: .seconds(86400), least: .seconds(21600)) }
+        #expect(history(0.25).isEnough && history(0.25).missing == .zero && history(0.25).known == .seconds(21600))
+        #expect(!history(0.2499).isEnough && history(0).missing == .seconds(21600))
+        #expect(!history(.nan).isEnough && !history(-1).isEnough && history(.infinity).isEnough)
     }
 
     @Test func theSentenceSaysWhatToChange() throws {

@@ -13,6 +13,7 @@ struct RecommendationReason {
     let policy: ResourcePolicy
 
     private var resource: Resource { result.resource }
+    private var history: History { History(confidence: result.confidence, interval: settings.interval, least: settings.leastHistory) }
     /// Where the request stands in a stack file.
     private var key: String { "services.\(service).resources.\(resource.rawValue)" }
 
@@ -24,7 +25,8 @@ struct RecommendationReason {
                 .init("samples", samples), .init("confidence", days(result.confidence)), .init(share(percentiles.target), base.target),
                 .init(share(percentiles.lower), base.lower), .init(share(percentiles.upper), base.upper), .init("declared", declared.map(resource.text) ?? "none"),
             ],
-            raw: resource.text(base.target), constraints: constraints, outcome: resource.text(result.target), sentence: sentence, flip: flip)
+            raw: resource.text(base.target), constraints: constraints, outcome: isTooEarly ? "none yet" : resource.text(result.target), sentence: sentence,
+            flip: flip)
     }
 
     /// What moved the target, in the order of the arithmetic; what changed nothing is left out.
@@ -52,7 +54,19 @@ struct RecommendationReason {
         return "the policy allows " + [least, most].compactMap { $0 }.joined(separator: " and ")
     }
 
+    /// Nothing was measured, or not for long enough to say anything by it.
+    private var isTooEarly: Bool { !history.isEnough }
+
+    private var early: String {
+        let most = "so far at most \(resource.text(base.upper)) in \(share(settings.percentiles(resource).upper)) of the time"
+        let declaration = declared.map { "declared \(resource.text($0))" } ?? "nothing declared"
+        guard isMeasured else { return "no \(name) of \(service) was measured yet, and \(history.least.brief) of it are needed to recommend any; \(declaration)" }
+        return
+            "too little is known of the \(name) of \(service) to recommend any: it was watched for \(whole(history.known, up: false)) of the \(history.least.brief) that are needed, \(whole(history.missing, up: true)) more; \(most); \(declaration)"
+    }
+
     private var sentence: String {
+        if isTooEarly { return early }
         let declaration = declared.map { "declared \(resource.text($0))" } ?? "nothing declared"
         let seen =
             isMeasured
@@ -75,6 +89,7 @@ struct RecommendationReason {
     }
 
     private var flip: String {
+        if isTooEarly { return "\(whole(history.missing, up: true)) more of samples" }
         guard isMeasured else { return "samples" }
         guard declared != nil else { return "a declared request" }
         let range = isUnbounded ? "\(resource.text(result.lower)) or more" : "\(resource.text(result.lower)) to \(resource.text(result.upper))"
@@ -91,6 +106,12 @@ struct RecommendationReason {
         guard share.isFinite, abs(share) < 1e6 else { return "\(share)" }
         let tenths = Int((share * 1000).rounded())
         return tenths % 10 == 0 ? "\(tenths / 10) %" : "\(Double(tenths) / 10) %"
+    }
+
+    /// Whole seconds, from two minutes on whole minutes. What was watched is told as no more than it was, what is missing as no less.
+    private func whole(_ duration: Duration, up: Bool) -> String {
+        let unit: Int64 = duration < .seconds(120) ? 1_000_000_000 : 60_000_000_000
+        return Duration.nanoseconds((duration.nanoseconds + (up ? unit - 1 : 0)) / unit * unit).brief
     }
 
     /// The confidence as the days it stands for: `3.2 days`.

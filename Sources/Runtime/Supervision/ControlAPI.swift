@@ -11,6 +11,7 @@ import Topology
 enum ControlAPI {
     static func addReading(to router: inout Router, _ runner: LoopBound<StackRunner>) {
         addScaling(to: &router, runner)
+        addResources(to: &router, runner)
         router.get("/api/replicas") { _, _ in .json(replicas(runner.value.rows)) }
         router.get("/api/stack") { _, _ in
             let stack = runner.value
@@ -29,6 +30,16 @@ enum ControlAPI {
         router.get("/api/scaling") { request, _ in
             let points = request.queryValue("points").flatMap(Int.init) ?? 240
             return .json(ScalingJSON.write(runner.value.scaling?.standings ?? [], only: request.queryValue("service"), points: points, runner.value))
+        }
+    }
+
+    /// What the services should be given; `service` narrows it.
+    static func addResources(to router: inout Router, _ runner: LoopBound<StackRunner>) {
+        router.get("/api/resources") { request, _ in
+            guard let recorder = runner.value.scaling?.resources else {
+                throw APIError(409, "not_running", "the stack is \(runner.value.phase); what its services use is recorded once it runs")
+            }
+            return .json(ResourcesJSON.write(runner.value.stack.services, only: request.queryValue("service"), recorder, now: .now))
         }
     }
 

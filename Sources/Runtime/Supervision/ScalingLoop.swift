@@ -21,7 +21,7 @@ protocol ScalingHost: AnyObject {
 }
 
 /// Runs the autoscalers of a stack: has the meters read, lets each service's autoscaler decide in its turn, and hands its wish to the
-/// supervisor. On the control loop.
+/// supervisor. What every service uses is recorded here too, because one pass over /proc serves both. On the control loop.
 final class ScalingLoop {
     private unowned let host: any ScalingHost
     private let gateway: Gateway?
@@ -32,14 +32,21 @@ final class ScalingLoop {
     private var timer: LoopTimer?
     private var metering: Task<Void, Never>?
     private let store: ScalingStore
+    /// What all services use, scaled or not.
+    private(set) var resources = ResourceRecorder()
+    private let resourceStore: ResourceStore
+    private var services: [ServiceSpec] = []
+    private var nextRecording = MonotonicTime.now
+    private var nextKeeping = MonotonicTime.now + ResourceStore.interval
 
     /// How often it is looked whose turn it is.
     private static let tick = Duration.milliseconds(250)
 
-    init(_ services: [ServiceSpec], host: any ScalingHost, gateway: Gateway?, metrics: MetricsRegistry, store: ScalingStore) {
+    init(_ services: [ServiceSpec], host: any ScalingHost, gateway: Gateway?, metrics: MetricsRegistry, folder: String) {
         self.host = host
         self.gateway = gateway
-        self.store = store
+        store = ScalingStore(folder: folder)
+        resourceStore = ResourceStore(folder: folder)
         let shortest = services.compactMap(\.scaling?.period).min() ?? .seconds(15)
         var settings = MeterSchedule.Settings()
         // Three looks between two decisions, over the last two of which a rate is taken.
@@ -51,6 +58,9 @@ final class ScalingLoop {
     /// Another stack file: services that are new to scaling begin, those that no longer scale are forgotten.
     func follow(_ services: [ServiceSpec]) {
         let now = MonotonicTime.now
+        self.services = services
+        let wall = WallTime.now, resourceStore = resourceStore
+        resources.follow(services.map(\.name)) { resourceStore.usage(of: $0, now: wall) }
         for service in services {
             guard let scaling = service.scaling else {
                 scalers[service.name] = nil
@@ -82,6 +92,7 @@ final class ScalingLoop {
         timer = nil
         metering?.cancel()
         for (name, scaler) in scalers { store.keep(scaler.demandHistory, of: name) }
+        keepResources()
         for client in clients.values { client.close() }
         clients = [:]
     }
@@ -91,6 +102,9 @@ final class ScalingLoop {
         guard scalers[service] != nil else { return }
         pass(service, .now)
     }
+
+    /// Whether any service scales.
+    var scalesAny: Bool { !scalers.isEmpty }
 
     /// Whether the autoscaler has this service's size.
     func scales(_ service: String) -> Bool { scalers[service] != nil }
@@ -110,6 +124,23 @@ final class ScalingLoop {
             pass(name, now)
         }
         store.keepNowAndThen(scalers.mapValues(\.demandHistory), now)
+        record(now)
+    }
+
+    /// Looks whether a replica's sample is due; writes down what was seen now and then.
+    private func record(_ now: MonotonicTime) {
+        guard now >= nextRecording else { return }
+        nextRecording = now + .seconds(1)
+        let wall = WallTime.now
+        for service in services { resources.take(meters.readings(of: service.name, now: now), of: service.name, now: now, wall: wall) }
+        guard now >= nextKeeping else { return }
+        nextKeeping = now + ResourceStore.interval
+        resources.forget(wall)
+        keepResources()
+    }
+
+    private func keepResources() {
+        for service in services { resourceStore.keep(resources.usage(of: service.name), of: service.name) }
     }
 
     private func pass(_ name: String, _ now: MonotonicTime) {
@@ -155,11 +186,12 @@ final class ScalingLoop {
     /// Replicas have come or gone.
     func replicasChanged() {
         meters.follow(
-            scalers.values.map { scaler in
-                let replicas = host.runners(of: scaler.service.name).filter { $0.pid > 0 && $0.machine.isServing }.map {
+            services.map { service in
+                let replicas = host.runners(of: service.name).filter { $0.pid > 0 && $0.machine.isServing }.map {
                     MeteredService.Replica(number: $0.number, pid: $0.pid, endpoint: $0.port.map { .address(.loopback(port: $0)) })
                 }
-                return MeteredService(name: scaler.service.name, metrics: metrics(scaler), replicas: replicas)
+                let usage = [MeteredService.Metric(ResourceRecorder.cpu, .cpu), MeteredService.Metric(ResourceRecorder.memory, .memory)]
+                return MeteredService(name: service.name, metrics: usage + (scalers[service.name].map(metrics) ?? []), replicas: replicas)
             })
     }
 

@@ -5,7 +5,7 @@ import Glibc
 ///
 /// - `VERSION`: the layout of this folder. - `lock`: held by the supervisor while it lives. - `control.sock`: how the other verbs
 /// reach it. - `processes`: what it has started. - `logs/`: a file a replica, and the gateway's access log. - `stores/<name>/`: data.
-/// - `scaling/`: what the autoscalers have learned.
+/// - `scaling/`: what the autoscalers have learned (`.demand`), and what replicas were seen to use (`.usage`).
 public struct StackFolder: Sendable {
     static let version = "1"
 

@@ -40,7 +40,7 @@ final class StackRunner: ReplicaHost, ScalingHost {
     private var inPublication: [ReplicaRunner] = []
     private var isDraining = false
     private var rotation: LoopTimer?
-    /// nil: no service of the stack is scaled by itself.
+    /// nil: the stack does not run yet.
     private(set) var scaling: ScalingLoop?
     private let metrics: MetricsRegistry
     /// Sizes that somebody asked for when the stack began.
@@ -309,13 +309,18 @@ final class StackRunner: ReplicaHost, ScalingHost {
     func setSize(_ service: String, _ count: Int, _ work: [Int: Int]) { apply(.scale(service: service, count: count, work: work)) }
 
     func startScaling() {
-        let scaling = ScalingLoop(stack.services, host: self, gateway: gateway, metrics: metrics, store: ScalingStore(folder: folder.scaling))
+        let scaling = ScalingLoop(stack.services, host: self, gateway: gateway, metrics: metrics, folder: folder.scaling)
         self.scaling = scaling
         // A size that was asked for on the command line is a hand's.
         for (service, count) in askedCounts.sorted(by: { $0.key < $1.key }) {
             if let record = scaling.set(service, count, from: count) { journal.append(record) }
         }
         scaling.start()
+    }
+
+    func endScaling() {
+        scaling?.stop()
+        scaling = nil
     }
 
     // MARK: requests from outside

@@ -4,15 +4,15 @@ import Topology
 /// The stack as its autoscalers see it.
 extension StackRunner {
     /// Once everything has started: what starts up is no load to scale by.
-    func beginScaling() {
-        guard stack.services.contains(where: { $0.scaling != nil }) else { return }
-        followScaling()
-    }
+    func beginScaling() { followScaling() }
 
-    /// The services that are scaled have changed, or are to be followed for the first time.
+    /// The services have changed, or are to be followed for the first time: what they use is recorded even where none scales.
     func followScaling() {
-        if let scaling { return scaling.follow(stack.services) }
-        guard phase == "running", stack.services.contains(where: { $0.scaling != nil }) else { return }
+        let scales = stack.services.contains { $0.scaling != nil }
+        // The first that scale by themselves set the pace of the meters, so these begin anew; what was recorded is kept and read again.
+        if let scaling, scaling.scalesAny || !scales { return scaling.follow(stack.services) }
+        guard phase == "running" else { return }
+        endScaling()
         startScaling()
     }
 

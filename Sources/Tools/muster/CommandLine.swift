@@ -115,7 +115,7 @@ private func runVerb(_ words: [String], among verbs: [Verb], called caller: Stri
     }
 }
 
-let verbFlags: Set<String> = ["-d", "--json", "--purge", "-f", "--follow", "--supervise", "--csv", "--routes"]
+let verbFlags: Set<String> = ["-d", "--json", "--purge", "-f", "--follow", "--supervise", "--csv", "--routes", "--resources"]
 let verbOptions: Set<String> = ["--replicas", "--stack", "--lines", "-n", "--request", "--admin"]
 
 var overview: String {

@@ -11,6 +11,7 @@ let whyVerb = Verb(
     help: """
         usage: muster why [SERVICE] [--json] [-n COUNT] [--routes] [--stack FILE]
                muster why SERVICE --csv [--stack FILE]
+               muster why [SERVICE] --resources [--json] [--stack FILE]
                muster why --request ID [--json] [--stack FILE | --admin HOST:PORT]
 
         Reads the decision journal: what was decided, from which inputs, under which constraints, and what would have changed it.
@@ -19,6 +20,7 @@ let whyVerb = Verb(
           -n COUNT      the latest so many (default 20; with --json all)
           --routes      also where sampled requests went (--json has them always)
           --csv         what the autoscaler has seen at each pass, as muster replay reads it: time,service,metric,value
+          --resources   what its replicas should be given (services.NAME.resources), from what they were seen to use; nothing is changed
           --request ID  where one of the gateway's latest requests went, and why; ID is the X-Request-Id of its answer and of the
                         access log. Status 1 when the gateway does not remember it
           --admin HOST:PORT
@@ -28,11 +30,15 @@ let whyVerb = Verb(
         examples:
           muster why correlation-engine
           muster why correlation-engine --csv > day.csv && muster replay day.csv --policy stacks/correlation.yaml
+          muster why correlation-engine --resources
           muster why --request 5f0c9a7e2b41d683 --admin 127.0.0.1:8404
         """
 ) { arguments in
     if let id = arguments.value("--request") { return try explainRequest(id, arguments) }
     try arguments.atMost(1, "one service")
+    if arguments.has("--resources"), arguments.value("--admin") != nil || arguments.has("--csv") {
+        throw Exit.usage("--resources is asked of a stack, without --admin and --csv")
+    }
     if let place = arguments.value("--admin") { return try explainAll(of: place, arguments) }
     let handle = try StackHandle(arguments.value("--stack"))
     try handle.requireRunning()
@@ -40,6 +46,7 @@ let whyVerb = Verb(
     let plain = (subject ?? "").utf8.allSatisfy { ($0 | 32) &- 97 < 26 || $0 &- 48 < 10 || $0 == 45 || $0 == 47 || $0 == 46 || $0 == 58 }
     guard plain else { throw Exit.usage("'\(subject!)' is no service") }
     if let subject { try checkSubject(subject, handle.stack) }
+    if arguments.has("--resources") { return try printResources(subject, handle, json: arguments.has("--json")) }
     if arguments.has("--csv") { return try printRecording(subject, handle) }
     let standing = try arguments.has("--json") ? "" : standings(subject, handle)
     let body = try handle.ask("GET", "/api/why?subject=\(subject ?? "")")

@@ -1,0 +1,78 @@
+import Basics
+import Measurement
+import Rightsizing
+
+/// What each replica of each service was seen to use, for the vertical recommender. No I/O and no clock.
+///
+/// A replica is asked for a sample as soon as there is a figure of it, and then once an interval; the sample is the figure that its meter has
+/// then, over the meter's own window. Figures of one replica number go on when another process takes the number over.
+///
+/// - Complexity: some 4 kB a replica number that was ever there within 8 days; a sample allocates nothing.
+struct ResourceRecorder {
+    /// The names under which the meters are asked, so that they never meet those of a metric that the service scales by.
+    static let cpu = "usage cpu", memory = "usage memory"
+    /// Upstream's: a sample counts as a minute.
+    static let minute = Duration.seconds(60)
+
+    private struct Watched {
+        var usage: ContainerUsage
+        /// When the figures were read that were taken last; a figure is taken once.
+        var cpuAt: MonotonicTime?
+        var memoryAt: MonotonicTime?
+    }
+
+    private let interval: Duration
+    private var services: [String: [Int: Watched]] = [:]
+
+    /// `interval`: from one sample of a replica to the next at least (`>=`).
+    init(interval: Duration = minute) { self.interval = interval }
+
+    /// The services that there are. Those that are new begin with what `stored` has of them; those that are gone are forgotten.
+    mutating func follow(_ names: [String], stored: (String) -> [Int: ContainerUsage]) {
+        var kept: [String: [Int: Watched]] = [:]
+        for name in names { kept[name] = services[name] ?? stored(name).mapValues { Watched(usage: $0) } }
+        services = kept
+    }
+
+    /// Takes what the meters know of a service's replicas now, if it is their turn. A figure older than an interval is none; what cannot be
+    /// (`SampleGate`) changes nothing.
+    mutating func take(_ readings: [MeterReading], of service: String, now: MonotonicTime, wall: WallTime) {
+        guard services[service] != nil else { return }
+        for reading in readings {
+            guard let number = reading.key.replica, let figure = reading.figure, now - figure.takenAt <= max(interval, .seconds(30)) else { continue }
+            let at = WallTime(milliseconds: wall.milliseconds - (now - figure.takenAt).nanoseconds / 1_000_000)
+            switch reading.key.metric {
+            case ResourceRecorder.cpu:
+                guard isDue(services[service]![number]?.cpuAt, figure) else { continue }
+                services[service]![number, default: Watched(usage: ContainerUsage(created: wall))].cpuAt = figure.takenAt
+                try? services[service]![number]!.usage.addCPU(Amount.whole(figure.value.rounded()), at: at, now: wall)
+            case ResourceRecorder.memory:
+                guard isDue(services[service]![number]?.memoryAt, figure) else { continue }
+                services[service]![number, default: Watched(usage: ContainerUsage(created: wall))].memoryAt = figure.takenAt
+                try? services[service]![number]!.usage.addMemory(Amount.whole(figure.value), at: at, now: wall)
+            default: continue
+            }
+        }
+    }
+
+    private func isDue(_ last: MonotonicTime?, _ figure: MeterFigure) -> Bool { last.map { figure.takenAt > $0 && figure.takenAt - $0 >= interval } ?? true }
+
+    /// Drops what has had no sample for 8 days.
+    mutating func forget(_ wall: WallTime) {
+        for (name, watched) in services { services[name] = watched.filter { !$0.value.usage.isExpired(wall) } }
+    }
+
+    /// By replica number, for keeping.
+    func usage(of service: String) -> [Int: ContainerUsage] { (services[service] ?? [:]).mapValues(\.usage) }
+
+    /// Of all replicas together, as if one container had been seen so often; nil: the service is not followed.
+    func whole(of service: String, wall: WallTime) -> ContainerUsage? {
+        guard let watched = services[service] else { return nil }
+        var sum = ContainerUsage(created: wall)
+        for number in watched.keys.sorted() {
+            var one = watched[number]!.usage
+            sum.merge(&one)
+        }
+        return sum
+    }
+}

@@ -1,0 +1,151 @@
+import Basics
+import Measurement
+import Rightsizing
+import Testing
+
+@testable import Supervision
+
+/// What replicas use over days, without processes: what meters say, what is remembered, and what is kept over a restart.
+@Suite struct ResourceRecorderTests {
+    private static let day: Int64 = 86400
+    private static let mebibyte = 1 << 20
+
+    /// Seconds since the beginning, on both clocks.
+    private static func clock(_ second: Int64) -> (MonotonicTime, WallTime) {
+        (MonotonicTime(nanoseconds: 1_000_000_000_000 + second * 1_000_000_000), WallTime(milliseconds: 1_790_000_000_000 + second * 1000))
+    }
+
+    private static func readings(_ replica: Int, cpu: Double, memory: Int, takenAt: MonotonicTime, now: MonotonicTime) -> [MeterReading] {
+        [
+            MeterReading(
+                key: MeterKey(service: "api", replica: replica, metric: ResourceRecorder.cpu), figure: MeterFigure(cpu, .milliCores, takenAt: takenAt), fault: nil,
+                now: now),
+            MeterReading(
+                key: MeterKey(service: "api", replica: replica, metric: ResourceRecorder.memory),
+                figure: MeterFigure(Double(memory), .bytes, takenAt: takenAt), fault: nil, now: now),
+        ]
+    }
+
+    /// Meters look every 5 s at `replicas`, the recorder every 5 s.
+    private static func watch(_ recorder: inout ResourceRecorder, from: Int64, seconds: Int64, replicas: ClosedRange<Int>, cpu: Double, memory: Int) {
+        var second = from
+        while second < from + seconds {
+            let (now, wall) = clock(second)
+            for replica in replicas { recorder.take(readings(replica, cpu: cpu, memory: memory, takenAt: now, now: now), of: "api", now: now, wall: wall) }
+            second += 5
+        }
+    }
+
+    private static func sentences(_ recorder: ResourceRecorder, at second: Int64) throws -> [String] {
+        let usage = try #require(recorder.whole(of: "api", wall: clock(second).1))
+        return Recommender(ResourcesJSON.settings).recommend(usage, service: "api", declared: OptionalResources(cpu: 1000)).map(\.record.sentence)
+    }
+
+    @Test func aSampleOfEachReplicaAMinute() throws {
+        var recorder = ResourceRecorder()
+        recorder.follow(["api"]) { _ in [:] }
+        Self.watch(&recorder, from: 0, seconds: 3 * 3600, replicas: 1...3, cpu: 300, memory: 300 * Self.mebibyte)
+        let usage = recorder.usage(of: "api")
+        #expect(usage.keys.sorted() == [1, 2, 3] && usage.values.allSatisfy { $0.samples == 180 }, "\(usage.mapValues(\.samples))")
+        let whole = try #require(recorder.whole(of: "api", wall: Self.clock(3 * 3600).1))
+        #expect(whole.samples == 540)
+        // Three hours of watching, whatever the number of replicas.
+        let confidence = Confidence.of(first: whole.first, last: whole.last, samples: whole.samples, interval: .seconds(86400))
+        #expect(abs(confidence * 24 - 179.0 / 60) < 0.001, "\(confidence * 24)")
+        #expect(recorder.usage(of: "nobody").isEmpty && recorder.whole(of: "nobody", wall: Self.clock(0).1) == nil)
+    }
+
+    /// The first sample at once, and each figure counts once however often it is looked at; one that is old counts not at all.
+    @Test func aFigureCountsOnce() {
+        var recorder = ResourceRecorder(interval: .seconds(1))
+        recorder.follow(["api"]) { _ in [:] }
+        let (taken, _) = Self.clock(100)
+        for second in Int64(100)...103 {
+            let (now, wall) = Self.clock(second)
+            recorder.take(Self.readings(1, cpu: 10, memory: 5, takenAt: taken, now: now), of: "api", now: now, wall: wall)
+        }
+        #expect(recorder.usage(of: "api")[1]?.samples == 1)
+        let (now, wall) = Self.clock(200)
+        recorder.take(Self.readings(1, cpu: 10, memory: 5, takenAt: Self.clock(150).0, now: now), of: "api", now: now, wall: wall)
+        #expect(recorder.usage(of: "api")[1]?.samples == 1)
+        recorder.take(Self.readings(1, cpu: 10, memory: 5, takenAt: now, now: now), of: "api", now: now, wall: wall)
+        #expect(recorder.usage(of: "api")[1]?.samples == 2)
+    }
+
+    /// With little known it says for how long it still has to be watched, and then what to declare.
+    @Test func anHourBeforeAnythingIsRecommended() throws {
+        var recorder = ResourceRecorder()
+        recorder.follow(["api"]) { _ in [:] }
+        #expect(try Self.sentences(recorder, at: 0)[0].contains("no CPU of api was measured yet"))
+        Self.watch(&recorder, from: 0, seconds: 20 * 60, replicas: 1...2, cpu: 300, memory: 300 * Self.mebibyte)
+        let early = try Self.sentences(recorder, at: 1200)
+        #expect(
+            early[0].hasPrefix("too little is known of the CPU of api to recommend any: it was watched for 19m of the 1h that are needed, 41m more; so far at most 30"),
+            "\(early)")
+        #expect(early[0].hasSuffix("; declared 1") && early[1].hasSuffix("; nothing declared"), "\(early)")
+        Self.watch(&recorder, from: 1200, seconds: 41 * 60, replicas: 1...2, cpu: 300, memory: 300 * Self.mebibyte)
+        let late = try Self.sentences(recorder, at: 3660)
+        #expect(late[0].hasPrefix("api uses at most 30") && late[0].contains("recommend 35"), "\(late)")
+        // Declared is far above, but an hour's evidence does not lower it.
+        #expect(late[0].hasSuffix("nothing need change"), "\(late)")
+        #expect(late[1].hasSuffix("in the stack file") && late[1].contains("set services.api.resources.memory to "), "\(late)")
+    }
+
+    /// A restart after two days goes on where it was, and recommends what it recommended.
+    @Test func itIsKeptOverARestart() throws {
+        var recorder = ResourceRecorder()
+        recorder.follow(["api"]) { _ in [:] }
+        Self.watch(&recorder, from: 0, seconds: 2 * Self.day, replicas: 1...2, cpu: 250, memory: 400 * Self.mebibyte)
+        let before = try Self.sentences(recorder, at: 2 * Self.day)
+        let file = ResourceStore.text(recorder.usage(of: "api")), wall = Self.clock(2 * Self.day + 60).1
+        let stored = try ResourceStore.read(file, now: wall)
+        var next = ResourceRecorder()
+        next.follow(["api"]) { _ in stored }
+        #expect(try Self.sentences(next, at: 2 * Self.day) == before)
+        Self.watch(&next, from: 2 * Self.day + 600, seconds: 3600, replicas: 1...1, cpu: 250, memory: 400 * Self.mebibyte)
+        #expect(next.usage(of: "api")[1]?.samples == (recorder.usage(of: "api")[1]?.samples ?? 0) + 60)
+        // Eight days later it is forgotten: by the reader, and by whoever has gone on running.
+        let late = Self.clock(11 * Self.day).1
+        #expect(try ResourceStore.read(file, now: late).isEmpty)
+        next.forget(late)
+        #expect(next.usage(of: "api").isEmpty)
+    }
+
+    /// A service that the stack file no longer has is forgotten; one that stays keeps what it has.
+    @Test func servicesComeAndGo() {
+        var recorder = ResourceRecorder(), asked: [String] = []
+        recorder.follow(["api"]) { _ in [:] }
+        Self.watch(&recorder, from: 0, seconds: 120, replicas: 1...1, cpu: 10, memory: 10)
+        recorder.follow(["api", "web"]) { name in
+            asked.append(name)
+            return [:]
+        }
+        #expect(asked == ["web"] && recorder.usage(of: "api")[1]?.samples == 2)
+        recorder.follow(["web"]) { _ in [:] }
+        #expect(recorder.usage(of: "api").isEmpty)
+    }
+
+    /// Damaged files are refused as a whole; none traps.
+    @Test func aBadFileIsBegunAnew() throws {
+        var recorder = ResourceRecorder()
+        recorder.follow(["api"]) { _ in [:] }
+        Self.watch(&recorder, from: 0, seconds: 3600, replicas: 1...2, cpu: 250, memory: 400 * Self.mebibyte)
+        let good = ResourceStore.text(recorder.usage(of: "api")), wall = Self.clock(3600).1
+        #expect(try ResourceStore.read(good, now: wall).count == 2)
+        let text = String(decoding: good, as: UTF8.self)
+        for (part, other) in [("\"v3\"", "\"v9\""), ("\"samples\":60", "\"samples\":-1"), ("\"weights\":[[", "\"weights\":[[9999,1],["), ("\"total\":", "\"tot\":")] {
+            let bad = text.replacing(part, with: other)
+            #expect(bad != text, "\(part)")
+            #expect(throws: (any Error).self) { _ = try ResourceStore.read(Array(bad.utf8), now: wall) }
+        }
+        for length in stride(from: 0, to: good.count - 1, by: 7) {
+            #expect(throws: (any Error).self) { _ = try ResourceStore.read(Array(good.prefix(length)), now: wall) }
+        }
+        var random = SeededRandom(seed: 7)
+        for _ in 0..<500 {
+            var bytes = good
+            for _ in 0..<3 { bytes[Int.random(in: bytes.indices, using: &random)] = UInt8.random(in: 32...126, using: &random) }
+            _ = try? ResourceStore.read(bytes, now: wall)
+        }
+    }
+}
