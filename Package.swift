@@ -93,10 +93,10 @@ let package = Package(
         room(
             "Supervision", on: "Runtime",
             uses: [
-                "Autoscaling", "Measurement", "Metering", "Provisioning", "Sharding", "Gateway", "Redis", "HTTP", "EventLoops", "Topology", "Resilience", "Observability",
+                "Autoscaling", "Rightsizing", "Measurement", "Metering", "Provisioning", "Sharding", "Gateway", "Redis", "HTTP", "EventLoops", "Topology", "Resilience",
+                "Observability",
                 "Basics", "JSONCoding", "CLinux",
             ]),
-            uses: ["Autoscaling", "Rightsizing", "Measurement", "Metering", "Provisioning", "Sharding", "Gateway", "Redis", "HTTP", "EventLoops", "Topology", "Resilience", "Observability", "Basics", "JSONCoding", "CLinux"]),
 
         // Services and tools
         room(
@@ -112,7 +112,8 @@ let package = Package(
             uses: [
                 "CLinux", "Autoscaling", "Replaying", "Supervision", "Loading", "LoadPlanning", "Provisioning", "Redis", "Sharding", "Gateway", "Topology", "HTTP",
                 "EventLoops", "Observability",
-                "CLinux", "Autoscaling", "Rightsizing", "Replaying", "Supervision", "Loading", "LoadPlanning", "Provisioning", "Redis", "Sharding", "Gateway", "Topology", "HTTP", "EventLoops", "Observability",
+                "CLinux", "Autoscaling", "Rightsizing", "Replaying", "Supervision", "Loading", "LoadPlanning", "Provisioning", "Redis", "Sharding", "Gateway", "Topology",
+                "HTTP", "EventLoops", "Observability",
                 "CLinux", "Supervision", "Provisioning", "Redis", "Sharding", "Gateway", "Replaying", "Autoscaling", "Topology", "HTTP", "EventLoops", "Observability",
                 "Basics", "JSONCoding",
             ]),

@@ -9,7 +9,7 @@ extension ScalingVerdict {
             outcome: String(outcome), sentence: words.sentence, flip: words.flip)
     }
 
-    /// Whether a person would call it the same decision as `other`: the same size for the same reasons, though the figures have moved.
+    /// Whether a person would call it the same decision as `other`: the same size, held by the same thing last, though the figures have moved.
     public func isLike(_ other: ScalingVerdict) -> Bool {
         func shape(_ step: ScalingStep) -> String {
             switch step.kind {
@@ -21,7 +21,7 @@ extension ScalingVerdict {
         }
         func faults(_ verdict: ScalingVerdict) -> [Int] { verdict.proposals.indices.filter { if case .failure = verdict.proposals[$0] { true } else { false } } }
         return current == other.current && outcome == other.outcome && failure == other.failure && faults(self) == faults(other)
-            && steps.map(shape) == other.steps.map(shape)
+            && steps.last.map(shape) == other.steps.last.map(shape)
     }
 }
 
