@@ -44,7 +44,7 @@ final class StackRunner: ReplicaHost, ScalingHost {
     private(set) var scaling: ScalingLoop?
     private let metrics: MetricsRegistry
     /// Sizes that somebody asked for when the stack began.
-    private let askedCounts: [String: Int]
+    private var askedCounts: [String: Int]
     private var startFailure: String?
     /// Words for whoever watches.
     let tell: (String) -> Void
@@ -315,6 +315,7 @@ final class StackRunner: ReplicaHost, ScalingHost {
         for (service, count) in askedCounts.sorted(by: { $0.key < $1.key }) {
             if let record = scaling.set(service, count, from: count) { journal.append(record) }
         }
+        askedCounts = [:]
         scaling.start()
     }
 
