@@ -51,16 +51,6 @@ import Testing
         #expect(decide(policy, seen).outcome == 6)
     }
 
-    /// A roll adds one before it takes one away; with two ready for one wanted Kubernetes' count would grow by one at every pass.
-    @Test func aSurgeDoesNotRatchet() {
-        let policy = ScalingPolicy(minimum: 1, maximum: 50, metrics: [ScalingMetric("requests", .replicas, .average(100_000))], behavior: .init())
-        var seen = ScalingObservation(
-            now: now, current: 3, status: 4, replicas: serving(4), readings: [.samples(samples([120_000, 120_000, 120_000, 120_000]))])
-        #expect(decide(policy, seen).outcome == 5)
-        seen.surge = 1
-        #expect(decide(policy, seen).outcome == 4)
-    }
-
     @Test func theCalendarHoldsAFloor() {
         let policy = ScalingPolicy(minimum: 1, maximum: 10, metrics: [share], behavior: .init())
         var seen = ScalingObservation(now: now, current: 6, status: 6, replicas: serving(6), readings: [cpu([10, 10, 10, 10, 10, 10])])

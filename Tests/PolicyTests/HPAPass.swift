@@ -5,7 +5,7 @@ import TestSupport
 /// The kinds of cases that ask for whole passes.
 enum HPAPass {
     static func policy(_ hpa: JSONValue, _ controller: JSONValue) -> ScalingPolicy {
-        let metrics = hpa["metrics"].isNull ? [ScalingMetric("cpu", .resource(.cpu), .utilization(80))] : hpa["metrics"].list.map(metric)
+        let metrics = hpa["metrics"].list.isEmpty ? [ScalingMetric("cpu", .resource(.cpu), .utilization(80))] : hpa["metrics"].list.map(metric)
         var policy = ScalingPolicy(minimum: hpa["min_replicas"].int ?? 1, maximum: hpa["max_replicas"].int ?? 1, metrics: metrics)
         if !hpa["behavior"].isNull {
             var up = HPACase.rules(hpa["behavior"]["scale_up"], .up), down = HPACase.rules(hpa["behavior"]["scale_down"], .down)

@@ -18,12 +18,15 @@ import Topology
         var sizes: [Int] = []
         var quiet: Duration? = .zero
         var waiting = 0
+        /// The length of a list; nil: cannot be read.
+        var queue: Double? = 0
         static let startTime = Duration.seconds(5)
 
         init(_ scale: String, replicas: String, size: Int) throws {
             let text = """
                 services:
                   api: { command: api, replicas: \(replicas), http: {}, resources: { cpu: 500m, memory: 512Mi }, scale: \(scale) }
+                stores: { state: { redis: { role: state } } }
                 gateway: { listen: 8080, routes: [{ path: /, service: api }] }
                 """
             let service = try #require(try Stack.read(Array(text.utf8), path: "s.yaml").service("api"))
@@ -45,6 +48,11 @@ import Topology
                 let figure = MeterFigure(requests / Double(serving.count), .perSecond, takenAt: now, window: .seconds(2))
                 return MeterReading(key: key, figure: figure, fault: nil, now: now)
             }
+            let queueKey = MeterKey(service: "api", metric: "list jobs")
+            let queueReading = MeterReading(
+                key: queueKey, figure: queue.map { MeterFigure($0, .count, takenAt: now, window: .zero) },
+                fault: queue == nil ? MeterFault(.unreachable, "Redis is away") : nil,
+                now: now)
             let replicas = born.sorted { $0.key < $1.key }.map { number, at in
                 let serves = isServing(number)
                 return ServiceScaler.ReplicaNow(
@@ -54,7 +62,7 @@ import Topology
             }
             let outcome = scaler.pass(
                 .init(
-                    now: now, wall: WallTime(milliseconds: now.nanoseconds / 1_000_000), current: size, surge: 0, replicas: replicas, readings: readings,
+                    now: now, wall: WallTime(milliseconds: now.nanoseconds / 1_000_000), current: size, replicas: replicas, readings: readings + [queueReading],
                     demand: .init(waiting: waiting, underWay: requests > 0 ? 1 : 0, quiet: quiet)))
             told += [outcome.finding, outcome.record].compactMap(\.self)
             if let count = outcome.count { set(count) }
@@ -131,6 +139,71 @@ import Topology
         world.second(0)
         #expect(world.size == 1)
         #expect(world.told.last?.sentence == "api goes from 0 to 1 replica: 2 requests wait for it at the gateway.")
+    }
+
+    /// A full queue keeps it awake, and wakes it, though nobody asks over HTTP; a queue that cannot be read keeps it awake.
+    @Test func itDoesNotSleepOnWork() throws {
+        var world = try World("{ metrics: { redis: state, list: jobs, average: 10 }, every: 1s, idle: 5s, down: { stabilization: 0s } }", replicas: "0..5", size: 0)
+        for _ in 0..<10 { world.second(0) }
+        #expect(world.size == 0)
+        world.waiting = 1
+        world.second(1)
+        world.waiting = 0
+        world.queue = 40
+        for _ in 0..<60 { world.second(0) }
+        #expect(world.size == 4)
+        world.queue = nil
+        for _ in 0..<60 { world.second(0) }
+        #expect(world.size == 4)
+        world.queue = 0
+        for _ in 0..<60 { world.second(0) }
+        #expect(world.size == 0)
+        world.queue = 15
+        for _ in 0..<5 { world.second(0) }
+        #expect(world.size == 2)
+    }
+
+    @Test func aFloorWakesItAndKeepsItAwake() throws {
+        var world = try World(
+            "{ metrics: { requests: 100/s }, every: 1s, idle: 5s, floors: [{ at: \"00:00-24:00\", replicas: 2 }] }", replicas: "0..5", size: 0)
+        for _ in 0..<60 { world.second(0) }
+        #expect(world.size == 2)
+        #expect(world.told.first?.sentence.hasPrefix("api goes from 0 to 2: at least 2 are declared for ") == true, "\(world.told.map(\.sentence))")
+    }
+
+    /// No answer is no fast answer while requests are under way, and a sum of some replicas is not the sum.
+    @Test func whatIsMissingIsNotNothing() throws {
+        let text = """
+            services:
+              api: { command: api, replicas: 1..9, http: { metrics: /m }, scale: { metrics: [{ latency: 500ms }, { metric: depth, total: 300 }] } }
+            gateway: { listen: 8080, routes: [{ path: /, service: api }] }
+            """
+        let service = try #require(try Stack.read(Array(text.utf8), path: "s.yaml").service("api")), scaling = try #require(service.scaling)
+        let now = MonotonicTime(nanoseconds: 1_000_000_000_000)
+        func page(_ replica: Int, _ value: Double?) -> MeterReading {
+            MeterReading(
+                key: MeterKey(service: "api", replica: replica, metric: "depth"), figure: value.map { MeterFigure($0, .count, takenAt: now, window: .zero) },
+                fault: value == nil ? MeterFault(.timedOut, "it took too long") : nil, now: now)
+        }
+        let latency = MeterReading(key: MeterKey(service: "api", metric: "latency in ms"), figure: nil, fault: MeterFault(.absent, "no answer"), now: now)
+        func read(isQuiet: Bool, _ third: Double?) -> [Autoscaling.MetricReading] {
+            ScalingReadings(service: service, scaling: scaling, replicas: 3, limit: .seconds(30), isQuiet: isQuiet)
+                .readings([latency, page(1, 100), page(2, 100), page(3, third)])
+        }
+        #expect(read(isQuiet: true, 100) == [.value(0), .values([100_000, 100_000, 100_000])])
+        #expect(read(isQuiet: false, nil) == [.failed(.unreadable("no answer")), .failed(.unreadable("it took too long"))])
+    }
+
+    /// The one that a roll adds counts once it has taken its place.
+    @Test func aSurgeIsKnownByItsNumber() {
+        var machine = ServiceMachine(name: "api", desired: 0)
+        _ = machine.setDesired(2)
+        for number in 1...2 { _ = machine.becameReady(number) }
+        #expect(machine.surge == nil)
+        _ = machine.beginRoll()
+        #expect(machine.surge == 3)
+        _ = machine.becameReady(3)
+        #expect(machine.surge == nil)
     }
 
     @Test func withoutAnyFigureNothingMoves() throws {

@@ -32,6 +32,12 @@ public struct ScalingPolicy: Sendable, Equatable {
         Tolerance(down: behavior?.down.tolerance ?? tolerance.down, up: behavior?.up.tolerance ?? tolerance.up)
     }
 
+    /// The least that there may be: the declared minimum, raised by a floor, which goes neither above the maximum nor above a ceiling.
+    public func lowest(_ floor: ScheduleFloor.Standing?) -> Int {
+        let ceiling = ceilings.map(\.most).min() ?? .max
+        return min(maximum, max(minimum, min(floor?.replicas ?? 0, ceiling)))
+    }
+
     var downWindow: Duration { behavior?.down.stabilization ?? downStabilization }
 }
 
@@ -57,8 +63,6 @@ public struct ScalingObservation: Sendable, Equatable {
     /// In the order of the policy's metrics.
     public var readings: [MetricReading]
     public var access = Access.open
-    /// Replicas that only a roll has added.
-    public var surge = 0
     /// At least so many now: by the calendar; nil: none.
     public var floor: ScheduleFloor.Standing?
     /// What history expects soon; nil: nothing, or too little is known.
@@ -87,7 +91,7 @@ public struct ScalingMemory: Sendable, Equatable {
 }
 
 /// One pass of the autoscaler: from what is seen to a size, with every step between. The rules are those of the Kubernetes HPA (v1.36);
-/// what goes beyond it (ceilings, floors, forecasts, warming up, surges) is off unless it is declared, and each is a step of its own.
+/// what goes beyond it (ceilings, floors, forecasts, warming up) is off unless it is declared, and each is a step of its own.
 ///
 /// - Complexity: O(replicas + remembered recommendations); one dictionary, no text.
 public enum Autoscaler {
@@ -109,15 +113,16 @@ public enum Autoscaler {
             return ScalingVerdict(policy, seen, outcome: policy.maximum, [ScalingStep(.aboveMaximum, seen.current, policy.maximum)])
         }
         if seen.current < minimum {
-            let kind: ScalingStep.Kind = minimum > policy.minimum ? .scheduleFloor(seen.floor!) : .belowMinimum
-            return ScalingVerdict(policy, seen, outcome: minimum, [ScalingStep(kind, seen.current, minimum)])
+            return ScalingVerdict(policy, seen, outcome: minimum, [ScalingStep(belowMinimum(policy, seen, minimum), seen.current, minimum)])
         }
         return measured(policy, seen, minimum, &memory)
     }
 
-    /// The declared minimum, raised by the calendar and never above the maximum.
-    private static func lowest(_ policy: ScalingPolicy, _ seen: ScalingObservation) -> Int {
-        min(policy.maximum, max(policy.minimum, seen.floor?.replicas ?? 0))
+    /// The declared minimum, raised by the calendar, which goes neither above the maximum nor above a ceiling.
+    private static func lowest(_ policy: ScalingPolicy, _ seen: ScalingObservation) -> Int { policy.lowest(seen.floor) }
+
+    private static func belowMinimum(_ policy: ScalingPolicy, _ seen: ScalingObservation, _ minimum: Int) -> ScalingStep.Kind {
+        if let floor = seen.floor, minimum > policy.minimum { .scheduleFloor(floor) } else { .belowMinimum }
     }
 
     private static func mayLeaveZero(_ policy: ScalingPolicy, _ minimum: Int, _ conditions: ScalingConditions) -> Bool {
@@ -132,6 +137,8 @@ public enum Autoscaler {
         case .open, .unreadable: break
         }
         let proposals = policy.metrics.indices.map { propose(policy, seen, $0) }
+        // Nothing to decide by is no reason for the minimum.
+        if proposals.isEmpty { return refuse("FailedGetResourceMetric", .noMetrics, policy, seen, &memory) }
         var wanted = 0, failed = 0, firstFault: (Int, MetricFault)?
         for (index, proposal) in proposals.enumerated() {
             switch proposal {
@@ -159,7 +166,7 @@ public enum Autoscaler {
     private static func propose(_ policy: ScalingPolicy, _ seen: ScalingObservation, _ index: Int) -> Result<MetricProposal, MetricFault> {
         guard index < seen.readings.count else { return .failure(.noMetrics) }
         let rules = ProposalRules(
-            replicas: seen.replicas, current: seen.current, status: seen.status, surge: seen.surge, tolerance: policy.effectiveTolerance,
+            replicas: seen.replicas, current: seen.current, status: seen.status, tolerance: policy.effectiveTolerance,
             groups: policy.groups, now: seen.now)
         do throws(MetricFault) { return .success(try rules.proposal(policy.metrics[index], seen.readings[index])) } catch { return .failure(error) }
     }
@@ -200,7 +207,7 @@ public enum Autoscaler {
         var outcome = limited.replicas
         // Rules hold a size only in the direction in which it moves, which from 0 is upwards.
         if seen.current == 0, outcome < minimum {
-            steps.append(ScalingStep(.belowMinimum, outcome, minimum))
+            steps.append(ScalingStep(belowMinimum(policy, seen, minimum), outcome, minimum))
             outcome = minimum
         }
         // A ceiling stops growth. What runs already is not taken away because of it.

@@ -33,20 +33,17 @@ public struct ProposalRules: Sendable {
     let replicas: [ReplicaState]
     let current: Int
     let status: Int
-    /// Of the replicas, those that only a roll has added: they replace others and are no additional capacity.
-    let surge: Int
     let tolerance: Tolerance
     let groups: ReplicaGroups.Settings
     let now: MonotonicTime
 
     /// `current` replicas are to be, `status` are.
     public init(
-        replicas: [ReplicaState], current: Int, status: Int, surge: Int = 0, tolerance: Tolerance, groups: ReplicaGroups.Settings, now: MonotonicTime
+        replicas: [ReplicaState], current: Int, status: Int, tolerance: Tolerance, groups: ReplicaGroups.Settings, now: MonotonicTime
     ) {
         self.replicas = replicas
         self.current = current
         self.status = status
-        self.surge = surge
         self.tolerance = tolerance
         self.groups = groups
         self.now = now
@@ -55,6 +52,9 @@ public struct ProposalRules: Sendable {
     /// What the metric asks for, before anything but its own tolerance holds it.
     public func proposal(_ metric: ScalingMetric, _ reading: MetricReading) throws(MetricFault) -> MetricProposal {
         if case .failed(let fault) = reading { throw fault }
+        switch metric.target {
+        case .utilization(let target), .average(let target), .value(let target): if target <= 0 { throw .unreadable("a target of \(target) is none") }
+        }
         switch (metric.source, metric.target) {
         case (.unknown(let name), _): throw .unknownSource(name)
         case (.object, .average(let target)), (.external, .average(let target)): return share(try total(reading), target)
@@ -73,12 +73,12 @@ public struct ProposalRules: Sendable {
         guard case .samples(let samples, let declared) = reading, !samples.isEmpty else { throw .noMetrics }
         guard !replicas.isEmpty else { throw .noReplicas }
         let sorted = ReplicaGroups(replicas, samples: samples, isCPU: isCPU, settings: groups, now: now)
+        guard !sorted.kept.isEmpty else { throw .noUsableMetrics }
         var requests: [Int]?
         if case .utilization = metric.target {
             guard let declared else { throw .missingRequest }
             requests = try declared.get()
         }
-        guard !sorted.kept.isEmpty else { throw .noUsableMetrics }
         var totals = UsageTotals()
         for (index, value) in sorted.kept { totals.add(value: value, request: requests.map { all in index.map { all[$0] } } ?? nil) }
         let measured = try ratio(metric.target, totals)
@@ -103,7 +103,7 @@ public struct ProposalRules: Sendable {
         }
         if !upUnready, sorted.missingCount == 0 {
             if tolerance.holds(r) { return answer(current, .withinTolerance) }
-            return answer(.replicas(r * Double(withoutSurge(sorted.readyCount))), .ratio)
+            return answer(.replicas(r * Double(sorted.readyCount)), .ratio)
         }
         var filled = totals, missing = 0, unready = 0
         for (index, group) in sorted.groups.enumerated() {
@@ -119,7 +119,7 @@ public struct ProposalRules: Sendable {
         let again = try ratio(target, filled).ratio
         let turned = (r < 1 && again > 1) || (r > 1 && again < 1)
         if tolerance.holds(again) || turned { return answer(current, .heldByAssumptions, missing: missing, unready: unready) }
-        let count = Int.replicas(again * Double(withoutSurge(filled.count)))
+        let count = Int.replicas(again * Double(filled.count))
         let overshot = (again < 1 && count > current) || (again > 1 && count < current)
         return answer(overshot ? current : count, overshot ? .heldByAssumptions : .ratioWithAssumptions, missing: missing, unready: unready)
     }
@@ -131,8 +131,6 @@ public struct ProposalRules: Sendable {
         case .average(let each), .value(let each): each
         }
     }
-
-    private func withoutSurge(_ count: Int) -> Int { surge > 0 ? max(1, count - surge) : count }
 
     // MARK: one figure for all
 
@@ -156,7 +154,7 @@ public struct ProposalRules: Sendable {
         if tolerance.holds(r) { return answer(current, .withinTolerance, current) }
         guard !replicas.isEmpty else { throw .noReplicas }
         let serving = replicas.count { $0.phase == .running && $0.ready == .yes && !ReplicaGroups.isWarmingUp($0, groups, now) }
-        return answer(.replicas(r * Double(withoutSurge(serving))), .ratio, serving)
+        return answer(.replicas(r * Double(serving)), .ratio, serving)
     }
 
     private func share(_ value: Int, _ target: Int) -> MetricProposal {

@@ -107,9 +107,9 @@ public struct RateLimit: Sendable, Equatable {
 
     private static func store(_ change: Int, in events: inout [Event], longest: Duration, _ now: MonotonicTime) {
         var outdated: Int?
-        for index in events.indices where now - events[index].at > longest {
-            events[index].isOutdated = true
-            outdated = index
+        for index in events.indices {
+            if now - events[index].at > longest { events[index].isOutdated = true }
+            if events[index].isOutdated { outdated = index }
         }
         let event = Event(change: change, at: now)
         if let outdated { events[outdated] = event } else { events.append(event) }

@@ -46,7 +46,8 @@ struct ScalingWords {
 
     var sentence: String {
         if let failure = verdict.failure {
-            let others = verdict.proposals.count > 1 ? "; the metrics that are known ask for fewer, and nothing is taken away on half the knowledge" : ""
+            let knowsSome = verdict.proposals.contains { if case .success = $0 { true } else { false } }
+            let others = knowsSome ? "; the metrics that are known ask for fewer, and nothing is taken away on half the knowledge" : ""
             return "\(service) stays at \(replicas(verdict.current)): \(failingMetric)\(failure)\(others)."
         }
         if case .switchedOff = verdict.steps.first?.kind { return "\(service) stays at 0 replicas: somebody set it to 0, and the autoscaler leaves that alone." }
@@ -136,6 +137,8 @@ struct ScalingWords {
         case .scheduleFloor: return "the end of that time, or another floor in the stack file"
         case .stabilized(true, _, let left): return "the same wish for another \(ScalingWords.whole(left))"
         case .stabilized(false, _, let left): return "\(ScalingWords.whole(left)) without a need for more than \(verdict.raw.map(String.init) ?? "that")"
+        case .limited(.upLimit, _) where policy.behavior?.up.selection == .disabled, .limited(.downLimit, _) where policy.behavior?.down.selection == .disabled:
+            return "a direction that is not switched off in the stack file"
         case .limited(.upLimit, _), .limited(.downLimit, _): return "the next pass, when the period has passed; or a wider policy in the stack file"
         case .limited(.tooMany, _): return "a maximum above \(policy.maximum) in the stack file\(ceilingNote)"
         case .limited(.tooFew, _): return "a lower minimum in the stack file"

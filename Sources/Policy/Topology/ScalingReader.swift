@@ -130,7 +130,15 @@ extension StackReader {
         return (ScalingMetric(selector, .replicas, target), .replicaPage(selector: selector))
     }
 
-    private func isPage(_ url: String) -> Bool { url.hasPrefix("http://") && url.utf8.count > 7 && url.utf8.allSatisfy { $0 > 32 && $0 < 127 } }
+    /// `http://`, a name or an IPv4 address, a port unless it is 80, and a path.
+    private func isPage(_ url: String) -> Bool {
+        guard url.hasPrefix("http://"), url.utf8.allSatisfy({ $0 > 32 && $0 < 127 }) else { return false }
+        let place = url.dropFirst(7).prefix { $0 != "/" }.split(separator: ":", omittingEmptySubsequences: false)
+        guard (1...2).contains(place.count), let host = place.first, !host.isEmpty,
+            host.utf8.allSatisfy({ ($0 | 32) &- 97 < 26 || $0 &- 48 < 10 || $0 == 45 || $0 == 46 })
+        else { return false }
+        return place.count == 1 || UInt16(place[1]).map { $0 > 0 } ?? false
+    }
 
     private mutating func length(_ one: CheckedObject, _ path: String, _ stores: [String]) -> (ScalingMetric, MetricOrigin)? {
         let store = one.string("redis")!
@@ -232,6 +240,9 @@ extension StackReader {
         if !(Duration.seconds(1)...Duration.seconds(600)).contains(spec.period) { complain("every", "from 1s to 10m") }
         for floor in spec.floors where floor.replicas > service.replicas.upperBound {
             complain("floors", "\(floor.replicas) at \(floor.text) are more than the declared maximum of \(service.replicas.upperBound)")
+        }
+        if let ceiling = spec.policy.ceilings.min(by: { $0.most < $1.most }) {
+            for floor in spec.floors where floor.replicas > ceiling.most { complain("floors", "\(floor.replicas) at \(floor.text) are too many: \(ceiling.reason)") }
         }
         if let ahead = spec.forecast, !(Duration.seconds(60)...Duration.seconds(3600)).contains(ahead) { complain("forecast", "from 1m to 1h") }
         if spec.idle != nil, service.replicas.lowerBound > 0 { complain("idle", "the last replica may end only with replicas: 0..\(service.replicas.upperBound)") }

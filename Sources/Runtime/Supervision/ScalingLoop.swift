@@ -12,7 +12,8 @@ import Topology
 protocol ScalingHost: AnyObject {
     var loop: EventLoop { get }
     /// nil: the service is not running yet, or the stack is ending.
-    func size(of service: String) -> (desired: Int, surge: Int)?
+    /// With the number of the replica that a roll has added, which is no additional one.
+    func size(of service: String) -> (desired: Int, surge: Int?)?
     func runners(of service: String) -> [ReplicaRunner]
     func storeURL(_ store: String) -> String?
     /// Sets the size; of those that go, the ones with the least `work`.
@@ -36,6 +37,7 @@ final class ScalingLoop {
     private(set) var resources = ResourceRecorder()
     private let resourceStore: ResourceStore
     private var services: [ServiceSpec] = []
+    private var hasStopped = false
     private var nextRecording = MonotonicTime.now
     private var nextKeeping = MonotonicTime.now + ResourceStore.interval
 
@@ -88,6 +90,7 @@ final class ScalingLoop {
     }
 
     func stop() {
+        hasStopped = true
         timer?.cancel()
         timer = nil
         metering?.cancel()
@@ -99,7 +102,8 @@ final class ScalingLoop {
 
     /// A request waits at the gateway for a replica of this service: not later than now.
     func wake(_ service: String) {
-        guard scalers[service] != nil else { return }
+        // One is on its way already, or there: its turns come with the others.
+        guard scalers[service] != nil, host.size(of: service)?.desired == 0 else { return }
         pass(service, .now)
     }
 
@@ -147,7 +151,7 @@ final class ScalingLoop {
         guard let size = host.size(of: name) else { return }
         let runners = host.runners(of: name)
         let situation = ServiceScaler.Situation(
-            now: now, wall: .now, current: size.desired, surge: size.surge, replicas: runners.map(ScalingLoop.state),
+            now: now, wall: .now, current: size.desired, replicas: runners.filter { $0.number != size.surge }.map(ScalingLoop.state),
             readings: meters.readings(of: name, now: now), demand: demand(name, now))
         let outcome = scalers[name]!.pass(situation)
         if let finding = outcome.finding { host.decided(finding) }
@@ -185,6 +189,7 @@ final class ScalingLoop {
 
     /// Replicas have come or gone.
     func replicasChanged() {
+        guard !hasStopped else { return }
         meters.follow(
             services.map { service in
                 let replicas = host.runners(of: service.name).filter { $0.pid > 0 && $0.machine.isServing }.map {

@@ -12,6 +12,8 @@ struct ScalingReadings {
     let replicas: Int
     /// Older figures are no figures.
     let limit: Duration
+    /// Nobody waits for an answer, and nobody has asked in vain.
+    let isQuiet: Bool
 
     /// The names under which the metrics are read: their own, with a number where two have the same.
     static func names(_ scaling: ScalingSpec) -> [String] {
@@ -45,6 +47,12 @@ struct ScalingReadings {
         case .gateway: return samples(known, scale: 1000)
         case .replicaPage:
             let read = samples(known, scale: 1000)
+            // A sum of some is not the sum.
+            if case .value = metric.target {
+                for one in known where one.key.replica != nil {
+                    if case .failure(let fault) = one.usable(within: limit) { return .failed(.unreadable(fault.reason)) }
+                }
+            }
             guard case .value = metric.target, case .samples(let each, _) = read else { return read }
             return .values(each.map(\.value))
         case .page, .redis, .kafka: return whole(known, scale: 1000)
@@ -73,9 +81,12 @@ struct ScalingReadings {
         }
     }
 
-    /// Seconds as thousandths of a millisecond. Where nobody has asked for anything there is no latency, and no reason for more either.
+    /// Seconds as thousandths of a millisecond. Where nobody has asked for anything there is no latency, and no reason for more either; but
+    /// where requests are under way, no answer is no fast answer.
     private func latency(_ known: [MeterReading]) -> Autoscaling.MetricReading {
-        if let one = known.first(where: { $0.key.replica == nil }), case .failure(let fault) = one.usable(within: limit), fault.kind == .absent { return .value(0) }
+        if isQuiet, let one = known.first(where: { $0.key.replica == nil }), case .failure(let fault) = one.usable(within: limit), fault.kind == .absent {
+            return .value(0)
+        }
         return whole(known, scale: 1_000_000)
     }
 

@@ -43,8 +43,8 @@ struct ServiceMachine {
 
     var isSettled: Bool { !isRolling && members.count == desired && members.values.allSatisfy { $0.isReady && !$0.isLeaving } }
     var isGone: Bool { members.isEmpty }
-    /// Those that only a roll has added.
-    var surge: Int { if case .starting = roll { 1 } else { 0 } }
+    /// The one that a roll has added, until the one whose place it takes is on its way out.
+    var surge: Int? { if case .starting(let surge, _) = roll { surge } else { nil } }
 
     /// Of those that serve, the ones with the least `work` go first.
     mutating func setDesired(_ count: Int, work: [Int: Int] = [:]) -> [Action] {

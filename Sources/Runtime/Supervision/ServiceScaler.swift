@@ -15,9 +15,9 @@ struct ServiceScaler {
     struct Situation {
         var now: MonotonicTime
         var wall: WallTime
-        /// There are to be so many; `surge` of those that are have been added by a roll.
+        /// There are to be so many.
         var current: Int
-        var surge: Int
+        /// Without the one that a roll has added: it takes another's place.
         var replicas: [ReplicaNow]
         var readings: [MeterReading]
         var demand: Idling.Demand
@@ -82,7 +82,16 @@ struct ServiceScaler {
         }
         let finding = expected.flatMap { ownership.found(service.name, situation.current, expected: $0, now: situation.now) }
         expected = situation.current
-        var outcome = scaling.idle.flatMap { idling(situation, $0) } ?? measured(situation)
+        // A size of 0 that no hand holds is the autoscaler's own.
+        if situation.current == 0 { memory.conditions.set(.scaledToZero, true, "ScaledToZero") }
+        let floor = ScheduleFloor.standing(scaling.floors, at: situation.wall, offset: scaling.offset)
+        let lowest = scaling.policy.lowest(floor)
+        var outcome: Outcome
+        if situation.current == 0, lowest > 0 {
+            outcome = leaveZero(situation, lowest, floor)
+        } else {
+            outcome = scaling.idle.flatMap { lowest > 0 ? nil : idling(situation, $0) } ?? measured(situation, floor)
+        }
         outcome.finding = finding
         if let count = outcome.count {
             expected = count
@@ -91,11 +100,37 @@ struct ServiceScaler {
         return outcome
     }
 
+    /// From 0 to the least that there may be, whatever can be measured there.
+    private mutating func leaveZero(_ situation: Situation, _ lowest: Int, _ floor: ScheduleFloor.Standing?) -> Outcome {
+        let during = lowest > scaling.policy.minimum ? floor.map { " for \($0.text)" } ?? "" : ""
+        let record = DecisionRecord(
+            .scale, subject: service.name, inputs: [.init("replicas", 0), .init("range", "\(scaling.policy.minimum)..\(scaling.policy.maximum)")], raw: String(lowest),
+            outcome: String(lowest), sentence: "\(service.name) goes from 0 to \(lowest): at least \(lowest) are declared\(during).",
+            flip: during.isEmpty ? "a minimum of 0 in the stack file" : "the end of that time, or another floor in the stack file")
+        standing = record
+        note(situation, nil, outcome: lowest)
+        return Outcome(count: lowest, record: record)
+    }
+
+    /// Whether a metric that exists without replicas asks for one, or may: then nothing sleeps.
+    private func hasWork(_ situation: Situation) -> Bool {
+        guard scaling.policy.metrics.contains(where: \.isReadableAtZero) else { return false }
+        var probe = memory, policy = scaling.policy
+        policy.leavesZero = true
+        let verdict = Autoscaler.decide(policy, observation(situation, nil), &probe)
+        return zip(policy.metrics, verdict.proposals).contains { metric, proposal in
+            guard metric.isReadableAtZero else { return false }
+            guard case .success(let one) = proposal else { return true }
+            return one.replicas > 0
+        }
+    }
+
     /// nil: demand has nothing to say, the metrics decide.
     private mutating func idling(_ situation: Situation, _ idle: Duration) -> Outcome? {
         let decision = Idling.decide(
             service.name, current: situation.current, demand: situation.demand, up: situation.now - changedAt, idle: idle)
         switch decision.result {
+        case .sleep where hasWork(situation): return nil
         case .wake, .sleep:
             standing = decision.record
             note(situation, nil, outcome: decision.result == .wake ? 1 : 0)
@@ -109,20 +144,26 @@ struct ServiceScaler {
         }
     }
 
-    private mutating func measured(_ situation: Situation) -> Outcome {
+    private func observation(_ situation: Situation, _ floor: ScheduleFloor.Standing?) -> ScalingObservation {
+        let states = situation.replicas.map(\.state)
+        let readings = ScalingReadings(
+            service: service, scaling: scaling, replicas: states.count, limit: staleAfter,
+            isQuiet: situation.demand.underWay == 0 && situation.demand.waiting == 0)
+        var seen = ScalingObservation(
+            now: situation.now, current: situation.current, status: states.count { !$0.isLeaving }, replicas: states,
+            readings: readings.readings(situation.readings))
+        seen.floor = floor
+        seen.forecast = scaling.forecast.flatMap { history.forecast(at: situation.wall, ahead: $0) }
+        return seen
+    }
+
+    private mutating func measured(_ situation: Situation, _ floor: ScheduleFloor.Standing?) -> Outcome {
         var policy = scaling.policy
         policy.leavesZero = true
         // Whether the last one may go is for idleness to say.
         if scaling.idle != nil, situation.current > 0 { policy.minimum = max(1, policy.minimum) }
         policy.ceilings += partitionCeilings(situation.readings)
-        let states = situation.replicas.map(\.state)
-        var seen = ScalingObservation(
-            now: situation.now, current: situation.current, status: states.count { !$0.isLeaving }, replicas: states,
-            readings: ScalingReadings(service: service, scaling: scaling, replicas: states.count, limit: staleAfter).readings(situation.readings))
-        seen.surge = situation.surge
-        seen.floor = ScheduleFloor.standing(scaling.floors, at: situation.wall, offset: scaling.offset)
-        seen.forecast = scaling.forecast.flatMap { history.forecast(at: situation.wall, ahead: $0) }
-        let verdict = Autoscaler.decide(policy, seen, &memory)
+        let verdict = Autoscaler.decide(policy, observation(situation, floor), &memory)
         memory.carriedOut(verdict, policy, now: situation.now)
         if let raw = verdict.raw { history.observe(raw, at: situation.wall) }
         let record = verdict.record(of: service.name, policy)

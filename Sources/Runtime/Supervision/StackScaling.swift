@@ -16,7 +16,7 @@ extension StackRunner {
         startScaling()
     }
 
-    func size(of service: String) -> (desired: Int, surge: Int)? {
+    func size(of service: String) -> (desired: Int, surge: Int?)? {
         guard phase == "running", let machine = serviceMachine(service) else { return nil }
         return (machine.desired, machine.surge)
     }
