@@ -103,7 +103,7 @@ public enum Autoscaler {
         memory.conditions.set(.ableToScale, true, "SucceededGetScale")
         if !policy.leavesZero { memory.conditions.remove(.scaledToZero) }
         memory.stabilization.begin(current: seen.current, now: seen.now)
-        let minimum = lowest(policy, seen)
+        let minimum = policy.lowest(seen.floor)
         if seen.current == 0 {
             if mayLeaveZero(policy, minimum, memory.conditions) { return measured(policy, seen, minimum, &memory) }
             memory.conditions.set(.scalingActive, false, "ScalingDisabled")
@@ -117,9 +117,6 @@ public enum Autoscaler {
         }
         return measured(policy, seen, minimum, &memory)
     }
-
-    /// The declared minimum, raised by the calendar, which goes neither above the maximum nor above a ceiling.
-    private static func lowest(_ policy: ScalingPolicy, _ seen: ScalingObservation) -> Int { policy.lowest(seen.floor) }
 
     private static func belowMinimum(_ policy: ScalingPolicy, _ seen: ScalingObservation, _ minimum: Int) -> ScalingStep.Kind {
         if let floor = seen.floor, minimum > policy.minimum { .scheduleFloor(floor) } else { .belowMinimum }

@@ -94,8 +94,7 @@ final class ScalingLoop {
         timer?.cancel()
         timer = nil
         metering?.cancel()
-        for (name, scaler) in scalers { store.keep(scaler.demandHistory, of: name) }
-        keepResources()
+        keep()
         for client in clients.values { client.close() }
         clients = [:]
     }
@@ -127,7 +126,6 @@ final class ScalingLoop {
             nextPass[name] = now + scalers[name]!.scaling.period
             pass(name, now)
         }
-        store.keepNowAndThen(scalers.mapValues(\.demandHistory), now)
         record(now)
     }
 
@@ -140,10 +138,12 @@ final class ScalingLoop {
         guard now >= nextKeeping else { return }
         nextKeeping = now + ResourceStore.interval
         resources.forget(wall)
-        keepResources()
+        keep()
     }
 
-    private func keepResources() {
+    /// Writes down what was learned and seen.
+    private func keep() {
+        for (name, scaler) in scalers { store.keep(scaler.demandHistory, of: name) }
         for service in services { resourceStore.keep(resources.usage(of: service.name), of: service.name) }
     }
 

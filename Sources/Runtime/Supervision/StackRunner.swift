@@ -127,7 +127,7 @@ final class StackRunner: ReplicaHost, ScalingHost {
             let waiters = rollWaiters.removeValue(forKey: service) ?? []
             for done in waiters { done(failure) }
         case .entered(.running):
-            beginScaling()
+            followScaling()
             onRunning()
         case .entered(.stopped):
             for keeper in keepers.values { keeper.close() }
@@ -398,9 +398,9 @@ final class StackRunner: ReplicaHost, ScalingHost {
         for spec in new.services {
             let before = old.service(spec.name)!
             // A count that the file does not allow (it was scaled, or the file has changed) goes back to what the file says.
-            let size = machine.services[spec.name]?.desired ?? 0, isInside = spec.replicas.contains(size)
-            let fits = isInside && (spec.replicas == before.replicas || spec.scaling != nil)
-            let wanted = counts[spec.name] ?? (fits || spec.scaling != nil ? nil : spec.replicas.lowerBound)
+            // One that scales by itself finds its own way there.
+            let fits = spec.scaling != nil || spec.replicas == before.replicas && spec.replicas.contains(machine.services[spec.name]?.desired ?? 0)
+            let wanted = counts[spec.name] ?? (fits ? nil : spec.replicas.lowerBound)
             if let wanted, wanted != machine.services[spec.name]?.desired {
                 try scale(spec.name, to: wanted)
                 done.append("\(spec.name) goes to \(wanted) replicas")

@@ -3,10 +3,7 @@ import Topology
 
 /// The stack as its autoscalers see it.
 extension StackRunner {
-    /// Once everything has started: what starts up is no load to scale by.
-    func beginScaling() { followScaling() }
-
-    /// The services have changed, or are to be followed for the first time: what they use is recorded even where none scales.
+    /// The services have changed, or have all started, before which there is no load to scale by: what they use is recorded even where none scales.
     func followScaling() {
         let scales = stack.services.contains { $0.scaling != nil }
         // The first that scale by themselves set the pace of the meters, so these begin anew; what was recorded is kept and read again.
