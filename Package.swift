@@ -69,7 +69,9 @@ let package = Package(
         room("LoadPlanning", on: "Policy", uses: ["Basics", "JSONCoding"]),
         room("Replaying", on: "Policy", uses: ["Autoscaling", "Basics", "JSONCoding"]),
         room("Measurement", on: "Policy", uses: ["Basics"]),
-        room("Topology", on: "Policy", uses: ["Observability", "LoadPlanning", "Autoscaling", "Balancing", "Sharding", "Patterns", "Basics", "JSONCoding", "CYAML"]),
+        room(
+            "Topology", on: "Policy",
+            uses: ["Observability", "LoadPlanning", "Autoscaling", "Balancing", "Sharding", "Patterns", "Basics", "JSONCoding", "CYAML"]),
 
         // Wire: bytes and sockets.
         room("EventLoops", on: "Wire", uses: ["Basics", "CLinux", "COpenSSL"]),
@@ -83,17 +85,21 @@ let package = Package(
         room(
             "Gateway", on: "Runtime",
             uses: [
-                "OpenTelemetry", "HTTP", "Redis", "EventLoops", "Balancing", "Resilience", "Topology", "Observability", "Patterns", "ProtobufCoding", "Basics",
+                "OpenTelemetry", "HTTP", "Redis", "EventLoops", "Balancing", "Resilience", "Topology", "Observability", "Patterns",
+                "ProtobufCoding", "Basics",
                 "JSONCoding",
                 "CLinux", "COpenSSL", "CXXHash",
             ]),
         room("Loading", on: "Runtime", uses: ["LoadPlanning", "HTTP", "EventLoops", "Basics"]),
         room("Metering", on: "Runtime", uses: ["Gateway", "Redis", "HTTP", "EventLoops", "Measurement", "Observability", "Basics"]),
-        room("Provisioning", on: "Runtime", uses: ["Redis", "EventLoops", "Sharding", "Observability", "Basics", "JSONCoding", "CLinux", "COpenSSL"]),
+        room(
+            "Provisioning", on: "Runtime",
+            uses: ["Redis", "EventLoops", "Sharding", "Observability", "Basics", "JSONCoding", "CLinux", "COpenSSL"]),
         room(
             "Supervision", on: "Runtime",
             uses: [
-                "Autoscaling", "Rightsizing", "Measurement", "Metering", "Provisioning", "Sharding", "Gateway", "Redis", "HTTP", "EventLoops", "Topology", "Resilience",
+                "Autoscaling", "Rightsizing", "Measurement", "Metering", "Provisioning", "Sharding", "Gateway", "Redis", "HTTP",
+                "EventLoops", "Topology", "Resilience",
                 "Observability",
                 "Basics", "JSONCoding", "CLinux",
             ]),
@@ -102,7 +108,8 @@ let package = Package(
         room(
             "CorrelationEngine", on: "Services",
             uses: [
-                "SharedState", "OpenTelemetry", "Redis", "HTTP", "EventLoops", "Sharding", "Resilience", "Observability", "Compression", "ProtobufCoding", "Basics",
+                "SharedState", "OpenTelemetry", "Redis", "HTTP", "EventLoops", "Sharding", "Resilience", "Observability", "Compression",
+                "ProtobufCoding", "Basics",
                 "JSONCoding",
                 "COpenSSL", "CXXHash",
             ]),
@@ -110,11 +117,14 @@ let package = Package(
         program(
             "muster", on: "Tools",
             uses: [
-                "CLinux", "Autoscaling", "Replaying", "Supervision", "Loading", "LoadPlanning", "Provisioning", "Redis", "Sharding", "Gateway", "Topology", "HTTP",
+                "CLinux", "Autoscaling", "Replaying", "Supervision", "Loading", "LoadPlanning", "Provisioning", "Redis", "Sharding",
+                "Gateway", "Topology", "HTTP",
                 "EventLoops", "Observability",
-                "CLinux", "Autoscaling", "Rightsizing", "Replaying", "Supervision", "Loading", "LoadPlanning", "Provisioning", "Redis", "Sharding", "Gateway", "Topology",
+                "CLinux", "Autoscaling", "Rightsizing", "Replaying", "Supervision", "Loading", "LoadPlanning", "Provisioning", "Redis",
+                "Sharding", "Gateway", "Topology",
                 "HTTP", "EventLoops", "Observability",
-                "CLinux", "Supervision", "Provisioning", "Redis", "Sharding", "Gateway", "Replaying", "Autoscaling", "Topology", "HTTP", "EventLoops", "Observability",
+                "CLinux", "Supervision", "Provisioning", "Redis", "Sharding", "Gateway", "Replaying", "Autoscaling", "Topology", "HTTP",
+                "EventLoops", "Observability",
                 "Basics", "JSONCoding",
             ]),
 
@@ -124,9 +134,12 @@ let package = Package(
 
         // Tests: what they share, then one target a kind.
         .target(
-            name: "TestSupport", dependencies: ["HTTP", "EventLoops", "Redis", "Sharding", "Basics", "JSONCoding", "CLinux"], path: "Tests/TestSupport",
+            name: "TestSupport", dependencies: ["HTTP", "EventLoops", "Redis", "Sharding", "Basics", "JSONCoding", "CLinux"],
+            path: "Tests/TestSupport",
             swiftSettings: strict),
-        tests("CoreTests", uses: ["TestSupport", "Basics", "JSONCoding", "ProtobufCoding", "Compression", "Observability", "Patterns", "CLinux"]),
+        tests(
+            "CoreTests",
+            uses: ["TestSupport", "Basics", "JSONCoding", "ProtobufCoding", "Compression", "Observability", "Patterns", "CLinux"]),
         tests(
             "PolicyTests",
             uses: [
@@ -135,12 +148,15 @@ let package = Package(
             ], exclude: ["Cases"]),
         tests("HTTPTests", uses: ["Gateway", "HTTP", "EventLoops", "Basics", "TestSupport"]),
         tests("RedisTests", uses: ["Redis", "Provisioning", "Sharding", "EventLoops", "Basics", "TestSupport"]),
-        tests("EngineTests", uses: ["CorrelationEngine", "OpenTelemetry", "ProtobufCoding", "Compression", "HTTP", "JSONCoding", "TestSupport"]),
+        tests(
+            "EngineTests",
+            uses: ["CorrelationEngine", "OpenTelemetry", "ProtobufCoding", "Compression", "HTTP", "JSONCoding", "TestSupport"]),
         tests("Simulation", uses: ["Rightsizing", "Autoscaling", "Measurement", "Topology", "Supervision", "Sharding", "Basics"]),
         tests(
             "Loopback",
             uses: [
-                "Metering", "Measurement", "Loading", "LoadPlanning", "Gateway", "HTTP", "EventLoops", "Topology", "Observability", "Basics",
+                "Metering", "Measurement", "Loading", "LoadPlanning", "Gateway", "HTTP", "EventLoops", "Topology", "Observability",
+                "Basics",
                 "TestSupport",
             ]),
         tests(

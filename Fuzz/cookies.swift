@@ -1,4 +1,3 @@
-
 enum HeadRewriter {
     // The real one stands among what needs the whole gateway. The replay in the tests takes the real one.
     static func hex(_ value: UInt64, into out: inout ByteBuffer) {

@@ -1,4 +1,3 @@
-
 @_cdecl("LLVMFuzzerTestOneInput")
 public func fuzzExposition(_ start: UnsafePointer<UInt8>, _ count: Int) -> CInt {
     if let wrong = checkExposition(Array(UnsafeBufferPointer(start: start, count: count))) { fatalError(wrong) }

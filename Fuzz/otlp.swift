@@ -1,4 +1,3 @@
-
 extension UnsafeRawBufferPointer {
     // The real one asks simdjson, which is not compiled in here.
     var isValidUTF8: Bool { String(validating: self, as: UTF8.self) != nil }

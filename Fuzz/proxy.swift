@@ -1,4 +1,3 @@
-
 @_cdecl("LLVMFuzzerTestOneInput")
 public func fuzzProxy(_ start: UnsafePointer<UInt8>, _ count: Int) -> CInt {
     if let wrong = checkProxyHeader(Array(UnsafeBufferPointer(start: start, count: count))) { fatalError(wrong) }

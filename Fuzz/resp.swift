@@ -1,4 +1,3 @@
-
 @_cdecl("LLVMFuzzerTestOneInput")
 public func fuzzRESP(_ start: UnsafePointer<UInt8>, _ count: Int) -> CInt {
     let bytes = UnsafeRawBufferPointer(start: start, count: count)

@@ -1,4 +1,3 @@
-
 // The clock of Basics, which nothing here reads.
 func muster_monotonic_ns() -> Int64 { 0 }
 func muster_realtime_ns() -> Int64 { 0 }

@@ -4,14 +4,16 @@ import Basics
 
 /// What the fuzzer and its replay check of selectors and of the reader of metrics pages: nil when all is well, else what was wrong.
 ///
-/// The first line of the input is a selector, the rest a page. Properties: no trap; a selector that reads is written in a form that reads as
-/// the same; a page gives the same whole, cut in two, and byte by byte; a slow second reading, line by line, agrees.
+/// The first line of the input is a selector, the rest a page. Properties: no trap; a selector that reads is written in a form that reads
+/// as the same; a page gives the same whole, cut in two, and byte by byte; a slow second reading, line by line, agrees.
 func checkExposition(_ input: [UInt8]) -> String? {
     let first = input.firstIndex(of: 10) ?? input.count
     let page = Array(input.dropFirst(first + 1))
     var selectors = [try! SampleSelector("up{job!=\"x\"}"), try! SampleSelector("jobs_total")]
     if let selector = try? SampleSelector(String(decoding: input[..<first], as: UTF8.self)) {
-        guard let again = try? SampleSelector(selector.description), again == selector else { return "a selector is written as another: \(selector)" }
+        guard let again = try? SampleSelector(selector.description), again == selector else {
+            return "a selector is written as another: \(selector)"
+        }
         selectors.append(selector)
     }
     let whole = reading(page, selectors, pieces: page.count)
@@ -43,7 +45,9 @@ private func reading(_ page: [UInt8], _ selectors: [SampleSelector], pieces: Int
         while at < page.count {
             let piece = Array(page[at..<min(at + pieces, page.count)])
             let result: Result<Void, ExpositionReader.Failure> = piece.withUnsafeBytes { bytes in
-                do throws(ExpositionReader.Failure) { return .success(try reader.feed(bytes) { outcome.samples.append($1) }) } catch { return .failure(error) }
+                do throws(ExpositionReader.Failure) { return .success(try reader.feed(bytes) { outcome.samples.append($1) }) } catch {
+                    return .failure(error)
+                }
             }
             try result.get()
             at += pieces
@@ -67,7 +71,9 @@ private func slowReading(_ page: [UInt8], _ selector: SampleSelector) -> Outcome
         if text.first == 35 {
             let words = isTooLong ? [] : text.split { $0 == 32 || $0 == 9 }.map { String(decoding: $0, as: UTF8.self) }
             if words == ["#", "EOF"] { break }
-            if words.count >= 4, words[0] == "#", words[1] == "TYPE", utf8(words[2], selector.name) || words[3] == "counter" && utf8(words[2] + "_total", selector.name) {
+            if words.count >= 4, words[0] == "#", words[1] == "TYPE",
+                utf8(words[2], selector.name) || words[3] == "counter" && utf8(words[2] + "_total", selector.name)
+            {
                 outcome.totals[0].type = words[3]
             }
             continue
@@ -148,7 +154,9 @@ private func slowSample(_ rest: [UInt8]) -> ExpositionSample? {
     if let exemplar = words.firstIndex(where: { $0.first == 35 }) { words.removeSubrange(exemplar...) }
     guard words.count == 1 || words.count == 2 else { return nil }
     let numbers = words.compactMap { word -> Double? in
-        let isPlain = word.count <= 64 && word.allSatisfy { (48...57).contains($0) || (65...90).contains($0) || (97...122).contains($0) || [43, 45, 46].contains($0) }
+        let isPlain =
+            word.count <= 64
+            && word.allSatisfy { (48...57).contains($0) || (65...90).contains($0) || (97...122).contains($0) || [43, 45, 46].contains($0) }
         return isPlain ? Double(String(decoding: word, as: UTF8.self)) : nil
     }
     guard numbers.count == words.count else { return nil }
@@ -169,7 +177,9 @@ private func slowLabels(_ masked: [UInt8], _ values: [[UInt8]]) -> [ExpositionSa
         guard part.last == 1, i < values.count, let equals = part.firstIndex(of: 61) else { return nil }
         let name = trim(part[..<equals]), between = trim(part[(equals + 1)...])
         guard between == [1], let first = name.first, !(48...57).contains(first) else { return nil }
-        guard name.allSatisfy({ $0 == 95 || (48...57).contains($0) || (65...90).contains($0) || (97...122).contains($0) }) else { return nil }
+        guard name.allSatisfy({ $0 == 95 || (48...57).contains($0) || (65...90).contains($0) || (97...122).contains($0) }) else {
+            return nil
+        }
         guard !labels.contains(where: { $0.name == name }) else { return nil }
         labels.append(ExpositionSample.Label(name: name, value: values[i]))
     }

@@ -114,7 +114,8 @@ import Testing
     @Test func belowItsLevelItIsSilent() { #expect(written(.text) { $0.debug("quiet") } == "") }
 
     @Test(arguments: [
-        ("redis://:p@h:1/0", "redis://:***@h:1/0"), ("redis://u:p@h", "redis://u:***@h"), ("redis://h:1", "redis://h:1"), ("nothing", "nothing"),
+        ("redis://:p@h:1/0", "redis://:***@h:1/0"), ("redis://u:p@h", "redis://u:***@h"), ("redis://h:1", "redis://h:1"),
+        ("nothing", "nothing"),
         ("redis://:p@ss@h", "redis://:***@h"),
     ])
     func passwordsAreNeverShown(url: String, shown: String) { #expect(redacted(url: url) == shown) }

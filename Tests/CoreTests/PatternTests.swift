@@ -23,7 +23,8 @@ import Testing
         #expect(pattern.matches("/a") && !pattern.matches("/a\n") && !pattern.matches("/a\n/a"))
         let any = try Pattern("^.$")
         let odd: [UInt8] = [0xFF], nul: [UInt8] = [0], two: [UInt8] = [0xC3, 0xA9]
-        #expect(odd.withUnsafeBytes { any.matches($0) } && nul.withUnsafeBytes { any.matches($0) } && !two.withUnsafeBytes { any.matches($0) })
+        #expect(
+            odd.withUnsafeBytes { any.matches($0) } && nul.withUnsafeBytes { any.matches($0) } && !two.withUnsafeBytes { any.matches($0) })
         let empty = try Pattern("^$")
         #expect(empty.matches("") && empty.matches(UnsafeRawBufferPointer(start: nil, count: 0)))
     }
@@ -66,7 +67,8 @@ import Testing
     }
 
     @Test(arguments: [
-        ("/v2/$1", "/v2/42"), ("$2$1", "x42"), ("[$0]", "[/u/42/x]"), ("$$1", "$1"), ("$$$1", "$42"), ("", ""), ("plain", "plain"), ("$12", "422"), ("$3|", "|"),
+        ("/v2/$1", "/v2/42"), ("$2$1", "x42"), ("[$0]", "[/u/42/x]"), ("$$1", "$1"), ("$$$1", "$42"), ("", ""), ("plain", "plain"),
+        ("$12", "422"), ("$3|", "|"),
         ("é$1", "é42"), ("a$", "a$"),
     ]) func groupsAreFilledIn(replacement: String, result: String) throws {
         let made = try replaced("/u/42/x", "^/u/([0-9]+)/(x)(y)?$", by: replacement)

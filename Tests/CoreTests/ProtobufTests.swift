@@ -43,7 +43,9 @@ import Testing
     }
 
     private static let schema = ProtobufSchema([
-        .init("Outer", [.init(1, "name", .string), .init(2, "inner", .message(0), repeated: true), .init(3, "count", .int64), .init(4, "id", .hex)])
+        .init(
+            "Outer",
+            [.init(1, "name", .string), .init(2, "inner", .message(0), repeated: true), .init(3, "count", .int64), .init(4, "id", .hex)])
     ])
 
     private func check(_ bytes: [UInt8]) throws { try bytes.withUnsafeBytes { try Self.schema.check($0, as: 0) } }
@@ -64,10 +66,12 @@ import Testing
     @Test func jsonBecomesProtobufOrTellsThePlace() throws {
         func encode(_ text: String) throws -> [UInt8] { try JSONDocument().parse(Array(text.utf8)) { try Self.schema.encode($0, as: 0) } }
         #expect(
-            try encode(#"{"name":"a","inner":[{"name":"b"}],"count":"-1","id":"0aFF","other":1}"#) == [10, 1, 97, 18, 3, 10, 1, 98, 24] + Array(repeating: 255, count: 9)
+            try encode(#"{"name":"a","inner":[{"name":"b"}],"count":"-1","id":"0aFF","other":1}"#) == [10, 1, 97, 18, 3, 10, 1, 98, 24]
+                + Array(repeating: 255, count: 9)
                 + [1, 34, 2, 10, 255])
         for (text, place) in [
-            (#"{"inner":[{},{"name":5}]}"#, "inner[1].name"), (#"{"count":1.5}"#, "count"), (#"{"count":"9223372036854775808"}"#, "count"), (#"{"id":"0g"}"#, "id"),
+            (#"{"inner":[{},{"name":5}]}"#, "inner[1].name"), (#"{"count":1.5}"#, "count"), (#"{"count":"9223372036854775808"}"#, "count"),
+            (#"{"id":"0g"}"#, "id"),
             (#"{"inner":{}}"#, "inner"), ("[]", "the body"),
         ] {
             let failure = #expect(throws: ProtobufFailure.self) { try encode(text) }
@@ -84,7 +88,8 @@ import Testing
             let hex = bytes.withUnsafeBytes { hexText($0) }
             #expect(Array(hex.uppercased().utf8).withUnsafeBytes { decodeHex($0) } == bytes)
         }
-        #expect(Array("a".utf8).withUnsafeBytes { decodeBase64($0) } == nil && Array("ab=c".utf8).withUnsafeBytes { decodeBase64($0) } == nil)
+        #expect(
+            Array("a".utf8).withUnsafeBytes { decodeBase64($0) } == nil && Array("ab=c".utf8).withUnsafeBytes { decodeBase64($0) } == nil)
     }
 }
 

@@ -15,7 +15,9 @@ import Testing
     private func body(_ records: String, resource: String = #"{"service":"s","host":"h","env":"dev"}"#) -> String {
         #"{"resource":\#(resource),"records":[\#(records)]}"#
     }
-    private func record(_ extra: String = "", timestamp: String = #""2026-11-21T12:00:00Z""#, severity: String = #""INFO""#, message: String = #""m""#) -> String {
+    private func record(
+        _ extra: String = "", timestamp: String = #""2026-11-21T12:00:00Z""#, severity: String = #""INFO""#, message: String = #""m""#
+    ) -> String {
         #"{"timestamp":\#(timestamp),"severity":\#(severity),"message":\#(message)\#(extra)}"#
     }
 
@@ -24,7 +26,8 @@ import Testing
         #expect(batch.groups.count == 1)
         #expect(batch.groups[0].key == .trace("abc123def456"))
         #expect(batch.irregularTraceIDs == 1)
-        let stored = StoredCorrelation(key: batch.groups[0].key, marks: batch.groups[0].marks, text: batch.groups[0].piece, pending: 1, revision: 0)
+        let stored = StoredCorrelation(
+            key: batch.groups[0].key, marks: batch.groups[0].marks, text: batch.groups[0].piece, pending: 1, revision: 0)
         let json = try #require(stored.read { $0.json() })
         let logs = try JSONDocument().parse(json) { root in
             #expect(root["id"]?.string == "t-abc123def456" && root["trace_id"]?.string == "abc123def456" && root["complete"]?.bool == false)
@@ -40,7 +43,9 @@ import Testing
     }
 
     @Test func recordsWithoutATraceAreJoinedByServiceHostAndWindow() throws {
-        func key(_ time: String, _ trace: String) throws -> CorrelationKey { try parse(body(record(trace, timestamp: "\"\(time)\""))).delivery.groups[0].key }
+        func key(_ time: String, _ trace: String) throws -> CorrelationKey {
+            try parse(body(record(trace, timestamp: "\"\(time)\""))).delivery.groups[0].key
+        }
         let first = try key("2026-11-21T11:59:00Z", "")
         #expect(try key("2026-11-21T11:59:59.999Z", #","trace_id":null"#) == first)
         #expect(try key("2026-11-21T12:00:00Z", #","trace_id":"""#) != first)
@@ -49,7 +54,9 @@ import Testing
 
     @Test func contentOrIdIdentifiesARecord() throws {
         let batch = try parse(
-            body([record(), record(), record(#","id":"1""#), record(#","id":"1""#, message: #""other""#), record(#","span_id":"x""#)].joined(separator: ","))
+            body(
+                [record(), record(), record(#","id":"1""#), record(#","id":"1""#, message: #""other""#), record(#","span_id":"x""#)].joined(
+                    separator: ","))
         ).delivery
         #expect(batch.groups[0].marks.count == 3 && batch.duplicates == 2)
     }
@@ -77,12 +84,17 @@ import Testing
         (#"{"timestamp":"2026-11-19T12:00:00Z","severity":"INFO","message":"m"}"#, "timestamp"),
         (#"{"timestamp":"2026-13-19T12:00:00Z","severity":"INFO","message":"m"}"#, "timestamp"),
         (#"{"timestamp":"9999-12-31T23:59:59Z","severity":"INFO","message":"m"}"#, "timestamp"),
-        (#"{"timestamp":"2026-11-21T12:00:00Z","message":"m"}"#, "severity"), (#"{"timestamp":"2026-11-21T12:00:00Z","severity":"LOUD","message":"m"}"#, "severity"),
-        (#"{"timestamp":"2026-11-21T12:00:00Z","severity":1,"message":"m"}"#, "severity"), (#"{"timestamp":"2026-11-21T12:00:00Z","severity":"INFO"}"#, "message"),
+        (#"{"timestamp":"2026-11-21T12:00:00Z","message":"m"}"#, "severity"),
+        (#"{"timestamp":"2026-11-21T12:00:00Z","severity":"LOUD","message":"m"}"#, "severity"),
+        (#"{"timestamp":"2026-11-21T12:00:00Z","severity":1,"message":"m"}"#, "severity"),
+        (#"{"timestamp":"2026-11-21T12:00:00Z","severity":"INFO"}"#, "message"),
         (#"{"timestamp":"2026-11-21T12:00:00Z","severity":"INFO","message":{}}"#, "message"),
         (#"{"timestamp":"2026-11-21T12:00:00Z","severity":"INFO","message":"m","trace_id":5}"#, "trace_id"),
         (#"{"timestamp":"2026-11-21T12:00:00Z","severity":"INFO","message":"m","trace_id":"a b"}"#, "trace_id"),
-        (#"{"timestamp":"2026-11-21T12:00:00Z","severity":"INFO","message":"m","trace_id":"\#(String(repeating: "a", count: 129))"}"#, "trace_id"),
+        (
+            #"{"timestamp":"2026-11-21T12:00:00Z","severity":"INFO","message":"m","trace_id":"\#(String(repeating: "a", count: 129))"}"#,
+            "trace_id"
+        ),
         (#"{"timestamp":"2026-11-21T12:00:00Z","severity":"INFO","message":"\#(String(repeating: "a", count: 65537))"}"#, "message"),
         (#"{"timestamp":"2026-11-21T12:00:00Z","severity":"INFO","message":"m","id":7}"#, "id"),
     ]
@@ -105,15 +117,21 @@ import Testing
 
     @Test func readsDocument000sNames() throws {
         let configuration = try read([
-            "USE_REDIS_STATE": "true", "REDIS_URL": "redis://:secret@h:1", "REDIS_MAX_CONNECTIONS": "7", "REDIS_KEY_PREFIX": "x:", "CORRELATION_TTL_SECONDS": "60",
+            "USE_REDIS_STATE": "true", "REDIS_URL": "redis://:secret@h:1", "REDIS_MAX_CONNECTIONS": "7", "REDIS_KEY_PREFIX": "x:",
+            "CORRELATION_TTL_SECONDS": "60",
             "MAX_CORRELATION_AGE_HOURS": "2", "LOG_LEVEL": "warn", "PORT": "9", "INSTANCE_ID": "3", "DEPLOYMENT_ENV": "prod",
         ])
-        #expect(configuration.redis?.password == "secret" && configuration.redisLabel == "redis://:***@h:1" && configuration.redisConnections == 7)
-        #expect(configuration.lifetime == .seconds(60) && configuration.maximumAge == .seconds(7200) && configuration.port == 9 && configuration.instanceID == "3")
+        #expect(
+            configuration.redis?.password == "secret" && configuration.redisLabel == "redis://:***@h:1"
+                && configuration.redisConnections == 7)
+        #expect(
+            configuration.lifetime == .seconds(60) && configuration.maximumAge == .seconds(7200) && configuration.port == 9
+                && configuration.instanceID == "3")
     }
 
     @Test(arguments: [
-        "PORT", "USE_REDIS_STATE", "CORRELATION_TTL_SECONDS", "LOG_LEVEL", "LOG_FORMAT", "REDIS_MAX_CONNECTIONS", "MAX_CORRELATION_AGE_HOURS", "LOKI_URL", "TEMPO_URL",
+        "PORT", "USE_REDIS_STATE", "CORRELATION_TTL_SECONDS", "LOG_LEVEL", "LOG_FORMAT", "REDIS_MAX_CONNECTIONS",
+        "MAX_CORRELATION_AGE_HOURS", "LOKI_URL", "TEMPO_URL",
         "CORRELATION_QUIET_SECONDS", "CORRELATION_COMPLETE", "EXPORT_QUEUE_CAPACITY", "CORRELATION_MEMORY_MB",
     ])
     func aWrongValueNamesItsVariable(name: String) {

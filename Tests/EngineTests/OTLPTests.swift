@@ -103,14 +103,18 @@ enum Sample {
             // The failed span below which no other failed one lies.
             #expect(root["critical_error"]?["name"]?.string == "pay" && root["critical_error"]?["service"]?.string == "payments")
             #expect(root["span_count"]?.int == 4 && root["log_count"]?.int == 3 && root["status"]?.string == "error")
-            #expect(root["severities"]?["ERROR"]?.int == 1 && root["severities"]?["WARN"]?.int == 1 && root["severities"]?["INFO"]?.int == 1)
-            #expect(root["exemplars"]?.array?.count == 3 && root["complete"]?.bool == true && root["trace_id"]?.string == String(repeating: "01", count: 16))
+            #expect(
+                root["severities"]?["ERROR"]?.int == 1 && root["severities"]?["WARN"]?.int == 1 && root["severities"]?["INFO"]?.int == 1)
+            #expect(
+                root["exemplars"]?.array?.count == 3 && root["complete"]?.bool == true
+                    && root["trace_id"]?.string == String(repeating: "01", count: 16))
         }
     }
 
     @Test func aCircleOfParentsAndALostOneEndSomewhere() throws {
         let outcome = try Sample.read(
-            Sample.traces([("s", [.init(id: 1, parent: 2), .init(id: 2, parent: 1), .init(id: 3, parent: 99), .init(id: 4, parent: 4)])]), .traces)
+            Sample.traces([("s", [.init(id: 1, parent: 2), .init(id: 2, parent: 1), .init(id: 3, parent: 99), .init(id: 4, parent: 4)])]),
+            .traces)
         #expect(Sample.stored([outcome.delivery]).read { $0.spans.count } == 4)
         #expect(Sample.stored([outcome.delivery]).read { $0.root } == .some(nil))
     }
@@ -138,7 +142,9 @@ extension Marks {
 
 @Suite struct OTLPTests {
     @Test func sortsByTraceAndKnowsWhatCameTwice() throws {
-        let body = Sample.traces([("a", [.init(trace: 1, id: 1), .init(trace: 2, id: 2), .init(trace: 1, id: 1)]), ("b", [.init(trace: 1, id: 3, parent: 1)])])
+        let body = Sample.traces([
+            ("a", [.init(trace: 1, id: 1), .init(trace: 2, id: 2), .init(trace: 1, id: 1)]), ("b", [.init(trace: 1, id: 3, parent: 1)]),
+        ])
         let delivery = try Sample.read(body, .traces).delivery
         #expect(delivery.groups.map(\.marks.count) == [2, 1] && delivery.duplicates == 1 && delivery.rejected == 0)
         #expect(delivery.groups.map(\.hasRoot) == [true, true])
@@ -148,7 +154,8 @@ extension Marks {
     static let wrongSpans: [(Sample.Span, String)] = [
         (.init(trace: 0), "traceId"), (.init(id: 0), "spanId"), (.init(), "endTimeUnixNano lies before"),
         (.init(start: Sample.nanoseconds - 365 * 86_400_000_000_000), "endTimeUnixNano is older"),
-        (.init(start: Sample.nanoseconds + 365 * 86_400_000_000_000), "endTimeUnixNano is more than"), (.init(start: 0), "endTimeUnixNano is older"),
+        (.init(start: Sample.nanoseconds + 365 * 86_400_000_000_000), "endTimeUnixNano is more than"),
+        (.init(start: 0), "endTimeUnixNano is older"),
     ]
 
     @Test(arguments: wrongSpans) func aWrongSpanIsToldAndTheOthersCount(span: Sample.Span, reason: String) throws {
@@ -179,7 +186,8 @@ extension Marks {
         let spans = (1...100_000).map { Sample.Span(id: UInt64($0), parent: $0 == 1 ? 0 : 1) }
         let delivery = try Sample.read(Sample.traces([("s", spans + spans.prefix(10))]), .traces).delivery
         #expect(delivery.recordCount == 100_000 && delivery.duplicates == 10)
-        #expect(delivery.groups.allSatisfy { $0.marks.count <= 500 && $0.piece.count < 700_000 } && Set(delivery.groups.map(\.key)).count == 1)
+        #expect(
+            delivery.groups.allSatisfy { $0.marks.count <= 500 && $0.piece.count < 700_000 } && Set(delivery.groups.map(\.key)).count == 1)
     }
 
     @Test func truncatedBodiesAreRefusedOrMeanWhatIsLeft() throws {
@@ -218,7 +226,9 @@ extension Marks {
                 let json = try #require(stored.read { $0.json() })
                 let isObject = try JSONDocument().parse(json) { $0.kind == .object }
                 #expect(isObject)
-                if let tempo = TempoFormat.body([stored]) { try tempo.withUnsafeBytes { try OTLP.schema.check($0, as: OTLP.Message.traceRequest) } }
+                if let tempo = TempoFormat.body([stored]) {
+                    try tempo.withUnsafeBytes { try OTLP.schema.check($0, as: OTLP.Message.traceRequest) }
+                }
                 if let loki = LokiFormat.body([stored]) { _ = try JSONDocument().parse(loki) { $0.kind } }
             }
         }

@@ -40,7 +40,9 @@ import Topology
 
     @Test(arguments: ["normal.yaml", "peak.yaml", "scale.yaml", "stress.yaml"]) func ourOwnScenariosRead(name: String) throws {
         let folder = Files.folder(of: Files.folder(of: Self.folder)) + "/stacks/correlation/load"
-        let scenario = try Scenario.read(try Files.read("\(folder)/\(name)"), path: name) { file throws(SystemError) in try Files.read("\(folder)/\(file)") }
+        let scenario = try Scenario.read(try Files.read("\(folder)/\(name)"), path: name) { file throws(SystemError) in
+            try Files.read("\(folder)/\(file)")
+        }
         #expect(!scenario.expectations.isEmpty)
     }
 

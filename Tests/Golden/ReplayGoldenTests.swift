@@ -11,17 +11,21 @@ import Testing
         let rush: [Double] = [20, 22, 25, 35, 60, 95, 130, 140, 138, 120, 90, 70, 50, 40]
         let demand = [Double](repeating: 20, count: 12) + rush + [.nan, .nan] + [Double](repeating: 15, count: 20)
         let trace = LoadTrace(
-            service: "api <1>", start: WallTime(milliseconds: 1_794_787_200_000), step: .seconds(300), series: [LoadTrace.Series("requests", demand)],
+            service: "api <1>", start: WallTime(milliseconds: 1_794_787_200_000), step: .seconds(300),
+            series: [LoadTrace.Series("requests", demand)],
             notes: ["left out because they are negative: 1 value (the first in line 7)"])
         let model = ReplicaModel(startTimes: [.seconds(60)], capacity: ["requests": 12], drain: .seconds(10))
         func run(_ name: String, _ target: Int, _ most: Int) -> ReplayPicture.Run {
-            let policy = ReplayPolicy(name, ScalingPolicy(minimum: 2, maximum: most, metrics: [ScalingMetric("requests", .replicas, .average(target * 1000))]))
+            let policy = ReplayPolicy(
+                name, ScalingPolicy(minimum: 2, maximum: most, metrics: [ScalingMetric("requests", .replicas, .average(target * 1000))]))
             return ReplayPicture.Run(policy, model, Replay.run(trace, policy, model))
         }
         return ReplayPicture(trace, [run("tight.yaml", 11, 10), run("wide.yaml", 7, 30)])
     }()
 
-    private func compare(_ name: String, _ text: String) throws { try GoldenTests().compare("\(GoldenTests.folder)/Replay/\(name).expected", text + "\n") }
+    private func compare(_ name: String, _ text: String) throws {
+        try GoldenTests().compare("\(GoldenTests.folder)/Replay/\(name).expected", text + "\n")
+    }
 
     @Test func theChartInATerminal() throws {
         try compare("chart", TerminalChart(Self.picture, width: 60, isColoured: false).text)

@@ -34,7 +34,8 @@ import Testing
     }
 
     @Test(arguments: [
-        "x\r\n", "\r\n", "-1\r\n", "+1\r\nx\r\n", "0x1\r\n", " 1\r\nx", "1 \r\nx\r\n", "1\nx\n0\n\n", "1\r\nxy\r\n", "1\r\nx\n0\r\n\r\n", "1\r\nx\rX",
+        "x\r\n", "\r\n", "-1\r\n", "+1\r\nx\r\n", "0x1\r\n", " 1\r\nx", "1 \r\nx\r\n", "1\nx\n0\n\n", "1\r\nxy\r\n", "1\r\nx\n0\r\n\r\n",
+        "1\r\nx\rX",
         "FFFFFFFFFFFFFFFF\r\n",
         "0\r\nBad Trailer: x\r\n\r\n", "0\r\n\n", "0\r\n x\r\n\r\n", "1;a\nb\r\nx\r\n", "1;\u{0}\r\nx\r\n",
     ])

@@ -5,9 +5,12 @@ import Testing
 
 /// The fuzz targets' properties, over their committed corpora and seeded mutations of them. (`Fuzz/run` does it for hours.)
 @Suite struct FuzzReplayTests {
-    @Test(arguments: ["http1", "proxy", "cookies"]) func thereIsACorpus(target: String) throws { #expect(try FuzzReplay.corpus(target).count >= 20) }
+    @Test(arguments: ["http1", "proxy", "cookies"]) func thereIsACorpus(target: String) throws {
+        #expect(try FuzzReplay.corpus(target).count >= 20)
+    }
 
-    /// Whatever comes, parsing ends in a value or a failure, uses no more bytes than there are, and says the same however the bytes are split.
+    /// Whatever comes, parsing ends in a value or a failure, uses no more bytes than there are, and says the same however the bytes are
+    /// split.
     @Test func http1() throws { #expect(try FuzzReplay.faults("http1", mutations: 80, checkHTTP1) == []) }
 
     @Test func proxyHeaders() throws { #expect(try FuzzReplay.faults("proxy", mutations: 25, checkProxyHeader) == []) }

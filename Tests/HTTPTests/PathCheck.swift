@@ -64,7 +64,8 @@ private func checkPath(_ target: [UInt8], deny given: [[UInt8]]) -> String? {
     let isAmbiguous = target.withUnsafeBytes { PathRules.isAmbiguous($0) }
     var expected = true
     if let decoded {
-        expected = decoded.contains(0) || decoded.contains(92) || parts(decoded).contains { $0 == [46] || $0 == [46, 46] } || isOverlong(decoded)
+        expected =
+            decoded.contains(0) || decoded.contains(92) || parts(decoded).contains { $0 == [46] || $0 == [46, 46] } || isOverlong(decoded)
     }
     if isAmbiguous != expected { return "\(text) is\(isAmbiguous ? "" : " not") ambiguous, says the gateway" }
     guard let decoded, !expected, target.first == 47 else { return nil }
@@ -73,7 +74,9 @@ private func checkPath(_ target: [UInt8], deny given: [[UInt8]]) -> String? {
         let expected = slowDenial(decoded, deny)
         // What is no UTF-8 is denied, and so is what a decoded question mark cuts off.
         if isDenied, !expected, decoded.contains(63) || String(validating: decoded, as: UTF8.self) == nil { continue }
-        if isDenied != expected { return "\(text) is\(isDenied ? "" : " not") denied by \(String(decoding: deny, as: UTF8.self)), says the gateway" }
+        if isDenied != expected {
+            return "\(text) is\(isDenied ? "" : " not") denied by \(String(decoding: deny, as: UTF8.self)), says the gateway"
+        }
     }
     return nil
 }
@@ -81,7 +84,9 @@ private func checkPath(_ target: [UInt8], deny given: [[UInt8]]) -> String? {
 /// UTF-8 that writes a character with more bytes than it needs (RFC 3629, 3).
 private func isOverlong(_ decoded: [UInt8]) -> Bool {
     if decoded.contains(0xC0) || decoded.contains(0xC1) { return true }
-    return zip(decoded, decoded.dropFirst()).contains { ($0 == 0xE0 && (0x80...0x9F).contains($1)) || ($0 == 0xF0 && (0x80...0x8F).contains($1)) }
+    return zip(decoded, decoded.dropFirst()).contains {
+        ($0 == 0xE0 && (0x80...0x9F).contains($1)) || ($0 == 0xF0 && (0x80...0x8F).contains($1))
+    }
 }
 
 /// Nothing that itself would have to be decoded.
@@ -131,7 +136,9 @@ private func checkTrace(_ text: [UInt8]) -> String? {
         context.field(into: &out)
         let line = Array(out.bytes)
         guard line.starts(with: "traceparent: ".utf8), line.suffix(2) == [13, 10] else { return "a trace context's field is none" }
-        if line.dropFirst(13).dropLast(2).withUnsafeBytes({ TraceContext($0) }) != context { return "a trace context changes when it is written and read" }
+        if line.dropFirst(13).dropLast(2).withUnsafeBytes({ TraceContext($0) }) != context {
+            return "a trace context changes when it is written and read"
+        }
     }
     return nil
 }

@@ -5,11 +5,14 @@ import EventLoops
 
 /// What the fuzzer and the replay check of the PROXY header: nil when all is well, else what was wrong.
 ///
-/// Properties: no trap; a header is never longer than what was given, nor than the limit; what is said of a piece of the bytes is said of the
-/// whole, or it was "more must come"; nothing behind a header changes it; an address taken from the input survives rendering and parsing.
+/// Properties: no trap; a header is never longer than what was given, nor than the limit; what is said of a piece of the bytes is said of
+/// the whole, or it was "more must come"; nothing behind a header changes it; an address taken from the input survives rendering and
+/// parsing.
 func checkProxyHeader(_ input: [UInt8]) -> String? {
     let whole = proxyOutcome(input, input.count)
-    if case .parsed(let parsed) = whole, parsed.length < 8 || parsed.length > min(input.count, ProxyHeader.limit) { return "a length of \(parsed.length)" }
+    if case .parsed(let parsed) = whole, parsed.length < 8 || parsed.length > min(input.count, ProxyHeader.limit) {
+        return "a length of \(parsed.length)"
+    }
     if whole == .more, input.count >= ProxyHeader.limit { return "more must come beyond the limit" }
     // All pieces of short inputs; of long ones the first, and some.
     for count in 0..<input.count where count < 128 || count % 61 == 0 || count + 20 > input.count {
@@ -17,7 +20,9 @@ func checkProxyHeader(_ input: [UInt8]) -> String? {
         if piece != .more, piece != whole { return "\(count) bytes say \(piece), all say \(whole)" }
     }
     if case .parsed(let parsed) = whole {
-        if proxyOutcome(input, parsed.length) != whole || proxyOutcome(input, parsed.length - 1) != .more { return "the header does not end where it says" }
+        if proxyOutcome(input, parsed.length) != whole || proxyOutcome(input, parsed.length - 1) != .more {
+            return "the header does not end where it says"
+        }
         if let source = parsed.source, let wrong = roundTrip(source) { return wrong }
     }
     return addresses(in: input).lazy.compactMap(roundTrip).first
@@ -32,7 +37,9 @@ private enum ProxyOutcome: Equatable {
 private func proxyOutcome(_ input: [UInt8], _ count: Int) -> ProxyOutcome {
     // A copy of just these bytes, so that the sanitizer sees one read beyond them.
     Array(input[..<count]).withUnsafeBytes { bytes in
-        do throws(ProxyHeader.Failure) { return try ProxyHeader.parse(bytes).map(ProxyOutcome.parsed) ?? .more } catch { return .failed(error) }
+        do throws(ProxyHeader.Failure) { return try ProxyHeader.parse(bytes).map(ProxyOutcome.parsed) ?? .more } catch {
+            return .failed(error)
+        }
     }
 }
 
@@ -44,7 +51,8 @@ private func addresses(in input: [UInt8]) -> [SocketAddress] {
     return [
         .ipv4(UInt32(number(0, 4)), port: port), SocketAddress(IPAddress(high: number(0, 8), low: number(8, 8)), port: port),
         // With zeros in the middle the text form is short, or has an IPv4 address at its end.
-        SocketAddress(IPAddress(high: number(0, 2) << 48, low: number(8, 4)), port: port), SocketAddress(IPAddress(high: 0, low: number(8, 8)), port: port),
+        SocketAddress(IPAddress(high: number(0, 2) << 48, low: number(8, 4)), port: port),
+        SocketAddress(IPAddress(high: 0, low: number(8, 8)), port: port),
         .unix("/\(port)"),
     ]
 }

@@ -5,7 +5,9 @@ import Testing
 
 /// The PROXY protocol, both versions, and cookies: what comes in goes by bytes of others.
 @Suite struct ProxyHeaderTests {
-    private static let addresses = ["192.0.2.1", "0.0.0.0", "255.255.255.255", "2001:db8::1", "::1", "::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"]
+    private static let addresses = [
+        "192.0.2.1", "0.0.0.0", "255.255.255.255", "2001:db8::1", "::1", "::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff",
+    ]
 
     private static func parse(_ bytes: some Sequence<UInt8>) throws(ProxyHeader.Failure) -> ProxyHeader.Parsed? {
         let all = Array(bytes)
@@ -19,7 +21,9 @@ import Testing
         return Array(out.bytes)
     }
 
-    @Test(arguments: addresses, [ProxyHeader.Version.one, .two]) func whatIsRenderedReadsAsItself(address: String, version: ProxyHeader.Version) throws {
+    @Test(arguments: addresses, [ProxyHeader.Version.one, .two]) func whatIsRenderedReadsAsItself(
+        address: String, version: ProxyHeader.Version
+    ) throws {
         for port in [0, 1, 80, 65535] as [UInt16] {
             let source = SocketAddress(try #require(IPAddress(address)), port: port)
             let header = Self.render(version, source)
@@ -29,9 +33,11 @@ import Testing
     }
 
     private static let valid: [[UInt8]] = [
-        Array("PROXY UNKNOWN\r\n".utf8), Array("PROXY UNKNOWN a b c d e\r\n".utf8), Array("PROXY TCP4 192.0.2.1 192.0.2.2 5000 80\r\n".utf8),
+        Array("PROXY UNKNOWN\r\n".utf8), Array("PROXY UNKNOWN a b c d e\r\n".utf8),
+        Array("PROXY TCP4 192.0.2.1 192.0.2.2 5000 80\r\n".utf8),
         Array("PROXY TCP6 ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff 65535 65535\r\n".utf8),
-        Array("\r\n\r\n\0\r\nQUIT\n".utf8) + [0x20, 0, 0, 0], Array("\r\n\r\n\0\r\nQUIT\n".utf8) + [0x21, 0x11, 0, 15, 1, 2, 3, 4, 5, 6, 7, 8, 0, 80, 0, 81, 4, 0, 0],
+        Array("\r\n\r\n\0\r\nQUIT\n".utf8) + [0x20, 0, 0, 0],
+        Array("\r\n\r\n\0\r\nQUIT\n".utf8) + [0x21, 0x11, 0, 15, 1, 2, 3, 4, 5, 6, 7, 8, 0, 80, 0, 81, 4, 0, 0],
         Array("\r\n\r\n\0\r\nQUIT\n".utf8) + [0x21, 0x21, 0, 36] + [UInt8](repeating: 7, count: 36),
         Array("\r\n\r\n\0\r\nQUIT\n".utf8) + [0x21, 0x31, 0, 216] + [UInt8](repeating: 0, count: 216),
         Array("\r\n\r\n\0\r\nQUIT\n".utf8) + [0x20, 0xFF, 0x0F, 0xF0] + [UInt8](repeating: 9, count: 4080),
@@ -70,9 +76,12 @@ import Testing
     ]) func whatIsNoHeaderIsMissing(text: String) { #expect(throws: ProxyHeader.Failure.missing) { try Self.parse(text.utf8) } }
 
     @Test(arguments: [
-        "PROXY \r\n", "PROXY \n", "PROXY UNKNOWNX\r\n", "PROXY TCP4\r\n", "PROXY TCP4 1.2.3.4 1.2.3.4 1\r\n", "PROXY TCP4 1.2.3.4 1.2.3.4 1 2 3\r\n",
-        "PROXY TCP4  1.2.3.4 1.2.3.4 1 2\r\n", "PROXY TCP4 1.2.3.4 1.2.3.4 01 2\r\n", "PROXY TCP4 1.2.3.4 1.2.3.4 -1 2\r\n", "PROXY TCP4 1.2.3.4 1.2.3.4 65536 2\r\n",
-        "PROXY TCP4 ::1 ::1 1 2\r\n", "PROXY TCP6 1.2.3.4 1.2.3.4 1 2\r\n", "PROXY TCP6 [::1] [::1] 1 2\r\n", "PROXY UDP4 1.2.3.4 1.2.3.4 1 2\r\n",
+        "PROXY \r\n", "PROXY \n", "PROXY UNKNOWNX\r\n", "PROXY TCP4\r\n", "PROXY TCP4 1.2.3.4 1.2.3.4 1\r\n",
+        "PROXY TCP4 1.2.3.4 1.2.3.4 1 2 3\r\n",
+        "PROXY TCP4  1.2.3.4 1.2.3.4 1 2\r\n", "PROXY TCP4 1.2.3.4 1.2.3.4 01 2\r\n", "PROXY TCP4 1.2.3.4 1.2.3.4 -1 2\r\n",
+        "PROXY TCP4 1.2.3.4 1.2.3.4 65536 2\r\n",
+        "PROXY TCP4 ::1 ::1 1 2\r\n", "PROXY TCP6 1.2.3.4 1.2.3.4 1 2\r\n", "PROXY TCP6 [::1] [::1] 1 2\r\n",
+        "PROXY UDP4 1.2.3.4 1.2.3.4 1 2\r\n",
         "PROXY TCP4 1.2.3 1.2.3.4 1 2\r\n",
         "PROXY TCP4 1.2.3.4 1.2.3.4 1 2 \r\n", "PROXY TCP4 1.2.3.4 1.2.3.4 1 2\n",
     ]) func aFirstVersionThatIsWrongIsRefused(text: String) { #expect(throws: ProxyHeader.Failure.malformed) { try Self.parse(text.utf8) } }
@@ -83,7 +92,10 @@ import Testing
         #expect(parsed?.length == 107)
         #expect(throws: ProxyHeader.Failure.malformed) { try Self.parse(longest + [120, 13, 10]) }
         let signature = Array("\r\n\r\n\0\r\nQUIT\n".utf8)
-        for rest in [[0x21, 0x11, 0x0F, 0xF1], [0x21, 0x11, 0, 11], [0x21, 0x21, 0, 35], [0x11, 0x11, 0, 12], [0x22, 0x11, 0, 12], [0x21, 0x41, 0, 12]] as [[UInt8]] {
+        for rest in [
+            [0x21, 0x11, 0x0F, 0xF1], [0x21, 0x11, 0, 11], [0x21, 0x21, 0, 35], [0x11, 0x11, 0, 12], [0x22, 0x11, 0, 12],
+            [0x21, 0x41, 0, 12],
+        ] as [[UInt8]] {
             #expect(throws: ProxyHeader.Failure.malformed) { try Self.parse(signature + rest + [UInt8](repeating: 0, count: 40)) }
         }
     }
@@ -95,7 +107,8 @@ import Testing
     }
 
     @Test(arguments: [
-        ("a=1", "1"), ("b=2; a=1", "1"), ("a=1; a=2", "1"), ("b=2;a=1", "1"), (" a=1 ", "1"), ("a=\"1\"", "1"), ("a=\"\"", ""), ("a=", ""), ("a=x=y", "x=y"),
+        ("a=1", "1"), ("b=2; a=1", "1"), ("a=1; a=2", "1"), ("b=2;a=1", "1"), (" a=1 ", "1"), ("a=\"1\"", "1"), ("a=\"\"", ""), ("a=", ""),
+        ("a=x=y", "x=y"),
         ("a=\"", "\""),
         ("aa=2; a=1", "1"), (";;; a=1;", "1"), ("b; a=1", "1"), ("a= 1", "1"), ("b=a=2; a=1", "1"),
     ]) func aCookieIsFound(field: String, value: String) { #expect(cookie(field, "a") == value) }

@@ -15,7 +15,8 @@ import Testing
                 for (said, client) in [
                     (["9.9.9.9"], "9.9.9.9"), (["1.1.1.1, 9.9.9.9, 10.0.0.1"], "9.9.9.9"), (["10.0.0.2, 10.0.0.1"], "10.0.0.2"),
                     (["9.9.9.9, what, 10.0.0.1"], "10.0.0.1"),
-                    (["9.9.9.9,"], "9.9.9.9"), ([" , ,9.9.9.9 ,10.0.0.1"], "9.9.9.9"), (["9.9.9.9:1234"], "127.0.0.1"), (["unknown"], "127.0.0.1"), ([], "127.0.0.1"),
+                    (["9.9.9.9,"], "9.9.9.9"), ([" , ,9.9.9.9 ,10.0.0.1"], "9.9.9.9"), (["9.9.9.9:1234"], "127.0.0.1"),
+                    (["unknown"], "127.0.0.1"), ([], "127.0.0.1"),
                     (["2001:db9::1"], "2001:db9::1"), (["[2001:db9::1]"], "2001:db9::1"), (["2001:DB9:0::1, 2001:db8::5"], "2001:db9::1"),
                     (["::ffff:9.9.9.9"], "9.9.9.9"),
                     (["9.9.9.9", "10.0.0.1"], "9.9.9.9"), (["8.8.8.8", "9.9.9.9"], "9.9.9.9"), (["9.9.9.9, 10.0.0.256"], "127.0.0.1"),
@@ -24,7 +25,9 @@ import Testing
                     let answer = try gateway.ask("GET /", said.map { "X-Forwarded-For: \($0)" })
                     let fields = RawAnswer("HTTP/1.1 200\r\n" + answer.body)
                     #expect(fields.all("x-real-ip") == [client], "\(said)")
-                    #expect(fields.all("x-forwarded-for").count == 1 && fields.field("x-forwarded-for")?.hasSuffix("127.0.0.1") == true, "\(said)")
+                    #expect(
+                        fields.all("x-forwarded-for").count == 1 && fields.field("x-forwarded-for")?.hasSuffix("127.0.0.1") == true,
+                        "\(said)")
                 }
             }
         }
@@ -34,16 +37,21 @@ import Testing
         try await withEcho { port, _ in
             try await withGateway("{ path: /, backends: [127.0.0.1:\(port)] }", keys: Self.trusted) { gateway in
                 let lies = [
-                    "X-Forwarded-For: 9.9.9.9", "X-FORWARDED-FOR: 10.0.0.1", "X-Real-IP: 9.9.9.9", "X-Forwarded-Proto: https", "X-Forwarded-Host: evil.test",
+                    "X-Forwarded-For: 9.9.9.9", "X-FORWARDED-FOR: 10.0.0.1", "X-Real-IP: 9.9.9.9", "X-Forwarded-Proto: https",
+                    "X-Forwarded-Host: evil.test",
                     "Forwarded: for=9.9.9.9",
                     "X-Forwarded-Port: 443",
                 ]
                 let answer = try gateway.ask("GET /", lies, from: 0x7F00_0009)
                 let fields = RawAnswer("HTTP/1.1 200\r\n" + answer.body)
-                #expect(fields.all("x-forwarded-for") == ["127.0.0.9"] && fields.all("x-real-ip") == ["127.0.0.9"] && fields.all("x-forwarded-proto") == ["http"])
-                #expect(fields.all("x-forwarded-host") == ["test"] && fields.all("forwarded").isEmpty && fields.all("x-forwarded-port").isEmpty)
+                #expect(
+                    fields.all("x-forwarded-for") == ["127.0.0.9"] && fields.all("x-real-ip") == ["127.0.0.9"]
+                        && fields.all("x-forwarded-proto") == ["http"])
+                #expect(
+                    fields.all("x-forwarded-host") == ["test"] && fields.all("forwarded").isEmpty && fields.all("x-forwarded-port").isEmpty)
                 let believed = RawAnswer("HTTP/1.1 200\r\n" + (try gateway.ask("GET /", lies)).body)
-                #expect(believed.all("x-forwarded-for") == ["9.9.9.9, 10.0.0.1, 127.0.0.1"] && believed.all("x-forwarded-proto") == ["https"])
+                #expect(
+                    believed.all("x-forwarded-for") == ["9.9.9.9, 10.0.0.1, 127.0.0.1"] && believed.all("x-forwarded-proto") == ["https"])
                 #expect(believed.all("x-forwarded-host") == ["evil.test"] && believed.all("forwarded") == ["for=9.9.9.9"])
             }
         }
@@ -53,7 +61,9 @@ import Testing
 
     private static let proxied = ["trusted-proxies: [127.0.0.1, 10.0.0.0/8]", "proxy-protocol: true"]
 
-    private func client(_ answer: RawAnswer) -> String { RawAnswer("HTTP/1.1 200\r\n" + answer.body).field("x-real-ip") ?? "none (\(answer.status))" }
+    private func client(_ answer: RawAnswer) -> String {
+        RawAnswer("HTTP/1.1 200\r\n" + answer.body).field("x-real-ip") ?? "none (\(answer.status))"
+    }
 
     private static func rendered(_ version: ProxyHeader.Version, _ address: String) -> [UInt8] {
         var out = ByteBuffer()
@@ -67,9 +77,11 @@ import Testing
         try await withEcho { port, _ in
             try await withGateway("{ path: /, backends: [127.0.0.1:\(port)] }", keys: Self.proxied) { gateway in
                 for (header, expected) in [
-                    (Self.rendered(.one, "9.9.9.9"), "9.9.9.9"), (Self.rendered(.two, "9.9.9.9"), "9.9.9.9"), (Self.rendered(.one, "2001:db8::1"), "2001:db8::1"),
+                    (Self.rendered(.one, "9.9.9.9"), "9.9.9.9"), (Self.rendered(.two, "9.9.9.9"), "9.9.9.9"),
+                    (Self.rendered(.one, "2001:db8::1"), "2001:db8::1"),
                     (Self.rendered(.two, "2001:db8::1"), "2001:db8::1"), (Array("PROXY UNKNOWN\r\n".utf8), "7.7.7.7"),
-                    (Array("PROXY UNKNOWN ffff::1 ffff::2 1 2\r\n".utf8), "7.7.7.7"), (Self.rendered(.two, "9.9.9.9").prefix(12) + [0x20, 0, 0, 3, 4, 0, 0], "7.7.7.7"),
+                    (Array("PROXY UNKNOWN ffff::1 ffff::2 1 2\r\n".utf8), "7.7.7.7"),
+                    (Self.rendered(.two, "9.9.9.9").prefix(12) + [0x20, 0, 0, 3, 4, 0, 0], "7.7.7.7"),
                     // A trusted proxy's name: what it says of its client counts.
                     (Self.rendered(.two, "10.0.0.1"), "7.7.7.7"),
                 ] {
@@ -91,9 +103,12 @@ import Testing
             try await withGateway("{ path: /, backends: [127.0.0.1:\(port)] }", keys: Self.proxied) { gateway in
                 let two = Self.rendered(.two, "9.9.9.9")
                 for header in [
-                    [], Array("PROXY TCP4 9.9.9.9 1.1.1.1 5000\r\n".utf8), Array("PROXY TCP4 9.9.9.999 1.1.1.1 1 2\r\n".utf8), Array("PROXY TCP4 ::1 ::1 1 2\r\n".utf8),
-                    Array("PROXY TCP4 9.9.9.9 1.1.1.1 1 70000\r\n".utf8), Array("PROXY TCP4 9.9.9.9 1.1.1.1 1 2\n".utf8), Array("proxy UNKNOWN\r\n".utf8),
-                    Array(("PROXY UNKNOWN " + String(repeating: "x", count: 200) + "\r\n").utf8), two.prefix(12) + [0x31] + two.dropFirst(13),
+                    [], Array("PROXY TCP4 9.9.9.9 1.1.1.1 5000\r\n".utf8), Array("PROXY TCP4 9.9.9.999 1.1.1.1 1 2\r\n".utf8),
+                    Array("PROXY TCP4 ::1 ::1 1 2\r\n".utf8),
+                    Array("PROXY TCP4 9.9.9.9 1.1.1.1 1 70000\r\n".utf8), Array("PROXY TCP4 9.9.9.9 1.1.1.1 1 2\n".utf8),
+                    Array("proxy UNKNOWN\r\n".utf8),
+                    Array(("PROXY UNKNOWN " + String(repeating: "x", count: 200) + "\r\n").utf8),
+                    two.prefix(12) + [0x31] + two.dropFirst(13),
                     two.prefix(14) + [0xFF, 0xFF] + [UInt8](repeating: 0, count: 8000), two.prefix(14) + [0, 3, 1, 1, 1],
                 ] {
                     let socket = try RawSocket(port: gateway.endpoint.testPort)
@@ -122,11 +137,14 @@ import Testing
             _ = send(fd, answer, answer.utf8.count, Int32(MSG_NOSIGNAL))
         }) { port, _ in
             try await withGateway(
-                "{ path: /1, proxy-protocol: v1, backends: [127.0.0.1:\(port)] }", "{ path: /2, proxy-protocol: v2, backends: [127.0.0.1:\(port)] }",
+                "{ path: /1, proxy-protocol: v1, backends: [127.0.0.1:\(port)] }",
+                "{ path: /2, proxy-protocol: v2, backends: [127.0.0.1:\(port)] }",
                 keys: ["trusted-proxies: [127.0.0.9]"]
             ) { gateway in
                 let one = try gateway.ask("GET /1", from: 0x7F00_0002).body
-                #expect(one.hasPrefix(hex(Array("PROXY TCP4 127.0.0.2 0.0.0.0 ".utf8))) && one.contains(hex(Array(" 0\r\nGET /1 HTTP/1.1\r\n".utf8))))
+                #expect(
+                    one.hasPrefix(hex(Array("PROXY TCP4 127.0.0.2 0.0.0.0 ".utf8)))
+                        && one.contains(hex(Array(" 0\r\nGET /1 HTTP/1.1\r\n".utf8))))
                 let two = try gateway.ask("GET /2", from: 0x7F00_0002).body
                 #expect(two.hasPrefix("0d0a0d0a000d0a515549540a2111000c7f00000200000000"))
                 #expect(two.dropFirst(56).hasPrefix(hex(Array("GET /2 HTTP/1.1\r\n".utf8))))

@@ -26,15 +26,20 @@ import Testing
                     #expect(answer.status == 200 && answer.body == "inside", "\(field)")
                 }
                 let wrong = [
-                    basic("ann:pass wor"), basic("ann:"), basic("ann"), basic("ANN:pass word"), basic(":pass word"), basic("eve:pass word"), basic("ann:pass word:x"),
-                    "Authorization: Basic", "Authorization: Basic ", "Authorization: Basic !!!!", "Authorization: Basic YW5u=OnBhc3M", "Authorization: Bearer pass word",
+                    basic("ann:pass wor"), basic("ann:"), basic("ann"), basic("ANN:pass word"), basic(":pass word"), basic("eve:pass word"),
+                    basic("ann:pass word:x"),
+                    "Authorization: Basic", "Authorization: Basic ", "Authorization: Basic !!!!", "Authorization: Basic YW5u=OnBhc3M",
+                    "Authorization: Bearer pass word",
                     "Authorization: Digest username=ann", "Authorization: ", "X-Other: 1",
                 ]
                 for field in wrong {
                     let answer = try gateway.ask("GET /", [field])
-                    #expect(answer.status == 401 && answer.field("www-authenticate") == "Basic realm=\"office\", charset=\"UTF-8\"", "\(field)")
+                    #expect(
+                        answer.status == 401 && answer.field("www-authenticate") == "Basic realm=\"office\", charset=\"UTF-8\"", "\(field)")
                     let whole = answer.body + answer.fields.map(\.value).joined()
-                    #expect(!whole.contains("pass") && !whole.contains("inside") && !whole.contains("eJgOJX") && !whole.contains(folder), "\(field)")
+                    #expect(
+                        !whole.contains("pass") && !whole.contains("inside") && !whole.contains("eJgOJX") && !whole.contains(folder),
+                        "\(field)")
                 }
             }
         }
@@ -48,7 +53,9 @@ import Testing
                     let answer = try gateway.ask("GET /", ["Authorization: Bearer \(token)"])
                     #expect(answer.status == 200, "\(token)")
                 }
-                for token in ["plain-token-plain-toke", "plain-token-plain-token2", "", "{SHA256}n59REfeyengfHx3d5evC3St5a/xzZcnCi1SOVkF2kp8="] {
+                for token in [
+                    "plain-token-plain-toke", "plain-token-plain-token2", "", "{SHA256}n59REfeyengfHx3d5evC3St5a/xzZcnCi1SOVkF2kp8=",
+                ] {
                     let answer = try gateway.ask("GET /", ["Authorization: Bearer \(token)"])
                     #expect(answer.status == 401 && answer.field("www-authenticate") == "Bearer realm=\"muster\"", "\(token)")
                     #expect(!answer.body.contains("plain-token"))
@@ -71,10 +78,12 @@ import Testing
 
     @Test func addressesAreAllowedAndRefused() async throws {
         try await withGateway(
-            "{ path: /inner, allow: [127.0.0.2, 127.1.0.0/16], refuse: [127.1.2.0/24], answer: { body: in } }", "{ path: /, refuse: [127.0.0.3], answer: { body: out } }"
+            "{ path: /inner, allow: [127.0.0.2, 127.1.0.0/16], refuse: [127.1.2.0/24], answer: { body: in } }",
+            "{ path: /, refuse: [127.0.0.3], answer: { body: out } }"
         ) { gateway in
             for (target, from, status) in [
-                ("/inner", 0x7F00_0002, 200), ("/inner", 0x7F01_0101, 200), ("/inner", 0x7F01_0201, 403), ("/inner", 0x7F00_0001, 403), ("/", 0x7F00_0001, 200),
+                ("/inner", 0x7F00_0002, 200), ("/inner", 0x7F01_0101, 200), ("/inner", 0x7F01_0201, 403), ("/inner", 0x7F00_0001, 403),
+                ("/", 0x7F00_0001, 200),
                 ("/", 0x7F00_0003, 403),
             ] as [(String, UInt32, Int)] {
                 let answer = try gateway.ask("GET \(target)", ["X-Forwarded-For: 127.0.0.2"], from: from)
@@ -85,15 +94,18 @@ import Testing
     }
 
     private static let written = [
-        "/admin", "/admin/", "/admin/x", "/admin?x", "//admin", "/%61dmin", "/%41dmin/../admin", "/admin;a=b", "/admin;/x", "/;a/admin", "/x/..;/admin", "/admin%2fx",
-        "/./admin", "/%2e/admin", "/admin%00", "/admin%", "/\\admin", "/x/../admin", "/x/%2E%2e/admin", "///admin//", "/%2fadmin", "/admin%3bx", "/;/%61dmin;x/",
+        "/admin", "/admin/", "/admin/x", "/admin?x", "//admin", "/%61dmin", "/%41dmin/../admin", "/admin;a=b", "/admin;/x", "/;a/admin",
+        "/x/..;/admin", "/admin%2fx",
+        "/./admin", "/%2e/admin", "/admin%00", "/admin%", "/\\admin", "/x/../admin", "/x/%2E%2e/admin", "///admin//", "/%2fadmin",
+        "/admin%3bx", "/;/%61dmin;x/",
     ]
 
     /// As a backend may read it, not only as it is written.
     @Test func whatIsDeniedStaysDeniedHoweverItIsWritten() async throws {
         try await withEcho { port, tally in
             try await withGateway(
-                "{ path: /, deny: [/admin], backends: [127.0.0.1:\(port)] }", "{ path: /, hosts: [slash.test], deny: [/admin/], backends: [127.0.0.1:\(port)] }"
+                "{ path: /, deny: [/admin], backends: [127.0.0.1:\(port)] }",
+                "{ path: /, hosts: [slash.test], deny: [/admin/], backends: [127.0.0.1:\(port)] }"
             ) { gateway in
                 for target in Self.written {
                     let answer = try gateway.ask("GET \(target)")

@@ -10,7 +10,10 @@ import Testing
 @Suite struct GatewayDiscoveryTests {
     /// Begins to follow what the routes say.
     private func following(_ gateway: LiveGateway) -> Discovery {
-        let discovery = Discovery(gateway: gateway.gateway, loop: gateway.client.loop, logger: Logger(level: .error, format: .text, descriptor: 2, immediate: true)) {}
+        let discovery = Discovery(
+            gateway: gateway.gateway, loop: gateway.client.loop,
+            logger: Logger(level: .error, format: .text, descriptor: 2, immediate: true)
+        ) {}
         discovery.follow()
         return discovery
     }
@@ -31,8 +34,13 @@ import Testing
                         try write("127.0.0.1:\(a)\n127.0.0.1:\(b) weight=3 priority=1\n")
                         let isAdded = await eventually { gateway.replicas.count == 2 }
                         // What stays is the same replica, with what is known of it.
-                        #expect(isFound && isAdded && gateway.replicas[0] === first && gateway.replicas[1].weight == 3 && gateway.replicas[1].priority == 1)
-                        for wrong in ["127.0.0.1:\(b)\nnonsense\n", "127.0.0.1:\(b) weight=x\n", "127.0.0.1:\(b) weight=257\n", "127.0.0.1:\(b) colour=3\n"] {
+                        #expect(
+                            isFound && isAdded && gateway.replicas[0] === first && gateway.replicas[1].weight == 3
+                                && gateway.replicas[1].priority == 1)
+                        for wrong in [
+                            "127.0.0.1:\(b)\nnonsense\n", "127.0.0.1:\(b) weight=x\n", "127.0.0.1:\(b) weight=257\n",
+                            "127.0.0.1:\(b) colour=3\n",
+                        ] {
                             try write(wrong)
                             try await Task.sleep(for: .milliseconds(600))
                             #expect(gateway.replicas.count == 2, "\(wrong)")
@@ -105,12 +113,14 @@ import Testing
             try await withNamed("b") { b in
                 let server = try NameServer([
                     "_http._tcp.app.test": [
-                        .srv(target: "one.test", port: a, priority: 10, weight: 5), .srv(target: "two.test", port: b, priority: 20, weight: 0),
+                        .srv(target: "one.test", port: a, priority: 10, weight: 5),
+                        .srv(target: "two.test", port: b, priority: 20, weight: 0),
                     ],
                     "one.test": [.a("127.0.0.1")], "two.test": [.a("127.0.0.1")],
                 ])
                 defer { server.stop() }
-                try await withLive("{ path: /, backends-dns: { name: _http._tcp.app.test, srv: true, server: 127.0.0.1:\(server.port) } }") { gateway in
+                try await withLive("{ path: /, backends-dns: { name: _http._tcp.app.test, srv: true, server: 127.0.0.1:\(server.port) } }")
+                { gateway in
                     let discovery = following(gateway)
                     let isFound = await eventually { gateway.replicas.count == 2 }
                     let found = gateway.replicas.map { "\($0.name) \($0.weight) \($0.priority)" }
@@ -128,19 +138,24 @@ import Testing
 
     // MARK: API
 
-    private func withAPI(token: Bool, _ body: (LiveGateway, UInt16, _ ask: (String, String, String?, String?) async throws -> HTTPClientResponse) async throws -> Void)
+    private func withAPI(
+        token: Bool,
+        _ body: (LiveGateway, UInt16, _ ask: (String, String, String?, String?) async throws -> HTTPClientResponse) async throws -> Void
+    )
         async throws
     {
         try await withFolder { folder in
             try Files.replace(folder + "/token", with: Array("a-token-of-the-tests\n".utf8))
             try await withNamed("a") { a in
-                try await withLive("{ path: /, backends: [127.0.0.1:\(a)] }", more: token ? ["admin-token-file: \(folder)/token"] : []) { gateway in
+                try await withLive("{ path: /, backends: [127.0.0.1:\(a)] }", more: token ? ["admin-token-file: \(folder)/token"] : []) {
+                    gateway in
                     var router = Router()
                     AdminAPI.add(to: &router, gateway: gateway.gateway)
                     try await withServer(gateway.client.loop, router) { admin in
                         try await body(gateway, a) { method, target, token, text in
                             let headers = token.map { [("Authorization", $0)] } ?? []
-                            return try await gateway.client.send(method, target, to: admin, headers: headers, body: text.map { Array($0.utf8) })
+                            return try await gateway.client.send(
+                                method, target, to: admin, headers: headers, body: text.map { Array($0.utf8) })
                         }
                     }
                 }
@@ -187,8 +202,10 @@ import Testing
     }
 
     @Test(arguments: [
-        "", "[]", "{}", "{\"backends\": 1}", "{\"backends\": [1]}", "{\"backends\": [\"\"]}", "{\"backends\": [\"a:b:c\"]}", "{\"backends\": [\"127.0.0.1:99999\"]}",
-        "{\"backends\": [{\"address\": \"127.0.0.1:1\", \"weight\": 257}]}", "{\"backends\": [{\"address\": \"127.0.0.1:1\", \"priority\": -1}]}", "{\"backends\": [",
+        "", "[]", "{}", "{\"backends\": 1}", "{\"backends\": [1]}", "{\"backends\": [\"\"]}", "{\"backends\": [\"a:b:c\"]}",
+        "{\"backends\": [\"127.0.0.1:99999\"]}",
+        "{\"backends\": [{\"address\": \"127.0.0.1:1\", \"weight\": 257}]}",
+        "{\"backends\": [{\"address\": \"127.0.0.1:1\", \"priority\": -1}]}", "{\"backends\": [",
     ])
     func aBodyThatIsNoneChangesNothing(body: String) async throws {
         try await withAPI(token: true) { gateway, a, ask in

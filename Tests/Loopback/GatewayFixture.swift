@@ -13,7 +13,9 @@ struct GatewayFixture {
     let client: HTTPClient
     let endpoint: Endpoint
 
-    func send(_ method: String = "GET", _ target: String = "/", headers: [(String, String)] = [], body: [UInt8]? = nil) async throws -> HTTPClientResponse {
+    func send(_ method: String = "GET", _ target: String = "/", headers: [(String, String)] = [], body: [UInt8]? = nil) async throws
+        -> HTTPClientResponse
+    {
         try await client.send(method, target, to: endpoint, headers: headers, body: body)
     }
 
@@ -21,7 +23,9 @@ struct GatewayFixture {
 
     /// One request on a connection of its own, which ends with its answer; `source` is the address to come from, any of 127.0.0.0/8. Blocks
     /// its thread, so suites that use it are serialized: all together they would leave none to the others.
-    func ask(_ line: String = "GET /", _ fields: [String] = [], host: String = "test", from source: UInt32? = nil, first: String = "") throws -> RawAnswer {
+    func ask(_ line: String = "GET /", _ fields: [String] = [], host: String = "test", from source: UInt32? = nil, first: String = "")
+        throws -> RawAnswer
+    {
         let socket = try RawSocket(port: endpoint.testPort, source: source)
         let all = ["Host: \(host)"] + fields + ["Connection: close"]
         socket.send(first + "\(line) HTTP/1.1\r\n" + all.joined(separator: "\r\n") + "\r\n\r\n")
@@ -88,7 +92,9 @@ func withGateway(_ routes: String..., keys: [String] = [], threads: Int = 1, _ b
         try await gateway.listen(on: .loopback(port: 0))
         let client = HTTPClient(loop: loop)
         let result: Result<Void, any Error>
-        do { result = .success(try await body(GatewayFixture(gateway: gateway, client: client, endpoint: .address(gateway.address!)))) } catch {
+        do {
+            result = .success(try await body(GatewayFixture(gateway: gateway, client: client, endpoint: .address(gateway.address!))))
+        } catch {
             result = .failure(error)
         }
         client.close()
@@ -153,7 +159,9 @@ func withEcho(_ name: String = "a", fields: String = "", _ body: (UInt16, Tally)
         { fd in
             let head = receiveHead(fd)
             if head.isEmpty { return }
-            let answer = Array("HTTP/1.1 200 OK\r\nX-Backend: \(name)\r\n\(fields)Content-Length: \(head.count)\r\nConnection: close\r\n\r\n".utf8) + head
+            let answer =
+                Array("HTTP/1.1 200 OK\r\nX-Backend: \(name)\r\n\(fields)Content-Length: \(head.count)\r\nConnection: close\r\n\r\n".utf8)
+                + head
             _ = send(fd, answer, answer.count, Int32(MSG_NOSIGNAL))
         }, body)
 }

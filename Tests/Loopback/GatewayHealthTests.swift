@@ -17,7 +17,9 @@ import Testing
                 gateway.prober.follow()
                 let isSeen = await eventually { gateway.states == ["down", "ready"] }
                 #expect(isSeen)
-                #expect(gateway.records(.eject).contains { $0.sentence.contains("127.0.0.1:\(dead)") } || gateway.replicas[0].reason.text.contains("\(dead)"))
+                #expect(
+                    gateway.records(.eject).contains { $0.sentence.contains("127.0.0.1:\(dead)") }
+                        || gateway.replicas[0].reason.text.contains("\(dead)"))
             }
         }
     }
@@ -69,7 +71,9 @@ import Testing
             try await withNamed("bad", answer: { (502, "") }) { b in
                 try await withNamed("bad", answer: { (503, "") }) { c in
                     let backends = "backends: [127.0.0.1:\(a), 127.0.0.1:\(b), 127.0.0.1:\(c)]"
-                    try await withLive("{ path: /, eject: { errors: true, failures: 2, for: 1h, at-most: 34% }, balance: round-robin, \(backends) }") { gateway in
+                    try await withLive(
+                        "{ path: /, eject: { errors: true, failures: 2, for: 1h, at-most: 34% }, balance: round-robin, \(backends) }"
+                    ) { gateway in
                         let statuses = try await gateway.statuses(20)
                         #expect(statuses.allSatisfy { $0 >= 500 })
                         #expect(gateway.states.filter { $0 == "ejected" }.count == 1)
@@ -110,10 +114,14 @@ import Testing
     @Test func whoComesBackBeginsSlowly() async throws {
         let healthy = Atomic<Bool>(true)
         try await withRaw({ peer, _ in
-            while peer.head().hasPrefix("GET") { peer.send("HTTP/1.1 \(healthy.load(ordering: .relaxed) ? 200 : 503) OK\r\nX-Backend: a\r\nContent-Length: 0\r\n\r\n") }
+            while peer.head().hasPrefix("GET") {
+                peer.send("HTTP/1.1 \(healthy.load(ordering: .relaxed) ? 200 : 503) OK\r\nX-Backend: a\r\nContent-Length: 0\r\n\r\n")
+            }
         }) { a in
             try await withNamed("b") { b in
-                let route = "probe: { path: /, interval: 20ms, timeout: 5s }, slow-start: 1h, balance: weighted, backends: [127.0.0.1:\(a.port), 127.0.0.1:\(b)]"
+                let route =
+                    "probe: { path: /, interval: 20ms, timeout: 5s }, slow-start: 1h, balance: weighted, backends: [127.0.0.1:\(a.port), "
+                    + "127.0.0.1:\(b)]"
                 try await withLive("{ path: /, \(route) }") { gateway in
                     func share() async throws -> Int { try await gateway.served(200).filter { $0 == "a" }.count }
                     let before = try await share()
@@ -137,7 +145,8 @@ import Testing
         try await withNamed("near", answer: { healthy.load(ordering: .relaxed) ? (200, "") : (503, "") }) { near in
             try await withNamed("far") { far in
                 let probe = "probe: { path: /, interval: 20ms, timeout: 5s }"
-                try await withLive("{ path: /, \(probe), backends: [{ address: 127.0.0.1:\(far), priority: 1 }, 127.0.0.1:\(near)] }") { gateway in
+                try await withLive("{ path: /, \(probe), backends: [{ address: 127.0.0.1:\(far), priority: 1 }, 127.0.0.1:\(near)] }") {
+                    gateway in
                     func served() async throws -> Set<String> { Set(try await gateway.served(12)) }
                     let first = try await served()
                     gateway.prober.follow()
@@ -169,7 +178,9 @@ import Testing
                 let probe = "probe: { path: /health, interval: 20ms, timeout: 5s }"
                 for panic in ["panic: 90%,", ""] {
                     // b has no such page, so it is down as well: none is fit, and all are used.
-                    try await withLive("{ path: /, \(probe), \(panic) balance: round-robin, backends: [127.0.0.1:\(a.port), 127.0.0.1:\(b)] }") { gateway in
+                    try await withLive(
+                        "{ path: /, \(probe), \(panic) balance: round-robin, backends: [127.0.0.1:\(a.port), 127.0.0.1:\(b)] }"
+                    ) { gateway in
                         gateway.prober.follow()
                         let areDown = await eventually { gateway.states == ["down", "down"] }
                         let names = Set(try await gateway.served(6))
@@ -180,7 +191,9 @@ import Testing
                 healthy.store(true, ordering: .relaxed)
                 // With one of two fit and a limit of 90 %, the other is used all the same; without, it is not.
                 for (panic, expected) in [("panic: 90%,", Set(["a", "b"])), ("", Set(["a"]))] {
-                    try await withLive("{ path: /, \(probe), \(panic) balance: round-robin, backends: [127.0.0.1:\(a.port), 127.0.0.1:\(b)] }") { gateway in
+                    try await withLive(
+                        "{ path: /, \(probe), \(panic) balance: round-robin, backends: [127.0.0.1:\(a.port), 127.0.0.1:\(b)] }"
+                    ) { gateway in
                         gateway.prober.follow()
                         let isSeen = await eventually { gateway.states == ["ready", "down"] }
                         let names = Set(try await gateway.served(6))

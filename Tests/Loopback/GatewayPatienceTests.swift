@@ -56,7 +56,9 @@ import Testing
             }) { second in
                 try await withFolder { folder in
                     try Files.replace(folder + "/token", with: Array("0123456789abcdef\n".utf8))
-                    let route = "{ path: /, retry: { hedge: 30ms }, balance: round-robin, backends: [127.0.0.1:\(first.port), 127.0.0.1:\(second.port)] }"
+                    let route =
+                        "{ path: /, retry: { hedge: 30ms }, balance: round-robin, backends: [127.0.0.1:\(first.port), "
+                        + "127.0.0.1:\(second.port)] }"
                     try await withLive(route, more: ["admin-token-file: \(folder)/token"]) { gateway in
                         let answer = try await gateway.send(headers: [("X-Muster-Explain", "0123456789abcdef")])
                         #expect(answer.header("x-backend") == "first" && isAsked.count == 1)
@@ -82,7 +84,9 @@ import Testing
                 // With nobody else to ask there is nothing to ask.
                 try await withLive("{ path: /, retry: { hedge: 10ms }, backends: [127.0.0.1:\(a.port)] }") { gateway in
                     let answer = try await gateway.send()
-                    #expect(answer.status == 200 && gateway.metric("gateway_hedges_total{route=\"/\"}") == 0 && gateway.replicas[0].requests.current == 1)
+                    #expect(
+                        answer.status == 200 && gateway.metric("gateway_hedges_total{route=\"/\"}") == 0
+                            && gateway.replicas[0].requests.current == 1)
                 }
             }
         }
@@ -115,7 +119,8 @@ import Testing
             peer.head()
             _ = peer.readToEnd()
         }) { stuck in
-            try await withLive("{ path: /, timeout: { total: 100ms }, retry: { attempts: 4 }, backends: [127.0.0.1:\(stuck.port)] }") { gateway in
+            try await withLive("{ path: /, timeout: { total: 100ms }, retry: { attempts: 4 }, backends: [127.0.0.1:\(stuck.port)] }") {
+                gateway in
                 for headers in [[], [("X-Request-Timeout", "50ms")], [("X-Request-Timeout", "1h")]] {
                     let answer = try await gateway.send(headers: headers)
                     #expect(answer.status == 504 && answer.text.contains("deadline_exceeded"))
@@ -154,7 +159,8 @@ import Testing
                     #expect(answer.status == 200)
                 }
                 let first = told.withLock { $0 }
-                #expect(first.count == 2 && first[0] <= 60_000 && first[0] > 30_000 && first[1] <= first[0] - 50 && first[1] > 0, "\(first)")
+                #expect(
+                    first.count == 2 && first[0] <= 60_000 && first[0] > 30_000 && first[1] <= first[0] - 50 && first[1] > 0, "\(first)")
                 told.withLock { $0 = [] }
                 try await withLive("{ path: /, timeout: { total: 30s }, \(backends) }") { gateway in
                     let answer = try await gateway.send(headers: [("X-Request-Timeout", "1d")])
@@ -167,7 +173,9 @@ import Testing
     }
 
     /// What is no time is not guessed at, and goes on as it came.
-    @Test(arguments: ["5", "0ms", "-1s", "soon", "1e3ms", "9999999999999999999999s", ""]) func whatIsNoTimeIsNoDeadline(value: String) async throws {
+    @Test(arguments: ["5", "0ms", "-1s", "soon", "1e3ms", "9999999999999999999999s", ""]) func whatIsNoTimeIsNoDeadline(value: String)
+        async throws
+    {
         try await withRaw({ peer, _ in
             let head = peer.head()
             usleep(30_000)
@@ -191,7 +199,9 @@ import Testing
                 let first = try await gateway.statuses(3)
                 #expect(first == [500, 500, 500])
                 let refused = try await gateway.send()
-                #expect(refused.status == 503 && refused.text.contains("breaker_open") && refused.header("retry-after").flatMap { Int($0) } ?? 0 > 3000)
+                #expect(
+                    refused.status == 503 && refused.text.contains("breaker_open")
+                        && refused.header("retry-after").flatMap { Int($0) } ?? 0 > 3000)
                 #expect(gateway.replicas[0].requests.current == 3 && gateway.metric("gateway_shed_total{route=\"/\"}") == 1)
                 #expect(gateway.records(.breaker).map(\.outcome) == ["open"])
             }
@@ -236,7 +246,10 @@ import Testing
                 // Too large, as its body tells; malformed; gone before it was whole.
                 for text in ["3\r\nabc\r\n20\r\n", "zz\r\n", ""] {
                     let client = try RawPeer(port: gateway.port)
-                    client.send("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n\(text)\(String(repeating: "x", count: text.count * 4))")
+                    client.send(
+                        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: "
+                            + "chunked\r\n\r\n\(text)\(String(repeating: "x", count: text.count * 4))"
+                    )
                     if text.isEmpty { continue }
                     let status = client.answer().head.prefix(12)
                     #expect(status == "HTTP/1.1 413" || status == "HTTP/1.1 400", "\(status)")
@@ -277,7 +290,9 @@ import Testing
     @Test func fullReplicasAreNotAsked() async throws {
         try await withHeld { port, go in
             try await withNamed("b") { b in
-                try await withLive("{ path: /, concurrency: { per-replica: 1 }, balance: round-robin, backends: [127.0.0.1:\(port), 127.0.0.1:\(b)] }") { gateway in
+                try await withLive(
+                    "{ path: /, concurrency: { per-replica: 1 }, balance: round-robin, backends: [127.0.0.1:\(port), 127.0.0.1:\(b)] }"
+                ) { gateway in
                     async let one = gateway.send()
                     let isUnderWay = await eventually { gateway.inFlight == 1 }
                     let served = try await gateway.served(4)
@@ -295,7 +310,8 @@ import Testing
 
     @Test func anAdaptiveLimitLetsASteadyLoadThrough() async throws {
         try await withNamed("a") { a in
-            try await withLive("{ path: /, concurrency: { adaptive: true, most: 100 }, backends: [127.0.0.1:\(a)] }", threads: 2) { gateway in
+            try await withLive("{ path: /, concurrency: { adaptive: true, most: 100 }, backends: [127.0.0.1:\(a)] }", threads: 2) {
+                gateway in
                 let served = Tally()
                 try await withThrowingTaskGroup(of: Void.self) { group in
                     for _ in 0..<8 { group.addTask { for _ in 0..<60 { if try await gateway.send().status == 200 { served.add() } } } }

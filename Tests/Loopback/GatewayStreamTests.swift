@@ -5,7 +5,9 @@ import Testing
 
 /// Bodies as they come: at once, as fast as the slower side, and as whole as they were.
 @Suite struct GatewayStreamTests {
-    private func withBackend(_ serve: @escaping @Sendable (RawPeer, Int) -> Void, options: String = "", _ body: (LiveGateway, RawBackend) async throws -> Void)
+    private func withBackend(
+        _ serve: @escaping @Sendable (RawPeer, Int) -> Void, options: String = "", _ body: (LiveGateway, RawBackend) async throws -> Void
+    )
         async throws
     {
         try await withRaw(serve) { backend in
@@ -84,7 +86,9 @@ import Testing
             let client = try RawPeer(port: gateway.port)
             client.limitSending(65536)
             client.send(
-                "POST / HTTP/1.1\r\nHost: a\r\n\(isChunked ? "Transfer-Encoding: chunked\r\n\r\n\(String(total, radix: 16))" : "Content-Length: \(total)\r\n")\r\n")
+                "POST / HTTP/1.1\r\nHost: "
+                    + "a\r\n\(isChunked ? "Transfer-Encoding: chunked\r\n\r\n\(String(total, radix: 16))" : "Content-Length: \(total)\r\n")\r\n"
+            )
             startThread {
                 client.sendPattern(total, sent)
                 if isChunked { client.send("\r\n0\r\n\r\n") }
@@ -110,8 +114,10 @@ import Testing
 
     /// Answers without a body, whatever their heads say of one, and the next request on the same connection.
     @Test(arguments: [
-        ("HEAD", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", 200), ("HEAD", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", 200),
-        ("GET", "HTTP/1.1 204 No Content\r\n\r\n", 204), ("GET", "HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\nETag: \"x\"\r\n\r\n", 304),
+        ("HEAD", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", 200),
+        ("HEAD", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", 200),
+        ("GET", "HTTP/1.1 204 No Content\r\n\r\n", 204),
+        ("GET", "HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\nETag: \"x\"\r\n\r\n", 304),
     ])
     func answersWithoutABody(method: String, answer: String, status: Int) async throws {
         try await withBackend({ peer, _ in
@@ -235,7 +241,8 @@ import Testing
         try await withNamed("a") { a in
             try await withLive("{ path: /, backends: [127.0.0.1:\(a)] }", more: ["limits: { head: 8Ki, fields: 50 }"]) { gateway in
                 let fields: [String: String] = [
-                    "fields": (0..<51).map { "X-\($0): v\r\n" }.joined(), "size": (0..<20).map { "X-\($0): \(String(repeating: "v", count: 500))\r\n" }.joined(),
+                    "fields": (0..<51).map { "X-\($0): v\r\n" }.joined(),
+                    "size": (0..<20).map { "X-\($0): \(String(repeating: "v", count: 500))\r\n" }.joined(),
                     "one": "X-Endless: " + String(repeating: "v", count: 9000),
                 ]
                 let client = try RawPeer(port: gateway.port)

@@ -27,9 +27,14 @@ import Topology
         try await withBackend("a") { a in
             try await withBackend("b") { b in
                 try await withBackend("c") { c in
-                    try await withGateway("{ path: /, balance: hash(trace), backends: [127.0.0.1:\(a), 127.0.0.1:\(b), 127.0.0.1:\(c)] }") { gateway in
+                    try await withGateway("{ path: /, balance: hash(trace), backends: [127.0.0.1:\(a), 127.0.0.1:\(b), 127.0.0.1:\(c)] }") {
+                        gateway in
                         var places: Set<String> = []
-                        for i in 0..<30 { places.insert(try await home(String(repeating: "0", count: 30) + (i < 16 ? "a" : "b") + String(i % 16, radix: 16), gateway)) }
+                        for i in 0..<30 {
+                            places.insert(
+                                try await home(
+                                    String(repeating: "0", count: 30) + (i < 16 ? "a" : "b") + String(i % 16, radix: 16), gateway))
+                        }
                         #expect(places == ["a", "b", "c"])
                         // What names no trace is balanced by load.
                         var others: Set<String> = []
@@ -49,7 +54,8 @@ import Topology
                     for _ in 0..<40 { counts[try await fixture.send().header("x-backend")!, default: 0] += 1 }
                     #expect(counts == ["a": 20, "b": 20])
                     let response = try await fixture.send(headers: [
-                        ("X-Forwarded-For", "9.9.9.9"), ("Connection", "x-secret"), ("X-Secret", "1"), ("TE", "trailers"), ("X-Request-Id", "my-id"),
+                        ("X-Forwarded-For", "9.9.9.9"), ("Connection", "x-secret"), ("X-Secret", "1"), ("TE", "trailers"),
+                        ("X-Request-Id", "my-id"),
                         ("X-Real-IP", "6.6.6.6"),
                     ])
                     #expect(response.text.contains("x-forwarded-for=127.0.0.1\n") && response.text.contains("x-real-ip=127.0.0.1"))
@@ -94,7 +100,9 @@ import Topology
             _ = recv(fd, &bytes, bytes.count, 0)
         }) { bad, tally in
             try await withBackend("a") { a in
-                try await withGateway("{ path: /, balance: round-robin, eject: { failures: 1000 }, backends: [127.0.0.1:\(bad), 127.0.0.1:\(a)] }") { fixture in
+                try await withGateway(
+                    "{ path: /, balance: round-robin, eject: { failures: 1000 }, backends: [127.0.0.1:\(bad), 127.0.0.1:\(a)] }"
+                ) { fixture in
                     #expect(try await fixture.send("GET").header("x-backend") == "a")
                     #expect(fixture.verdicts() == ["retry"])
                     var statuses: [Int] = []
@@ -123,7 +131,8 @@ import Topology
     }
 
     @Test(arguments: [
-        "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
         "garbage\r\n\r\n",
         "HTTP/1.1 200 OK\r\nX: a\r\n b\r\n\r\n", "HTTP/1.1 101 Switching Protocols\r\n\r\n", "HTTP/1.1 20 OK\r\n\r\n",
     ])
@@ -199,7 +208,8 @@ import Topology
         limits.body = 64 << 20
         try await withLoop { loop in
             try await withServer(loop, router, limits: limits) { backend in
-                try await withGateway("{ path: /, body: 32Mi, retry: { body: 1Ki }, backends: [127.0.0.1:\(backend.testPort)] }") { fixture in
+                try await withGateway("{ path: /, body: 32Mi, retry: { body: 1Ki }, backends: [127.0.0.1:\(backend.testPort)] }") {
+                    fixture in
                     let body = (0..<8 << 20).map { UInt8(truncatingIfNeeded: $0 &* 31) }
                     let response = try await fixture.send("POST", "/echo", body: body)
                     #expect(response.status == 200 && response.body == body)
@@ -224,7 +234,9 @@ import Topology
                         try await Task.sleep(for: .milliseconds(300))
                         socket = nil
                     }
-                    let forgotten = await eventually { await fixture.gateway.connectionCounts == [0] && fixture.gateway.routes[0].replicas[0].inFlight == 0 }
+                    let forgotten = await eventually {
+                        await fixture.gateway.connectionCounts == [0] && fixture.gateway.routes[0].replicas[0].inFlight == 0
+                    }
                     #expect(forgotten)
                 }
             }
@@ -257,7 +269,8 @@ import Topology
                         group.addTask {
                             for i in 0..<20 {
                                 let list = i % 2 == 0 ? "127.0.0.1:\(b)" : "127.0.0.1:\(a), 127.0.0.1:\(b)"
-                                let stack = try Stack.read(Array("gateway:\n  listen: 1\n  routes: [{ path: /, backends: [\(list)] }]".utf8), path: "t")
+                                let stack = try Stack.read(
+                                    Array("gateway:\n  listen: 1\n  routes: [{ path: /, backends: [\(list)] }]".utf8), path: "t")
                                 try await fixture.gateway.apply(stack.gateway!) { _ in [] }
                             }
                         }

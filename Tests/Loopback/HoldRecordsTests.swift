@@ -149,7 +149,9 @@ import Testing
                     try await withLoop { loop in
                         try await withServer(loop, router) { admin in
                             let found = try await gateway.client.send("GET", "/api/requests/sleeper", to: admin)
-                            #expect(found.text.contains(" for a replica and went to web/1") && found.text.contains("\"waited_for_a_replica\""), "\(found.text)")
+                            #expect(
+                                found.text.contains(" for a replica and went to web/1") && found.text.contains("\"waited_for_a_replica\""),
+                                "\(found.text)")
                         }
                     }
                 }

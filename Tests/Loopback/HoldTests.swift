@@ -4,7 +4,8 @@ import Glibc
 import TestSupport
 import Testing
 
-/// A service without a replica: requests wait at the gateway until there is one, in bounds. Clients block their threads, hence one after the other.
+/// A service without a replica: requests wait at the gateway until there is one, in bounds. Clients block their threads, hence one after
+/// the other.
 @Suite(.serialized) struct HoldTests {
     private static func status(_ answer: (head: String, body: String)) -> Int { Int(answer.head.dropFirst(9).prefix(3)) ?? 0 }
 
@@ -53,7 +54,8 @@ import Testing
                 #expect(late.status == 503 && late.text.contains("overloaded"))
                 woken.mayAnswer(true)
                 let answers = clients.map { $0.answer() }
-                #expect(answers.map(Self.status) == [200, 200, 200, 200] && woken.seen == ["/1", "/2", "/3", "/4"] && woken.mostAtOnce == 1)
+                #expect(
+                    answers.map(Self.status) == [200, 200, 200, 200] && woken.seen == ["/1", "/2", "/3", "/4"] && woken.mostAtOnce == 1)
                 let after = try await gateway.send("GET", "/after")
                 #expect(after.status == 200)
             }
@@ -79,7 +81,9 @@ import Testing
         try await withWoken { _, port in
             try await withWaking("{ path: /, service: web, hold: { most: 3 } }", threads: 2) { gateway in
                 let clients = try (0..<12).map { try gateway.ask("/\($0)") }
-                let isSettled = await eventually { gateway.ended("refused") == 9 && gateway.metric("gateway_held_requests{route=\"/\"}") == 3 }
+                let isSettled = await eventually {
+                    gateway.ended("refused") == 9 && gateway.metric("gateway_held_requests{route=\"/\"}") == 3
+                }
                 try #require(isSettled)
                 try await gateway.publish([WakingGateway.replica(port)], "{ path: /, service: web, hold: { most: 3 } }")
                 let statuses = clients.map { Self.status($0.answer()) }
@@ -182,7 +186,9 @@ import Testing
             // Without an answer it would be cut.
             let cut = await gateway.gateway.drain(grace: .seconds(10))
             let answer = client.answer()
-            #expect(cut == 0 && Self.status(answer) == 503 && answer.body.contains("hold_ended") && answer.head.contains("Connection: close\r\n"))
+            #expect(
+                cut == 0 && Self.status(answer) == 503 && answer.body.contains("hold_ended")
+                    && answer.head.contains("Connection: close\r\n"))
             #expect(gateway.ended("refused") == 1)
         }
     }

@@ -13,7 +13,9 @@ struct LiveGateway {
     let client: HTTPClient
     let port: UInt16
 
-    func send(_ method: String = "GET", _ target: String = "/", headers: [(String, String)] = [], body: [UInt8]? = nil) async throws -> HTTPClientResponse {
+    func send(_ method: String = "GET", _ target: String = "/", headers: [(String, String)] = [], body: [UInt8]? = nil) async throws
+        -> HTTPClientResponse
+    {
         try await client.send(method, target, to: .address(.loopback(port: port)), headers: headers, body: body, timeout: .seconds(20))
     }
 
@@ -37,7 +39,9 @@ struct LiveGateway {
 
     /// The value of a line of the metrics page.
     func metric(_ name: String) -> Double? {
-        for line in gateway.metrics.render().split(separator: "\n") where line.hasPrefix(name + " ") { return Double(line.dropFirst(name.count + 1)) }
+        for line in gateway.metrics.render().split(separator: "\n") where line.hasPrefix(name + " ") {
+            return Double(line.dropFirst(name.count + 1))
+        }
         return nil
     }
 }
@@ -45,7 +49,8 @@ struct LiveGateway {
 /// `route` is one line of YAML; `more` are keys of the gateway itself.
 func withLive(_ route: String, threads: Int = 1, more: [String] = [], _ body: (LiveGateway) async throws -> Void) async throws {
     try await withLoop { loop in
-        let lines = ["gateway:", "  listen: 127.0.0.1:1", "  threads: \(threads)"] + more.map { "  " + $0 } + ["  routes:", "    - \(route)"]
+        let lines =
+            ["gateway:", "  listen: 127.0.0.1:1", "  threads: \(threads)"] + more.map { "  " + $0 } + ["  routes:", "    - \(route)"]
         let spec = try Stack.read(Array(lines.joined(separator: "\n").utf8), path: "test.yaml").gateway!
         let logger = Logger(level: .error, format: .text, descriptor: 2, immediate: true)
         let gateway = try Gateway(spec, metrics: MetricsRegistry(), journal: Journal(), logger: logger, accessLog: -1)
@@ -59,7 +64,8 @@ func withLive(_ route: String, threads: Int = 1, more: [String] = [], _ body: (L
         client.close()
         _ = await gateway.drain(grace: .milliseconds(50))
         // Its probes end when there is nothing left to probe.
-        let empty = try Stack.read(Array("gateway:\n  listen: 1\n  routes: [{ path: /, answer: { status: 503 } }]".utf8), path: "t").gateway!
+        let empty = try Stack.read(Array("gateway:\n  listen: 1\n  routes: [{ path: /, answer: { status: 503 } }]".utf8), path: "t")
+            .gateway!
         try await gateway.apply(empty) { _ in [] }
         gateway.stop()
         try result.get()
@@ -67,7 +73,9 @@ func withLive(_ route: String, threads: Int = 1, more: [String] = [], _ body: (L
 }
 
 /// A backend that answers each request with its name and what `answer` says: status and body.
-func withNamed(_ name: String, answer: @escaping @Sendable () -> (Int, String) = { (200, "ok") }, _ body: (UInt16) async throws -> Void) async throws {
+func withNamed(_ name: String, answer: @escaping @Sendable () -> (Int, String) = { (200, "ok") }, _ body: (UInt16) async throws -> Void)
+    async throws
+{
     var router = Router()
     for method in ["GET", "POST", "HEAD"] {
         router.add(method, "/") { request, _ in

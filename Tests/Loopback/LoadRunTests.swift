@@ -14,7 +14,9 @@ import Testing
         _ phases: [LoadPhase], _ requests: [LoadRequest]? = nil, timeout: Duration = .seconds(10), connections: Int = 100, seed: UInt64 = 1,
         spacing: ArrivalSchedule.Spacing = .even
     ) throws -> Scenario {
-        Scenario(requests: try requests ?? [LoadRequest("GET", LoadText("/"))], phases: phases, spacing: spacing, seed: seed, timeout: timeout, connections: connections)
+        Scenario(
+            requests: try requests ?? [LoadRequest("GET", LoadText("/"))], phases: phases, spacing: spacing, seed: seed, timeout: timeout,
+            connections: connections)
     }
 
     private func run(_ scenario: Scenario, port: UInt16) async throws -> LoadReport {
@@ -52,7 +54,8 @@ import Testing
 
     @Test func kindsOfRequestsAddUpAndErrorsAreTheirs() async throws {
         let requests = [
-            LoadRequest("GET", try LoadText("/a"), weight: 6), LoadRequest("POST", try LoadText("/b"), weight: 3, body: try LoadText("{{n}} {{uuid}} {{now}}")),
+            LoadRequest("GET", try LoadText("/a"), weight: 6),
+            LoadRequest("POST", try LoadText("/b"), weight: 3, body: try LoadText("{{n}} {{uuid}} {{now}}")),
             LoadRequest("GET", try LoadText("/missing")),
         ]
         let (report, seen) = try await counted(try scenario([.hold(.arrivals, 400, for: .seconds(1))], requests, spacing: .poisson))
@@ -63,7 +66,8 @@ import Testing
     }
 
     @Test func usersThinkAndOneConnectionServesEach() async throws {
-        let (report, seen) = try await counted(try scenario([.hold(.users, 20, for: .seconds(2), think: .milliseconds(100) ... .milliseconds(100))]))
+        let (report, seen) = try await counted(
+            try scenario([.hold(.users, 20, for: .seconds(2), think: .milliseconds(100) ... .milliseconds(100))]))
         #expect(report.ended == report.sent && report.errors == 0 && seen["GET /"] == report.ended)
         // Each asks at most every 100 ms; the first time within the first 100 ms.
         #expect(report.ended <= 20 * 20 && report.ended > 20 * 10, "\(report.ended)")
@@ -82,7 +86,8 @@ import Testing
         #expect(users.count >= 3 && users[0] > 10 && users[0] < 25 && users[1] > 10 && users[1] < 25, "\(users)")
     }
 
-    /// A server that stands still for a second. Someone who waits for answers meets it once; the schedule charges it with all that was due meanwhile.
+    /// A server that stands still for a second. Someone who waits for answers meets it once; the schedule charges it with all that was due
+    /// meanwhile.
     @Test func aStandstillShowsInTheOpenModel() async throws {
         let answered = Tally()
         try await withRaw({ peer, _ in
@@ -113,7 +118,8 @@ import Testing
                 peer.send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
             }
         }) { backend in
-            let report = try await run(try scenario([.hold(.arrivals, 50, for: .seconds(1))], timeout: .milliseconds(600), connections: 2), port: backend.port)
+            let report = try await run(
+                try scenario([.hold(.arrivals, 50, for: .seconds(1))], timeout: .milliseconds(600), connections: 2), port: backend.port)
             let unsent = report.failures[.unsent] ?? 0
             #expect(report.ended == 50 && report.sent + unsent == 50 && unsent > 30, "\(report.sent) sent, \(unsent) unsent")
             #expect(report.errors == unsent)
@@ -127,7 +133,8 @@ import Testing
             peer.head()
             usleep(1_500_000)
         }) { backend in
-            let report = try await run(try scenario([.hold(.arrivals, 20, for: .milliseconds(500))], timeout: .milliseconds(300)), port: backend.port)
+            let report = try await run(
+                try scenario([.hold(.arrivals, 20, for: .milliseconds(500))], timeout: .milliseconds(300)), port: backend.port)
             #expect(report.failures == [.timeout: 10] && report.errors == 10)
             #expect(report.firstFailure == "no answer within 300ms")
             #expect(report.service.least >= 295_000_000, "\(report.service.least)")
@@ -157,11 +164,14 @@ import Testing
             peer.send(answer)
         }) { backend in
             let report = try await run(try scenario([.hold(.arrivals, 20, for: .milliseconds(500))]), port: backend.port)
-            #expect(report.failures == [error: 10] && report.ended == 10 && report.errors == 10, "\(report.failures) \(report.firstFailure ?? "")")
+            #expect(
+                report.failures == [error: 10] && report.ended == 10 && report.errors == 10,
+                "\(report.failures) \(report.firstFailure ?? "")")
         }
     }
 
-    /// A server that closes each connection after three answers, without a word: a GET is sent again, a POST that may have been carried out is an error.
+    /// A server that closes each connection after three answers, without a word: a GET is sent again, a POST that may have been carried out
+    /// is an error.
     @Test(arguments: ["GET", "POST"]) func keptConnectionsThatClose(method: String) async throws {
         let answered = Tally()
         try await withRaw({ peer, _ in
@@ -172,7 +182,8 @@ import Testing
             }
         }) { backend in
             let requests = [LoadRequest(method, try LoadText("/"))]
-            let report = try await run(try scenario([.hold(.arrivals, 100, for: .seconds(1))], requests, connections: 1), port: backend.port)
+            let report = try await run(
+                try scenario([.hold(.arrivals, 100, for: .seconds(1))], requests, connections: 1), port: backend.port)
             #expect(report.ended == 100 && answered.count == 100 - report.errors)
             if method == "GET" {
                 #expect(report.errors == 0 && report.repeated > 20, "\(report.failures)")
@@ -247,7 +258,9 @@ import Testing
             }
             let requests = [LoadRequest("GET", try LoadText("/a")), LoadRequest("GET", try LoadText("/b-{{uuid}}"))]
             let scenario = try scenario([.hold(.arrivals, 100, for: .milliseconds(500))], requests, connections: 1, seed: 11)
-            _ = try await withLoop { loop in try await withServer(loop, router) { endpoint in try await run(scenario, port: endpoint.testPort) } }
+            _ = try await withLoop { loop in
+                try await withServer(loop, router) { endpoint in try await run(scenario, port: endpoint.testPort) }
+            }
             rows.append(row.withLock { $0 })
         }
         #expect(rows[0] == rows[1] && rows[0].count == 50 && Set(rows[0]) == ["/a", "/b"])

@@ -31,7 +31,9 @@ import Testing
     }
 
     private func line(_ registry: MetricsRegistry, _ name: String) -> Double {
-        for line in registry.render().split(separator: "\n") where line.hasPrefix(name + " ") { return Double(line.dropFirst(name.count + 1)) ?? -1 }
+        for line in registry.render().split(separator: "\n") where line.hasPrefix(name + " ") {
+            return Double(line.dropFirst(name.count + 1)) ?? -1
+        }
         return -1
     }
 
@@ -43,7 +45,8 @@ import Testing
             let source = MeterSource(id: "a", kind: .page, keys: [key, missing]) {
                 asked.add()
                 let isFirst = asked.count == 1
-                let answer: Result<MeterFigure, MeterFault> = isFirst ? .success(MeterFigure(5, .count, takenAt: .now)) : .failure(MeterFault(.refused, "no more"))
+                let answer: Result<MeterFigure, MeterFault> =
+                    isFirst ? .success(MeterFigure(5, .count, takenAt: .now)) : .failure(MeterFault(.refused, "no more"))
                 return [key: answer]
             }
             schedule.follow([source])
@@ -126,7 +129,9 @@ import Testing
             let schedule = MeterSchedule(loop: loop, settings: settings(.seconds(60)), metrics: MetricsRegistry())
             let sources = [3.0, 4, 5_000_000].enumerated().map { number, value in
                 let key = key(number)
-                return MeterSource(id: "s\(number)", kind: .page, keys: [key]) { [key: .success(MeterFigure(value, .count, takenAt: .now))] }
+                return MeterSource(id: "s\(number)", kind: .page, keys: [key]) {
+                    [key: .success(MeterFigure(value, .count, takenAt: .now))]
+                }
             }
             schedule.follow(sources)
             try await running(schedule, loop) {

@@ -18,7 +18,9 @@ import Testing
         var limits = PageSource.Limits()
         limits.time = time
         limits.bytes = bytes
-        return PageMeter(PageSource(loop: loop, endpoint: .address(.loopback(port: port)), limits: limits), metrics, window: .seconds(300), bounds: machine)
+        return PageMeter(
+            PageSource(loop: loop, endpoint: .address(.loopback(port: port)), limits: limits), metrics, window: .seconds(300),
+            bounds: machine)
     }
 
     /// What the meter says of `up` on a page of this peer.
@@ -42,7 +44,8 @@ import Testing
         let backend = try RawBackend { peer, number in
             let head = peer.head()
             if head.contains("Accept-Encoding: identity\r\n"), head.hasPrefix("GET /metrics HTTP/1.1\r\n") { asked.add() }
-            let body = "# TYPE depth gauge\r\ndepth{q=\"a\"} 3\r\ndepth{q=\"b\"} 4\r\n# TYPE jobs_total counter\r\njobs_total \(number * 1000)"
+            let body =
+                "# TYPE depth gauge\r\ndepth{q=\"a\"} 3\r\ndepth{q=\"b\"} 4\r\n# TYPE jobs_total counter\r\njobs_total \(number * 1000)"
             // In chunks of one byte, as nobody would; the page's last line has no end.
             peer.send("HTTP/1.1 200 OK\r\nContent-Type: text/plain; version=0.0.4\r\nTransfer-Encoding: chunked\r\n\r\n")
             peer.send(body.utf8.map { "1\r\n\(Character(UnicodeScalar($0)))\r\n" }.joined() + "0\r\n\r\n")
@@ -67,7 +70,9 @@ import Testing
         #expect(asked.count == 2)
     }
 
-    private func kind(_ result: Result<MeterFigure, MeterFault>) -> MeterFault.Kind? { if case .failure(let fault) = result { fault.kind } else { nil } }
+    private func kind(_ result: Result<MeterFigure, MeterFault>) -> MeterFault.Kind? {
+        if case .failure(let fault) = result { fault.kind } else { nil }
+    }
 
     @Test func aPageOfAHundredMegabytesIsCutOff() async throws {
         let sent = Tally()
@@ -106,11 +111,15 @@ import Testing
     }
 
     @Test(arguments: [
-        ("404 Not Found", "", "no", MeterFault.Kind.refused), ("500 Internal Server Error", "", "no", .refused), ("204 No Content", "", "", .refused),
-        ("302 Found", "Location: /elsewhere\r\n", "", .refused), ("200 OK", "Content-Type: text/html; charset=utf-8\r\n", "<p>up 1", .wrongType),
+        ("404 Not Found", "", "no", MeterFault.Kind.refused), ("500 Internal Server Error", "", "no", .refused),
+        ("204 No Content", "", "", .refused),
+        ("302 Found", "Location: /elsewhere\r\n", "", .refused),
+        ("200 OK", "Content-Type: text/html; charset=utf-8\r\n", "<p>up 1", .wrongType),
         ("200 OK", "Content-Type: application/json\r\n", "{}", .wrongType), ("200 OK", "Content-Encoding: gzip\r\n", "\u{1F}", .wrongType),
-        ("200 OK", "", "", .absent), ("200 OK", "Content-Type: text/plain\r\n", "down 1\n", .absent), ("200 OK", "", "up one\n", .malformed),
-        ("200 OK", "", "up{a=\"1\"} 1\nup{a=\"1\"} 2\n", .malformed), ("200 OK", "", "up NaN\n", .notANumber), ("200 OK", "", "up +Inf\n", .infinite),
+        ("200 OK", "", "", .absent), ("200 OK", "Content-Type: text/plain\r\n", "down 1\n", .absent),
+        ("200 OK", "", "up one\n", .malformed),
+        ("200 OK", "", "up{a=\"1\"} 1\nup{a=\"1\"} 2\n", .malformed), ("200 OK", "", "up NaN\n", .notANumber),
+        ("200 OK", "", "up +Inf\n", .infinite),
         ("200 OK", "", "up{a=\"1\"} -5\nup 10\n", .negative), ("200 OK", "", "up 1e300\n", .implausible),
     ])
     func whatIsNoFigureIsTold(status: String, fields: String, body: String, expected: MeterFault.Kind) async throws {
@@ -187,7 +196,8 @@ import Testing
             #expect(figure.value == 27)
             #expect(
                 figure.partitions == [
-                    PartitionOffsets(topic: "t", partition: 0, latest: 50, told: 7), PartitionOffsets(topic: "t", partition: 1, committed: 40, latest: 60, told: 99),
+                    PartitionOffsets(topic: "t", partition: 0, latest: 50, told: 7),
+                    PartitionOffsets(topic: "t", partition: 1, committed: 40, latest: 60, told: 99),
                     PartitionOffsets(topic: "t", partition: 2, latest: 70),
                 ])
             #expect(figure.note == "of 3 partitions, the lag of 1 is not known")

@@ -33,7 +33,9 @@ import Testing
     }
 
     /// The shell burns, or a child of the same group does.
-    @Test(arguments: ["while :; do :; done", "(while :; do :; done) & wait", "while :; do (i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done); done"])
+    @Test(arguments: [
+        "while :; do :; done", "(while :; do :; done) & wait", "while :; do (i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done); done",
+    ])
     func cpuIsThatOfTheGroup(script: String) async throws {
         try await withChild(script) { child in
             let meter = ProcessMeter(window: .seconds(300), bounds: MachineBounds(processors: 64, memory: 1e15))
@@ -49,7 +51,9 @@ import Testing
             let after = ticks(child.pid)
             let counted = figure.value * figure.window.secondsAsDouble / 1000 * Double(ProcessScan.ticksPerSecond)
             // A child that ends just between a listing and its line is not seen by the test's own sum; each lives for some ticks.
-            #expect(counted >= beforeLast - afterFirst - 15 && counted <= after - before + 15, "\(counted) of \(beforeLast - afterFirst)...\(after - before)")
+            #expect(
+                counted >= beforeLast - afterFirst - 15 && counted <= after - before + 15,
+                "\(counted) of \(beforeLast - afterFirst)...\(after - before)")
             #expect(figure.unit == .milliCores)
         }
     }
@@ -115,5 +119,7 @@ import Testing
         }
     }
 
-    private func failure(_ result: Result<MeterFigure, MeterFault>?) -> MeterFault.Kind? { if case .failure(let fault) = result { fault.kind } else { nil } }
+    private func failure(_ result: Result<MeterFigure, MeterFault>?) -> MeterFault.Kind? {
+        if case .failure(let fault) = result { fault.kind } else { nil }
+    }
 }

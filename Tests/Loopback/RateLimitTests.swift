@@ -33,7 +33,8 @@ import Topology
     @Test func eachClientHasItsOwn() async throws {
         try await withGateway(route("{ rate: 1/h, by: client-ip }"), keys: ["trusted-proxies: [127.0.0.9]"]) { gateway in
             for (from, field, status) in [
-                (0x7F00_0001, "", 200), (0x7F00_0002, "", 200), (0x7F00_0001, "", 429), (0x7F00_0001, "7.7.7.7", 429), (0x7F00_0009, "7.7.7.7", 200),
+                (0x7F00_0001, "", 200), (0x7F00_0002, "", 200), (0x7F00_0001, "", 429), (0x7F00_0001, "7.7.7.7", 429),
+                (0x7F00_0009, "7.7.7.7", 200),
                 (0x7F00_0009, "7.7.7.8", 200), (0x7F00_0009, "7.7.7.7", 429), (0x7F00_0009, "6.6.6.6, 7.7.7.8", 429),
             ] as [(UInt32, String, Int)] {
                 let answer = try gateway.ask("GET /", field.isEmpty ? [] : ["X-Forwarded-For: \(field)"], from: from)
@@ -44,7 +45,8 @@ import Topology
 
     @Test func aFieldsValuesAndTheWholeRouteAreCounted() async throws {
         try await withGateway(
-            route("{ rate: 1/h, by: \"header:X-User\" }"), route("{ rate: 1/h, burst: 1, by: route }", "path: /all"), route("{ rate: 1/h }", "path: /other")
+            route("{ rate: 1/h, by: \"header:X-User\" }"), route("{ rate: 1/h, burst: 1, by: route }", "path: /all"),
+            route("{ rate: 1/h }", "path: /other")
         ) { gateway in
             for (fields, status) in [
                 (["X-User: ann"], 200), (["x-user: bob"], 200), (["X-USER: ann"], 429), ([], 200), (["X-User: "], 429), ([], 429),
@@ -76,7 +78,8 @@ import Topology
     @Test func aLoginTakesFiveAMinute() async throws {
         try await withEcho { port, tally in
             try await withGateway(
-                "{ exact: /login, methods: [POST], limit: [{ rate: 5/min, burst: 4 }], backends: [127.0.0.1:\(port)] }", "{ path: /, backends: [127.0.0.1:\(port)] }"
+                "{ exact: /login, methods: [POST], limit: [{ rate: 5/min, burst: 4 }], backends: [127.0.0.1:\(port)] }",
+                "{ path: /, backends: [127.0.0.1:\(port)] }"
             ) { gateway in
                 var statuses: [Int] = []
                 for _ in 0..<8 { statuses.append(try gateway.ask("POST /login", ["Content-Length: 0"]).status) }
@@ -91,7 +94,9 @@ import Topology
     @Test func guessesAreLimited() async throws {
         try await withFolder { folder in
             try folder.put("tokens", "0123456789abcdef\n")
-            try await withGateway("{ path: /, limit: [{ rate: 1/h, burst: 1 }], auth: { bearer: \"\(folder)/tokens\" }, answer: { body: x } }") { gateway in
+            try await withGateway(
+                "{ path: /, limit: [{ rate: 1/h, burst: 1 }], auth: { bearer: \"\(folder)/tokens\" }, answer: { body: x } }"
+            ) { gateway in
                 var statuses: [Int] = []
                 for _ in 0..<3 { statuses.append(try gateway.ask("GET /", ["Authorization: Bearer wrong"]).status) }
                 #expect(statuses == [401, 401, 429])
@@ -103,7 +108,8 @@ import Topology
 
     @Test func whatExceedsTheRateWaitsForItsTurn() async throws {
         try await withBackend("a") { port in
-            try await withGateway("{ path: /, limit: [{ rate: 20/s, burst: 9, delay: true, by: route }], backends: [127.0.0.1:\(port)] }") { gateway in
+            try await withGateway("{ path: /, limit: [{ rate: 20/s, burst: 9, delay: true, by: route }], backends: [127.0.0.1:\(port)] }") {
+                gateway in
                 let begin = MonotonicTime.now
                 let statuses = try await withThrowingTaskGroup(of: Int.self) { group in
                     for _ in 0..<6 { group.addTask { try await gateway.send().status } }
@@ -118,7 +124,8 @@ import Topology
 
     @Test func aWaitingRequestKeepsItsBody() async throws {
         try await withBackend("a") { port in
-            try await withGateway("{ path: /, body: 4Mi, limit: [{ rate: 10/s, burst: 9, delay: true }], backends: [127.0.0.1:\(port)] }") { gateway in
+            try await withGateway("{ path: /, body: 4Mi, limit: [{ rate: 10/s, burst: 9, delay: true }], backends: [127.0.0.1:\(port)] }") {
+                gateway in
                 let body = [UInt8](repeating: 120, count: 1 << 20)
                 for _ in 0..<3 {
                     let answer = try await gateway.send("POST", "/", body: body)
@@ -172,7 +179,8 @@ import Topology
     @Test(arguments: ["", ", delay: true"]) func aSilentStoreHoldsNobody(delay: String) async throws {
         try await withSilence { port in
             try await withGateway(
-                route("{ rate: 1/h, burst: 5, shared: true\(delay) }, { rate: 1000/s, burst: 1000 }"), keys: ["limit-store: \"redis://127.0.0.1:\(port)\""]
+                route("{ rate: 1/h, burst: 5, shared: true\(delay) }, { rate: 1000/s, burst: 1000 }"),
+                keys: ["limit-store: \"redis://127.0.0.1:\(port)\""]
             ) {
                 gateway in
                 // With a delay the second would wait for an hour.
@@ -190,7 +198,9 @@ import Topology
     /// More than are kept for the next requests: what is gone must not be asked for when the store's time is over.
     @Test func clientsMayLeaveWhileTheStoreIsAsked() async throws {
         try await withSilence { port in
-            try await withGateway(route("{ rate: 1000/s, burst: 1000, shared: true }"), keys: ["limit-store: \"redis://127.0.0.1:\(port)\""]) { gateway in
+            try await withGateway(
+                route("{ rate: 1000/s, burst: 1000, shared: true }"), keys: ["limit-store: \"redis://127.0.0.1:\(port)\""]
+            ) { gateway in
                 var sockets: [RawSocket] = []
                 for _ in 0..<300 {
                     let socket = try RawSocket(port: gateway.endpoint.testPort)
@@ -243,7 +253,12 @@ import Topology
 
     @Test func limitsThatDifferAreCountedApart() throws {
         let limits = try gatewaySpec(
-            [route("{ rate: 1/h, by: \"header:A\", shared: true }, { rate: 1/h, by: \"header:B\", shared: true }, { rate: 1/h, by: route, shared: true }")],
+            [
+                route(
+                    "{ rate: 1/h, by: \"header:A\", shared: true }, { rate: 1/h, by: \"header:B\", shared: true }, { rate: 1/h, by: "
+                        + "route, shared: true }"
+                )
+            ],
             keys: ["limit-store: redis://127.0.0.1:1"]
         ).routes[0].guards.limits
         let prefixes = Set(limits.map { RateLimiter($0, route: "/").prefix })

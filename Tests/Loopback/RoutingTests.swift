@@ -13,13 +13,17 @@ import Testing
             page("below", "path: /, hosts: [\"*.a.test\", b.test]")
         ) { gateway in
             for (host, body) in [
-                ("shop.example.org", "exact"), ("SHOP.Example.ORG", "exact"), ("shop.example.org:8080", "exact"), ("shop.example.org.", "exact"),
-                ("shop.example.org.:80", "exact"), ("x.example.org", "wild"), ("x.y.EXAMPLE.org:1", "wild"), ("b.test", "below"), ("c.a.test", "below"),
+                ("shop.example.org", "exact"), ("SHOP.Example.ORG", "exact"), ("shop.example.org:8080", "exact"),
+                ("shop.example.org.", "exact"),
+                ("shop.example.org.:80", "exact"), ("x.example.org", "wild"), ("x.y.EXAMPLE.org:1", "wild"), ("b.test", "below"),
+                ("c.a.test", "below"),
             ] {
                 let answer = try gateway.ask("GET /", host: host)
                 #expect(answer.status == 200 && answer.body == body, "\(host)")
             }
-            for host in ["example.org", "evilexample.org", "shop.example.org.evil.test", "a.test", "xb.test", "[::1]", "[::1]:80", "127.0.0.1"] {
+            for host in [
+                "example.org", "evilexample.org", "shop.example.org.evil.test", "a.test", "xb.test", "[::1]", "[::1]:80", "127.0.0.1",
+            ] {
                 let answer = try gateway.ask("GET /", host: host)
                 #expect(answer.status == 404 && answer.body.contains("no_route"), "\(host)")
             }
@@ -34,8 +38,10 @@ import Testing
             page("host", "path: /, hosts: [h.test]")
         ) { gateway in
             for (target, body) in [
-                ("/", "root"), ("/other?x=/api", "root"), ("/api", "api"), ("/api?q", "api"), ("/api/", "api"), ("/apix/y", "root"), ("/api/v1", "longer"),
-                ("/api/v1/z", "longer"), ("/api/v12/z", "api"), ("/api/v1/x", "exact"), ("/api/v1/x?y=1", "exact"), ("/api/v1/x/", "longer"), ("/api/v2/x", "first"),
+                ("/", "root"), ("/other?x=/api", "root"), ("/api", "api"), ("/api?q", "api"), ("/api/", "api"), ("/apix/y", "root"),
+                ("/api/v1", "longer"),
+                ("/api/v1/z", "longer"), ("/api/v12/z", "api"), ("/api/v1/x", "exact"), ("/api/v1/x?y=1", "exact"),
+                ("/api/v1/x/", "longer"), ("/api/v2/x", "first"),
                 ("/api/v2/x?y", "first"), ("/api/qx", "second"), ("/dir", "root"), ("/dir/a", "slash"),
             ] {
                 let answer = try gateway.ask("GET \(target)")
@@ -48,11 +54,13 @@ import Testing
 
     @Test func methodsAndFieldsAreConditions() async throws {
         try await withGateway(
-            page("write", "path: /a, methods: [POST, PUT]"), page("beta", "path: /a, headers: { X-Version: beta }"), page("plain", "path: /a"),
+            page("write", "path: /a, methods: [POST, PUT]"), page("beta", "path: /a, headers: { X-Version: beta }"),
+            page("plain", "path: /a"),
             page("only", "path: /only, methods: [GET]")
         ) { gateway in
             for (line, fields, body) in [
-                ("POST /a", [], "write"), ("PUT /a", ["X-Version: other"], "write"), ("GET /a", ["x-version: beta"], "beta"), ("GET /a", ["X-Version: Beta"], "plain"),
+                ("POST /a", [], "write"), ("PUT /a", ["X-Version: other"], "write"), ("GET /a", ["x-version: beta"], "beta"),
+                ("GET /a", ["X-Version: Beta"], "plain"),
                 ("GET /a", ["X-Version: betas"], "plain"), ("GET /a", [], "plain"), ("GET /only", [], "only"),
             ] as [(String, [String], String)] {
                 let answer = try gateway.ask(line, fields)
@@ -67,7 +75,8 @@ import Testing
 
     /// Without a limit of its steps, one of these would take longer than the universe has.
     @Test func anExpressionThatBacktracksCostsLittle() async throws {
-        try await withGateway(page("slow", "regex: \"^/(a+)+$\""), page("never", "regex: \"^/(a|a)*b$\""), page("root", "path: /")) { gateway in
+        try await withGateway(page("slow", "regex: \"^/(a+)+$\""), page("never", "regex: \"^/(a|a)*b$\""), page("root", "path: /")) {
+            gateway in
             let many = String(repeating: "a", count: 4000)
             for _ in 0..<5 {
                 let answer = try gateway.ask("GET /\(many)!")
@@ -104,7 +113,8 @@ import Testing
 
     @Test func groupsOfAnExpressionStandInTheNewPath() async throws {
         let seen = try await asked(
-            "path: /, rewrite: { regex: \"^/users/([0-9]+)/(.*)$\", to: \"/u/$2/$1/$$\" }", ["/users/42/a/b?q=/users/1/x", "/other", "/users/x/y"])
+            "path: /, rewrite: { regex: \"^/users/([0-9]+)/(.*)$\", to: \"/u/$2/$1/$$\" }",
+            ["/users/42/a/b?q=/users/1/x", "/other", "/users/x/y"])
         #expect(seen == ["/u/a/b/42/$?q=/users/1/x", "/other", "/users/x/y"])
     }
 
@@ -114,7 +124,8 @@ import Testing
         #expect(noSlash == ["/xy"])
         let signs = try await asked("path: /, rewrite: { regex: \"^/y\", to: \"/ #\" }", ["/y"])
         #expect(signs == ["/y"])
-        let dots = try await asked("path: /, rewrite: { regex: \"^/api-\", to: \"/\" }", ["/api-../secret", "/api-%2e%2e/secret", "/api-x"])
+        let dots = try await asked(
+            "path: /, rewrite: { regex: \"^/api-\", to: \"/\" }", ["/api-../secret", "/api-%2e%2e/secret", "/api-x"])
         #expect(dots == ["/api-../secret", "/api-%2e%2e/secret", "/x"])
     }
 
@@ -124,7 +135,9 @@ import Testing
                 "{ path: /own, host: \"inner.test:81\", backends: [127.0.0.1:\(port)] }", "{ path: /, backends: [127.0.0.1:\(port)] }"
             ) { gateway in
                 let own = try gateway.ask("GET /own", host: "outer.test").body
-                #expect(own.contains("\r\nHost: inner.test:81\r\n") && own.contains("\r\nX-Forwarded-Host: outer.test\r\n") && !own.contains("Host: outer.test\r\nHost"))
+                #expect(
+                    own.contains("\r\nHost: inner.test:81\r\n") && own.contains("\r\nX-Forwarded-Host: outer.test\r\n")
+                        && !own.contains("Host: outer.test\r\nHost"))
                 #expect(own.split(separator: "\r\n").filter { $0.hasPrefix("Host:") }.count == 1)
                 let kept = try gateway.ask("GET /", host: "outer.test").body
                 #expect(kept.contains("\r\nHost: outer.test\r\n"))
@@ -136,7 +149,8 @@ import Testing
 
     @Test func redirectsTakeTheRequestsParts() async throws {
         try await withGateway(
-            "{ path: /old, redirect: { to: \"$scheme://$host/new$uri?from=$$host\", status: 301 } }", "{ path: /, redirect: { to: \"https://$host$uri\" } }"
+            "{ path: /old, redirect: { to: \"$scheme://$host/new$uri?from=$$host\", status: 301 } }",
+            "{ path: /, redirect: { to: \"https://$host$uri\" } }"
         ) { gateway in
             let first = try gateway.ask("GET /old/x?y=1", host: "a.test:81")
             #expect(first.status == 301 && first.field("location") == "http://a.test:81/new/old/x?y=1?from=$a.test:81")
@@ -168,12 +182,15 @@ import Testing
         try await withFolder { folder in
             try Files.replace(folder + "/page.html", with: Array("<p>soon</p>".utf8))
             try await withGateway(
-                "{ path: /text, answer: { body: \"hello\" } }", "{ path: /file, answer: { status: 503, file: \"\(folder)/page.html\", type: text/html } }",
+                "{ path: /text, answer: { body: \"hello\" } }",
+                "{ path: /file, answer: { status: 503, file: \"\(folder)/page.html\", type: text/html } }",
                 "{ path: /none, answer: { status: 204 } }", "{ path: /same, answer: { status: 304 } }",
                 "{ path: /type, answer: { body: \"{}\" }, response-headers: { set: { content-type: application/json } } }"
             ) { gateway in
                 let text = try gateway.ask("GET /text")
-                #expect(text.status == 200 && text.body == "hello" && text.field("content-type") == "text/plain; charset=utf-8" && text.field("retry-after") == nil)
+                #expect(
+                    text.status == 200 && text.body == "hello" && text.field("content-type") == "text/plain; charset=utf-8"
+                        && text.field("retry-after") == nil)
                 let head = try gateway.ask("HEAD /text")
                 #expect(head.status == 200 && head.body.isEmpty && head.field("content-length") == "5")
                 let maintenance = try gateway.ask("POST /file", ["Content-Length: 0"])

@@ -80,7 +80,10 @@ import Testing
                     ("GET /" + String(repeating: "a", count: 9000) + " HTTP/1.1\r\n", "414"),
                     ("GET / HTTP/1.1\r\nX: " + String(repeating: "a", count: 40000) + "\r\n", "431"),
                     ("POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 1001\r\n\r\n", "413"),
-                    ("POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3E9\r\n" + String(repeating: "a", count: 1001) + "\r\n0\r\n\r\n", "413"),
+                    (
+                        "POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3E9\r\n" + String(repeating: "a", count: 1001)
+                            + "\r\n0\r\n\r\n", "413"
+                    ),
                     ("POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", "400"),
                     ("GET /none HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", "404"),
                     ("DELETE /hello HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", "405"), ("GET / HTTP/3.0\r\nHost: a\r\n\r\n", "505"),
@@ -115,7 +118,9 @@ import Testing
                 #expect(socket.receive { $0.contains("\r\n\r\n") } == "HTTP/1.1 100 Continue\r\n\r\n")
                 socket.send("okHEAD /hello HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
                 let rest = socket.receive()
-                #expect(rest.components(of: "200 OK") == 2 && rest.contains("ok") && rest.contains("Content-Length: 5") && !rest.hasSuffix("hello"))
+                #expect(
+                    rest.components(of: "200 OK") == 2 && rest.contains("ok") && rest.contains("Content-Length: 5")
+                        && !rest.hasSuffix("hello"))
             }
         }
     }
@@ -153,10 +158,14 @@ import Testing
     @Test func theClientTellsHowItFailed() async throws {
         try await withLoop { loop in
             let client = HTTPClient(loop: loop)
-            let refused = await #expect(throws: HTTPClientError.self) { try await client.send("GET", "/", to: .address(.loopback(port: try freePort()))) }
+            let refused = await #expect(throws: HTTPClientError.self) {
+                try await client.send("GET", "/", to: .address(.loopback(port: try freePort())))
+            }
             #expect(refused?.code == .connect && refused?.retry == .nothingSent)
             try Task.checkCancellation()
-            let unknown = await #expect(throws: HTTPClientError.self) { try await client.send("GET", "/", to: Endpoint("no-such-host.invalid:80")!) }
+            let unknown = await #expect(throws: HTTPClientError.self) {
+                try await client.send("GET", "/", to: Endpoint("no-such-host.invalid:80")!)
+            }
             #expect(unknown?.code == .connect)
         }
     }

@@ -45,7 +45,8 @@ import Topology
     private func check(_ loop: EventLoop, _ endpoints: [Endpoint]) async throws {
         let spec = try Stack.read(Array(Self.stack.utf8), path: "test.yaml").gateway!
         let gateway = try Gateway(
-            spec, metrics: MetricsRegistry(), journal: Journal(), logger: Logger(level: .error, format: .text, descriptor: 2, immediate: true), accessLog: -1)
+            spec, metrics: MetricsRegistry(), journal: Journal(),
+            logger: Logger(level: .error, format: .text, descriptor: 2, immediate: true), accessLog: -1)
         defer { gateway.stop() }
         let replicas = endpoints.enumerated().map { Replica(name: "engine/\($0 + 1)", endpoint: $1) }
         try await gateway.apply(spec) { _ in replicas }
@@ -56,7 +57,8 @@ import Topology
         let meters = ServiceMeters(loop: loop, gateway: gateway, metrics: MetricsRegistry(), settings: settings, window: .seconds(30))
         let metrics: [MeteredService.Metric] = [
             .init("cpu", .cpu), .init("mem", .memory), .init("depth", .page(try SampleSelector("depth"))), .init("rps", .requests),
-            .init("busy", .concurrency), .init("mean", .latencyMean), .init("p95", .latencyP95), .init("lost", .page(try SampleSelector("depth"), path: "/none")),
+            .init("busy", .concurrency), .init("mean", .latencyMean), .init("p95", .latencyP95),
+            .init("lost", .page(try SampleSelector("depth"), path: "/none")),
         ]
         let running = endpoints.enumerated().map { MeteredService.Replica(number: $0 + 1, pid: getpid(), endpoint: $1) }
         meters.follow([MeteredService(name: "engine", metrics: metrics, replicas: running)])

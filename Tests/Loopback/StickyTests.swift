@@ -19,7 +19,9 @@ import Testing
             try await withGateway("{ path: /, sticky: home, backends: \(list(ports)) }") { gateway in
                 let first = try gateway.ask()
                 let cookie = try #require(first.cookie)
-                #expect(cookie.hasPrefix("home=") && cookie.utf8.count == 21 && first.field("set-cookie") == cookie + "; Path=/; HttpOnly; SameSite=Lax")
+                #expect(
+                    cookie.hasPrefix("home=") && cookie.utf8.count == 21
+                        && first.field("set-cookie") == cookie + "; Path=/; HttpOnly; SameSite=Lax")
                 for field in ["Cookie: \(cookie)", "Cookie: other=1; \(cookie)", "cookie: x=\"y\";\(cookie);z=1"] {
                     for _ in 0..<3 {
                         let again = try gateway.ask("GET /", [field])
@@ -27,7 +29,8 @@ import Testing
                     }
                 }
                 for field in [
-                    "Cookie: home=", "Cookie: home=zzzzzzzzzzzzzzzz", "Cookie: home=0000000000000000", "Cookie: Home=\(cookie.dropFirst(5))", "Cookie: \(cookie)0",
+                    "Cookie: home=", "Cookie: home=zzzzzzzzzzzzzzzz", "Cookie: home=0000000000000000",
+                    "Cookie: Home=\(cookie.dropFirst(5))", "Cookie: \(cookie)0",
                 ] {
                     let other = try gateway.ask("GET /", [field])
                     #expect(other.status == 200 && other.cookie?.hasPrefix("home=") == true, "\(field)")
@@ -68,12 +71,14 @@ import Testing
             _ = send(fd, answer, answer.utf8.count, Int32(MSG_NOSIGNAL))
         }) { bad, _ in
             try await withEcho("good") { good, _ in
-                try await withGateway("{ path: /, sticky: home, balance: round-robin, backends: [127.0.0.1:\(bad), 127.0.0.1:\(good)] }") { gateway in
+                try await withGateway("{ path: /, sticky: home, balance: round-robin, backends: [127.0.0.1:\(bad), 127.0.0.1:\(good)] }") {
+                    gateway in
                     let first = try gateway.ask()
                     let cookie = try #require(first.cookie)
                     #expect(first.place == "bad")
                     let second = try gateway.ask("GET /", ["Cookie: \(cookie)"])
-                    #expect(second.status == 200 && second.place == "good" && second.all("set-cookie").count == 1 && second.cookie != cookie)
+                    #expect(
+                        second.status == 200 && second.place == "good" && second.all("set-cookie").count == 1 && second.cookie != cookie)
                     #expect(gateway.verdicts() == ["retry"])
                 }
             }
@@ -85,13 +90,15 @@ import Testing
     @Test func aCanaryTakesItsShareAndWhoAsksForIt() async throws {
         try await withThree { ports in
             func route(_ share: String, _ path: String) -> String {
-                "{ path: \(path), backends: [127.0.0.1:\(ports[0])], canary: { backends: [127.0.0.1:\(ports[1])], share: \(share), header: X-Canary, cookie: canary } }"
+                "{ path: \(path), backends: [127.0.0.1:\(ports[0])], canary: { backends: [127.0.0.1:\(ports[1])], share: \(share), "
+                    + "header: X-Canary, cookie: canary } }"
             }
             try await withGateway(route("0%", "/none"), route("100%", "/all"), route("50%", "/half")) { gateway in
                 for (target, fields, place) in [
                     ("/none", [], "a"), ("/all", [], "b"), ("/none", ["X-Canary: always"], "b"), ("/all", ["x-canary: Never"], "a"),
                     ("/none", ["Cookie: canary=always"], "b"),
-                    ("/all", ["Cookie: x=1; canary=never"], "a"), ("/none", ["X-Canary: never", "Cookie: canary=always"], "a"), ("/none", ["X-Canary: yes"], "a"),
+                    ("/all", ["Cookie: x=1; canary=never"], "a"), ("/none", ["X-Canary: never", "Cookie: canary=always"], "a"),
+                    ("/none", ["X-Canary: yes"], "a"),
                     ("/all", ["X-Canary: "], "b"),
                 ] as [(String, [String], String)] {
                     let answer = try gateway.ask("GET \(target)", fields)
@@ -111,7 +118,8 @@ import Testing
             try await withGateway("{ path: /, sticky: home, backends: [127.0.0.1:\(ports[0])], \(canary) }") { gateway in
                 let met = try gateway.ask("GET /", ["X-Canary: always"])
                 let cookie = try #require(met.cookie)
-                let stays = try gateway.ask("GET /", ["Cookie: \(cookie)"]), leaves = try gateway.ask("GET /", ["Cookie: \(cookie)", "X-Canary: never"])
+                let stays = try gateway.ask("GET /", ["Cookie: \(cookie)"]),
+                    leaves = try gateway.ask("GET /", ["Cookie: \(cookie)", "X-Canary: never"])
                 #expect(met.place == "b" && stays.place == "b" && stays.cookie == nil && leaves.place == "a" && leaves.cookie != nil)
             }
         }

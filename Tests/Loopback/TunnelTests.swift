@@ -5,8 +5,10 @@ import Testing
 
 /// Connections that are upgraded: what goes in on one side comes out on the other, and nothing else does.
 @Suite struct TunnelTests {
-    private static let ask = "GET / HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: k\r\n\r\n"
-    private static let switched = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: a\r\n\r\n"
+    private static let ask =
+        "GET / HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: k\r\n\r\n"
+    private static let switched =
+        "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: a\r\n\r\n"
 
     /// A tunnel through a gateway: `serve` is the backend after its 101, `body` the client after having read it.
     private func withTunnel(
@@ -22,7 +24,9 @@ import Testing
                 let client = try RawPeer(port: gateway.port)
                 client.send(Self.ask)
                 let head = client.head()
-                #expect(head.hasPrefix("HTTP/1.1 101 Switching Protocols\r\n") && head.contains("Upgrade: websocket") && head.contains("Sec-WebSocket-Accept: a"))
+                #expect(
+                    head.hasPrefix("HTTP/1.1 101 Switching Protocols\r\n") && head.contains("Upgrade: websocket")
+                        && head.contains("Sec-WebSocket-Accept: a"))
                 try await body(gateway, client)
                 let isOver = await eventually { gateway.inFlight == 0 && backend.open.count == 0 }
                 #expect(isOver)
@@ -87,9 +91,11 @@ import Testing
         }
     }
 
-    /// The backend ends its side first; what the client still sends reaches it, however slowly it reads: in one of these sizes the last of it
-    /// still waits in the gateway when the client's end comes.
-    @Test(arguments: Array(stride(from: 200_000, through: 4_400_000, by: 200_000))) func aBackendThatHasSaidAllStillReads(total: Int) async throws {
+    /// The backend ends its side first; what the client still sends reaches it, however slowly it reads: in one of these sizes the last of
+    /// it still waits in the gateway when the client's end comes.
+    @Test(arguments: Array(stride(from: 200_000, through: 4_400_000, by: 200_000))) func aBackendThatHasSaidAllStillReads(total: Int)
+        async throws
+    {
         let seen = Tally(), sent = Tally()
         try await withTunnel(serve: { peer in
             peer.limitReceiving(65536)
@@ -181,7 +187,8 @@ import Testing
     /// 101 to somebody who did not ask for it, or to a request with a body, is no answer.
     @Test(arguments: [
         "GET / HTTP/1.1\r\nHost: a\r\n\r\n", "GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\n\r\n",
-        "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n", "GET / HTTP/1.0\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n",
+        "GET / HTTP/1.0\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
         "POST / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nContent-Length: 1\r\n\r\nx",
     ])
     func aSwitchNobodyAskedForIs502(request: String) async throws {
@@ -218,7 +225,8 @@ import Testing
     }
 
     @Test func aTunnelOnWhichNothingMovesEnds() async throws {
-        try await withTunnel("timeout: { tunnel: 300ms },", serve: { peer in while peer.send(peer.read(1)), !peer.sawEnd {} }) { gateway, client in
+        try await withTunnel("timeout: { tunnel: 300ms },", serve: { peer in while peer.send(peer.read(1)), !peer.sawEnd {} }) {
+            gateway, client in
             #expect(client.readToEnd().isEmpty && client.sawEnd)
             let isClosed = await eventually { gateway.metric(Self.tunnels) == 0 }
             #expect(isClosed)

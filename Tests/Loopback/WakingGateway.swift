@@ -34,14 +34,18 @@ struct WakingGateway {
         return try Stack.read(Array(lines.joined(separator: "\n").utf8), path: "test.yaml").gateway!
     }
 
-    static func replica(_ port: UInt16, _ number: Int = 1) -> Replica { Replica(name: "web/\(number)", endpoint: .address(.loopback(port: port)), isNew: true) }
+    static func replica(_ port: UInt16, _ number: Int = 1) -> Replica {
+        Replica(name: "web/\(number)", endpoint: .address(.loopback(port: port)), isNew: true)
+    }
 
     /// As the supervisor does when replicas come and go, or when the stack file changes.
     func publish(_ replicas: [Replica], _ routes: String...) async throws {
         try await gateway.apply(try WakingGateway.spec(routes)) { $0 == "web" ? replicas : [] }
     }
 
-    func send(_ method: String = "GET", _ target: String = "/", headers: [(String, String)] = [], body: [UInt8]? = nil) async throws -> HTTPClientResponse {
+    func send(_ method: String = "GET", _ target: String = "/", headers: [(String, String)] = [], body: [UInt8]? = nil) async throws
+        -> HTTPClientResponse
+    {
         try await client.send(method, target, to: .address(.loopback(port: port)), headers: headers, body: body, timeout: .seconds(20))
     }
 
@@ -58,7 +62,9 @@ struct WakingGateway {
     func ended(_ outcome: String) -> Int { Int(metric("gateway_held_total{route=\"/\",outcome=\"\(outcome)\"}") ?? -1) }
 
     func metric(_ name: String) -> Double? {
-        for line in gateway.metrics.render().split(separator: "\n") where line.hasPrefix(name + " ") { return Double(line.dropFirst(name.count + 1)) }
+        for line in gateway.metrics.render().split(separator: "\n") where line.hasPrefix(name + " ") {
+            return Double(line.dropFirst(name.count + 1))
+        }
         return nil
     }
 
@@ -66,7 +72,8 @@ struct WakingGateway {
 }
 
 func withWaking(
-    _ route: String = "{ path: /, service: web }", threads: Int = 1, keys: [String] = [], accessLog: Int32 = -1, _ body: (WakingGateway) async throws -> Void
+    _ route: String = "{ path: /, service: web }", threads: Int = 1, keys: [String] = [], accessLog: Int32 = -1,
+    _ body: (WakingGateway) async throws -> Void
 ) async throws {
     try await withLoop { loop in
         let spec = try WakingGateway.spec([route], threads: threads, keys: keys)
@@ -79,7 +86,10 @@ func withWaking(
         try await gateway.listen(on: .loopback(port: 0))
         let client = HTTPClient(loop: loop)
         let result: Result<Void, any Error>
-        do { result = .success(try await body(WakingGateway(gateway: gateway, client: client, port: gateway.address!.port!, demands: demands))) } catch {
+        do {
+            result = .success(
+                try await body(WakingGateway(gateway: gateway, client: client, port: gateway.address!.port!, demands: demands)))
+        } catch {
             result = .failure(error)
         }
         client.close()

@@ -55,7 +55,9 @@ import Testing
 
     @Test func withoutAnAnswerNothingIsTakenAway() throws {
         var bare = Self.machine(try ActivationSettings()), safe = Self.machine(try ActivationSettings(fallback: 3))
-        #expect(bare.polled(Self.failed, replicas: 4, now: Self.at(9999)) == nil && bare.polled(Self.failed, replicas: 0, now: Self.at(9999)) == nil)
+        #expect(
+            bare.polled(Self.failed, replicas: 4, now: Self.at(9999)) == nil
+                && bare.polled(Self.failed, replicas: 0, now: Self.at(9999)) == nil)
         #expect(safe.polled(Self.failed, replicas: 8, now: Self.at(9999)) == nil)
         #expect(safe.polled(Self.failed, replicas: 0, now: Self.at(9999))?.result == 3)
         let both = Activation.Poll(isActive: true, hasFailed: true)
@@ -84,7 +86,8 @@ import Testing
         var now = 0.0, replicas = Int.random(in: 0...5, using: &random), latestActive: Double?
         for _ in 0..<200 {
             now += Double.random(in: Int.random(in: 0..<20, using: &random) == 0 ? -1000...1000 : 0...200, using: &random)
-            let poll = Activation.Poll(isActive: Int.random(in: 0..<4, using: &random) == 0, hasFailed: Int.random(in: 0..<5, using: &random) == 0)
+            let poll = Activation.Poll(
+                isActive: Int.random(in: 0..<4, using: &random) == 0, hasFailed: Int.random(in: 0..<5, using: &random) == 0)
             if poll.isActive { latestActive = max(latestActive ?? now, now) }
             let decision = machine.polled(poll, replicas: replicas, now: Self.at(now))
             if let decision {

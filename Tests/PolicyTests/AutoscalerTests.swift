@@ -7,14 +7,20 @@ import Testing
     private let now = MonotonicTime(nanoseconds: 1_000_000_000_000_000)
 
     private func serving(_ count: Int, readyFor: Duration = .seconds(3600)) -> [ReplicaState] {
-        (0..<count).map { ReplicaState(id: $0, startedAt: now + .seconds(-7200), readyChangedAt: MonotonicTime(nanoseconds: now.nanoseconds - readyFor.nanoseconds)) }
+        (0..<count).map {
+            ReplicaState(
+                id: $0, startedAt: now + .seconds(-7200), readyChangedAt: MonotonicTime(nanoseconds: now.nanoseconds - readyFor.nanoseconds)
+            )
+        }
     }
 
     private func samples(_ values: [Int]) -> [MetricSample] {
         values.enumerated().map { MetricSample(replica: $0, value: $1, at: now, window: .seconds(15)) }
     }
 
-    private func cpu(_ values: [Int], request: Int = 500) -> MetricReading { .samples(samples(values), requests: .success(values.map { _ in request })) }
+    private func cpu(_ values: [Int], request: Int = 500) -> MetricReading {
+        .samples(samples(values), requests: .success(values.map { _ in request }))
+    }
 
     private func decide(_ policy: ScalingPolicy, _ seen: ScalingObservation) -> ScalingVerdict {
         var memory = ScalingMemory()
@@ -25,27 +31,34 @@ import Testing
 
     @Test func aCeilingStopsGrowthAndSaysWhy() throws {
         var policy = ScalingPolicy(minimum: 1, maximum: 20, metrics: [share], behavior: .init())
-        policy.ceilings = [try #require(Ceiling(.connections(of: "postgres", limit: 200, each: 30, reserved: 10))), try #require(Ceiling(.licences(9)))]
-        let verdict = decide(policy, .init(now: now, current: 5, status: 5, replicas: serving(5), readings: [cpu([600, 600, 600, 600, 600])]))
+        policy.ceilings = [
+            try #require(Ceiling(.connections(of: "postgres", limit: 200, each: 30, reserved: 10))), try #require(Ceiling(.licences(9))),
+        ]
+        let verdict = decide(
+            policy, .init(now: now, current: 5, status: 5, replicas: serving(5), readings: [cpu([600, 600, 600, 600, 600])]))
         #expect(verdict.raw == 9 && verdict.outcome == 6)
         let record = verdict.record(of: "api", policy)
         #expect(record.sentence.contains("more replicas will not help because postgres accepts 200 connections"), "\(record.sentence)")
-        #expect(record.constraints.last?.name == "ceiling" && record.constraints.last?.before == "9" && record.constraints.last?.after == "6")
+        #expect(
+            record.constraints.last?.name == "ceiling" && record.constraints.last?.before == "9" && record.constraints.last?.after == "6")
     }
 
     @Test func aCeilingTakesNothingAway() throws {
         var policy = ScalingPolicy(minimum: 1, maximum: 20, metrics: [share], behavior: .init())
         policy.ceilings = [try #require(Ceiling(.licences(3)))]
-        let verdict = decide(policy, .init(now: now, current: 5, status: 5, replicas: serving(5), readings: [cpu([600, 600, 600, 600, 600])]))
+        let verdict = decide(
+            policy, .init(now: now, current: 5, status: 5, replicas: serving(5), readings: [cpu([600, 600, 600, 600, 600])]))
         #expect(verdict.outcome == 5)
     }
 
     /// Three old ones at twice the target and three that became ready a moment ago: those come into account once they are warm.
     @Test func whatWarmsUpCountsAsComing() {
-        var policy = ScalingPolicy(minimum: 1, maximum: 50, metrics: [ScalingMetric("requests", .replicas, .average(100_000))], behavior: .init())
+        var policy = ScalingPolicy(
+            minimum: 1, maximum: 50, metrics: [ScalingMetric("requests", .replicas, .average(100_000))], behavior: .init())
         let replicas = serving(3) + serving(6, readyFor: .seconds(5)).suffix(3)
         let seen = ScalingObservation(
-            now: now, current: 6, status: 6, replicas: Array(replicas), readings: [.samples(samples([200_000, 200_000, 200_000, 90_000, 90_000, 90_000]))])
+            now: now, current: 6, status: 6, replicas: Array(replicas),
+            readings: [.samples(samples([200_000, 200_000, 200_000, 90_000, 90_000, 90_000]))])
         #expect(decide(policy, seen).outcome == 9)
         policy.groups.warmUp = .seconds(20)
         #expect(decide(policy, seen).outcome == 6)
@@ -63,14 +76,21 @@ import Testing
 
     @Test func schedulesAreRead() throws {
         let night = try #require(ScheduleFloor(text: "Fri 22:00-06:00", replicas: 4))
-        #expect(night.applies(weekday: 4, minute: 23 * 60) && night.applies(weekday: 5, minute: 359) && !night.applies(weekday: 5, minute: 360))
+        #expect(
+            night.applies(weekday: 4, minute: 23 * 60) && night.applies(weekday: 5, minute: 359) && !night.applies(weekday: 5, minute: 360))
         #expect(!night.applies(weekday: 4, minute: 60) && !night.applies(weekday: 5, minute: 23 * 60))
         // 2026-11-21 is a Saturday.
         let saturday = WallTime(milliseconds: 1_795_219_200_000)
-        let floors = [try #require(ScheduleFloor(text: "Sat,Sun 00:00-24:00", replicas: 2)), try #require(ScheduleFloor(text: "Mon-Fri 00:00-24:00", replicas: 7))]
+        let floors = [
+            try #require(ScheduleFloor(text: "Sat,Sun 00:00-24:00", replicas: 2)),
+            try #require(ScheduleFloor(text: "Mon-Fri 00:00-24:00", replicas: 7)),
+        ]
         #expect(ScheduleFloor.standing(floors, at: saturday)?.replicas == 2)
         #expect(ScheduleFloor.standing(floors, at: WallTime(milliseconds: saturday.milliseconds - 1))?.replicas == 7)
-        for wrong in ["", "Mon", "Mon 8:00-18:00", "Mon-Fri 08:00", "Mon-Fry 08:00-18:00", "08:00-08:00", "08:00-24:30", "25:00-26:00", "Mon,-Fri 08:00-09:00"] {
+        for wrong in [
+            "", "Mon", "Mon 8:00-18:00", "Mon-Fri 08:00", "Mon-Fry 08:00-18:00", "08:00-08:00", "08:00-24:30", "25:00-26:00",
+            "Mon,-Fri 08:00-09:00",
+        ] {
             #expect(ScheduleFloor(text: wrong, replicas: 1) == nil, "\(wrong)")
         }
         #expect(ScheduleFloor(text: "Sat-Mon 08:00-09:00", replicas: 1)?.days == [5, 6, 0])
@@ -82,16 +102,19 @@ import Testing
         let midnight: Int64 = 1_795_219_200_000
         for day in 0..<3 {
             for minute in 0..<1440 {
-                history.observe(minute >= 540 && minute < 720 ? 12 : 3, at: WallTime(milliseconds: midnight + Int64(day * 1440 + minute) * 60_000))
+                history.observe(
+                    minute >= 540 && minute < 720 ? 12 : 3, at: WallTime(milliseconds: midnight + Int64(day * 1440 + minute) * 60_000))
             }
         }
         func at(_ minute: Int) -> WallTime { WallTime(milliseconds: midnight + Int64(3 * 1440 + minute) * 60_000) }
         #expect(history.forecast(at: at(500), ahead: .seconds(600))?.replicas == 3)
         let forecast = try #require(history.forecast(at: at(532), ahead: .seconds(600)))
         #expect(forecast.replicas == 12 && forecast.basis == .days(3))
-        var policy = ScalingPolicy(minimum: 1, maximum: 50, metrics: [ScalingMetric("requests", .replicas, .average(100_000))], behavior: .init())
+        var policy = ScalingPolicy(
+            minimum: 1, maximum: 50, metrics: [ScalingMetric("requests", .replicas, .average(100_000))], behavior: .init())
         policy.behavior?.up.policies = [.init(.pods, 100, per: .seconds(15))]
-        var seen = ScalingObservation(now: now, current: 3, status: 3, replicas: serving(3), readings: [.samples(samples([100_000, 100_000, 100_000]))])
+        var seen = ScalingObservation(
+            now: now, current: 3, status: 3, replicas: serving(3), readings: [.samples(samples([100_000, 100_000, 100_000]))])
         seen.forecast = forecast
         let verdict = decide(policy, seen)
         #expect(verdict.raw == 3 && verdict.outcome == 12)
@@ -117,16 +140,20 @@ import Testing
     @Test func wordsSayWhatWouldChangeIt() {
         let policy = ScalingPolicy(minimum: 1, maximum: 20, metrics: [share], behavior: .init())
         var memory = ScalingMemory()
-        let calm = Autoscaler.decide(policy, .init(now: now, current: 3, status: 3, replicas: serving(3), readings: [cpu([350, 350, 350])]), &memory)
+        let calm = Autoscaler.decide(
+            policy, .init(now: now, current: 3, status: 3, replicas: serving(3), readings: [cpu([350, 350, 350])]), &memory)
         #expect(
             calm.record(of: "api", policy).sentence
                 == "api stays at 3 replicas: cpu is 70 % of the request against a target of 70 %, which is near enough.")
         #expect(calm.record(of: "api", policy).flip == "cpu above 77 % asks for more, below 63 % for fewer")
-        let down = Autoscaler.decide(policy, .init(now: now + .seconds(60), current: 3, status: 3, replicas: serving(3), readings: [cpu([100, 100, 100])]), &memory)
+        let down = Autoscaler.decide(
+            policy, .init(now: now + .seconds(60), current: 3, status: 3, replicas: serving(3), readings: [cpu([100, 100, 100])]), &memory)
         #expect(down.record(of: "api", policy).sentence.contains("3 were needed in the last 5m, which holds for another 4m"))
         #expect(down.record(of: "api", policy).flip == "4m without a need for more than 1")
-        let lost = Autoscaler.decide(policy, .init(now: now, current: 3, status: 3, replicas: serving(3), readings: [.failed(.noMetrics)]), &memory)
-        #expect(lost.record(of: "api", policy).sentence == "api stays at 3 replicas: cpu is not known, because its source returned no figures.")
+        let lost = Autoscaler.decide(
+            policy, .init(now: now, current: 3, status: 3, replicas: serving(3), readings: [.failed(.noMetrics)]), &memory)
+        #expect(
+            lost.record(of: "api", policy).sentence == "api stays at 3 replicas: cpu is not known, because its source returned no figures.")
     }
 
     @Test func contradictionsAreTold() {
@@ -150,7 +177,8 @@ import Testing
             ])
         func rules(_ random: inout SeededRandom) -> ScalingRules {
             ScalingRules(
-                stabilization: .seconds(Int.random(in: 0...300, using: &random)), selection: [.max, .min, .disabled].randomElement(using: &random)!,
+                stabilization: .seconds(Int.random(in: 0...300, using: &random)),
+                selection: [.max, .min, .disabled].randomElement(using: &random)!,
                 policies: [
                     .init(.pods, Int.random(in: 1...9, using: &random), per: .seconds(Int.random(in: 15...600, using: &random))),
                     .init(.percent, Int.random(in: 1...200, using: &random), per: .seconds(Int.random(in: 15...600, using: &random))),
@@ -165,10 +193,12 @@ import Testing
         let extremes = [0, 1, -1, Int.max, Int.min, 1 << 62, 500, 1_000_000]
         let replicas = (0..<current).map { id in
             ReplicaState(
-                id: id, phase: [.running, .running, .running, .pending, .failed].randomElement(using: &random)!, isLeaving: Int.random(in: 0..<20, using: &random) == 0,
+                id: id, phase: [.running, .running, .running, .pending, .failed].randomElement(using: &random)!,
+                isLeaving: Int.random(in: 0..<20, using: &random) == 0,
                 ready: [.yes, .yes, .no, nil].randomElement(using: &random)!,
                 startedAt: MonotonicTime(nanoseconds: now.nanoseconds - Int64.random(in: 0...2_000_000_000_000, using: &random)),
-                readyChangedAt: MonotonicTime(nanoseconds: now.nanoseconds - Int64.random(in: -1_000_000_000...2_000_000_000_000, using: &random)))
+                readyChangedAt: MonotonicTime(
+                    nanoseconds: now.nanoseconds - Int64.random(in: -1_000_000_000...2_000_000_000_000, using: &random)))
         }
         let wild = Int.random(in: 0..<4, using: &random) == 0
         var samples: [MetricSample] = []
@@ -184,7 +214,8 @@ import Testing
             }
         let requests = (0..<current).map { _ in Int.random(in: 0..<30, using: &random) == 0 ? 0 : 500 }
         return ScalingObservation(
-            now: now, current: current, status: current, replicas: replicas, readings: [.samples(samples, requests: .success(requests)), queue])
+            now: now, current: current, status: current, replicas: replicas,
+            readings: [.samples(samples, requests: .success(requests)), queue])
     }
 
     @Test(arguments: 0..<25) func neverOutOfRangeNorFasterThanDeclared(seed: Int) {
@@ -223,7 +254,9 @@ import Testing
         var random = SeededRandom(seed: UInt64(seed) &+ 99)
         let policy = Self.policy(&random), now = MonotonicTime(nanoseconds: 10_000_000_000_000)
         let current = max(1, Int.random(in: policy.minimum...policy.maximum, using: &random))
-        let replicas = (0..<current).map { ReplicaState(id: $0, startedAt: MonotonicTime(nanoseconds: 0), readyChangedAt: MonotonicTime(nanoseconds: 0)) }
+        let replicas = (0..<current).map {
+            ReplicaState(id: $0, startedAt: MonotonicTime(nanoseconds: 0), readyChangedAt: MonotonicTime(nanoseconds: 0))
+        }
         var last = 0
         for load in stride(from: 0, through: 4000, by: 91) {
             let samples = (0..<current).map { MetricSample(replica: $0, value: load, at: now, window: .seconds(15)) }

@@ -3,8 +3,10 @@ import Testing
 
 @Suite struct BalanceMethodTests {
     @Test(arguments: [
-        ("round-robin", BalanceMethod.roundRobin), ("weighted", .weighted), ("least-connections", .leastConnections), ("two-choices", .twoChoices), ("ip-hash", .ipHash),
-        ("hash(trace)", .hash(.trace)), ("hash(path)", .hash(.path)), ("hash(client-ip)", .hash(.clientAddress)), ("hash(header:x-user)", .hash(.header("x-user"))),
+        ("round-robin", BalanceMethod.roundRobin), ("weighted", .weighted), ("least-connections", .leastConnections),
+        ("two-choices", .twoChoices), ("ip-hash", .ipHash),
+        ("hash(trace)", .hash(.trace)), ("hash(path)", .hash(.path)), ("hash(client-ip)", .hash(.clientAddress)),
+        ("hash(header:x-user)", .hash(.header("x-user"))),
         ("hash(cookie:SID)", .hash(.cookie("SID"))), ("hash(header:!#$%&'*+-.^_`|~09az)", .hash(.header("!#$%&'*+-.^_`|~09az"))),
     ])
     func aWordIsReadAndWritten(word: String, method: BalanceMethod) {
@@ -16,11 +18,14 @@ import Testing
         #expect(BalanceMethod(rawValue: "weighted-least-connections") == .leastConnections)
         #expect(BalanceMethod(rawValue: "hash(header:X-User)") == .hash(.header("x-user")))
         #expect(BalanceMethod(rawValue: "hash(cookie:X-User)") == .hash(.cookie("X-User")))
-        #expect(BalanceMethod.hashTrace == .hash(.trace) && BalanceMethod.hash(.path) != .ipHash && BalanceMethod.hash(.cookie("a")) != .hash(.header("a")))
+        #expect(
+            BalanceMethod.hashTrace == .hash(.trace) && BalanceMethod.hash(.path) != .ipHash
+                && BalanceMethod.hash(.cookie("a")) != .hash(.header("a")))
     }
 
     @Test(arguments: [
-        "", "Round-Robin", " weighted", "hash", "hash()", "hash(trace", "hash(trace) ", "hash(header:)", "hash(header:a b)", "hash(header:a:b)", "hash(header:a))",
+        "", "Round-Robin", " weighted", "hash", "hash()", "hash(trace", "hash(trace) ", "hash(header:)", "hash(header:a b)",
+        "hash(header:a:b)", "hash(header:a))",
         "hash(header:a",
         "hash(cookie:)", "hash(cookie:a;b)", "hash(cookie:ä)", "hash(cookie:a\0)", "hash(cookie:a\r\n)", "hash(query:a)", "hash(HEADER:a)",
     ])

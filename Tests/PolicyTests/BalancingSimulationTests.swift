@@ -39,7 +39,9 @@ private struct Model {
             if !replicas[end.replica].queue.isEmpty { begin(end.replica, replicas[end.replica].queue.removeFirst()) }
         }
         guard Int.random(in: 0..<gap, using: &random) == 0 else { return nil }
-        let candidates = replicas.enumerated().map { Candidate(isEligible: $1.isHere, inFlight: $1.inFlight, identity: UInt64($0 + 1), isLeaving: !$1.isHere) }
+        let candidates = replicas.enumerated().map {
+            Candidate(isEligible: $1.isHere, inFlight: $1.inFlight, identity: UInt64($0 + 1), isLeaving: !$1.isHere)
+        }
         let chosen = pool.pick(candidates, tried: TriedSet(), key: random.next())!.index
         if replicas[chosen].busy < replicas[chosen].workers { begin(chosen, now) } else { replicas[chosen].queue.append(now) }
         return chosen
@@ -91,7 +93,9 @@ private struct Model {
         _ = model.run(1000, gap: 4)
         let after = model.run(4000, gap: 4)
         func share(_ counts: [Int]) -> Double { Double(counts[1]) / Double(counts.reduce(0, +)) }
-        #expect(abs(share(before) - 1.0 / 3) < 0.05 && share(during) < 0.2 && abs(share(after) - 1.0 / 3) < 0.05, "\(before) \(during) \(after)")
+        #expect(
+            abs(share(before) - 1.0 / 3) < 0.05 && share(during) < 0.2 && abs(share(after) - 1.0 / 3) < 0.05, "\(before) \(during) \(after)"
+        )
     }
 
     @Test(arguments: BalancingTests.all)
@@ -106,7 +110,8 @@ private struct Model {
         for count in counts.dropFirst() { #expect(abs(count * 3 - counts.reduce(0, +)) < counts.reduce(0, +) / 3, "\(counts)") }
     }
 
-    /// χ² of 6000 draws by weights 1, 2, 3 from an idle pool. Two of three, drawn without putting back, the first of them wins a tie: by weight.
+    /// χ² of 6000 draws by weights 1, 2, 3 from an idle pool. Two of three, drawn without putting back, the first of them wins a tie: by
+    /// weight.
     @Test func twoChoicesDrawsByWeight() {
         var pool = Pool(.twoChoices, seed: 2)
         let candidates = [1, 2, 3, 0].map { Candidate(weight: $0) }
@@ -144,7 +149,9 @@ private struct Model {
     @Test func onlyTheKeysOfWhoIsOutMove() {
         var pool = Pool(.hash(.clientAddress), seed: 1)
         var candidates = (1...5).map { Candidate(identity: RendezvousHash.key("r\($0)".utf8)) }
-        func homes() -> [Int] { (0..<1000).map { pool.pick(candidates, tried: TriedSet(), key: ClientAddressKey.address(ipv4: $0))!.index } }
+        func homes() -> [Int] {
+            (0..<1000).map { pool.pick(candidates, tried: TriedSet(), key: ClientAddressKey.address(ipv4: $0))!.index }
+        }
         let before = homes()
         candidates[2].isEligible = false
         let during = homes()

@@ -67,7 +67,8 @@ import Testing
 
     private func candidate(_ random: inout SeededRandom) -> Candidate {
         Candidate(
-            isEligible: Bool.random(using: &random), weight: Int.random(in: 0...5, using: &random), inFlight: Int.random(in: 0...9, using: &random),
+            isEligible: Bool.random(using: &random), weight: Int.random(in: 0...5, using: &random),
+            inFlight: Int.random(in: 0...9, using: &random),
             identity: random.next(),
             priority: Int.random(in: -1...9, using: &random) / 4, isLeaving: Int.random(in: 0..<5, using: &random) == 0,
             admission: Int.random(in: 0...1500, using: &random), isFull: Int.random(in: 0..<5, using: &random) == 0)
@@ -136,7 +137,9 @@ import Testing
 }
 
 @Suite struct RendezvousHashTests {
-    private func pool(_ names: [String], weight: Int = 1) -> [Candidate] { names.map { Candidate(weight: weight, identity: RendezvousHash.key($0.utf8)) } }
+    private func pool(_ names: [String], weight: Int = 1) -> [Candidate] {
+        names.map { Candidate(weight: weight, identity: RendezvousHash.key($0.utf8)) }
+    }
     private func home(_ key: Int, _ pool: [Candidate]) -> Int {
         RendezvousHash().pick(pool, among: [Bool](repeating: true, count: pool.count), key: RendezvousHash.key(String(key).utf8))!.index
     }

@@ -7,15 +7,21 @@ import Testing
 
     @Test func aLineBecomesANode() throws {
         let text =
-            "\(Self.a) 10.0.0.1:7001@17001,one.example myself,master - 0 1700000000 3 connected 0-5460 7000 [93->-\(Self.b)] [77-<-\(Self.b)]\n"
-            + "\(Self.b) 2001:db8::5:7002@17102 slave,fail? \(Self.a) 12 0 3 disconnected\r\n" + "\(Self.c) :0@0 master,noaddr,fail - 1 2 0 disconnected 9000-9001\n"
+            "\(Self.a) 10.0.0.1:7001@17001,one.example myself,master - 0 1700000000 3 connected 0-5460 7000 [93->-\(Self.b)] "
+            + "[77-<-\(Self.b)]\n"
+            + "\(Self.b) 2001:db8::5:7002@17102 slave,fail? \(Self.a) 12 0 3 disconnected\r\n"
+            + "\(Self.c) :0@0 master,noaddr,fail - 1 2 0 disconnected 9000-9001\n"
         let nodes = try ClusterNodes(text)
         let one = nodes.myself
-        #expect(one.id == Self.a && one.address == NodeAddress(host: "10.0.0.1", port: 7001) && one.busPort == 17001 && one.hostname == "one.example")
+        #expect(
+            one.id == Self.a && one.address == NodeAddress(host: "10.0.0.1", port: 7001) && one.busPort == 17001
+                && one.hostname == "one.example")
         #expect(one.isMaster && one.master == nil && one.configEpoch == 3 && one.isLinkUp && one.slots.description == "0-5460 7000")
         #expect(one.open == [.init(slot: 93, direction: .migrating, peer: Self.b), .init(slot: 77, direction: .importing, peer: Self.b)])
         let two = try #require(nodes.node(Self.b))
-        #expect(two.address == NodeAddress(host: "2001:db8::5", port: 7002) && two.isReplica && two.flags.contains(.suspected) && !two.isFailed && !two.isLinkUp)
+        #expect(
+            two.address == NodeAddress(host: "2001:db8::5", port: 7002) && two.isReplica && two.flags.contains(.suspected) && !two.isFailed
+                && !two.isLinkUp)
         #expect(two.address.description == "[2001:db8::5]:7002" && NodeAddress("[2001:db8::5]:7002") == two.address)
         let three = try #require(nodes.node(Self.c))
         #expect(ClusterNodes.node(Self.b, in: text) == two && ClusterNodes.node("x", in: text) == nil)
@@ -45,7 +51,9 @@ import Testing
     @Test func brokenInputIsRefusedOrRead() {
         var random = SeededRandom(seed: 4)
         let good = Array(
-            "\(Self.a) 10.0.0.1:7001@17001,h myself,master - 0 1 3 connected 0-5460 [93->-\(Self.b)]\n\(Self.b) ::1:7002@17002 slave \(Self.a) 1 0 3 connected\n".utf8)
+            "\(Self.a) 10.0.0.1:7001@17001,h myself,master - 0 1 3 connected 0-5460 [93->-\(Self.b)]\n\(Self.b) ::1:7002@17002 slave "
+                + "\(Self.a) 1 0 3 connected\n"
+                .utf8)
         var read = 0
         for _ in 0..<5_000 {
             var bytes = good
@@ -97,6 +105,7 @@ import Testing
         let silent = try #require(view.member(Self.b))
         #expect(!silent.answers && silent.isFailed && silent.slots.description == "101-200")
         #expect(view.masters.map(\.id) == [Self.a] && view.replicas(of: Self.b).map(\.id) == [Self.c])
-        #expect(view.member(named: "bbbb")?.id == Self.b && view.member(named: "127.0.0.1:3")?.id == Self.c && view.member(named: "x") == nil)
+        #expect(
+            view.member(named: "bbbb")?.id == Self.b && view.member(named: "127.0.0.1:3")?.id == Self.c && view.member(named: "x") == nil)
     }
 }

@@ -72,7 +72,10 @@ private func at(_ seconds: Double) -> MonotonicTime { MonotonicTime(nanoseconds:
         for _ in 0..<20_000 {
             now += [0, -5, 0.01, 1, 15, 100, 1e9].randomElement(using: &random)!
             if now > 1e9 { now = 0 }
-            let value = [0, 1, -1, .nan, .infinity, 1e308, .greatestFiniteMagnitude, .leastNonzeroMagnitude, Double.random(in: 0...1e12, using: &random)].randomElement(
+            let value = [
+                0, 1, -1, .nan, .infinity, 1e308, .greatestFiniteMagnitude, .leastNonzeroMagnitude,
+                Double.random(in: 0...1e12, using: &random),
+            ].randomElement(
                 using: &random)!
             if case .success(let result) = rate.add(value, at: at(now)) {
                 #expect(result.perSecond.isFinite && result.perSecond >= 0 && result.window > .zero)

@@ -5,11 +5,13 @@ import Testing
     private let a = ClusterNodesTests.a, b = ClusterNodesTests.b, c = ClusterNodesTests.c, d = String(repeating: "d", count: 40)
 
     /// Two masters with a replica each; `mine` and `yours` stand at the end of the masters' own lines.
-    private func view(_ mine: String = "0-8191", _ yours: String = "8192-16383", epoch: Int = 2, hide: String? = nil) throws -> ClusterView {
+    private func view(_ mine: String = "0-8191", _ yours: String = "8192-16383", epoch: Int = 2, hide: String? = nil) throws -> ClusterView
+    {
         func text(_ me: String) -> String {
             var out = ""
             for (id, port, flags, master, epoch, slots) in [
-                (a, 1, "master", "-", 1, mine), (b, 2, "master", "-", epoch, yours), (c, 3, "slave", a, 1, ""), (d, 4, "slave", b, epoch, ""),
+                (a, 1, "master", "-", 1, mine), (b, 2, "master", "-", epoch, yours), (c, 3, "slave", a, 1, ""),
+                (d, 4, "slave", b, epoch, ""),
             ] where id == me || id != hide {
                 let shown = id == me ? slots : slots.split(separator: " ").filter { !$0.hasPrefix("[") }.joined(separator: " ")
                 out += ClusterNodesTests.line(id, port, id == me ? "myself,\(flags)" : flags, master: master, epoch: epoch, shown)

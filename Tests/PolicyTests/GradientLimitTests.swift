@@ -2,8 +2,8 @@ import Basics
 import Resilience
 import Testing
 
-/// A server that serves up to `knee` requests in `base` ms each; more than that share it, so that each takes longer. `demand` clients keep asking, and
-/// whoever is refused asks again in the next millisecond.
+/// A server that serves up to `knee` requests in `base` ms each; more than that share it, so that each takes longer. `demand` clients keep
+/// asking, and whoever is refused asks again in the next millisecond.
 private struct Server {
     var limit = GradientLimit(subject: "api", .init(period: .seconds(10)))
     var base = 20.0
@@ -28,7 +28,9 @@ private struct Server {
                 if let decision = limit.finished(.milliseconds(now - done.began), now: time) { decisions.append(decision) }
             }
             work.removeAll { $0.left <= 0 }
-            while work.count < demand, limit.admitted(inFlight: work.count) { work.append((base * Double.random(in: 0.7...1.3, using: &random), now)) }
+            while work.count < demand, limit.admitted(inFlight: work.count) {
+                work.append((base * Double.random(in: 0.7...1.3, using: &random), now))
+            }
             limits.append(limit.limit)
             if limit.isMeasuring { measured += 1 }
         }
@@ -77,7 +79,9 @@ private struct Server {
         }
         let record = server.decisions[0].record
         #expect(record.kind == .limit && record.subject == "api" && record.outcome == "\(server.decisions[0].result)")
-        #expect(record.sentence.hasPrefix("api may have \(server.decisions[0].result) requests under way in place of 20: they take"), "\(record.sentence)")
+        #expect(
+            record.sentence.hasPrefix("api may have \(server.decisions[0].result) requests under way in place of 20: they take"),
+            "\(record.sentence)")
     }
 
     @Test func aQuietServiceDoesNotRaiseItsLimit() {
@@ -90,8 +94,12 @@ private struct Server {
     /// Whatever it is fed, it stays within its bounds and traps nowhere.
     @Test func itStaysWithinItsBounds() {
         var random = SeededRandom(seed: 2)
-        let settings = GradientLimit.Settings(start: 0, lowest: -4, highest: 50, tolerance: .nan, quantile: .nan, samples: 0, interval: .zero, period: .zero)
-        var limits = [GradientLimit(subject: "x", settings), GradientLimit(subject: "y", .init(start: 7, lowest: 5, highest: 9, samples: 3, interval: .seconds(1)))]
+        let settings = GradientLimit.Settings(
+            start: 0, lowest: -4, highest: 50, tolerance: .nan, quantile: .nan, samples: 0, interval: .zero, period: .zero)
+        var limits = [
+            GradientLimit(subject: "x", settings),
+            GradientLimit(subject: "y", .init(start: 7, lowest: 5, highest: 9, samples: 3, interval: .seconds(1))),
+        ]
         for _ in 0..<1000 {
             for i in limits.indices {
                 _ = limits[i].admitted(inFlight: [0, 5, -3, .max, 40].randomElement(using: &random)!)

@@ -64,7 +64,8 @@ enum HPACase {
             }
             guard let value else { return nil }
             return MetricSample(
-                replica: names.firstIndex(of: one["pod"].string ?? "") ?? names.count + index, value: value, at: ago(one["age_s"], now) ?? now,
+                replica: names.firstIndex(of: one["pod"].string ?? "") ?? names.count + index, value: value,
+                at: ago(one["age_s"], now) ?? now,
                 window: seconds(one["window_s"]) ?? .zero)
         }
     }
@@ -72,23 +73,32 @@ enum HPACase {
     static func requests(_ pods: JSONValue, container: String?) -> Result<[Int], MetricFault> {
         var all: [Int] = []
         for pod in pods.list {
-            let containers = pod["containers"].list.map { ContainerFigures.Container(name: $0["name"].string ?? "", request: $0["request_milli"].int) }
-            do throws(MetricFault) { all.append(try ContainerFigures.request(containers: containers, container: container)) } catch { return .failure(error) }
+            let containers = pod["containers"].list.map {
+                ContainerFigures.Container(name: $0["name"].string ?? "", request: $0["request_milli"].int)
+            }
+            do throws(MetricFault) { all.append(try ContainerFigures.request(containers: containers, container: container)) } catch {
+                return .failure(error)
+            }
         }
         return .success(all)
     }
 
     static func rules(_ value: JSONValue, _ defaults: ScalingRules) -> ScalingRules {
         ScalingRules(
-            stabilization: seconds(value["stabilization_window_s"]), selection: value["select_policy"].string.flatMap(ScalingRules.Selection.init),
+            stabilization: seconds(value["stabilization_window_s"]),
+            selection: value["select_policy"].string.flatMap(ScalingRules.Selection.init),
             policies: value["policies"].isNull
                 ? nil
-                : value["policies"].list.map { .init($0["type"].string == "Percent" ? .percent : .pods, $0["value"].int ?? 0, per: seconds($0["period_s"]) ?? .zero) },
+                : value["policies"].list.map {
+                    .init($0["type"].string == "Percent" ? .percent : .pods, $0["value"].int ?? 0, per: seconds($0["period_s"]) ?? .zero)
+                },
             tolerance: value["tolerance"].double, defaults: defaults)
     }
 
     static func events(_ list: JSONValue) -> [RateLimit.Event] {
-        list.list.map { RateLimit.Event(change: $0["change"].int ?? 0, at: ago($0["age_s"]) ?? now, isOutdated: $0["outdated"].bool ?? false) }
+        list.list.map {
+            RateLimit.Event(change: $0["change"].int ?? 0, at: ago($0["age_s"]) ?? now, isOutdated: $0["outdated"].bool ?? false)
+        }
     }
 
     static func recommendations(_ list: JSONValue) -> [Stabilization.Recommendation] {
@@ -113,7 +123,8 @@ enum HPACase {
     private static func replicas(_ input: JSONValue) -> [String: JSONValue] {
         let metric = input["metric"], current = input["current_replicas"].int ?? 0, container = metric["container"].string
         let type = metric["type"].string ?? ""
-        let resource: ScalingMetric.Resource = metric["resource"].string == "memory" ? .memory : metric["resource"].string == "cpu" ? .cpu : .other("")
+        let resource: ScalingMetric.Resource =
+            metric["resource"].string == "memory" ? .memory : metric["resource"].string == "cpu" ? .cpu : .other("")
         let source: ScalingMetric.Source =
             switch type {
             case _ where type.hasPrefix("resource"): .resource(resource, container: container)
@@ -123,11 +134,13 @@ enum HPACase {
             default: .unknown(type)
             }
         let milli = metric["target_milli"].int ?? 0
-        let target: ScalingMetric.Target = metric["target_percent"].int.map { .utilization($0) } ?? (type.hasSuffix("value") ? .value(milli) : .average(milli))
+        let target: ScalingMetric.Target =
+            metric["target_percent"].int.map { .utilization($0) } ?? (type.hasSuffix("value") ? .value(milli) : .average(milli))
         let reading: MetricReading
         if !metric["samples"].isNull {
             reading = .samples(
-                samples(metric["samples"], pods: input["pods"], container: container), requests: requests(input["pods"], container: container))
+                samples(metric["samples"], pods: input["pods"], container: container),
+                requests: requests(input["pods"], container: container))
         } else if !metric["values_milli"].isNull {
             reading = .values(metric["values_milli"].list.map { $0.int ?? 0 })
         } else {
@@ -143,7 +156,8 @@ enum HPACase {
         do throws(MetricFault) {
             let one = try rules.proposal(ScalingMetric(type, source, target), reading)
             return [
-                "replicas": .int(one.replicas), "utilization_percent": one.utilization.map { .int($0) } ?? .null, "average_value_milli": .int(one.usage),
+                "replicas": .int(one.replicas), "utilization_percent": one.utilization.map { .int($0) } ?? .null,
+                "average_value_milli": .int(one.usage),
                 "usage_milli": .int(one.usage), "error": .null,
             ]
         } catch { return ["error": name(error)] }
@@ -154,23 +168,32 @@ enum HPACase {
         if case .array(let list) = input["reported"] { all = list.compactMap(\.int) }
         for (pod, reported) in input["reported"].members {
             if case .object(let containers) = reported {
-                if let usage = ContainerFigures.usage(containers.map { ($0.key, $0.value.int) }, container: input["container"].string) { values[pod] = .int(usage) }
+                if let usage = ContainerFigures.usage(containers.map { ($0.key, $0.value.int) }, container: input["container"].string) {
+                    values[pod] = .int(usage)
+                }
             } else if let figure = reported.int {
                 values[pod] = .int(figure)
             }
         }
         let isEmpty = input["reported"].members.isEmpty && all.isEmpty
-        return ["values_milli": all.isEmpty ? .object(values) : .array(all.map { .int($0) }), "error": isEmpty ? .string("no-metrics") : .null]
+        return [
+            "values_milli": all.isEmpty ? .object(values) : .array(all.map { .int($0) }), "error": isEmpty ? .string("no-metrics") : .null,
+        ]
     }
 
     private static func groupPods(_ input: JSONValue) -> [String: JSONValue] {
         let groups = ReplicaGroups(
-            pods(input["pods"]), samples: samples(input["samples"], pods: input["pods"], container: nil), isCPU: input["resource"].string == "cpu",
+            pods(input["pods"]), samples: samples(input["samples"], pods: input["pods"], container: nil),
+            isCPU: input["resource"].string == "cpu",
             settings: .init(
-                cpuInitialization: seconds(input["cpu_initialization_period_s"]) ?? .zero, readinessDelay: seconds(input["initial_readiness_delay_s"]) ?? .zero),
+                cpuInitialization: seconds(input["cpu_initialization_period_s"]) ?? .zero,
+                readinessDelay: seconds(input["initial_readiness_delay_s"]) ?? .zero),
             now: now)
         func names(_ group: ReplicaGroups.Group, like wanted: JSONValue = .null) -> JSONValue {
-            .array(zip(input["pods"].list, groups.groups).filter { $0.1 == group }.map { $0.0["name"].string ?? "" }.sorted().map { .string($0) })
+            .array(
+                zip(input["pods"].list, groups.groups).filter { $0.1 == group }.map { $0.0["name"].string ?? "" }.sorted().map {
+                    .string($0)
+                })
         }
         return ["ready_count": .int(groups.readyCount), "unready": names(.unready), "missing": names(.missing), "ignored": names(.ignored)]
     }
@@ -201,9 +224,13 @@ enum HPACase {
         var totals = UsageTotals()
         for (pod, value) in input["values_milli"].members { totals.add(value: value.int ?? 0, request: input["requests_milli"][pod].int) }
         do throws(MetricFault) {
-            let one = ofRequest ? try totals.utilization(target: input["target_percent"].int ?? 0) : try totals.average(target: input["target_milli"].int ?? 0)
+            let one =
+                ofRequest
+                ? try totals.utilization(target: input["target_percent"].int ?? 0)
+                : try totals.average(target: input["target_milli"].int ?? 0)
             return [
-                "ratio": .double(one.ratio), "utilization_percent": one.utilization.map { .int($0) } ?? .null, "average_value_milli": .int(one.average),
+                "ratio": .double(one.ratio), "utilization_percent": one.utilization.map { .int($0) } ?? .null,
+                "average_value_milli": .int(one.average),
                 "usage_milli": .int(one.average), "error": .null,
             ]
         } catch { return ["error": name(error)] }
@@ -214,20 +241,23 @@ enum HPACase {
     private static func limitDefault(_ input: JSONValue) -> [String: JSONValue] {
         let outcome = RateLimit.plain(
             input["desired_replicas"].int ?? 0, current: input["current_replicas"].int ?? 0, minimum: input["min_replicas"].int ?? 1,
-            maximum: input["max_replicas"].int ?? 1, factor: input["scale_up_limit_factor"].double ?? 2, floor: input["scale_up_limit_minimum"].double ?? 4)
+            maximum: input["max_replicas"].int ?? 1, factor: input["scale_up_limit_factor"].double ?? 2,
+            floor: input["scale_up_limit_minimum"].double ?? 4)
         return ["replicas": .int(outcome.replicas), "reason": .string(outcome.reason.rawValue)]
     }
 
     private static func rateLimit(_ input: JSONValue) -> [String: JSONValue] {
         let outcome = RateLimit(added: events(input["scale_up_events"]), removed: events(input["scale_down_events"])).limited(
             input["desired_replicas"].int ?? 0, current: input["current_replicas"].int ?? 0, minimum: input["min_replicas"].int ?? 1,
-            maximum: input["max_replicas"].int ?? 1, behavior: ScalingBehavior(up: rules(input["scale_up"], .up), down: rules(input["scale_down"], .down)),
+            maximum: input["max_replicas"].int ?? 1,
+            behavior: ScalingBehavior(up: rules(input["scale_up"], .up), down: rules(input["scale_down"], .down)),
             now: now)
         return ["replicas": .int(outcome.replicas), "reason": .string(outcome.reason.rawValue)]
     }
 
     private static func policyLimit(_ input: JSONValue) -> [String: JSONValue] {
-        let rates = RateLimit(added: events(input["scale_up_events"]), removed: events(input["scale_down_events"])), current = input["current_replicas"].int ?? 0
+        let rates = RateLimit(added: events(input["scale_up_events"]), removed: events(input["scale_down_events"])),
+            current = input["current_replicas"].int ?? 0
         let isUp = input["direction"].string == "up"
         let limit =
             isUp
@@ -278,7 +308,8 @@ enum HPACase {
                 "policies": .array(
                     rules.policies.map {
                         .object([
-                            "type": .string($0.kind.rawValue), "value": .int($0.value), "period_s": .int(Int($0.period.nanoseconds / 1_000_000_000)),
+                            "type": .string($0.kind.rawValue), "value": .int($0.value),
+                            "period_s": .int(Int($0.period.nanoseconds / 1_000_000_000)),
                         ])
                     }),
             ]
@@ -288,7 +319,8 @@ enum HPACase {
         if behavior.isNull { return ["behavior": .null] }
         return [
             "behavior": .object([
-                "scale_up": .object(shown(rules(behavior["scale_up"], .up))), "scale_down": .object(shown(rules(behavior["scale_down"], .down))),
+                "scale_up": .object(shown(rules(behavior["scale_up"], .up))),
+                "scale_down": .object(shown(rules(behavior["scale_down"], .down))),
             ])
         ]
     }

@@ -5,7 +5,8 @@ import TestSupport
 /// The kinds of cases that ask for whole passes.
 enum HPAPass {
     static func policy(_ hpa: JSONValue, _ controller: JSONValue) -> ScalingPolicy {
-        let metrics = hpa["metrics"].list.isEmpty ? [ScalingMetric("cpu", .resource(.cpu), .utilization(80))] : hpa["metrics"].list.map(metric)
+        let metrics =
+            hpa["metrics"].list.isEmpty ? [ScalingMetric("cpu", .resource(.cpu), .utilization(80))] : hpa["metrics"].list.map(metric)
         var policy = ScalingPolicy(minimum: hpa["min_replicas"].int ?? 1, maximum: hpa["max_replicas"].int ?? 1, metrics: metrics)
         if !hpa["behavior"].isNull {
             var up = HPACase.rules(hpa["behavior"]["scale_up"], .up), down = HPACase.rules(hpa["behavior"]["scale_down"], .down)
@@ -30,7 +31,8 @@ enum HPAPass {
     private static func metric(_ value: JSONValue) -> ScalingMetric {
         let type = value["type"].string ?? "", average = value["target_average_value_milli"].int
         let resource: ScalingMetric.Resource =
-            value["resource"].string == "memory" ? .memory : value["resource"].string == "cpu" ? .cpu : .other(value["resource"].string ?? "")
+            value["resource"].string == "memory"
+            ? .memory : value["resource"].string == "cpu" ? .cpu : .other(value["resource"].string ?? "")
         let source: ScalingMetric.Source =
             switch type {
             case "Resource", "ContainerResource": .resource(resource, container: value["container"].string)
@@ -41,18 +43,21 @@ enum HPAPass {
             }
         let isValue = type == "Object" ? value["target_type"].string == "Value" : average == nil
         let target: ScalingMetric.Target =
-            value["target_utilization_percent"].int.map { .utilization($0) } ?? (isValue ? .value(value["target_value_milli"].int ?? 0) : .average(average ?? 0))
+            value["target_utilization_percent"].int.map { .utilization($0) }
+            ?? (isValue ? .value(value["target_value_milli"].int ?? 0) : .average(average ?? 0))
         return ScalingMetric(value["resource"].string ?? type, source, target)
     }
 
-    static func observation(_ policy: ScalingPolicy, _ step: JSONValue, current: Int, status: Int, now: MonotonicTime) -> ScalingObservation {
+    static func observation(_ policy: ScalingPolicy, _ step: JSONValue, current: Int, status: Int, now: MonotonicTime) -> ScalingObservation
+    {
         let readings = step["readings"], failing = Set(readings["failing_apis"].list.compactMap(\.string)), pods = step["pods"]
         let list = policy.metrics.map { metric -> MetricReading in
             switch metric.source {
             case .resource(_, let container):
                 if failing.contains("resource") { return .failed(.unreadable("the API does not answer")) }
                 return .samples(
-                    HPACase.samples(readings["resource"], pods: pods, container: container, now), requests: HPACase.requests(pods, container: container))
+                    HPACase.samples(readings["resource"], pods: pods, container: container, now),
+                    requests: HPACase.requests(pods, container: container))
             case .replicas:
                 if failing.contains("custom") { return .failed(.unreadable("the API does not answer")) }
                 return .samples(HPACase.samples(readings["pods_metric"], pods: pods, container: nil, now))
@@ -69,19 +74,22 @@ enum HPAPass {
     }
 
     private static func conditions(_ memory: ScalingMemory) -> JSONValue {
-        .array(memory.conditions.list.map { .array([.string($0.kind.rawValue), .string($0.holds ? "True" : "False"), .string($0.reason)]) })
+        .array(
+            memory.conditions.list.map { .array([.string($0.kind.rawValue), .string($0.holds ? "True" : "False"), .string($0.reason)]) })
     }
 
     static func reconcile(_ input: JSONValue) -> [String: JSONValue] {
         let policy = policy(input["hpa"], input["controller"]), target = input["target"], history = input["history"], now = HPACase.now
         var memory = ScalingMemory(
-            stabilization: .init(recommendations: history["recommendations"].isNull ? nil : HPACase.recommendations(history["recommendations"])),
+            stabilization: .init(
+                recommendations: history["recommendations"].isNull ? nil : HPACase.recommendations(history["recommendations"])),
             rates: .init(added: HPACase.events(history["scale_up_events"]), removed: HPACase.events(history["scale_down_events"])))
         if input["hpa"]["has_scaled_to_zero_condition"].bool == true {
             let holds = input["hpa"]["scaled_to_zero_condition"].bool == true
             memory.conditions.set(.scaledToZero, holds, holds ? "ScaledToZero" : "NotScaledToZero")
         }
-        var seen = observation(policy, input, current: target["spec_replicas"].int ?? 0, status: target["status_replicas"].int ?? 0, now: now)
+        var seen = observation(
+            policy, input, current: target["spec_replicas"].int ?? 0, status: target["status_replicas"].int ?? 0, now: now)
         if target["scale_get"].string == "fails" {
             seen.access = .unreadable
         } else {
@@ -101,8 +109,10 @@ enum HPAPass {
         }
         let action = !rescaled ? "none" : verdict.outcome > verdict.current ? "scale_up" : "scale_down"
         return [
-            "desired_replicas": .int(fails ? verdict.current : verdict.outcome), "rescaled": .bool(rescaled), "conditions": conditions(memory),
-            "action": .string(action), "error": .string(verdict.hasFault || (fails && verdict.rescales) ? "internal" : "none"), "cpu_utilization_percent": utilization,
+            "desired_replicas": .int(fails ? verdict.current : verdict.outcome), "rescaled": .bool(rescaled),
+            "conditions": conditions(memory),
+            "action": .string(action), "error": .string(verdict.hasFault || (fails && verdict.rescales) ? "internal" : "none"),
+            "cpu_utilization_percent": utilization,
         ]
     }
 
@@ -121,7 +131,9 @@ enum HPAPass {
                 "replicas": .int(current), "rescaled": .bool(verdict.rescales), "conditions": conditions(memory),
                 "error": .string(verdict.hasFault ? "internal" : "none"),
             ])
-            if !step["expect"].isContained(in: answer) { wrong.append(.string("step \(index + 1): expected \(step["expect"]), got \(answer)")) }
+            if !step["expect"].isContained(in: answer) {
+                wrong.append(.string("step \(index + 1): expected \(step["expect"]), got \(answer)"))
+            }
         }
         // Every step is compared here, because its expectations lie in the input.
         return ["final_replicas": wrong.isEmpty ? .int(current) : .array(wrong)]

@@ -85,7 +85,8 @@ import Testing
         // Each weight is a ten-thousandth of the heaviest off at most, so a percentile moves by a little of the share.
         for share in [0.1, 0.5, 0.9, 0.95] {
             let value = copy.percentile(share)
-            #expect(histogram.percentile(share - 0.02) <= value && value <= histogram.percentile(share + 0.02), "seed \(seed), share \(share)")
+            #expect(
+                histogram.percentile(share - 0.02) <= value && value <= histogram.percentile(share + 0.02), "seed \(seed), share \(share)")
         }
         let again = copy.checkpoint()
         #expect(again.weights == checkpoint.weights)
@@ -96,8 +97,10 @@ import Testing
         histogram.add(1, weight: 1)
         let before = histogram
         let bad = [
-            HistogramCheckpoint(total: -1, weights: [:]), HistogramCheckpoint(total: .nan, weights: [1: 1]), HistogramCheckpoint(total: .infinity, weights: [1: 1]),
-            HistogramCheckpoint(total: 1, weights: [-1: 1]), HistogramCheckpoint(total: 1, weights: [3: 1, 176: 1]), HistogramCheckpoint(total: 1, weights: [1: -1]),
+            HistogramCheckpoint(total: -1, weights: [:]), HistogramCheckpoint(total: .nan, weights: [1: 1]),
+            HistogramCheckpoint(total: .infinity, weights: [1: 1]),
+            HistogramCheckpoint(total: 1, weights: [-1: 1]), HistogramCheckpoint(total: 1, weights: [3: 1, 176: 1]),
+            HistogramCheckpoint(total: 1, weights: [1: -1]),
             HistogramCheckpoint(total: 1, weights: [1: .max, 2: .max]),
         ]
         for checkpoint in bad {
@@ -154,7 +157,11 @@ import Testing
         for _ in 0..<400 {
             let time = WallTime(milliseconds: times.randomElement(using: &random)!)
             let value = strange.randomElement(using: &random)!, weight = strange.randomElement(using: &random)!
-            if Bool.random(using: &random) { histogram.add(value, weight: weight, at: time) } else { histogram.subtract(value, weight: weight, at: time) }
+            if Bool.random(using: &random) {
+                histogram.add(value, weight: weight, at: time)
+            } else {
+                histogram.subtract(value, weight: weight, at: time)
+            }
             let answer = histogram.percentile(strange.randomElement(using: &random)!)
             #expect(answer.isFinite && answer >= 0 && answer <= 1.1e12)
             _ = histogram.checkpoint()

@@ -16,7 +16,8 @@ import Testing
 
     @Test func whatIsNotUnderstoodFails() {
         func faults(_ kind: String, _ expect: [String: JSONValue]) -> [String] {
-            ConformanceCase(.object(["kind": .string(kind), "input": .object(["n": .int(4)]), "expect": .object(expect)])).faults(Self.answers)
+            ConformanceCase(.object(["kind": .string(kind), "input": .object(["n": .int(4)]), "expect": .object(expect)])).faults(
+                Self.answers)
         }
         #expect(faults("divisors", ["divisors": .array([.int(1), .int(2), .int(4)])]) == [])
         #expect(faults("divisors", ["divisors": .array([.int(1), .int(4)])]) != [])
@@ -31,7 +32,8 @@ import Testing
             let threshold = try input.int("lag_threshold", or: 10)
             let factor = Divisors.even(lag: try input.int("lag"), partitions: try input.int("partitions"), threshold: threshold)
             return ["factor": .int(factor), "lag": .int(factor * threshold)]
-        case "divisors", "factors": return ["divisors": ints(Divisors.of(try input.int("n"))), "factors": ints(Divisors.of(try input.int("n")))]
+        case "divisors", "factors":
+            return ["divisors": ints(Divisors.of(try input.int("n"))), "factors": ints(Divisors.of(try input.int("n")))]
         case "partition-lag": return try partitionLag(input)
         case "total-lag", "lag", "metric", "total", "replicas", "scale", "activity", "is-active": return try total(input)
         case "settings", "metadata", "parse", "parse-metadata": return try settings(input)
@@ -46,10 +48,13 @@ import Testing
     /// Every setting, in snake_case, in KEDA's own spelling, or under `settings` or `metadata`.
     static func readSettings(_ input: JSONValue, needsTopic: Bool = false) throws -> LagSettings {
         let names = [
-            "lagThreshold": "lag_threshold", "activationLagThreshold": "activation_lag_threshold", "offsetResetPolicy": "offset_reset_policy",
+            "lagThreshold": "lag_threshold", "activationLagThreshold": "activation_lag_threshold",
+            "offsetResetPolicy": "offset_reset_policy",
             "allowIdleConsumers": "allow_idle_consumers", "limitToPartitionsWithLag": "limit_to_partitions_with_lag",
-            "ensureEvenDistributionOfPartitions": "ensure_even_distribution_of_partitions", "excludePersistentLag": "exclude_persistent_lag",
-            "scaleToZeroOnInvalidOffset": "scale_to_zero_on_invalid_offset", "topic": "topic", "partitionLimitation": "partition_limitation", "strict": "strict",
+            "ensureEvenDistributionOfPartitions": "ensure_even_distribution_of_partitions",
+            "excludePersistentLag": "exclude_persistent_lag",
+            "scaleToZeroOnInvalidOffset": "scale_to_zero_on_invalid_offset", "topic": "topic",
+            "partitionLimitation": "partition_limitation", "strict": "strict",
         ]
         let source = input.first("settings", "metadata") ?? input
         var metadata: [String: String] = [:]
@@ -76,7 +81,8 @@ import Testing
         } else {
             committed = .none
         }
-        return PartitionOffsets(topic: topic, partition: partition, committed: committed, latest: value.first("latest", "latest_offset")?.int)
+        return PartitionOffsets(
+            topic: topic, partition: partition, committed: committed, latest: value.first("latest", "latest_offset")?.int)
     }
 
     private static func partitionLag(_ input: JSONValue) throws -> [String: CaseAnswer] {
@@ -89,7 +95,8 @@ import Testing
         return ["lag": .int(reading.lag), "lag_with_persistent": .int(reading.lagAll), "lag_all": .int(reading.lagAll)]
     }
 
-    /// `partitions`: a number, with `lag` (and `partitions_with_lag`); a list of offsets; or topics to such lists. `polls`: such lists in turn.
+    /// `partitions`: a number, with `lag` (and `partitions_with_lag`); a list of offsets; or topics to such lists. `polls`: such lists in
+    /// turn.
     private static func total(_ input: JSONValue) throws -> [String: CaseAnswer] {
         let settings = try readSettings(input, needsTopic: true)
         let reading: LagReading
@@ -101,17 +108,22 @@ import Testing
         } else {
             var meter = LagMeter(settings)
             var last: LagReading?
-            for poll in try input.first("polls")?.items ?? [input.needed("topics", "partitions")] { last = try read(poll, settings, &meter) }
+            for poll in try input.first("polls")?.items ?? [input.needed("topics", "partitions")] {
+                last = try read(poll, settings, &meter)
+            }
             guard let last else { throw CaseFault("no poll") }
             reading = last
         }
         let metric = LagMetric.report(reading, settings, subject: "group").result
         let status = try input.int("status_replicas", "replicas", "current_replicas", or: 0)
-        let replicas = LagReplicas.decide(reading, settings, status: status, tolerance: try input.number("tolerance", or: LagReplicas.tolerance), subject: "group")
+        let replicas = LagReplicas.decide(
+            reading, settings, status: status, tolerance: try input.number("tolerance", or: LagReplicas.tolerance), subject: "group")
         return [
-            "lag": .int(metric), "metric": .int(metric), "total_lag": .int(metric), "raw_lag": .int(reading.lag), "lag_with_persistent": .int(reading.lagAll),
+            "lag": .int(metric), "metric": .int(metric), "total_lag": .int(metric), "raw_lag": .int(reading.lag),
+            "lag_with_persistent": .int(reading.lagAll),
             "lag_all": .int(reading.lagAll), "total_lag_with_persistent": .int(reading.lagAll), "partitions": .int(reading.partitions),
-            "partitions_with_lag": .int(reading.partitionsWithLag), "active": .bool(reading.isActive(settings)), "is_active": .bool(reading.isActive(settings)),
+            "partitions_with_lag": .int(reading.partitionsWithLag), "active": .bool(reading.isActive(settings)),
+            "is_active": .bool(reading.isActive(settings)),
             "replicas": .int(replicas.result),
         ]
     }
@@ -144,11 +156,14 @@ import Testing
         let topic = CaseAnswer.value(settings.topic.map { .string($0) } ?? .null)
         return [
             "lag_threshold": .int(settings.threshold), "activation_lag_threshold": .int(settings.activationThreshold),
-            "offset_reset_policy": .value(.string(settings.resetPolicy.rawValue)), "allow_idle_consumers": .bool(settings.allowsIdleConsumers),
+            "offset_reset_policy": .value(.string(settings.resetPolicy.rawValue)),
+            "allow_idle_consumers": .bool(settings.allowsIdleConsumers),
             "limit_to_partitions_with_lag": .bool(settings.limitsToPartitionsWithLag),
             "ensure_even_distribution_of_partitions": .bool(settings.ensuresEvenDistribution),
-            "exclude_persistent_lag": .bool(settings.excludesPersistentLag), "scale_to_zero_on_invalid_offset": .bool(settings.scalesToZeroOnInvalidOffset),
-            "topic": topic, "partition_limitation": list(settings.partitions), "partitions": list(settings.partitions), "valid": .bool(true), "ok": .bool(true),
+            "exclude_persistent_lag": .bool(settings.excludesPersistentLag),
+            "scale_to_zero_on_invalid_offset": .bool(settings.scalesToZeroOnInvalidOffset),
+            "topic": topic, "partition_limitation": list(settings.partitions), "partitions": list(settings.partitions),
+            "valid": .bool(true), "ok": .bool(true),
         ]
     }
 
@@ -174,7 +189,8 @@ enum ActivationCase {
     static func answers(_ input: JSONValue) throws -> [String: CaseAnswer] {
         let fallback = input.first("fallback").flatMap { $0.int ?? $0.first("replicas")?.int } ?? input.first("fallback_replicas")?.int
         let settings = try ActivationSettings(
-            least: try input.int("min_replica_count", "min_replicas", or: 0), most: try input.int("max_replica_count", "max_replicas", or: 100),
+            least: try input.int("min_replica_count", "min_replicas", or: 0),
+            most: try input.int("max_replica_count", "max_replicas", or: 100),
             idle: input.first("idle_replica_count", "idle_replicas")?.int, fallback: fallback,
             cooldown: input.first("cooldown_period_s", "cooldown_period", "cooldown_s")?.duration ?? .seconds(300),
             initialCooldown: input.first("initial_cooldown_period_s", "initial_cooldown_period", "initial_cooldown_s")?.duration ?? .zero,
@@ -195,7 +211,8 @@ enum ActivationCase {
             seen.append(.int(replicas))
         }
         return [
-            "replicas": .int(replicas), "action": .value(.string(action)), "scaled": .bool(action != "none"), "changed": .bool(action != "none"),
+            "replicas": .int(replicas), "action": .value(.string(action)), "scaled": .bool(action != "none"),
+            "changed": .bool(action != "none"),
             "replicas_after_each": .value(.array(seen)), "hpa_min_replicas": .int(settings.autoscalerLeast),
         ]
     }

@@ -24,7 +24,9 @@ import Testing
         #expect(lag(nil, 50, latest) == [1, 1] && lag(nil, nil, latest) == [1, 1] && lag(nil, 50, latestToZero) == [0, 0])
         #expect(lag(nil, 50, earliestToZero) == [0, 0] && lag(nil, 50, earliest) == [50, 50] && lag(nil, nil, earliest) == [0, 0])
         #expect(lag(10, nil, latest) == [0, 0] && lag(10, 25, latest) == [15, 15])
-        #expect(lag(10, 25, previous: 10, persistent) == [0, 15] && lag(10, 25, previous: 9, persistent) == [15, 15] && lag(10, 25, persistent) == [15, 15])
+        #expect(
+            lag(10, 25, previous: 10, persistent) == [0, 15] && lag(10, 25, previous: 9, persistent) == [15, 15]
+                && lag(10, 25, persistent) == [15, 15])
         #expect(lag(10, 25, previous: 10, latest) == [15, 15])
         // Ours: never below 0.
         #expect(lag(30, 25, latest) == [0, 0] && lag(.min, .max, latest) == [.max, .max])
@@ -37,8 +39,12 @@ import Testing
         }
         #expect(setting { try LagSettings(threshold: 0) } == "lagThreshold")
         #expect(setting { try LagSettings(activationThreshold: -1) } == "activationLagThreshold")
-        #expect(setting { try LagSettings(allowsIdleConsumers: true, limitsToPartitionsWithLag: true, topic: "t") } == "limitToPartitionsWithLag")
-        #expect(setting { try LagSettings(limitsToPartitionsWithLag: true, ensuresEvenDistribution: true, topic: "t") } == "limitToPartitionsWithLag")
+        #expect(
+            setting { try LagSettings(allowsIdleConsumers: true, limitsToPartitionsWithLag: true, topic: "t") }
+                == "limitToPartitionsWithLag")
+        #expect(
+            setting { try LagSettings(limitsToPartitionsWithLag: true, ensuresEvenDistribution: true, topic: "t") }
+                == "limitToPartitionsWithLag")
         #expect(setting { try LagSettings(limitsToPartitionsWithLag: true) } == "limitToPartitionsWithLag")
         #expect(setting { try LagSettings(ensuresEvenDistribution: true, topic: "") } == "ensureEvenDistributionOfPartitions")
         #expect(setting { try LagSettings(allowsIdleConsumers: true, strict: true) } == "allowIdleConsumers")
@@ -124,16 +130,23 @@ import Testing
         var random = SeededRandom(seed: UInt64(seed))
         let isEven = Bool.random(using: &random), isLimited = !isEven && Bool.random(using: &random)
         let settings = try LagSettings(
-            threshold: Int.random(in: 1...50, using: &random), resetPolicy: Bool.random(using: &random) ? .latest : .earliest, limitsToPartitionsWithLag: isLimited,
-            ensuresEvenDistribution: isEven, excludesPersistentLag: Bool.random(using: &random), scalesToZeroOnInvalidOffset: Bool.random(using: &random),
+            threshold: Int.random(in: 1...50, using: &random), resetPolicy: Bool.random(using: &random) ? .latest : .earliest,
+            limitsToPartitionsWithLag: isLimited,
+            ensuresEvenDistribution: isEven, excludesPersistentLag: Bool.random(using: &random),
+            scalesToZeroOnInvalidOffset: Bool.random(using: &random),
             topic: "orders", strict: true)
         var meter = LagMeter(settings)
         let edges: [Int] = [.min, -1, 0, 1, .max]
         for _ in 0..<30 {
             let offsets = (0..<Int32.random(in: 0...12, using: &random)).map { partition -> PartitionOffsets in
-                let latest = Int.random(in: 0...9, using: &random) == 0 ? edges.randomElement(using: &random)! : Int.random(in: 0...400, using: &random)
-                let committed = Int.random(in: 0...9, using: &random) == 0 ? edges.randomElement(using: &random)! : Int.random(in: -1...400, using: &random)
-                return PartitionOffsets(topic: "orders", partition: partition, committed: committed, latest: Bool.random(using: &random) ? latest : nil)
+                let latest =
+                    Int.random(in: 0...9, using: &random) == 0
+                    ? edges.randomElement(using: &random)! : Int.random(in: 0...400, using: &random)
+                let committed =
+                    Int.random(in: 0...9, using: &random) == 0
+                    ? edges.randomElement(using: &random)! : Int.random(in: -1...400, using: &random)
+                return PartitionOffsets(
+                    topic: "orders", partition: partition, committed: committed, latest: Bool.random(using: &random) ? latest : nil)
             }
             let reading = try meter.poll(offsets)
             #expect(reading.lag >= 0 && reading.lagAll >= reading.lag && reading.partitions == offsets.count)

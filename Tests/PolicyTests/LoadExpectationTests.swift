@@ -4,11 +4,14 @@ import Testing
 
 @Suite struct LoadExpectationTests {
     @Test func allForms() throws {
-        let read = try LoadExpectation.parse("p50<1ms, p90<=2ms,p95 > 3ms,p99>=1.5s,p99.9<2m, max<1s,mean<250us,errors<0.1%,errors<=0,rate>=500/s")
+        let read = try LoadExpectation.parse(
+            "p50<1ms, p90<=2ms,p95 > 3ms,p99>=1.5s,p99.9<2m, max<1s,mean<250us,errors<0.1%,errors<=0,rate>=500/s")
         #expect(
             read == [
-                LoadExpectation(.p50, .below, 1e6), LoadExpectation(.p90, .atMost, 2e6), LoadExpectation(.p95, .above, 3e6), LoadExpectation(.p99, .atLeast, 1.5e9),
-                LoadExpectation(.p999, .below, 120e9), LoadExpectation(.max, .below, 1e9), LoadExpectation(.mean, .below, 250e3), LoadExpectation(.errors, .below, 0.001),
+                LoadExpectation(.p50, .below, 1e6), LoadExpectation(.p90, .atMost, 2e6), LoadExpectation(.p95, .above, 3e6),
+                LoadExpectation(.p99, .atLeast, 1.5e9),
+                LoadExpectation(.p999, .below, 120e9), LoadExpectation(.max, .below, 1e9), LoadExpectation(.mean, .below, 250e3),
+                LoadExpectation(.errors, .below, 0.001),
                 LoadExpectation(.errors, .atMost, 0), LoadExpectation(.rate, .atLeast, 500),
             ])
     }
@@ -44,7 +47,9 @@ import Testing
 
     @Test func noTextTraps() {
         var random = SeededRandom(seed: 5)
-        let pieces = ["p95", "p99.9", "errors", "rate", "<", ">", "=", ",", " ", "1", ".", "ms", "s", "%", "/s", "é", "\r\n", "{{", "-", "e9"]
+        let pieces = [
+            "p95", "p99.9", "errors", "rate", "<", ">", "=", ",", " ", "1", ".", "ms", "s", "%", "/s", "é", "\r\n", "{{", "-", "e9",
+        ]
         for _ in 0..<5000 {
             var text = ""
             for _ in 0..<Int.random(in: 0...8, using: &random) { text += pieces.randomElement(using: &random) ?? "" }

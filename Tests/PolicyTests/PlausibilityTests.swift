@@ -7,7 +7,9 @@ import Testing
 
     private func readings(_ values: [Double], metric: String = "m") -> [MeterReading] {
         values.enumerated().map { i, value in
-            MeterReading(key: MeterKey(service: "s", replica: i + 1, metric: metric), figure: MeterFigure(value, .count, takenAt: now), fault: nil, now: now)
+            MeterReading(
+                key: MeterKey(service: "s", replica: i + 1, metric: metric), figure: MeterFigure(value, .count, takenAt: now), fault: nil,
+                now: now)
         }
     }
 
@@ -26,7 +28,8 @@ import Testing
     }
 
     @Test func onlySiblingsOfOneMetricAreCompared() {
-        let service = MeterReading(key: MeterKey(service: "s", metric: "m"), figure: MeterFigure(1e9, .count, takenAt: now), fault: nil, now: now)
+        let service = MeterReading(
+            key: MeterKey(service: "s", metric: "m"), figure: MeterFigure(1e9, .count, takenAt: now), fault: nil, now: now)
         let mixed = readings([1, 1]) + readings([5000, 5000], metric: "other") + [service]
         #expect(Plausibility.withoutOutliers(mixed) == mixed)
     }

@@ -91,15 +91,17 @@ import Testing
 
     @Test func admissionIsAStraightLine() {
         let start = SlowStart(window: .seconds(10))
-        let ages: [Duration] = [.seconds(-5), .zero, .seconds(1), .milliseconds(2500), .seconds(5), .milliseconds(9999), .seconds(10), .seconds(99999)]
+        let ages: [Duration] = [
+            .seconds(-5), .zero, .seconds(1), .milliseconds(2500), .seconds(5), .milliseconds(9999), .seconds(10), .seconds(99999),
+        ]
         #expect(ages.map(start.admission) == [100, 100, 100, 250, 500, 1000, 1000, 1000])
         #expect(SlowStart(window: .zero).admission(age: .zero) == 1000)
         #expect(SlowStart(window: .seconds(1), least: .nan).admission(age: .zero) == 0)
         #expect(SlowStart(window: .seconds(1), least: 7).admission(age: .zero) == 1000)
     }
 
-    /// One of two replicas ramps, with p. In turn, each of the other's turns is followed by one of its own with p: p / (1 + p) of all. By share, it has
-    /// every second one of the picks in which it takes part: p / 2. Within four standard deviations (0.03).
+    /// One of two replicas ramps, with p. In turn, each of the other's turns is followed by one of its own with p: p / (1 + p) of all. By
+    /// share, it has every second one of the picks in which it takes part: p / 2. Within four standard deviations (0.03).
     @Test(arguments: [BalanceMethod.roundRobin, .weighted], [100, 250, 500, 750])
     func theShareRampsWithTheAdmission(method: BalanceMethod, admission: Int) {
         var pool = Pool(method, seed: UInt64(admission))

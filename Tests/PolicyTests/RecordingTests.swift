@@ -29,7 +29,10 @@ import Testing
         ("", "line 1: the recording is empty"),
         ("time,service,metric,value\n", "line 2: no row follows the names of the columns"),
         ("time,service,metrik,value\n", "line 1: 'metrik' is no column of a recording; did you mean 'metric'?"),
-        ("time,service,metric,value,colour\n", "line 1: 'colour' is no column of a recording; the columns are time, service, metric, value, replica"),
+        (
+            "time,service,metric,value,colour\n",
+            "line 1: 'colour' is no column of a recording; the columns are time, service, metric, value, replica"
+        ),
         ("time,service,metric\n", "line 1: the column 'value' is missing"),
         ("time,time,service,metric,value\n", "line 1: the column 'time' is named twice"),
         ("time,service,metric,value\n1000,api,cpu\n", "line 2: 3 fields, and the first line names 4 columns"),
@@ -68,9 +71,11 @@ import Testing
 
     @Test func timesInEachForm() throws {
         for times in [
-            ["1000000000", "1000000015"], ["1000000000000", "1000000015000"], ["2001-09-09T01:46:40Z", "2001-09-09T03:46:55+02:00"], ["1000000000.0", "1000000015.0"],
+            ["1000000000", "1000000015"], ["1000000000000", "1000000015000"], ["2001-09-09T01:46:40Z", "2001-09-09T03:46:55+02:00"],
+            ["1000000000.0", "1000000015.0"],
         ] {
-            let trace = try read("time,service,metric,value\n\(times[0]),api,cpu,1\n\(times[1]),api,cpu,2\n").trace(of: "api", DemandRules())
+            let trace = try read("time,service,metric,value\n\(times[0]),api,cpu,1\n\(times[1]),api,cpu,2\n").trace(
+                of: "api", DemandRules())
             #expect(trace.start.milliseconds == 1_000_000_000_000 && trace.series[0].demand == [1, 2])
         }
     }
@@ -91,7 +96,8 @@ import Testing
         #expect(trace.series[0].demand == [1, 1, 1, 1, 7, 2])
         #expect(
             trace.notes == [
-                "left out because they are no finite numbers: 3 values (the first in line 3)", "left out because they are negative: 1 value (the first in line 5)",
+                "left out because they are no finite numbers: 3 values (the first in line 3)",
+                "left out because they are negative: 1 value (the first in line 5)",
                 "put in order because they are earlier than the one before: 1 value (the first in line 8)",
                 "left out because the same time comes again later in the recording: 1 value",
             ])
@@ -150,7 +156,10 @@ import Testing
     @Test func theWholeAndItsReplicasAreNotCountedTwice() throws {
         let text = "time,service,metric,value,replica\n1000,api,cpu,3,\n1000,api,cpu,1,a\n1000,api,cpu,1,b\n"
         #expect(try demand(text) == [2])
-        #expect(try read(text).trace(of: "api", DemandRules()).notes == ["cpu is recorded of each replica and of the whole: the replicas' figures are used"])
+        #expect(
+            try read(text).trace(of: "api", DemandRules()).notes == [
+                "cpu is recorded of each replica and of the whole: the replicas' figures are used"
+            ])
     }
 
     @Test func anUnknownServiceIsToldWithWhatIsKnown() throws {
@@ -193,7 +202,8 @@ import Testing
         #expect(trace.series.map(\.metric) == ["cpu"] && trace.series[0].demand == [0.8, 0.8, 0.75])
         #expect(trace.recordedSize == [2, 2, 3])
         for (wrong, message) in [
-            ("{}", "a journal is an array"), ("[", "the journal is no JSON"), ("[]", "no decision to scale"), ("[{\"kind\":\"scale\"}]", "record 1: 'at' is no time"),
+            ("{}", "a journal is an array"), ("[", "the journal is no JSON"), ("[]", "no decision to scale"),
+            ("[{\"kind\":\"scale\"}]", "record 1: 'at' is no time"),
         ] {
             let failure = #expect(throws: ReplayFailure.self) { try JournalRecording.read(Array(wrong.utf8)) }
             #expect(failure?.message.contains(message) ?? false)
@@ -204,13 +214,16 @@ import Testing
 
     @Test func rangesAreSplitWhereAnAnswerWouldBeTooLong() {
         func targets(_ steps: Int64) -> [String] {
-            PrometheusRange(metric: "cpu", query: "up", from: WallTime(milliseconds: 0), to: WallTime(milliseconds: steps * 15_000), step: .seconds(15)).targets()
+            PrometheusRange(
+                metric: "cpu", query: "up", from: WallTime(milliseconds: 0), to: WallTime(milliseconds: steps * 15_000), step: .seconds(15)
+            ).targets()
         }
         #expect(targets(0) == ["/api/v1/query_range?query=up&start=0.000&end=0.000&step=15.000"])
         #expect(targets(10_999).count == 1)
         #expect(
             targets(11_000) == [
-                "/api/v1/query_range?query=up&start=0.000&end=164985.000&step=15.000", "/api/v1/query_range?query=up&start=165000.000&end=165000.000&step=15.000",
+                "/api/v1/query_range?query=up&start=0.000&end=164985.000&step=15.000",
+                "/api/v1/query_range?query=up&start=165000.000&end=165000.000&step=15.000",
             ])
         #expect(targets(40_319).count == 4)
     }
@@ -222,7 +235,8 @@ import Testing
     }
 
     @Test func answersAreReadAndRefusalsToldAsTheyStand() throws {
-        let range = PrometheusRange(metric: "cpu", query: "q", from: WallTime(milliseconds: 0), to: WallTime(milliseconds: 15_000), step: .seconds(15))
+        let range = PrometheusRange(
+            metric: "cpu", query: "q", from: WallTime(milliseconds: 0), to: WallTime(milliseconds: 15_000), step: .seconds(15))
         var recording = Recording()
         let answer = """
             {"status":"success","data":{"resultType":"matrix","result":[
@@ -237,7 +251,9 @@ import Testing
                 return "none"
             } catch { return "\(error)" }
         }
-        #expect(failure("{\"status\":\"error\",\"errorType\":\"bad_data\",\"error\":\"parse error\"}") == "Prometheus refuses the query 'q': bad_data: parse error")
+        #expect(
+            failure("{\"status\":\"error\",\"errorType\":\"bad_data\",\"error\":\"parse error\"}")
+                == "Prometheus refuses the query 'q': bad_data: parse error")
         #expect(failure("<html>").contains("no JSON") && failure("{}").contains("no range query of Prometheus"))
     }
 }

@@ -17,7 +17,8 @@ import Testing
         ReplayPolicy(
             name,
             ScalingPolicy(
-                minimum: range.lowerBound, maximum: range.upperBound, metrics: [ScalingMetric("requests", .replicas, .average(each * 1000))], behavior: behavior))
+                minimum: range.lowerBound, maximum: range.upperBound,
+                metrics: [ScalingMetric("requests", .replicas, .average(each * 1000))], behavior: behavior))
     }
 
     private func model(_ start: Int = 0, capacity: Double = 10, drain: Int = 0) -> ReplicaModel {
@@ -32,8 +33,9 @@ import Testing
         #expect(abs(outcome.worst!.load - 25.0 / 30) < 1e-9)
     }
 
-    /// 20 a second on 2 replicas, then 50: five are wanted and at most four may be there (twice two); at the next step the two that start count as
-    /// idle, 12.5 each, and five are wanted again. Each start takes 30 s: for two steps two replicas carry 20 of 50, for one step four carry 40.
+    /// 20 a second on 2 replicas, then 50: five are wanted and at most four may be there (twice two); at the next step the two that start
+    /// count as idle, 12.5 each, and five are wanted again. Each start takes 30 s: for two steps two replicas carry 20 of 50, for one step
+    /// four carry 40.
     @Test func aJumpWaitsForWhatStarts() {
         let demand = [Double](repeating: 20, count: 4) + [Double](repeating: 50, count: 36)
         let outcome = Replay.run(trace(demand), policy(1...20), model(30))
@@ -41,7 +43,10 @@ import Testing
         #expect(outcome.ready[3...7] == [2, 2, 2, 4, 5])
         #expect(abs(outcome.overloadMinutes - 0.75) < 1e-9)
         #expect(abs(outcome.overloadShare - 70.0 / (4 * 20 + 36 * 50)) < 1e-9)
-        #expect(outcome.worst == .init(at: WallTime(milliseconds: Self.monday.milliseconds + 60_000), load: (2.5 + 2.5 + 1.25 + 1) / 4, size: 4, ready: 2))
+        #expect(
+            outcome.worst
+                == .init(at: WallTime(milliseconds: Self.monday.milliseconds + 60_000), load: (2.5 + 2.5 + 1.25 + 1) / 4, size: 4, ready: 2)
+        )
         // At first the pace held the fifth; from the next step on all that is needed was on its way.
         #expect(outcome.overloadCauses.map(\.cause) == [.starting, .held(.paceUp)])
         #expect(outcome.overloadCauses.map(\.minutes) == [0.5, 0.25])
@@ -71,7 +76,9 @@ import Testing
     }
 
     @Test func aTurnWithinTenMinutesIsAFlap() {
-        func at(_ minutes: Int, _ before: Int, _ after: Int) -> ReplayOutcome.Scaling { .init(index: minutes * 4, before: before, after: after) }
+        func at(_ minutes: Int, _ before: Int, _ after: Int) -> ReplayOutcome.Scaling {
+            .init(index: minutes * 4, before: before, after: after)
+        }
         func flaps(_ all: [ReplayOutcome.Scaling]) -> Int { ReplayOutcome.flaps(all, step: .seconds(15)) }
         #expect(flaps([at(0, 1, 3), at(10, 3, 2)]) == 1)
         #expect(flaps([at(0, 1, 3), .init(index: 41, before: 3, after: 2)]) == 0)
@@ -89,7 +96,8 @@ import Testing
     @Test func zeroReadyIsInfinitelyOverloaded() {
         // A size of 0 that somebody set is left alone.
         let outcome = Replay.run(trace([10, 10, 0, 10]), policy(1...1), model(), initial: 0)
-        #expect(outcome.overloadMinutes == 0.75 && outcome.worst?.load == .infinity && outcome.overloadShare == 1 && outcome.replicaHours == 0)
+        #expect(
+            outcome.overloadMinutes == 0.75 && outcome.worst?.load == .infinity && outcome.overloadShare == 1 && outcome.replicaHours == 0)
     }
 
     @Test func itBeginsWithWhatWasRecordedOrWithWhatTheTargetAsksFor() {
@@ -100,7 +108,8 @@ import Testing
 
     /// Utilization: 2.4 cores of demand at 500m each and a target of 80 % are six replicas.
     @Test func sharesOfTheRequest() {
-        let policy = ReplayPolicy("a", ScalingPolicy(minimum: 1, maximum: 20, metrics: [ScalingMetric("cpu", .resource(.cpu), .utilization(80))]))
+        let policy = ReplayPolicy(
+            "a", ScalingPolicy(minimum: 1, maximum: 20, metrics: [ScalingMetric("cpu", .resource(.cpu), .utilization(80))]))
         let model = ReplicaModel(startTimes: [.seconds(10)], capacity: ["cpu": 0.5], requests: ["cpu": 0.5])
         let outcome = Replay.run(trace([Double](repeating: 2.4, count: 40), metric: "cpu"), policy, model, initial: 3)
         #expect(outcome.sizes.last == 6)
@@ -162,7 +171,9 @@ import Testing
         #expect(same.sentence.hasPrefix("slow and slow cost the same and are as safe as each other"))
         let trade = Comparison(slow, wide)
         #expect(trade.cheaper == .first && trade.safer == .second)
-        #expect(trade.sentence.contains("slow is cheaper by") && trade.sentence.contains("wide is safer by") && trade.sentence.contains("each of these costs"))
+        #expect(
+            trade.sentence.contains("slow is cheaper by") && trade.sentence.contains("wide is safer by")
+                && trade.sentence.contains("each of these costs"))
         #expect(trade.difference.contains("minimum kept"))
         #expect(trade.difference.contains("start time caused") || trade.difference.contains("pace up caused"))
         let tight = Replay.run(trace(demand), policy(1...2, name: "tight"), model())
@@ -178,11 +189,14 @@ import Testing
         #expect(known.scaling.metrics.map(\.name) == ["requests"] && leftOut == ["memory"])
     }
 
-    /// The promise is a second for a week; here it is only that it runs to its end (times are told by `took_ms`, and in docs/benchmarks.md).
+    /// The promise is a second for a week; here it is only that it runs to its end (times are told by `took_ms`, and in
+    /// docs/benchmarks.md).
     @Test func aWeekRuns() {
         let week = ExampleWeek(step: .seconds(60))
-        let policy = ReplayPolicy("a", ScalingPolicy(minimum: 2, maximum: 20, metrics: [ScalingMetric("cpu", .resource(.cpu), .utilization(70))]))
-        let outcome = Replay.run(week.trace, policy, ReplicaModel(startTimes: [.seconds(20)], capacity: ["cpu": 0.5], requests: ["cpu": 0.5]))
+        let policy = ReplayPolicy(
+            "a", ScalingPolicy(minimum: 2, maximum: 20, metrics: [ScalingMetric("cpu", .resource(.cpu), .utilization(70))]))
+        let outcome = Replay.run(
+            week.trace, policy, ReplicaModel(startTimes: [.seconds(20)], capacity: ["cpu": 0.5], requests: ["cpu": 0.5]))
         #expect(outcome.sizes.count == 10_080)
         #expect(outcome.scalings.count > 100 && outcome.unknownMinutes == 10)
         #expect(outcome.worst.map { Figures.day($0.at) } == "Wed")

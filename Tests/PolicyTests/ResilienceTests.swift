@@ -48,11 +48,15 @@ import Testing
                 for isIdempotent in [true, false] {
                     for bodyIsHere in [true, false] {
                         for budget in [true, false] {
-                            let verdict = policy.verdict(failure, tries: tries, isIdempotent: isIdempotent, bodyIsHere: bodyIsHere) { budget }
+                            let verdict = policy.verdict(failure, tries: tries, isIdempotent: isIdempotent, bodyIsHere: bodyIsHere) {
+                                budget
+                            }
                             let sent = failure == .noResponse || failure == .responseTimeout
                             let allowed = failure != .brokenResponse && tries < 3 && (!sent || isIdempotent) && bodyIsHere && budget
                             #expect((verdict == .retry) == allowed)
-                            #expect(!policy.record(verdict, failure, tries: tries, isIdempotent: isIdempotent, subject: "r", budget: []).flip.isEmpty)
+                            #expect(
+                                !policy.record(verdict, failure, tries: tries, isIdempotent: isIdempotent, subject: "r", budget: []).flip
+                                    .isEmpty)
                         }
                     }
                 }
@@ -74,7 +78,8 @@ import Testing
         let waits = (0..<9).map { _ in crashes.died(after: .milliseconds(900), served: true, how: "exit status 1", subject: "s/1").result }
         #expect(
             waits == [
-                .zero, .milliseconds(200), .milliseconds(400), .milliseconds(800), .milliseconds(1600), .milliseconds(3200), .milliseconds(6400), .seconds(10),
+                .zero, .milliseconds(200), .milliseconds(400), .milliseconds(800), .milliseconds(1600), .milliseconds(3200),
+                .milliseconds(6400), .seconds(10),
                 .seconds(10),
             ])
         #expect(crashes.isLooping)

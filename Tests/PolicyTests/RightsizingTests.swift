@@ -25,7 +25,9 @@ import Testing
         #expect(Amount.whole(.infinity) == Amount.most && Amount.whole(1e300) == Amount.most && Amount.whole(1e14) == Amount.most)
         #expect(Amount.whole(12.9) == 12)
         #expect(Amount.scaled(0, by: .infinity) == 0 && Amount.scaled(.max, by: 2) == Amount.most && Amount.scaled(.min, by: 2) == 0)
-        #expect(Amount.roundedUp(.max, toMultipleOf: 1000) == .max && Amount.roundedUp(1, toMultipleOf: 0) == 1 && Amount.roundedUp(0, toMultipleOf: 13) == 0)
+        #expect(
+            Amount.roundedUp(.max, toMultipleOf: 1000) == .max && Amount.roundedUp(1, toMultipleOf: 0) == 1
+                && Amount.roundedUp(0, toMultipleOf: 13) == 0)
         #expect(Amount.roundedUp(14, toMultipleOf: 13) == 26 && Amount.roundedUp(26, toMultipleOf: 13) == 26)
         #expect(Amount.sum(.max, 1) == .max && Amount.sum(.min, -1) == .min)
     }
@@ -38,13 +40,17 @@ import Testing
             time += Int64.random(in: 0...7_200_000, using: &random)
             try? usage.addCPU(Int.random(in: -10...4000, using: &random), at: Self.at(time))
             try? usage.addMemory(Int.random(in: -10...4_000_000_000, using: &random), at: Self.at(time))
-            if Int.random(in: 0..<20, using: &random) == 0 { try? usage.addOutOfMemory(request: Int.random(in: 0...1 << 32, using: &random), at: Self.at(time)) }
+            if Int.random(in: 0..<20, using: &random) == 0 {
+                try? usage.addOutOfMemory(request: Int.random(in: 0...1 << 32, using: &random), at: Self.at(time))
+            }
         }
         let policy = ResourcePolicy(
             least: OptionalResources(cpu: Bool.random(using: &random) ? Int.random(in: 0...2000, using: &random) : nil),
-            most: OptionalResources(memory: Bool.random(using: &random) ? Int.random(in: 0...1 << 31, using: &random) : nil), wholeCores: Bool.random(using: &random))
+            most: OptionalResources(memory: Bool.random(using: &random) ? Int.random(in: 0...1 << 31, using: &random) : nil),
+            wholeCores: Bool.random(using: &random))
         let containers = Int.random(in: 1...3, using: &random)
-        let decisions = Recommender().recommend(usage, service: "web", declared: OptionalResources(), containers: containers, policy: policy)
+        let decisions = Recommender().recommend(
+            usage, service: "web", declared: OptionalResources(), containers: containers, policy: policy)
         #expect(decisions.map(\.result.resource) == [.cpu, .memory])
         for decision in decisions {
             let result = decision.result
@@ -92,7 +98,9 @@ import Testing
         var settings = RecommenderSettings()
         settings.leastHistory = .seconds(3600)
         let early = Recommender(settings).recommend(usage, service: "web", declared: OptionalResources(cpu: 500))[0].record
-        #expect(early.sentence == "no CPU of web was measured yet, and 1h of it are needed to recommend any; declared 500m" && early.outcome == "none yet")
+        #expect(
+            early.sentence == "no CPU of web was measured yet, and 1h of it are needed to recommend any; declared 500m"
+                && early.outcome == "none yet")
     }
 
     /// Enough is `>=`; a confidence that is no number counts as none, and one without an end as a century.
@@ -137,7 +145,8 @@ import Testing
         #expect(result(ResourcePolicy(globalMost: OptionalResources(cpu: 700))).target == 700)
         #expect(result(ResourcePolicy(most: OptionalResources(cpu: 900), globalMost: OptionalResources(cpu: 700))).target == 900)
         let memoryOnly = Recommender().recommend(
-            ContainerUsage(created: Self.at(0)), service: "web", declared: OptionalResources(), policy: ResourcePolicy(controlled: [.memory]))
+            ContainerUsage(created: Self.at(0)), service: "web", declared: OptionalResources(),
+            policy: ResourcePolicy(controlled: [.memory]))
         #expect(memoryOnly.map(\.result.resource) == [.memory])
     }
 
@@ -184,7 +193,8 @@ import Testing
         try usage.addMemory(.max, at: Self.at(0))
         try usage.addOutOfMemory(request: .max, at: Self.at(1))
         try usage.addOutOfMemory(request: .min, at: Self.at(2))
-        let decisions = Recommender().recommend(usage, service: "web", declared: OptionalResources(cpu: .max, memory: .max), containers: .min)
+        let decisions = Recommender().recommend(
+            usage, service: "web", declared: OptionalResources(cpu: .max, memory: .max), containers: .min)
         for decision in decisions { #expect(decision.result.target > 0 && decision.result.target <= Amount.most) }
     }
 

@@ -41,26 +41,35 @@ import Testing
             """)
         #expect(
             spec.policy.metrics.map(\.target) == [
-                .utilization(70), .average(400), .utilization(80), .average(400 * 1_048_576 * 1000), .average(100_000), .average(2500), .value(150_000),
+                .utilization(70), .average(400), .utilization(80), .average(400 * 1_048_576 * 1000), .average(100_000), .average(2500),
+                .value(150_000),
                 .average(800_000), .value(800_000), .value(5000), .average(10_000), .average(10_000), .average(50_000),
             ])
         #expect(
             spec.origins == [
-                .cpu, .cpu, .memory, .memory, .gateway(.requests), .gateway(.concurrency), .gateway(.latency), .replicaPage(selector: "queue_depth"),
-                .replicaPage(selector: "queue_depth"), .page(url: "http://h:1/m", selector: "jobs"), .redis(store: "state", .list("waiting")),
-                .redis(store: "state", .stream("s", group: "g")), .kafka(topic: "events", group: "g", page: "http://h:1/m", threshold: 50_000),
+                .cpu, .cpu, .memory, .memory, .gateway(.requests), .gateway(.concurrency), .gateway(.latency),
+                .replicaPage(selector: "queue_depth"),
+                .replicaPage(selector: "queue_depth"), .page(url: "http://h:1/m", selector: "jobs"),
+                .redis(store: "state", .list("waiting")),
+                .redis(store: "state", .stream("s", group: "g")),
+                .kafka(topic: "events", group: "g", page: "http://h:1/m", threshold: 50_000),
             ])
     }
 
     /// Document 001: upwards by 50 % or 2, whichever is larger, in 60 s; downwards by 10 % or 1, whichever is smaller, in 5 minutes.
     @Test func documentOnesPace() throws {
-        let spec = try scaling("{ up: { percent: 50, pods: 2, every: 60s }, down: { percent: 10, pods: 1, every: 5m, select: min, stabilization: 5m } }")
+        let spec = try scaling(
+            "{ up: { percent: 50, pods: 2, every: 60s }, down: { percent: 10, pods: 1, every: 5m, select: min, stabilization: 5m } }")
         let behavior = try #require(spec.policy.behavior)
-        #expect(behavior.up == ScalingRules(stabilization: .zero, policies: [.init(.pods, 2, per: .seconds(60)), .init(.percent, 50, per: .seconds(60))]))
+        #expect(
+            behavior.up
+                == ScalingRules(
+                    stabilization: .zero, policies: [.init(.pods, 2, per: .seconds(60)), .init(.percent, 50, per: .seconds(60))]))
         #expect(
             behavior.down
                 == ScalingRules(
-                    stabilization: .seconds(300), selection: .min, policies: [.init(.pods, 1, per: .seconds(300)), .init(.percent, 10, per: .seconds(300))]))
+                    stabilization: .seconds(300), selection: .min,
+                    policies: [.init(.pods, 1, per: .seconds(300)), .init(.percent, 10, per: .seconds(300))]))
     }
 
     @Test func oneDirectionLeavesTheOtherAsKubernetesHasIt() throws {
@@ -78,7 +87,8 @@ import Testing
         #expect(spec.policy.ceilings.map(\.most) == [6, 6, 8, 12, 20])
         #expect(
             spec.policy.ceilings[0].sentence
-                == "more replicas will not help because postgres accepts 200 connections, 10 of them kept for others, and each replica takes 30: 6 replicas fit")
+                == "more replicas will not help because postgres accepts 200 connections, 10 of them kept for others, and each replica takes 30: 6 replicas fit"
+        )
         #expect(spec.floors == [ScheduleFloor(days: [0, 1, 2, 3, 4], from: 480, to: 1080, replicas: 6)])
         #expect(spec.policy.groups.warmUp == .seconds(20) && spec.policy.tolerance == Tolerance(down: 0.05, up: 0.05))
         #expect(spec.forecast == .seconds(600) && spec.offset == .seconds(3600))

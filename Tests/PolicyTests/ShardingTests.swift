@@ -5,7 +5,8 @@ import Testing
 @Suite struct FailoverTimeTests {
     @Test func aPromiseChoosesTheTimeout() throws {
         let decision = try FailoverTime.nodeTimeout(promise: .seconds(5))
-        #expect(decision.result == .seconds(2) && decision.record.kind == .failover && decision.record.sentence.contains("2 x 2s + 1s = 5s"))
+        #expect(
+            decision.result == .seconds(2) && decision.record.kind == .failover && decision.record.sentence.contains("2 x 2s + 1s = 5s"))
         #expect(try FailoverTime.nodeTimeout(promise: .seconds(2)).result == .milliseconds(500))
         let long = try FailoverTime.nodeTimeout(promise: .seconds(600))
         #expect(long.result == .seconds(15) && long.record.constraints.count == 1)
@@ -13,7 +14,9 @@ import Testing
 
     @Test func whatCannotBeKeptIsRefusedWithItsArithmetic() {
         let refusal = #expect(throws: FailoverTime.Refusal.self) { try FailoverTime.nodeTimeout(promise: .seconds(1)) }
-        #expect(refusal?.description.hasPrefix("a failover within 1s cannot be promised") == true && refusal?.description.contains("2 x 500ms + 1s = 2s") == true)
+        #expect(
+            refusal?.description.hasPrefix("a failover within 1s cannot be promised") == true
+                && refusal?.description.contains("2 x 500ms + 1s = 2s") == true)
         // Document 004: under 5 s with a node timeout of 5000.
         let seed = #expect(throws: FailoverTime.Refusal.self) { try FailoverTime.check(nodeTimeout: .seconds(5), promise: .seconds(5)) }
         #expect(seed?.description.contains("2 x 5s + 1s = 11s") == true && seed?.description.contains("with 2s it can") == true)
@@ -34,7 +37,9 @@ import Testing
     @Test func sixNodesOfOneHostAreAsTheDocumentHasThem() throws {
         let placement = try Placement(nodes: (7001...7006).map { NodeAddress(host: "127.0.0.1", port: $0) }, replicas: 1)
         #expect(placement.masters.map(\.address.port) == [7001, 7002, 7003] && placement.masters.map(\.slots.count) == [5461, 5462, 5461])
-        #expect(placement.masters.map(\.slots) == [0...5460, 5461...10922, 10923...16383] && placement.masters.map(\.replicas[0].port) == [7004, 7005, 7006])
+        #expect(
+            placement.masters.map(\.slots) == [0...5460, 5461...10922, 10923...16383]
+                && placement.masters.map(\.replicas[0].port) == [7004, 7005, 7006])
         #expect(placement.notes.count == 1)
     }
 
@@ -46,18 +51,22 @@ import Testing
         #expect(throws: Placement.Refusal.self) { try Placement(nodes: nodes("a:1 b:1 a:1"), replicas: 0) }
     }
 
-    /// Over many shapes: every slot once, every node once, and where no host has more nodes than there are masters, no replica beside its master.
+    /// Over many shapes: every slot once, every node once, and where no host has more nodes than there are masters, no replica beside its
+    /// master.
     @Test func noReplicaStandsOnItsMastersHost() throws {
         var random = SeededRandom(seed: 9)
         var checked = 0
         for _ in 0..<2_000 {
-            let replicas = Int.random(in: 0...2, using: &random), masters = Int.random(in: 3...7, using: &random), hosts = Int.random(in: 1...6, using: &random)
+            let replicas = Int.random(in: 0...2, using: &random), masters = Int.random(in: 3...7, using: &random),
+                hosts = Int.random(in: 1...6, using: &random)
             let count = masters * (replicas + 1)
             var given = (0..<count).map { NodeAddress(host: "h\(Int.random(in: 0..<hosts, using: &random))", port: UInt16(1000 + $0)) }
             given.shuffle(using: &random)
             let placement = try Placement(nodes: given, replicas: replicas)
             #expect(placement.masters.map(\.slots).reduce(0) { $0 + $1.count } == HashSlot.count)
-            #expect(Set(placement.masters.flatMap { [$0.address] + $0.replicas }) == Set(given) && placement.masters.allSatisfy { $0.replicas.count == replicas })
+            #expect(
+                Set(placement.masters.flatMap { [$0.address] + $0.replicas }) == Set(given)
+                    && placement.masters.allSatisfy { $0.replicas.count == replicas })
             let most = Dictionary(grouping: given, by: \.host).values.map(\.count).max() ?? 0
             guard replicas == 1, most <= masters else { continue }
             checked += 1
@@ -91,7 +100,8 @@ import Testing
         let given = masters([5461, 5462, 5461, 0])
         let decision = try RebalancePlan.make(given)
         #expect(decision.result.slotCount == 4096 && decision.result.moves.allSatisfy { $0.to == "m3" && $0.slots.ranges.count == 1 })
-        #expect(after(given, decision.result).values.allSatisfy { $0.count == 4096 } && decision.record.sentence.contains("4096 slots move"))
+        #expect(
+            after(given, decision.result).values.allSatisfy { $0.count == 4096 } && decision.record.sentence.contains("4096 slots move"))
     }
 
     @Test func weightZeroDrainsAndWeightTwoDoubles() throws {
@@ -105,7 +115,9 @@ import Testing
 
     @Test func nearlyEvenIsLeftAlone() throws {
         let decision = try RebalancePlan.make(masters([5361, 5562, 5461]))
-        #expect(decision.result.moves.isEmpty && decision.record.sentence.contains("nothing moves") && decision.record.sentence.contains("2.0 %"))
+        #expect(
+            decision.result.moves.isEmpty && decision.record.sentence.contains("nothing moves")
+                && decision.record.sentence.contains("2.0 %"))
         #expect(try !RebalancePlan.make(masters([5300, 5623, 5461])).result.moves.isEmpty)
     }
 
@@ -164,7 +176,9 @@ import Testing
         var history = OffsetHistory()
         #expect(history.age(of: 5, at: 1) == nil)
         for (at, offset) in [(10.0, 1000), (11.0, 2000), (12.0, 2000), (13.0, 4000)] { history.add(at: at, offset: offset) }
-        #expect(history.age(of: 4000, at: 13.5) == .current && history.age(of: 1500, at: 13.5) == .seconds(3) && history.age(of: 3000, at: 14) == .seconds(1.5))
+        #expect(
+            history.age(of: 4000, at: 13.5) == .current && history.age(of: 1500, at: 13.5) == .seconds(3)
+                && history.age(of: 3000, at: 14) == .seconds(1.5))
         #expect(history.age(of: 10, at: 14) == .moreThan(4))
         // Idle for a second: an old offset that is still the newest is no lag.
         #expect(history.age(of: 2000, at: 13) == .seconds(1))

@@ -25,7 +25,9 @@ private func read(_ input: [UInt8]) -> Result<Stack, Problems> {
 }
 
 private func places(_ problems: Problems, _ input: [UInt8]) -> String? {
-    let lines = input.count { $0 == 10 || $0 == 13 } + String(decoding: input, as: UTF8.self).unicodeScalars.count { [0x85, 0x2028, 0x2029].contains($0.value) } + 1
+    let lines =
+        input.count { $0 == 10 || $0 == 13 }
+        + String(decoding: input, as: UTF8.self).unicodeScalars.count { [0x85, 0x2028, 0x2029].contains($0.value) } + 1
     if problems.list.isEmpty { return "refused without a reason" }
     for problem in problems.list {
         // Only a file without any document has no place.
@@ -44,15 +46,21 @@ private func promises(_ stack: Stack) -> String? {
     if !names.allSatisfy(SchemaChecker.isName) || Set(names).count < names.count { return "names that are none, or one for two" }
     for service in stack.services {
         if service.command.first?.isEmpty ?? true { return "no program" }
-        if service.replicas.lowerBound < 0 || service.replicas.upperBound > SchemaChecker.replicaLimit { return "replicas \(service.replicas)" }
+        if service.replicas.lowerBound < 0 || service.replicas.upperBound > SchemaChecker.replicaLimit {
+            return "replicas \(service.replicas)"
+        }
         if service.cpu ?? 1 < 1 || service.memory ?? 1 < 1 { return "resources of nothing" }
         if !service.uses.allSatisfy({ use in stack.stores.contains { $0.name == use } }) { return "a store that is not there" }
         if service.grace < .zero || service.startTime < .zero { return "a time below zero" }
     }
     for store in stack.stores where store.memory < 1 { return "a store without memory" }
     guard let gateway = stack.gateway else { return nil }
-    for address in [gateway.listen, gateway.admin].compactMap({ $0 }) where IPAddress(address.host) == nil || address.port == 0 { return "no address: \(address)" }
-    if case .custom(let format) = gateway.accessLog.format, !format.contains("$") || AccessLogSpec.unknownField(format) != nil { return "a format that is none" }
+    for address in [gateway.listen, gateway.admin].compactMap({ $0 }) where IPAddress(address.host) == nil || address.port == 0 {
+        return "no address: \(address)"
+    }
+    if case .custom(let format) = gateway.accessLog.format, !format.contains("$") || AccessLogSpec.unknownField(format) != nil {
+        return "a format that is none"
+    }
     if gateway.routes.isEmpty || Set(gateway.routes.map(\.label)).count < gateway.routes.count { return "no routes, or two alike" }
     return gateway.routes.lazy.compactMap { promises($0, stack) }.first
 }
@@ -63,12 +71,17 @@ private func promises(_ route: RouteSpec, _ stack: Stack) -> String? {
     if BalanceMethod(rawValue: route.balancing.method) == nil { return "balanced by \(route.balancing.method)" }
     let shares = [route.balancing.panic, route.retry.budget, route.eject.atMost, route.canary?.share ?? 0]
     if !shares.allSatisfy((0...1).contains) { return "a share beyond the whole" }
-    let times = [route.timeout.connect, route.timeout.response, route.timeout.tunnel, route.eject.within, route.eject.time, route.balancing.slowStart]
+    let times = [
+        route.timeout.connect, route.timeout.response, route.timeout.tunnel, route.eject.within, route.eject.time,
+        route.balancing.slowStart,
+    ]
     if !times.allSatisfy({ $0 >= .zero }) { return "a time below zero" }
     if !route.guards.limits.allSatisfy({ $0.perSecond > 0 && $0.perSecond.isFinite && $0.burst >= 0 }) { return "a rate of nothing" }
     if route.bodyLimit < 1 || route.retry.attempts < 1 { return "a limit of nothing" }
     let edits = [route.edits.request, route.edits.response].flatMap { $0.set + $0.add } + route.match.headers
-    if !edits.allSatisfy({ SchemaChecker.isToken($0.name) && $0.value.utf8.allSatisfy { $0 >= 32 && $0 != 127 } }) { return "a field that breaks a head" }
+    if !edits.allSatisfy({ SchemaChecker.isToken($0.name) && $0.value.utf8.allSatisfy { $0 >= 32 && $0 != 127 } }) {
+        return "a field that breaks a head"
+    }
     var patterns: [String] = []
     if case .regex(let text) = route.match.path { patterns.append(text) }
     if case .regex(let text, let to)? = route.edits.rewrite {

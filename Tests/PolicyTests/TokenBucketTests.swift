@@ -22,7 +22,8 @@ import Testing
         #expect(verdicts.map(\.remaining) == [2, 1, 0, 0])
         #expect(verdicts.map(\.wait) == [.zero, .zero, .seconds(1), .seconds(1)])
         #expect(verdicts.map(\.reset) == [.seconds(1), .seconds(2), .seconds(3), .seconds(3)])
-        #expect(bucket.take(&state, now: at(51.5)) == .init(allowed: true, remaining: 0, wait: .milliseconds(500), reset: .milliseconds(2500)))
+        #expect(
+            bucket.take(&state, now: at(51.5)) == .init(allowed: true, remaining: 0, wait: .milliseconds(500), reset: .milliseconds(2500)))
     }
 
     @Test func costsAndLooks() {
@@ -30,7 +31,9 @@ import Testing
         var state: Int64 = 0
         #expect(bucket.take(&state, now: at(9), cost: 3).remaining == 2)
         #expect(bucket.take(&state, now: at(9), cost: 3) == .init(allowed: false, remaining: 2, wait: .seconds(1), reset: .seconds(3)))
-        for cost in [0, -1, .min] { #expect(bucket.take(&state, now: at(9), cost: cost) == .init(allowed: true, remaining: 2, wait: .zero, reset: .seconds(3))) }
+        for cost in [0, -1, .min] {
+            #expect(bucket.take(&state, now: at(9), cost: cost) == .init(allowed: true, remaining: 2, wait: .zero, reset: .seconds(3)))
+        }
         #expect(!bucket.take(&state, now: at(99), cost: 6).allowed && !bucket.take(&state, now: at(99), cost: .max).allowed)
         #expect(bucket.take(&state, now: at(99), cost: 5).allowed)
     }
@@ -38,13 +41,16 @@ import Testing
     @Test func oneAnHourAndStrangeSettings() {
         var state: Int64 = 0
         #expect(TokenBucket(rate: 1.0 / 3600, burst: 0).take(&state, now: at(1)).wait == .seconds(3600))
-        for rate in [0, -1, Double.nan, -Double.infinity] { #expect(TokenBucket(rate: rate, burst: -3) == TokenBucket(rate: 1.0 / 3600, burst: 0)) }
+        for rate in [0, -1, Double.nan, -Double.infinity] {
+            #expect(TokenBucket(rate: rate, burst: -3) == TokenBucket(rate: 1.0 / 3600, burst: 0))
+        }
         #expect(TokenBucket(rate: .infinity, burst: 0).rate == 1e9)
         state = 0
         #expect(TokenBucket(rate: 1.0 / 3600, burst: .max).take(&state, now: at(1)).allowed)
     }
 
-    /// At random times, over every stretch from one request to a later one: at most rate × t + burst + 1, and all that the rate has room for.
+    /// At random times, over every stretch from one request to a later one: at most rate × t + burst + 1, and all that the rate has room
+    /// for.
     @Test(arguments: [(0.5, 0), (3.0, 0), (10.0, 7), (1000.0, 50), (77_777.0, 3)])
     func neverMoreThanThePromise(rate: Double, burst: Int) {
         let bucket = TokenBucket(rate: rate, burst: burst)
@@ -96,7 +102,8 @@ import Testing
         var random = SeededRandom(seed: 3)
         let edges: [Int64] = [.min, .min + 1, -1, 0, 1, .max - 1, .max]
         let buckets = [
-            TokenBucket(rate: 1, burst: 0), TokenBucket(rate: 1.0 / 3600, burst: .max), TokenBucket(rate: 1e9, burst: 1_000_000), TokenBucket(rate: 5.0 / 60, burst: 10),
+            TokenBucket(rate: 1, burst: 0), TokenBucket(rate: 1.0 / 3600, burst: .max), TokenBucket(rate: 1e9, burst: 1_000_000),
+            TokenBucket(rate: 5.0 / 60, burst: 10),
         ]
         for round in 0..<3000 {
             let bucket = buckets[round % 4]

@@ -35,7 +35,10 @@ import Testing
         #expect(api.replicas == 3...20)
         #expect(api.environment == [.init(name: "A", value: "1"), .init(name: "B", value: "yes"), .init(name: "C", value: "$x")])
         #expect(api.http?.ready == "/health/ready")
-        #expect(stack.stores == [StoreSpec(name: "state", role: .state, memory: 1 << 30, port: nil, masters: 1, replicas: 0, failover: .seconds(3))])
+        #expect(
+            stack.stores == [
+                StoreSpec(name: "state", role: .state, memory: 1 << 30, port: nil, masters: 1, replicas: 0, failover: .seconds(3))
+            ])
         #expect(stack.gateway?.listen.host == "0.0.0.0")
         #expect(stack.gateway?.admin?.host == "127.0.0.1")
         let route = try #require(stack.gateway?.routes.first)
@@ -58,11 +61,15 @@ import Testing
                   balance: least-connections
                   backends: [127.0.0.1:9001, { address: 127.0.0.1:9002, weight: 3 }]
             """)
-        #expect(stack.gateway?.routes.first?.target == .backends([BackendSpec(address: "127.0.0.1:9001", weight: 1), BackendSpec(address: "127.0.0.1:9002", weight: 3)]))
+        #expect(
+            stack.gateway?.routes.first?.target
+                == .backends([BackendSpec(address: "127.0.0.1:9001", weight: 1), BackendSpec(address: "127.0.0.1:9002", weight: 3)]))
     }
 
     @Test func allProblemsAreTold() throws {
-        let problems = try #require(throws: Problems.self) { try read("services: { a: { command: x, replicas: many, prot: 1 } }\ngatway: 1") }
+        let problems = try #require(throws: Problems.self) {
+            try read("services: { a: { command: x, replicas: many, prot: 1 } }\ngatway: 1")
+        }
         #expect(problems.list.count == 3)
     }
 
@@ -74,12 +81,15 @@ import Testing
 
     @Test func nothingFromOutsideTraps() {
         let pieces = [
-            "services:", " a:", "  command: x", "gateway:", " listen: 1", " routes:", "  - path: /", "    backends: [a]", "{", "}", "[", "]", "&x", "*x", ": ", "- ",
+            "services:", " a:", "  command: x", "gateway:", " listen: 1", " routes:", "  - path: /", "    backends: [a]", "{", "}", "[",
+            "]", "&x", "*x", ": ", "- ",
             "\"", "'", "|", ">", "!!", "%", "\t", "\u{0}", "---", "...", "é",
         ]
         var random = SystemRandomNumberGenerator()
         for _ in 0..<3000 {
-            let text = (0..<Int.random(in: 0...12, using: &random)).map { _ in pieces.randomElement(using: &random)! + (Bool.random() ? "\n" : "") }.joined()
+            let text = (0..<Int.random(in: 0...12, using: &random)).map { _ in
+                pieces.randomElement(using: &random)! + (Bool.random() ? "\n" : "")
+            }.joined()
             do { _ = try read(text) } catch { #expect(error is Problems) }
         }
     }
@@ -114,7 +124,10 @@ import Testing
         try Interpolation.expand(text) { ["SET": "v", "EMPTY": ""][$0] }
     }
 
-    @Test(arguments: [("a${SET}b", "avb"), ("${NOT:-d}", "d"), ("${EMPTY:-d}", "d"), ("${EMPTY}", ""), ("$$SET", "$SET"), ("a$b", "a$b"), ("${NOT:-}", "")])
+    @Test(arguments: [
+        ("a${SET}b", "avb"), ("${NOT:-d}", "d"), ("${EMPTY:-d}", "d"), ("${EMPTY}", ""), ("$$SET", "$SET"), ("a$b", "a$b"),
+        ("${NOT:-}", ""),
+    ])
     func fillsIn(text: String, result: String) throws { #expect(try expand(text) == result) }
 
     @Test(arguments: ["${NOT}", "${", "${}", "${a b}", "${SET:?x}"])

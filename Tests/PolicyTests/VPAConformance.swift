@@ -17,7 +17,9 @@ import Testing
     /// A runner that takes everything would be worth nothing.
     @Test func whatIsNotUnderstoodFails() {
         func faults(_ kind: String, _ expect: [String: JSONValue]) -> [String] {
-            ConformanceCase(.object(["kind": .string(kind), "input": .object(["amount": .int(7), "factor": .int(2)]), "expect": .object(expect)])).faults(Self.answers)
+            ConformanceCase(
+                .object(["kind": .string(kind), "input": .object(["amount": .int(7), "factor": .int(2)]), "expect": .object(expect)])
+            ).faults(Self.answers)
         }
         #expect(faults("scale", ["amount": .int(14)]) == [])
         #expect(faults("scale", ["amount": .int(15)]) != [])
@@ -31,7 +33,8 @@ import Testing
         let input = item.input
         switch item.kind {
         case "buckets": return try buckets(input)
-        case "histogram", "decaying-histogram", "percentile", "percentiles", "estimator": return try HistogramCase.answers(input, item.expect)
+        case "histogram", "decaying-histogram", "percentile", "percentiles", "estimator":
+            return try HistogramCase.answers(input, item.expect)
         case "confidence": return try confidence(input)
         case "margin":
             let share = try input.number("fraction", "margin")
@@ -49,7 +52,8 @@ import Testing
         case "amount": return ["amount": .int(Amount.whole(try input.number("value", "amount")))]
         case "scale": return ["amount": .int(Amount.scaled(try input.int("amount"), by: try input.number("factor")))]
         case "recommendation", "recommend", "recommender", "policy", "capping", "post-processing", "integer-cpu", "controlled-resources":
-            return try RecommendationCase.answers(input, isWholeChain: ["recommendation", "recommend", "recommender", "controlled-resources"].contains(item.kind))
+            return try RecommendationCase.answers(
+                input, isWholeChain: ["recommendation", "recommend", "recommender", "controlled-resources"].contains(item.kind))
         default: throw CaseFault("the kind '\(item.kind)' is not known")
         }
     }
@@ -62,7 +66,8 @@ import Testing
         let highest = try options.number("max"), epsilon = try options.number("epsilon", or: 0.0001)
         switch try options.needed("scheme").string {
         case "linear": return try .linear(highest: highest, size: options.number("size"), epsilon: epsilon)
-        case "exponential": return try .exponential(highest: highest, first: options.number("first"), ratio: options.number("ratio"), epsilon: epsilon)
+        case "exponential":
+            return try .exponential(highest: highest, first: options.number("first"), ratio: options.number("ratio"), epsilon: epsilon)
         default: throw CaseFault("the scheme of \(options) is not known")
         }
     }
@@ -74,7 +79,8 @@ import Testing
             "starts": .query { wanted, tolerance in
                 try wanted.pairs().compactMap { bucket, start in
                     let found = scheme.start(Int(bucket))
-                    return CaseAnswer.matches(.double(found), start, tolerance) ? nil : "bucket \(bucket) starts at \(found), not at \(start)"
+                    return CaseAnswer.matches(.double(found), start, tolerance)
+                        ? nil : "bucket \(bucket) starts at \(found), not at \(start)"
                 }
             },
             "finds": .query { wanted, tolerance in
@@ -104,8 +110,10 @@ import Testing
             memory: Amount.whole(try input.first("min_memory_bytes")?.double ?? input.number("min_memory_mib", or: 250) * 1024 * 1024))
         let containers = try input.int("containers", or: 1)
         return [
-            "cpu_milli": .int(try cpu(input).map { Estimate(target: $0, lower: $0, upper: $0).atLeast(least.cpu, containers: containers).target }),
-            "memory_bytes": .int(try memory(input).map { Estimate(target: $0, lower: $0, upper: $0).atLeast(least.memory, containers: containers).target }),
+            "cpu_milli": .int(
+                try cpu(input).map { Estimate(target: $0, lower: $0, upper: $0).atLeast(least.cpu, containers: containers).target }),
+            "memory_bytes": .int(
+                try memory(input).map { Estimate(target: $0, lower: $0, upper: $0).atLeast(least.memory, containers: containers).target }),
         ]
     }
 
@@ -117,10 +125,14 @@ import Testing
     }
 
     private static func isExpired(_ input: JSONValue) throws -> Bool {
-        let settings = SampleGate.Settings(interval: input.first("interval_s")?.duration ?? .seconds(86400), intervals: try input.int("interval_count", or: 8))
+        let settings = SampleGate.Settings(
+            interval: input.first("interval_s")?.duration ?? .seconds(86400), intervals: try input.int("interval_count", or: 8))
         let isSampled = try input.int("samples", or: 0) > 0
-        guard let now = input.first("now_s")?.time, let created = (input.first("created_s") ?? .int(0)).time else { throw CaseFault("input has no 'now_s'") }
-        return ContainerUsage.isExpired(last: isSampled ? input.first("last_sample_s")?.time : nil, created: created, now: now, settings: settings)
+        guard let now = input.first("now_s")?.time, let created = (input.first("created_s") ?? .int(0)).time else {
+            throw CaseFault("input has no 'now_s'")
+        }
+        return ContainerUsage.isExpired(
+            last: isSampled ? input.first("last_sample_s")?.time : nil, created: created, now: now, settings: settings)
     }
 
     static func cpu(_ input: JSONValue) throws -> Int? {

@@ -20,7 +20,8 @@ enum ContainerCase {
     static func run(_ input: JSONValue) throws -> Run {
         let settings = try settings(input)
         var gate = SampleGate(settings)
-        var run = Run(usage: ContainerUsage(created: (input.first("created_s") ?? .int(0)).time ?? DecayingHistogram.dawn, settings: settings))
+        var run = Run(
+            usage: ContainerUsage(created: (input.first("created_s") ?? .int(0)).time ?? DecayingHistogram.dawn, settings: settings))
         for op in input.first("ops")?.items ?? [] {
             guard let at = op.first("at_s")?.time else { throw CaseFault("when? \(op)") }
             do {
@@ -53,7 +54,8 @@ enum ContainerCase {
         let usage = run.usage
         return [
             "accepted": .value(.array(run.accepted)), "aggregate_calls": .value(.array(run.calls)), "calls": .value(.array(run.calls)),
-            "samples": .int(usage.samples), "first_s": .value(JSONValue.seconds(usage.first)), "last_s": .value(JSONValue.seconds(usage.last)),
+            "samples": .int(usage.samples), "first_s": .value(JSONValue.seconds(usage.first)),
+            "last_s": .value(JSONValue.seconds(usage.last)),
             "cpu_percentiles": percentiles(usage.cpu), "memory_percentiles": percentiles(usage.memory),
             "cpu_empty": .bool(usage.cpu.isEmpty), "memory_empty": .bool(usage.memory.isEmpty),
         ]
@@ -63,13 +65,17 @@ enum ContainerCase {
     static func checkpoint(_ input: JSONValue) throws -> [String: CaseAnswer] {
         let value = input.first("checkpoint") ?? input
         let checkpoint = UsageCheckpoint(
-            version: value.first("version")?.string ?? "", first: value.first("first_s", "first_sample_s")?.time, last: value.first("last_s", "last_sample_s")?.time,
-            samples: try value.int("samples", "total_samples", or: 0), cpu: try HistogramCase.checkpoint(value.first("cpu", "cpu_histogram") ?? .object([:])),
+            version: value.first("version")?.string ?? "", first: value.first("first_s", "first_sample_s")?.time,
+            last: value.first("last_s", "last_sample_s")?.time,
+            samples: try value.int("samples", "total_samples", or: 0),
+            cpu: try HistogramCase.checkpoint(value.first("cpu", "cpu_histogram") ?? .object([:])),
             memory: try HistogramCase.checkpoint(value.first("memory", "memory_histogram") ?? .object([:])))
         let usage = try ContainerUsage(checkpoint, created: DecayingHistogram.dawn)
         return [
-            "samples": .int(usage.samples), "first_s": .value(JSONValue.seconds(usage.first)), "last_s": .value(JSONValue.seconds(usage.last)),
-            "cpu_empty": .bool(usage.cpu.isEmpty), "memory_empty": .bool(usage.memory.isEmpty), "version": .value(.string(usage.checkpoint().version)),
+            "samples": .int(usage.samples), "first_s": .value(JSONValue.seconds(usage.first)),
+            "last_s": .value(JSONValue.seconds(usage.last)),
+            "cpu_empty": .bool(usage.cpu.isEmpty), "memory_empty": .bool(usage.memory.isEmpty),
+            "version": .value(.string(usage.checkpoint().version)),
             "cpu_percentiles": percentiles(usage.cpu), "memory_percentiles": percentiles(usage.memory),
         ]
     }
@@ -82,5 +88,7 @@ enum ContainerCase {
         run.calls.append(call("memory-add", Double(peak.value), peak.end))
     }
 
-    private static func call(_ what: String, _ value: Double, _ at: WallTime) -> JSONValue { .array([.string(what), .double(value), JSONValue.seconds(at)]) }
+    private static func call(_ what: String, _ value: Double, _ at: WallTime) -> JSONValue {
+        .array([.string(what), .double(value), JSONValue.seconds(at)])
+    }
 }

@@ -72,7 +72,8 @@ struct HistogramCase {
 
     private mutating func merge(_ first: Held, _ name: String, _ op: JSONValue) throws {
         // Whatever else names a histogram is what is merged into the first.
-        let others = op.members.filter { $0.key != "op" && $0.value.string.map { named[$0] != nil && $0 != name } ?? false }.compactMap(\.value.string)
+        let others = op.members.filter { $0.key != "op" && $0.value.string.map { named[$0] != nil && $0 != name } ?? false }.compactMap(
+            \.value.string)
         guard let other = others.first, Set(others).count == 1 else { throw CaseFault("merge with what? \(op)") }
         switch (first, held(other)) {
         case (.plain(var a), .plain(let b)):
@@ -122,7 +123,9 @@ struct HistogramCase {
         answers["on"] = .value(.string(name))
         for key in ["reference_s", "reference_timestamp_s", "ref_s"] { answers[key] = .value(JSONValue.seconds(held.reference)) }
         for key in ["equal", "equals", "equal_to", "same"] { answers[key] = equality(name) }
-        for one in named.keys { for other in named.keys { answers["\(one)_equals_\(other)"] = .bool(self.held(one).matches(self.held(other))) } }
+        for one in named.keys {
+            for other in named.keys { answers["\(one)_equals_\(other)"] = .bool(self.held(one).matches(self.held(other))) }
+        }
         return answers
     }
 
@@ -156,7 +159,8 @@ struct HistogramCase {
         let reference = CaseAnswer.value(JSONValue.seconds(checkpoint.reference))
         return [
             "total_weight": .double(checkpoint.total), "buckets": .value(.object(buckets)), "bucket_weights": .value(.object(buckets)),
-            "reference_s": reference, "reference_timestamp_s": reference, "ref_s": reference, "version": .value(.string(UsageCheckpoint.supported)),
+            "reference_s": reference, "reference_timestamp_s": reference, "ref_s": reference,
+            "version": .value(.string(UsageCheckpoint.supported)),
         ]
     }
 
@@ -183,10 +187,13 @@ struct HistogramCase {
                 groups = [[name, other]]
             } else {
                 let lists = wanted.items ?? []
-                groups = lists.contains { $0.items != nil } ? lists.map { ($0.items ?? []).compactMap(\.string) } : [lists.compactMap(\.string)]
+                groups =
+                    lists.contains { $0.items != nil } ? lists.map { ($0.items ?? []).compactMap(\.string) } : [lists.compactMap(\.string)]
             }
             return try groups.compactMap { group in
-                guard let first = group.first, group.count > 1, group.allSatisfy({ named[$0] != nil }) else { throw CaseFault("equal to what? \(wanted)") }
+                guard let first = group.first, group.count > 1, group.allSatisfy({ named[$0] != nil }) else {
+                    throw CaseFault("equal to what? \(wanted)")
+                }
                 return group.allSatisfy { held(first).matches(held($0)) } ? nil : "\(group) are not the same"
             }
         }

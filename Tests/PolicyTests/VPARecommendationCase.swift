@@ -9,7 +9,8 @@ enum RecommendationCase {
         let run = try ContainerCase.run(input)
         let samples = try input.int("samples", or: run.usage.samples)
         let first = input.first("first_s")?.time ?? run.usage.first, last = input.first("last_s")?.time ?? run.usage.last
-        let confidence = input.first("confidence")?.double ?? Confidence.of(first: first, last: last, samples: samples, interval: settings.interval)
+        let confidence =
+            input.first("confidence")?.double ?? Confidence.of(first: first, last: last, samples: samples, interval: settings.interval)
         let containers = try input.int("containers", or: 1)
         var found: [Resource: Recommendation] = [:]
         for resource in Resource.allCases where policy.controlled.contains(resource) {
@@ -26,7 +27,8 @@ enum RecommendationCase {
     private static func onlyPolicy(_ base: Estimate, _ resource: Resource, _ policy: ResourcePolicy) -> Recommendation {
         let whole = base.mapped { policy.whole($0, of: resource) }
         let capped = whole.mapped { policy.capped($0, of: resource) }
-        return Recommendation(resource: resource, target: capped.target, lower: capped.lower, upper: capped.upper, uncapped: whole.target, confidence: 0)
+        return Recommendation(
+            resource: resource, target: capped.target, lower: capped.lower, upper: capped.upper, uncapped: whole.target, confidence: 0)
     }
 
     private static func answers(_ found: [Resource: Recommendation], _ confidence: Double) -> [String: CaseAnswer] {
@@ -38,26 +40,32 @@ enum RecommendationCase {
                 // A resource that is not named is free; one that is expected to be null must not be there.
                 guard !wanted.members.isEmpty else { throw CaseFault("\(wanted) asks nothing") }
                 return wanted.members.compactMap { key, value in
-                    CaseAnswer.matches(members[key] ?? .null, value, tolerance) ? nil : "\(key) is \(members[key] ?? .null), and \(value) is expected"
+                    CaseAnswer.matches(members[key] ?? .null, value, tolerance)
+                        ? nil : "\(key) is \(members[key] ?? .null), and \(value) is expected"
                 }
             }
         }
         let target = both(\.target), lower = both(\.lower), upper = both(\.upper), uncapped = both(\.uncapped)
         return [
-            "target": target, "lower": lower, "lower_bound": lower, "upper": upper, "upper_bound": upper, "uncapped": uncapped, "uncapped_target": uncapped,
+            "target": target, "lower": lower, "lower_bound": lower, "upper": upper, "upper_bound": upper, "uncapped": uncapped,
+            "uncapped_target": uncapped,
             "confidence": .double(confidence), "cpu_milli": .int(found[.cpu]?.target), "memory_bytes": .int(found[.memory]?.target),
             "resources": .value(.array(Resource.allCases.filter { found[$0] != nil }.map { .string($0.rawValue) })),
         ]
     }
 
-    private static func base(_ input: JSONValue, _ resource: Resource, _ usage: ContainerUsage, _ settings: RecommenderSettings) throws -> Estimate {
+    private static func base(_ input: JSONValue, _ resource: Resource, _ usage: ContainerUsage, _ settings: RecommenderSettings) throws
+        -> Estimate
+    {
         func figure(_ value: JSONValue?) throws -> Int? {
             guard let value else { return nil }
             return resource == .cpu ? try VPAConformance.cpu(value) : try VPAConformance.memory(value)
         }
         var target = try figure(input.first("target"))
         if target == nil { target = try figure(input) }
-        guard let target else { return Estimate(resource == .cpu ? usage.cpu : usage.memory, resource, resource == .cpu ? settings.cpu : settings.memory) }
+        guard let target else {
+            return Estimate(resource == .cpu ? usage.cpu : usage.memory, resource, resource == .cpu ? settings.cpu : settings.memory)
+        }
         let lower = try figure(input.first("lower", "lower_bound")), upper = try figure(input.first("upper", "upper_bound"))
         return Estimate(target: target, lower: lower ?? target, upper: upper ?? target)
     }

@@ -19,7 +19,10 @@ import Testing
 
     @Test func everyAlertHasItsRunbook() throws {
         let text = try #require(Files.text(stack + "/alerts.yaml"))
-        let alerts = Set(text.split(separator: "\n").compactMap { line in line.contains("- alert: ") ? line.split(separator: " ").last.map(String.init) : nil })
+        let alerts = Set(
+            text.split(separator: "\n").compactMap { line in
+                line.contains("- alert: ") ? line.split(separator: " ").last.map(String.init) : nil
+            })
         #expect(alerts.isSuperset(of: ["CorrelationEngineDown", "RedisConnectionErrors", "HighRedisLatency", "CorrelationQueueFull"]))
         for alert in alerts { #expect(Files.exists("\(projectFolder)/docs/runbooks/\(alert).md"), "\(alert)") }
     }
@@ -38,12 +41,17 @@ import Testing
         names = names.filter { !$0.contains(":") && !$0.hasPrefix("correlation_engine_") && $0 != "instance_id" }
         try await withLoop { loop in
             try await withRedis { redis in
-                try await withEngine(["USE_REDIS_STATE": "true", "REDIS_URL": redis.url, "LOKI_URL": "http://127.0.0.1:1", "TEMPO_URL": "http://127.0.0.1:1"]) {
+                try await withEngine([
+                    "USE_REDIS_STATE": "true", "REDIS_URL": redis.url, "LOKI_URL": "http://127.0.0.1:1", "TEMPO_URL": "http://127.0.0.1:1",
+                ]) {
                     engine, _ in
                     let client = HTTPClient(loop: loop)
-                    _ = try await client.send("POST", "/v1/traces", to: engine, headers: [("Content-Type", "application/x-protobuf")], body: [])
+                    _ = try await client.send(
+                        "POST", "/v1/traces", to: engine, headers: [("Content-Type", "application/x-protobuf")], body: [])
                     let page = try await client.send("GET", "/metrics", to: engine).text
-                    let exported = Set(page.split(separator: "\n").filter { !$0.hasPrefix("#") }.map { $0.prefix { $0 != "{" && $0 != " " } }.map(String.init))
+                    let exported = Set(
+                        page.split(separator: "\n").filter { !$0.hasPrefix("#") }.map { $0.prefix { $0 != "{" && $0 != " " } }.map(
+                            String.init))
                     #expect(names.count > 15)
                     #expect(names.subtracting(exported).isEmpty, "\(names.subtracting(exported).sorted())")
                     client.close()
@@ -84,7 +92,10 @@ import Testing
                     try Files.replace(folder + "/prometheus.yaml", with: Array(configuration.utf8))
                     let prometheus = try Child(
                         try systemProgram("prometheus"),
-                        ["--config.file=\(folder)/prometheus.yaml", "--storage.tsdb.path=\(folder)/data", "--web.listen-address=127.0.0.1:\(port)", "--log.level=error"],
+                        [
+                            "--config.file=\(folder)/prometheus.yaml", "--storage.tsdb.path=\(folder)/data",
+                            "--web.listen-address=127.0.0.1:\(port)", "--log.level=error",
+                        ],
                         log: folder + "/log", folder: folder)
                     let result: Result<Void, any Error>
                     do {
@@ -109,7 +120,8 @@ import Testing
                     for rule in rules {
                         all.append(
                             (
-                                (rule["name"]?.string ?? "") + (rule["labels"]?["scope"]?.string.map { ":" + $0 } ?? ""), rule["health"]?.string ?? "",
+                                (rule["name"]?.string ?? "") + (rule["labels"]?["scope"]?.string.map { ":" + $0 } ?? ""),
+                                rule["health"]?.string ?? "",
                                 rule["state"]?.string ?? ""
                             ))
                     }

@@ -18,7 +18,8 @@ import Testing
     }
 
     private static func load(_ stack: StackFixture, _ phases: [LoadPhase]) async throws -> LoadReport {
-        let body = #"{"resource":{"service":"load","host":"h"},"records":[{"timestamp":"{{now}}","severity":"INFO","message":"m","trace_id":"{{uuid}}"}]}"#
+        let body =
+            #"{"resource":{"service":"load","host":"h"},"records":[{"timestamp":"{{now}}","severity":"INFO","message":"m","trace_id":"{{uuid}}"}]}"#
         let scenario = Scenario(
             requests: [
                 LoadRequest("POST", try LoadText("/api/logs"), headers: [("Content-Type", "application/json")], body: try LoadText(body)),
@@ -33,8 +34,11 @@ import Testing
             let (status, output) = try await stack.muster("up", "-d", stack.file)
             #expect(status == 0, "\(output)")
             async let loading = Self.load(
-                stack, [.hold(.arrivals, 90, for: .seconds(6)), .hold(.arrivals, 330, for: .seconds(25)), .hold(.arrivals, 60, for: .seconds(30))])
-            let grown = try await eventually(.seconds(40)) { try await stack.engines().filter { $0.state == "ready" || $0.state == "degraded" }.count == 8 }
+                stack,
+                [.hold(.arrivals, 90, for: .seconds(6)), .hold(.arrivals, 330, for: .seconds(25)), .hold(.arrivals, 60, for: .seconds(30))])
+            let grown = try await eventually(.seconds(40)) {
+                try await stack.engines().filter { $0.state == "ready" || $0.state == "degraded" }.count == 8
+            }
             let (_, whenGrown) = try await stack.muster("why", "correlation-engine", "--stack", stack.file)
             #expect(grown, "\(whenGrown)")
             let report = try await loading
@@ -51,7 +55,9 @@ import Testing
     /// Every size that there was follows from a decision that says why.
     private func theJournalExplainsEveryStep(_ stack: StackFixture) async throws {
         let (_, text) = try await stack.muster("why", "correlation-engine", "--json", "--stack", stack.file)
-        let changes = try JSONValue.parse(Array(text.utf8)).list.filter { $0["kind"].string == "scale" && $0["inputs"]["replicas"].string != $0["outcome"].string }
+        let changes = try JSONValue.parse(Array(text.utf8)).list.filter {
+            $0["kind"].string == "scale" && $0["inputs"]["replicas"].string != $0["outcome"].string
+        }
         var size = 3, most = 3
         for change in changes {
             #expect(change["inputs"]["replicas"].string == String(size), "a step is missing before: \(change["sentence"])")
@@ -79,7 +85,8 @@ import Testing
     @Test func aHandHoldsItAndLetsItGo() async throws {
         try await withStack(up: false) { stack in
             try stack.write(replicas: "1..4", level: "warn", keys: Self.scale())
-            let up = try await stack.muster("up", "-d", stack.file), held = try await stack.muster("scale", "correlation-engine=3", stack.file)
+            let up = try await stack.muster("up", "-d", stack.file),
+                held = try await stack.muster("scale", "correlation-engine=3", stack.file)
             #expect(up.status == 0 && held.status == 0, "\(up.output)\(held.output)")
             // Without a request the autoscaler would go to one; a hand holds three.
             try await Task.sleep(for: .seconds(9))

@@ -37,7 +37,8 @@ enum BackupData {
             commands.append(odd)
         }
         for i in 0..<3 {
-            var hash = RedisCommand("HSET", "table:hash:\(i)"), set = RedisCommand("SADD", "table:set:\(i)"), zset = RedisCommand("ZADD", "table:zset:\(i)")
+            var hash = RedisCommand("HSET", "table:hash:\(i)"), set = RedisCommand("SADD", "table:set:\(i)"),
+                zset = RedisCommand("ZADD", "table:zset:\(i)")
             for n in 0..<700 {
                 for word in ["field:\(n)", "value:\(n * i)"] { hash.add(word) }
                 set.add("member:\(n)")
@@ -64,7 +65,8 @@ enum BackupData {
             commands.append(command)
         }
         for part in 0..<24 {
-            var hash = RedisCommand("HSET", "large:hash"), set = RedisCommand("SADD", "large:set"), zset = RedisCommand("ZADD", "large:zset")
+            var hash = RedisCommand("HSET", "large:hash"), set = RedisCommand("SADD", "large:set"),
+                zset = RedisCommand("ZADD", "large:zset")
             var list = RedisCommand("RPUSH", "large:list")
             for n in part * 100..<(part + 1) * 100 {
                 let text = "\(n):" + String(repeating: "x", count: 2000)
@@ -84,7 +86,9 @@ enum BackupData {
     }
 
     /// Closes the session.
-    static func restore(_ folder: String, _ session: ClusterSession, _ change: (inout Restore.Options) -> Void) async throws -> RestoreReport {
+    static func restore(_ folder: String, _ session: ClusterSession, _ change: (inout Restore.Options) -> Void) async throws
+        -> RestoreReport
+    {
         defer { session.close() }
         var options = Restore.Options(folder: folder)
         change(&options)
@@ -93,8 +97,8 @@ enum BackupData {
         return try await restore.run { _ in }
     }
 
-    /// Key to content and time. What DUMP writes, byte by byte; of hash tables, whose order each server has for itself, the sorted elements; of lists the
-    /// elements, because their nodes may be cut elsewhere.
+    /// Key to content and time. What DUMP writes, byte by byte; of hash tables, whose order each server has for itself, the sorted
+    /// elements; of lists the elements, because their nodes may be cut elsewhere.
     static func everything(_ urls: [String], _ loop: EventLoop) async throws -> [[UInt8]: [RESPValue]] {
         var found: [[UInt8]: [RESPValue]] = [:]
         for url in urls {
@@ -104,7 +108,8 @@ enum BackupData {
             repeat {
                 let answer = try await client.send(RedisCommand("SCAN", cursor, "COUNT", "200")).array ?? []
                 let names = answer[1].array?.compactMap(\.bytes) ?? []
-                let types = await client.pipeline(names.map { key("TYPE", $0) }), times = await client.pipeline(names.map { key("PEXPIRETIME", $0) })
+                let types = await client.pipeline(names.map { key("TYPE", $0) }),
+                    times = await client.pipeline(names.map { key("PEXPIRETIME", $0) })
                 for (i, name) in names.enumerated() {
                     let content: RESPValue
                     switch try types[i].get().string {

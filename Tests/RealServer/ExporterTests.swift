@@ -17,7 +17,9 @@ import Testing
         let exporter: LoopBound<Exporter>
 
         func counter(_ outcome: String) -> Int {
-            let line = metrics.render().split(separator: "\n").first { $0.hasPrefix("correlation_exports_total{target=\"loki\",outcome=\"\(outcome)\"}") }
+            let line = metrics.render().split(separator: "\n").first {
+                $0.hasPrefix("correlation_exports_total{target=\"loki\",outcome=\"\(outcome)\"}")
+            }
             return line.flatMap { Int($0.split(separator: " ").last ?? "") } ?? -1
         }
 
@@ -30,7 +32,8 @@ import Testing
                 log.bytes.withUnsafeBytes { record in
                     builder.add(
                         .trace("trace-\(id)"), Marks.kind(log: .info), hash: UInt64(id), record: record, isSpan: false,
-                        around: OTLP.Surroundings(resource: .init(start: nil, count: 0), scope: .init(start: nil, count: 0), resourceNumber: 0, scopeNumber: 0))
+                        around: OTLP.Surroundings(
+                            resource: .init(start: nil, count: 0), scope: .init(start: nil, count: 0), resourceNumber: 0, scopeNumber: 0))
                 }
                 _ = try await store.ingest(builder.delivery)
             }
@@ -51,7 +54,8 @@ import Testing
         let exporter = try await loop.run {
             LoopBound(
                 Exporter(
-                    target: .loki, url: target, queue: store.exports(.loki), limits: settings, loop: loop, metrics: metrics, logger: Logger(level: .error, format: .text),
+                    target: .loki, url: target, queue: store.exports(.loki), limits: settings, loop: loop, metrics: metrics,
+                    logger: Logger(level: .error, format: .text),
                     journal: Journal()), on: loop)
         }
         // Ends with `stop` below.
@@ -64,7 +68,8 @@ import Testing
     }
 
     static let behaviours: [[Receiver.Behaviour]] = [
-        [], [.status(500), .status(503)], [.status(429, retryAfter: 1)], [.dies, .dies], [.slow(.milliseconds(400))], [.status(408), .dies, .status(502)],
+        [], [.status(500), .status(503)], [.status(429, retryAfter: 1)], [.dies, .dies], [.slow(.milliseconds(400))],
+        [.status(408), .dies, .status(502)],
     ]
 
     @Test(arguments: behaviours.indices) func everythingArrivesOnceThroughFaultsOfThePeer(number: Int) async throws {
@@ -153,6 +158,8 @@ import Testing
 
     @Test func urls() {
         #expect(ExportURL("http://loki:3100", path: "/p")?.path == "/p" && ExportURL("http://loki/x/y", path: "/p")?.path == "/x/y")
-        for wrong in ["loki:3100", "https://loki", "http://user:secret@loki", "http://", ""] { #expect(ExportURL(wrong, path: "/p") == nil, "\(wrong)") }
+        for wrong in ["loki:3100", "https://loki", "http://user:secret@loki", "http://", ""] {
+            #expect(ExportURL(wrong, path: "/p") == nil, "\(wrong)")
+        }
     }
 }

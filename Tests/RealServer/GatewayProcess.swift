@@ -19,7 +19,9 @@ struct GatewayProcess {
     var log: String { child.output }
 
     static func text(_ port: UInt16, _ admin: UInt16, _ more: [String], _ routes: [String]) -> String {
-        let lines = ["gateway:", "  listen: 127.0.0.1:\(port)", "  admin: 127.0.0.1:\(admin)"] + more.map { "  " + $0 } + ["  routes:"] + routes.map { "    - " + $0 }
+        let lines =
+            ["gateway:", "  listen: 127.0.0.1:\(port)", "  admin: 127.0.0.1:\(admin)"] + more.map { "  " + $0 } + ["  routes:"]
+            + routes.map { "    - " + $0 }
         return lines.joined(separator: "\n") + "\n"
     }
 
@@ -27,12 +29,18 @@ struct GatewayProcess {
         try Files.replace(file, with: Array(Self.text(port ?? self.port, admin, more, routes).utf8))
     }
 
-    func send(_ target: String = "/", _ method: String = "GET", headers: [(String, String)] = [], body: [UInt8]? = nil) async throws -> HTTPClientResponse {
+    func send(_ target: String = "/", _ method: String = "GET", headers: [(String, String)] = [], body: [UInt8]? = nil) async throws
+        -> HTTPClientResponse
+    {
         try await client.send(method, target, to: .address(.loopback(port: port)), headers: headers, body: body, timeout: .seconds(20))
     }
 
-    func ask(_ target: String, _ method: String = "GET", headers: [(String, String)] = [], body: String? = nil) async throws -> HTTPClientResponse {
-        try await client.send(method, target, to: .address(.loopback(port: admin)), headers: headers, body: body.map { Array($0.utf8) }, timeout: .seconds(20))
+    func ask(_ target: String, _ method: String = "GET", headers: [(String, String)] = [], body: String? = nil) async throws
+        -> HTTPClientResponse
+    {
+        try await client.send(
+            method, target, to: .address(.loopback(port: admin)), headers: headers, body: body.map { Array($0.utf8) }, timeout: .seconds(20)
+        )
     }
 
     func logged(_ text: String, times: Int = 1) async -> Bool {
@@ -48,12 +56,16 @@ struct GatewayProcess {
 
     /// Resident memory in KiB.
     static func resident(_ pid: Int32) -> Int {
-        for line in (Files.text("/proc/\(pid)/status") ?? "").split(separator: "\n") where line.hasPrefix("VmRSS:") { return Int(line.filter(\.isNumber)) ?? 0 }
+        for line in (Files.text("/proc/\(pid)/status") ?? "").split(separator: "\n") where line.hasPrefix("VmRSS:") {
+            return Int(line.filter(\.isNumber)) ?? 0
+        }
         return 0
     }
 }
 
-func withGatewayProcess(_ routes: [String], more: [String] = ["access-log: false"], _ body: (GatewayProcess) async throws -> Void) async throws {
+func withGatewayProcess(_ routes: [String], more: [String] = ["access-log: false"], _ body: (GatewayProcess) async throws -> Void)
+    async throws
+{
     try await withLoop { loop in
         try await withFolder { folder in
             try Files.replace(folder + "/token", with: Array("a-token-of-the-tests\n".utf8))
@@ -81,8 +93,8 @@ func withGatewayProcess(_ routes: [String], more: [String] = ["access-log: false
     }
 }
 
-/// Clients that go on asking, each on a thread: some keep their connection, with and without a pause between two requests, some make a new one
-/// for each. What goes wrong is written down.
+/// Clients that go on asking, each on a thread: some keep their connection, with and without a pause between two requests, some make a new
+/// one for each. What goes wrong is written down.
 final class Load: Sendable {
     let served = Tally()
     private let failures = Mutex<[String]>([])
@@ -111,7 +123,11 @@ final class Load: Sendable {
             }
             connection.send("GET /load HTTP/1.1\r\nHost: a\r\n\(keeps ? "" : "Connection: close\r\n")\r\n")
             let answer = connection.answer()
-            if answer.head.hasPrefix("HTTP/1.1 200 ") { served.add() } else { note("'\(answer.head.prefix(20))', keeps: \(keeps), pause: \(pause)") }
+            if answer.head.hasPrefix("HTTP/1.1 200 ") {
+                served.add()
+            } else {
+                note("'\(answer.head.prefix(20))', keeps: \(keeps), pause: \(pause)")
+            }
             if !answer.head.hasPrefix("HTTP/1.1 ") || answer.head.contains("Connection: close") { peer = nil }
             if pause > 0 { usleep(pause) }
         }
@@ -140,10 +156,13 @@ func withPlainBackend(_ name: String = "a", _ body: (RawBackend) async throws ->
     }) { try await body($0) }
 }
 
-private func start(_ routes: [String], _ more: [String], _ folder: String, _ client: HTTPClient, _ loop: EventLoop, _ attempt: Int) throws -> GatewayProcess {
+private func start(_ routes: [String], _ more: [String], _ folder: String, _ client: HTTPClient, _ loop: EventLoop, _ attempt: Int) throws
+    -> GatewayProcess
+{
     let port = try freePort(), admin = try freePort()
     func filled(_ lines: [String]) -> [String] { lines.map { $0.replacing("FOLDER", with: folder) } }
     try Files.replace(folder + "/gateway.yaml", with: Array(GatewayProcess.text(port, admin, filled(more), filled(routes)).utf8))
-    let child = try Child(builtProgram("muster"), ["gateway", folder + "/gateway.yaml"], log: folder + "/gateway\(attempt).out", folder: folder)
+    let child = try Child(
+        builtProgram("muster"), ["gateway", folder + "/gateway.yaml"], log: folder + "/gateway\(attempt).out", folder: folder)
     return GatewayProcess(folder: folder, port: port, admin: admin, child: child, client: client, loop: loop)
 }

@@ -7,7 +7,9 @@ import Testing
 
 /// The gateway's program under its signals, while clients ask.
 @Suite struct GatewayProcessTests {
-    private static func route(_ backend: RawBackend, _ path: String = "/") -> String { "{ path: \(path), backends: [127.0.0.1:\(backend.port)] }" }
+    private static func route(_ backend: RawBackend, _ path: String = "/") -> String {
+        "{ path: \(path), backends: [127.0.0.1:\(backend.port)] }"
+    }
 
     @Test func aReloadLosesNothing() async throws {
         try await withPlainBackend { backend in
@@ -33,7 +35,9 @@ import Testing
     @Test func aWrongFileChangesNothing() async throws {
         try await withPlainBackend { backend in
             try await withGatewayProcess([Self.route(backend)]) { gateway in
-                for (i, wrong) in ["{ path: /, bakends: [a:1] }", "{ path: /, service: x }", "{ path: /, answer: { file: /nowhere/page } }"].enumerated() {
+                for (i, wrong) in [
+                    "{ path: /, bakends: [a:1] }", "{ path: /, service: x }", "{ path: /, answer: { file: /nowhere/page } }",
+                ].enumerated() {
                     try gateway.write([wrong])
                     gateway.child.send(SIGHUP)
                     #expect(await gateway.logged("reload_failed", times: i + 1))
@@ -188,13 +192,18 @@ import Testing
             """
         try await withPlainBackend { backend in
             let count = 15_000
-            try await withGatewayProcess([Self.route(backend)], more: ["access-log: false", "limits: { connections: 20000, idle-time: 10m }"]) { gateway in
+            try await withGatewayProcess(
+                [Self.route(backend)], more: ["access-log: false", "limits: { connections: 20000, idle-time: 10m }"]
+            ) { gateway in
                 // What is made once is made before it is counted.
                 for _ in 0..<50 { _ = try await gateway.send() }
                 let before = GatewayProcess.resident(gateway.child.pid)
                 let crowd = try Child(
-                    try systemProgram("python3"), ["-c", script + "\nimport time; time.sleep(60)", "\(gateway.port)", "\(count)"], log: gateway.folder + "/crowd.out")
-                let isThere = await eventually(.seconds(40)) { crowd.output.contains("served \(count)") || crowd.output.contains("not served") }
+                    try systemProgram("python3"), ["-c", script + "\nimport time; time.sleep(60)", "\(gateway.port)", "\(count)"],
+                    log: gateway.folder + "/crowd.out")
+                let isThere = await eventually(.seconds(40)) {
+                    crowd.output.contains("served \(count)") || crowd.output.contains("not served")
+                }
                 #expect(isThere && crowd.output.contains("served \(count)"), "\(crowd.output)")
                 let after = GatewayProcess.resident(gateway.child.pid)
                 let each = Double(after - before) * 1024 / Double(count)

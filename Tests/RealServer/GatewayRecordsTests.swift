@@ -10,7 +10,9 @@ import Testing
 
 /// What the gateway writes down and tells of its requests.
 @Suite struct GatewayRecordsTests {
-    private static func route(_ backend: RawBackend, _ path: String = "/") -> String { "{ path: \(path), backends: [127.0.0.1:\(backend.port)] }" }
+    private static func route(_ backend: RawBackend, _ path: String = "/") -> String {
+        "{ path: \(path), backends: [127.0.0.1:\(backend.port)] }"
+    }
 
     /// The lines of a log once there are so many.
     private func lines(_ path: String, _ count: Int) async throws -> [Substring] {
@@ -56,7 +58,9 @@ import Testing
                     let parts = line.split(separator: "\"", omittingEmptySubsequences: false)
                     #expect(parts.count == 3, "\(line)")
                     let words = parts[2].split(separator: " ")
-                    #expect(words.count == 6 && Int(words[0]) != nil && Int(words[1]) != nil && words[3].hasPrefix("total=") && words[5] == "id=id-1", "\(line)")
+                    #expect(
+                        words.count == 6 && Int(words[0]) != nil && Int(words[1]) != nil && words[3].hasPrefix("total=")
+                            && words[5] == "id=id-1", "\(line)")
                 }
             }
         }
@@ -72,9 +76,13 @@ import Testing
                 for line in accepted {
                     try JSONDocument().parse(Array(line.utf8)) { root in
                         statuses.append(root["status"]?.int ?? 0)
-                        #expect(root["host"]?.string == "host.example" && root["request_id"]?.string == "id-1" && root["remote_addr"]?.string == "127.0.0.1")
+                        #expect(
+                            root["host"]?.string == "host.example" && root["request_id"]?.string == "id-1"
+                                && root["remote_addr"]?.string == "127.0.0.1")
                         #expect(root["user_agent"]?.string?.hasPrefix("agent \"x\" \\ ") == true && root["duration_ms"]?.double != nil)
-                        if statuses.last == 200 { #expect(root["replica"]?.string == "127.0.0.1:\(backend.port)" && root["upstream_ms"]?.double != nil) }
+                        if statuses.last == 200 {
+                            #expect(root["replica"]?.string == "127.0.0.1:\(backend.port)" && root["upstream_ms"]?.double != nil)
+                        }
                     }
                 }
                 #expect(statuses.first == 200 && statuses.contains(404))
@@ -84,12 +92,16 @@ import Testing
 
     @Test func aLogOfOnesOwnFormat() async throws {
         try await withPlainBackend { backend in
-            let more = ["access-log: { format: \"$status|$method|$uri|$host|$route|$tries|$trace_id|$user_agent\", file: FOLDER/access.log }"]
+            let more = [
+                "access-log: { format: \"$status|$method|$uri|$host|$route|$tries|$trace_id|$user_agent\", file: FOLDER/access.log }"
+            ]
             try await withGatewayProcess([Self.route(backend, "/plain")], more: more) { gateway in
                 try askPlainly(gateway)
                 let lines = try await lines(gateway.folder + "/access.log", 2)
                 #expect(lines[0].hasPrefix("200|GET|/plain|host.example|/plain|1|-|agent %22x%22 \\ "), "\(lines[0])")
-                for line in lines { #expect(line.split(separator: "|", omittingEmptySubsequences: false).count == 8 && !line.contains("\""), "\(line)") }
+                for line in lines {
+                    #expect(line.split(separator: "|", omittingEmptySubsequences: false).count == 8 && !line.contains("\""), "\(line)")
+                }
             }
         }
     }
@@ -130,7 +142,10 @@ import Testing
                 }
                 let resource = try OTLP.Resource(around.resource)
                 guard resource.service == "muster-gateway" else { return }
-                out.append(Span(trace: hex(span.traceID), span: hex(span.spanID), parent: hex(span.parentID), name: span.name.string, kind: span.kind, status: status))
+                out.append(
+                    Span(
+                        trace: hex(span.traceID), span: hex(span.spanID), parent: hex(span.parentID), name: span.name.string,
+                        kind: span.kind, status: status))
             }
         }
         return out
@@ -146,22 +161,37 @@ import Testing
                 let more = ["access-log: false", "tracing: { otlp: \"http://127.0.0.1:\(receiver.port)/v1/traces\", sample: 100% }"]
                 try await withGatewayProcess([Self.route(backend)], more: more) { gateway in
                     let state = ("tracestate", "vendor=1")
-                    let given = ["00-\(Self.id)-b7ad6b7169203331-01", "00-\(Self.id)-b7ad6b7169203331-00", "00-\(Self.id.uppercased())-b7ad6b7169203331-01", nil]
+                    let given = [
+                        "00-\(Self.id)-b7ad6b7169203331-01", "00-\(Self.id)-b7ad6b7169203331-00",
+                        "00-\(Self.id.uppercased())-b7ad6b7169203331-01", nil,
+                    ]
                     for parent in given { _ = try await gateway.send(headers: parent.map { [("traceparent", $0), state] } ?? [state]) }
                     let areThere = await eventually { spans().count >= 3 }
-                    let seen = heads.seen.map { head in head.split(separator: "\r\n").filter { $0.lowercased().hasPrefix("trace") }.map(String.init) }
+                    let seen = heads.seen.map { head in
+                        head.split(separator: "\r\n").filter { $0.lowercased().hasPrefix("trace") }.map(String.init)
+                    }
                     try #require(areThere && seen.count == 4, "\(spans()) \(seen)")
                     for fields in seen { #expect(fields.filter { $0.hasPrefix("traceparent:") }.count == 1) }
-                    func parent(_ i: Int) -> [Substring] { seen[i].first { $0.hasPrefix("traceparent:") }!.dropFirst(13).split(separator: "-") }
-                    #expect(parent(0)[1] == Self.id && parent(0)[2] != "b7ad6b7169203331" && parent(0)[3] == "01" && seen[0].contains("tracestate: vendor=1"))
+                    func parent(_ i: Int) -> [Substring] {
+                        seen[i].first { $0.hasPrefix("traceparent:") }!.dropFirst(13).split(separator: "-")
+                    }
+                    #expect(
+                        parent(0)[1] == Self.id && parent(0)[2] != "b7ad6b7169203331" && parent(0)[3] == "01"
+                            && seen[0].contains("tracestate: vendor=1"))
                     // The client does not record it, so neither do we.
                     #expect(parent(1)[1] == Self.id && parent(1)[3] == "00")
                     // Without a valid parent what is said of its state means nothing.
-                    for i in 2...3 { #expect(parent(i)[1] != Self.id && parent(i)[3] == "01" && !seen[i].contains { $0.hasPrefix("tracestate") }, "\(seen[i])") }
+                    for i in 2...3 {
+                        #expect(
+                            parent(i)[1] != Self.id && parent(i)[3] == "01" && !seen[i].contains { $0.hasPrefix("tracestate") },
+                            "\(seen[i])")
+                    }
                     let recorded = spans()
                     #expect(recorded.count == 3)
                     let first = try #require(recorded.first { $0.trace == Self.id })
-                    #expect(first.parent == "b7ad6b7169203331" && first.span == String(parent(0)[2]) && first.name == "GET /" && first.kind == 2 && first.status == "200")
+                    #expect(
+                        first.parent == "b7ad6b7169203331" && first.span == String(parent(0)[2]) && first.name == "GET /" && first.kind == 2
+                            && first.status == "200")
                     #expect(recorded.filter { $0.trace != Self.id }.allSatisfy { $0.parent.isEmpty })
                 }
             }
@@ -192,7 +222,9 @@ import Testing
             let more = ["access-log: false", "tracing: { otlp: \"http://127.0.0.1:\(dead)\", sample: 100% }"]
             try await withGatewayProcess([Self.route(backend)], more: more) { gateway in
                 for _ in 0..<20 { _ = try await gateway.send() }
-                let isCounted = try await eventually { try await gateway.ask("/metrics").text.contains("gateway_spans_total{outcome=\"dropped\"} 20") }
+                let isCounted = try await eventually {
+                    try await gateway.ask("/metrics").text.contains("gateway_spans_total{outcome=\"dropped\"} 20")
+                }
                 #expect(isCounted)
                 let answer = try await gateway.send()
                 #expect(answer.text == "ok")
@@ -214,7 +246,9 @@ import Testing
                 let isDown = try await eventually { try await gateway.ask("/stats;csv").text.contains(",DOWN,") }
                 for _ in 0..<5 { _ = try await gateway.send() }
                 _ = try await gateway.send("/fixed")
-                _ = try await eventually { try await gateway.ask("/metrics").text.contains("gateway_requests_total{route=\"/fixed\",status=\"2xx\"} 1") }
+                _ = try await eventually {
+                    try await gateway.ask("/metrics").text.contains("gateway_requests_total{route=\"/fixed\",status=\"2xx\"} 1")
+                }
                 let text = try await gateway.ask("/stats;csv").text
                 let lines = text.split(separator: "\n")
                 #expect(isDown && lines[0].hasPrefix("# pxname,svname,qcur,qmax,scur,"))
@@ -235,10 +269,13 @@ import Testing
                 let up = try row("/", "127.0.0.1:\(backend.port)"), down = try row("/", "127.0.0.1:\(dead)")
                 #expect(up["status"] == "UP" && down["status"] == "DOWN" && up["stot"] == "5" && up["type"] == "2" && up["weight"] == "1")
                 for row in rows {
-                    for name in ["scur", "stot", "bin", "bout", "type", "iid", "sid", "pid"] { #expect(row[name].flatMap { Int($0) } != nil, "\(name) \(row)") }
+                    for name in ["scur", "stot", "bin", "bout", "type", "iid", "sid", "pid"] {
+                        #expect(row[name].flatMap { Int($0) } != nil, "\(name) \(row)")
+                    }
                 }
                 let out = try await gateway.ask(
-                    "/api/replicas?name=127.0.0.1:\(backend.port)&state=disabled", "POST", headers: [("Authorization", "Bearer a-token-of-the-tests")])
+                    "/api/replicas?name=127.0.0.1:\(backend.port)&state=disabled", "POST",
+                    headers: [("Authorization", "Bearer a-token-of-the-tests")])
                 let after = try await gateway.ask("/stats;csv").text
                 #expect(out.status == 200 && after.contains(",MAINT,"))
             }
@@ -248,13 +285,17 @@ import Testing
     /// The page of metrics is what Prometheus reads, and what clients say does not become a label.
     @Test func metricsAreWellFormedAndBounded() async throws {
         try await withPlainBackend { backend in
-            try await withGatewayProcess([Self.route(backend, "/a"), "{ path: /q, headers: { x-key: 'va\"l\\ue' }, answer: { body: x } }"]) { gateway in
-                for i in 0..<30 { _ = try await gateway.send("/a/\(i)?x=\(i)", headers: [("Host", "host\(i).example"), ("User-Agent", "agent\(i)")]) }
+            try await withGatewayProcess([Self.route(backend, "/a"), "{ path: /q, headers: { x-key: 'va\"l\\ue' }, answer: { body: x } }"])
+            { gateway in
+                for i in 0..<30 {
+                    _ = try await gateway.send("/a/\(i)?x=\(i)", headers: [("Host", "host\(i).example"), ("User-Agent", "agent\(i)")])
+                }
                 for i in 0..<10 { _ = try await gateway.send("/unknown\(i)") }
                 // A request is counted right after its answer has left.
                 let isCounted = try await eventually {
                     let page = try await gateway.ask("/metrics").text
-                    return page.contains("gateway_requests_total{route=\"/a\",status=\"2xx\"} 30") && page.contains("gateway_unrouted_total 10")
+                    return page.contains("gateway_requests_total{route=\"/a\",status=\"2xx\"} 30")
+                        && page.contains("gateway_unrouted_total 10")
                 }
                 let page = try await gateway.ask("/metrics")
                 #expect(isCounted && page.status == 200)
@@ -264,7 +305,8 @@ import Testing
                 let after = try await gateway.ask("/metrics").text.split(separator: "\n").count
                 #expect(before == after)
                 try Files.replace(gateway.folder + "/page", with: page.body)
-                let checked = try await run("/bin/sh", ["-c", "if command -v promtool > /dev/null; then promtool check metrics < \(gateway.folder)/page; fi"])
+                let checked = try await run(
+                    "/bin/sh", ["-c", "if command -v promtool > /dev/null; then promtool check metrics < \(gateway.folder)/page; fi"])
                 #expect(checked.status == 0, "\(checked.output)")
             }
         }
@@ -288,7 +330,8 @@ import Testing
                 let seen = heads.seen
                 #expect(seen.count == 5 && seen.allSatisfy { !$0.lowercased().contains("x-muster") })
                 let found = try await gateway.ask("/api/requests/known"), missing = try await gateway.ask("/api/requests/unknown")
-                #expect(found.status == 200 && found.text.contains("Request known went to 127.0.0.1:\(backend.port)") && missing.status == 404)
+                #expect(
+                    found.status == 200 && found.text.contains("Request known went to 127.0.0.1:\(backend.port)") && missing.status == 404)
             }
             // Without a token there is nothing that anybody could say.
             try await withGatewayProcess([Self.route(backend)]) { gateway in
@@ -357,7 +400,8 @@ import Testing
                     let (status, dom) = try await run(
                         try systemProgram("chromium"),
                         [
-                            "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--user-data-dir=\(folder)/chromium",
+                            "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
+                            "--user-data-dir=\(folder)/chromium",
                             "--dump-dom", "http://127.0.0.1:\(gateway.port)/",
                         ])
                     #expect(status == 0 && dom.contains("echo hello true 1000"), "\(dom.suffix(600))")

@@ -82,14 +82,16 @@ import Testing
         let rendered = try await run(builtProgram("muster"), ["load", file, "--render", "k6", "-o", script], folder: folder)
         #expect(rendered.status == 0 && rendered.output.isEmpty, "\(rendered.output)")
         let (status, output) = try await run(
-            Self.k6, ["run", "--quiet", "--no-color", "--no-usage-report", "--address", "", "--summary-export", summary, script], environment: ["HOME": folder],
+            Self.k6, ["run", "--quiet", "--no-color", "--no-usage-report", "--address", "", "--summary-export", summary, script],
+            environment: ["HOME": folder],
             folder: folder,
             limit: .seconds(90))
         let text = try Files.read(summary)
         return try JSONDocument().parse(text) { root in
             let metrics = root["metrics"]
             return Outcome(
-                status: status, requests: metrics?["http_reqs"]?["count"]?.int ?? -1, errorShare: metrics?["http_req_failed"]?["value"]?.double ?? -1, output: output)
+                status: status, requests: metrics?["http_reqs"]?["count"]?.int ?? -1,
+                errorShare: metrics?["http_req_failed"]?["value"]?.double ?? -1, output: output)
         }
     }
 

@@ -31,11 +31,16 @@ import Testing
             let url = "http://127.0.0.1:\(port)/page"
             let (status, output) = try await muster([url, "--rate", "100/s", "--for", "2s", "--expect", "p95<1s,errors<=0"], folder)
             #expect(status == 0 && served.count == 200, "\(output)")
-            for text in ["200 requests in ", "0 errors (0%)", "from when it was due", "from when it was sent", "answers  200: 200", "holds  p95<1s: "] {
+            for text in [
+                "200 requests in ", "0 errors (0%)", "from when it was due", "from when it was sent", "answers  200: 200",
+                "holds  p95<1s: ",
+            ] {
                 #expect(output.contains(text), "\(text) is missing: \(output)")
             }
             let closed = try await muster([url, "--users", "5", "--for", "1s", "--think", "100ms"], folder)
-            #expect(closed.status == 0 && closed.output.contains("not corrected") && !closed.output.contains("from when it was sent"), "\(closed.output)")
+            #expect(
+                closed.status == 0 && closed.output.contains("not corrected") && !closed.output.contains("from when it was sent"),
+                "\(closed.output)")
         }
     }
 
@@ -44,7 +49,9 @@ import Testing
             let (status, output) = try await muster(
                 ["http://127.0.0.1:\(port)/nowhere", "--rate", "50/s", "--for", "1s", "--expect", "p95<1s,errors<1%,max<1us"], folder)
             #expect(status == 1)
-            #expect(output.contains("FAILS  errors<1%: 100% measured") && output.contains("FAILS  max<1us: ") && output.contains("holds  p95<1s: "), "\(output)")
+            #expect(
+                output.contains("FAILS  errors<1%: 100% measured") && output.contains("FAILS  max<1us: ")
+                    && output.contains("holds  p95<1s: "), "\(output)")
             #expect(output.contains("muster load: errors<1%: 100% measured, which it is not") && output.contains("first error  status 404"))
         }
     }
@@ -67,20 +74,24 @@ import Testing
                 #expect((root["ended"]?.int ?? 0) > 110 && root["ended"]?.int == root["sent"]?.int && root["errors"]?.int == 0)
                 let timeline = root["timeline"]?.array ?? []
                 #expect(timeline.count >= 3 && timeline[0]["ended"]?.int ?? 0 >= 45 && timeline[2]["users"]?.int ?? 0 > 0)
-                let response = root["response_ms"]?["p99.9"]?.double, service = root["service_ms"]?["p50"]?.double, delay = root["delay_ms"]?["max"]?.double
+                let response = root["response_ms"]?["p99.9"]?.double, service = root["service_ms"]?["p50"]?.double,
+                    delay = root["delay_ms"]?["max"]?.double
                 #expect(response != nil && service != nil && delay != nil)
                 #expect(root["failures"]?["timeout"]?.int == 0 && root["statuses"]?["200"]?.int == root["ended"]?.int)
             }
             // Another target and other expectations than the file's.
             let other = try await muster(["s.yaml", "--target", "http://127.0.0.1:\(try freePort())", "--expect", "rate>1/s"], folder)
-            #expect(other.status == 1 && other.output.contains("no request was answered") && other.output.contains("connect: "), "\(other.output)")
+            #expect(
+                other.status == 1 && other.output.contains("no request was answered") && other.output.contains("connect: "),
+                "\(other.output)")
         }
     }
 
     @Test func anInterruptGivesTheResultSoFar() async throws {
         try await withTarget { port, folder, served in
             let child = try Child(
-                builtProgram("muster"), ["load", "http://127.0.0.1:\(port)/page", "--rate", "100/s", "--for", "10m"], log: folder + "/out", folder: folder)
+                builtProgram("muster"), ["load", "http://127.0.0.1:\(port)/page", "--rate", "100/s", "--for", "10m"], log: folder + "/out",
+                folder: folder)
             let isUnderWay = await eventually { served.count > 50 }
             child.send(SIGINT)
             let status = await child.end()
@@ -98,7 +109,10 @@ import Testing
         (["http://127.0.0.1/", "--for", "1s"], "give one of --rate and --users"),
         (["http://127.0.0.1/", "--for", "1s", "--rate", "5"], "--rate: expected a rate up to 100000/s"),
         (["http://127.0.0.1/", "--for", "1s", "--users", "0"], "--users: expected a number from 1 to 50000"),
-        (["http://127.0.0.1/", "--for", "1s", "--rate", "5/s", "--expect", "p95<1"], "--expect 'p95<1' at character 5: p95: expected a time"),
+        (
+            ["http://127.0.0.1/", "--for", "1s", "--rate", "5/s", "--expect", "p95<1"],
+            "--expect 'p95<1' at character 5: p95: expected a time"
+        ),
         (["http://127.0.0.1/", "--for", "1s", "--rate", "5/s", "--render", "jmeter"], "expected k6"),
         (["missing.yaml"], "missing.yaml: No such file"),
         (["wrong.yaml"], "wrong.yaml:1:1: unknown key 'request' in the scenario; did you mean 'requests'?"),

@@ -17,7 +17,8 @@ final class LocalCluster: Sendable {
     var passwordFile: String { folder + "/password" }
     var directory: String { folder + "/nodes" }
 
-    /// Eight ports in a row: six to begin with and two to grow. Below the ports that the kernel gives to outgoing connections, and so are their buses.
+    /// Eight ports in a row: six to begin with and two to grow. Below the ports that the kernel gives to outgoing connections, and so are
+    /// their buses.
     init(folder: String, loop: EventLoop) throws {
         self.folder = folder
         self.loop = loop
@@ -42,7 +43,9 @@ final class LocalCluster: Sendable {
         try await muster(["create", "--ports", "\(ports[0])-\(ports[5])", "--dir", directory, "--password-file", passwordFile] + more)
     }
 
-    func pid(_ i: Int) -> Int32 { (Files.text("\(directory)/node-\(ports[i])/process") ?? "").split(separator: " ").dropFirst().first.flatMap { Int32($0) } ?? 0 }
+    func pid(_ i: Int) -> Int32 {
+        (Files.text("\(directory)/node-\(ports[i])/process") ?? "").split(separator: " ").dropFirst().first.flatMap { Int32($0) } ?? 0
+    }
 
     /// Whatever of it still runs; also nodes that were added.
     func destroy() async {
@@ -53,7 +56,8 @@ final class LocalCluster: Sendable {
 
     /// The pid is a redis-server of this folder, not another process that has its number by now.
     private func isNode(_ pid: Int32) -> Bool {
-        (Files.text("/proc/\(pid)/cmdline") ?? "").contains("redis-server") && Files.absolute("/proc/\(pid)/cwd").hasPrefix(Files.absolute(directory))
+        (Files.text("/proc/\(pid)/cmdline") ?? "").contains("redis-server")
+            && Files.absolute("/proc/\(pid)/cwd").hasPrefix(Files.absolute(directory))
     }
 
     func ask(_ port: UInt16, _ commands: RedisCommand...) async throws -> [RESPValue] {

@@ -46,12 +46,16 @@ final class Receiver: Sendable {
         for (path, body) in bodies.withLock({ $0 }) {
             if path == "/v1/traces" {
                 try body.withUnsafeBytes { bytes in
-                    try OTLP.visit(bytes, .traces) { (_, record) throws(ProtobufFailure) in spans[hexText(try OTLP.Span(record).spanID), default: 0] += 1 }
+                    try OTLP.visit(bytes, .traces) { (_, record) throws(ProtobufFailure) in
+                        spans[hexText(try OTLP.Span(record).spanID), default: 0] += 1
+                    }
                 }
             } else {
                 try JSONDocument().parse(body) { root in
                     for stream in root["streams"]?.array ?? [] {
-                        for value in stream["values"]?.array ?? [] { logs[value.array?[2]["log_record_uid"]?.string ?? "", default: 0] += 1 }
+                        for value in stream["values"]?.array ?? [] {
+                            logs[value.array?[2]["log_record_uid"]?.string ?? "", default: 0] += 1
+                        }
                     }
                 }
             }
@@ -65,7 +69,8 @@ func withEngine<T>(_ environment: [String: String], _ body: (Endpoint, Child) as
     try await withFolder { folder in
         let port = try freePort()
         let engine = try Child(
-            builtProgram("correlation-engine"), [], environment: environment.merging(["PORT": "\(port)", "LOG_LEVEL": "error"]) { $1 }, log: folder + "/log")
+            builtProgram("correlation-engine"), [], environment: environment.merging(["PORT": "\(port)", "LOG_LEVEL": "error"]) { $1 },
+            log: folder + "/log")
         let result: Result<T, any Error>
         do {
             _ = await eventually { (try? RawSocket(port: port)) != nil }
@@ -80,7 +85,8 @@ func withEngine<T>(_ environment: [String: String], _ body: (Endpoint, Child) as
 /// Scripts of Tests/Python, with the packages that `./muster test` installed.
 func python(_ script: String, _ arguments: [String]) async throws -> (status: Int32, output: String) {
     try await run(
-        try systemProgram("python3"), ["\(projectFolder)/Tests/Python/\(script)"] + arguments, environment: ["PYTHONPATH": "\(projectFolder)/.build/python"],
+        try systemProgram("python3"), ["\(projectFolder)/Tests/Python/\(script)"] + arguments,
+        environment: ["PYTHONPATH": "\(projectFolder)/.build/python"],
         limit: .seconds(120))
 }
 
@@ -102,7 +108,9 @@ func python(_ script: String, _ arguments: [String]) async throws -> (status: In
                     let binary = try Files.read("\(folder)/\(signal.rawValue)-\(name).bin")
                     #expect(try OpenTelemetryTests.read(binary, signal) == wanted, "\(signal) \(name).bin")
                     let json = try Files.read("\(folder)/\(signal.rawValue)-\(name).json")
-                    #expect(try OpenTelemetryTests.read(try OTLP.protobuf(json, signal, JSONDocument()), signal) == wanted, "\(signal) \(name).json")
+                    #expect(
+                        try OpenTelemetryTests.read(try OTLP.protobuf(json, signal, JSONDocument()), signal) == wanted,
+                        "\(signal) \(name).json")
                 }
             }
             #expect(cases >= 12)
@@ -113,7 +121,8 @@ func python(_ script: String, _ arguments: [String]) async throws -> (status: In
         func text(_ name: StaticString) -> String { record[name]?.string ?? record[name]?.int.map(String.init) ?? "" }
         return signal == .traces
             ? [
-                text("service"), text("trace_id"), text("span_id"), text("parent_span_id"), text("name"), text("kind"), text("start"), text("end"), text("status_code"),
+                text("service"), text("trace_id"), text("span_id"), text("parent_span_id"), text("name"), text("kind"), text("start"),
+                text("end"), text("status_code"),
                 text("attribute_count"), text("event_count"), text("link_count"),
             ] : [text("service"), text("trace_id"), text("span_id"), text("severity_number"), text("time"), text("attribute_count")]
     }
@@ -133,13 +142,15 @@ func python(_ script: String, _ arguments: [String]) async throws -> (status: In
                 if signal == .traces {
                     let span = try OTLP.Span(record)
                     out.append([
-                        service, hexText(span.traceID), hexText(span.spanID), hexText(span.parentID), span.name.string, String(span.kind), String(span.start),
+                        service, hexText(span.traceID), hexText(span.spanID), hexText(span.parentID), span.name.string, String(span.kind),
+                        String(span.start),
                         String(span.end), String(span.status), try count(record, 9), try count(record, 11), try count(record, 13),
                     ])
                 } else {
                     let log = try OTLP.LogRecord(record)
                     out.append([
-                        service, hexText(log.traceID), hexText(log.spanID), String(log.severityNumber), String(log.time != 0 ? log.time : log.observed),
+                        service, hexText(log.traceID), hexText(log.spanID), String(log.severityNumber),
+                        String(log.time != 0 ? log.time : log.observed),
                         try count(record, 6),
                     ])
                 }
@@ -148,21 +159,24 @@ func python(_ script: String, _ arguments: [String]) async throws -> (status: In
         return out
     }
 
-    /// The official SDK for Python sends, unchanged; its traces and logs come out joined, and what is exported passes the published classes.
+    /// The official SDK for Python sends, unchanged; its traces and logs come out joined, and what is exported passes the published
+    /// classes.
     @Test(arguments: ["gzip", "none"]) func theOfficialSDKsTracesAndLogsComeOutJoined(compression: String) async throws {
         try await withLoop { loop in
             let receiver = Receiver()
             try await withServer(loop, receiver.router(loop)) { peer in
                 let url = "http://\(peer)"
                 try await withEngine(["CORRELATION_QUIET_SECONDS": "0.5", "LOKI_URL": url, "TEMPO_URL": url]) { engine, _ in
-                    let (status, output) = try await python("sdk_sender.py", ["http://\(engine)", "--traces", "9", "--compression", compression])
+                    let (status, output) = try await python(
+                        "sdk_sender.py", ["http://\(engine)", "--traces", "9", "--compression", compression])
                     #expect(status == 0, "\(output)")
                     let client = HTTPClient(loop: loop)
                     var failed = 0
                     let sent = try JSONDocument().parse(Array((output.split(separator: "\n").last ?? "").utf8)) { root in
                         (root["traces"]?.array ?? []).map {
                             (
-                                id: $0["trace_id"]?.string ?? "", services: $0["services"]?.array?.compactMap(\.string) ?? [], spans: $0["spans"]?.int ?? 0,
+                                id: $0["trace_id"]?.string ?? "", services: $0["services"]?.array?.compactMap(\.string) ?? [],
+                                spans: $0["spans"]?.int ?? 0,
                                 logs: $0["logs"]?.int ?? 0, error: $0["error"]?.bool ?? false, root: $0["root"]?.string ?? ""
                             )
                         }
@@ -210,9 +224,12 @@ func python(_ script: String, _ arguments: [String]) async throws -> (status: In
                 #expect(answer.status == 200 && answer.text == "{}" && answer.header("content-type") == json)
                 let wrong = #"{"resourceSpans":[{"scopeSpans":[{"spans":[{"traceId":"01","spanId":"02"}]}]}]}"#
                 answer = try await post("/v1/traces", json, Array(wrong.utf8))
-                #expect(answer.status == 200 && answer.text.contains(#""rejectedSpans":"1","errorMessage":"span 0: traceId must be 16 bytes"#), "\(answer.text)")
+                #expect(
+                    answer.status == 200 && answer.text.contains(#""rejectedSpans":"1","errorMessage":"span 0: traceId must be 16 bytes"#),
+                    "\(answer.text)")
                 for (type, body, encoding, status) in [
-                    (protobuf, [10], nil, 400), (json, Array("{".utf8), nil, 400), ("text/plain", [], nil, 415), (nil, [], nil, 415), (protobuf, [], "br", 415),
+                    (protobuf, [10], nil, 400), (json, Array("{".utf8), nil, 400), ("text/plain", [], nil, 415), (nil, [], nil, 415),
+                    (protobuf, [], "br", 415),
                     (protobuf, [1, 2, 3], "gzip", 400), (protobuf, Gzip.pack(Array(repeating: 0, count: 64 << 20)), "gzip", 413),
                 ] as [(String?, [UInt8], String?, Int)] {
                     answer = try await post("/v1/traces", type, body, encoding)
@@ -220,7 +237,10 @@ func python(_ script: String, _ arguments: [String]) async throws -> (status: In
                 }
                 // Still there, and everything counted.
                 let ledger = try await client.send("GET", "/api/ledger", to: engine)
-                #expect(ledger.text.hasPrefix(#"{"received":1,"correlated":0,"pending":0,"expired":0,"rejected":1,"duplicate":0,"imbalance":0}"#), "\(ledger.text)")
+                #expect(
+                    ledger.text.hasPrefix(
+                        #"{"received":1,"correlated":0,"pending":0,"expired":0,"rejected":1,"duplicate":0,"imbalance":0}"#),
+                    "\(ledger.text)")
                 client.close()
             }
         }
@@ -232,7 +252,8 @@ func python(_ script: String, _ arguments: [String]) async throws -> (status: In
             let port = try freePort()
             try await withEngine(["CORRELATION_QUIET_SECONDS": "0.1", "LOKI_URL": "http://127.0.0.1:\(port)"]) { engine, _ in
                 let client = HTTPClient(loop: loop)
-                let body = #"{"resource":{"service":"s"},"records":[{"timestamp":"\#(CalendarTime.render(.now))","severity":"INFO","message":"m"}]}"#
+                let body =
+                    #"{"resource":{"service":"s"},"records":[{"timestamp":"\#(CalendarTime.render(.now))","severity":"INFO","message":"m"}]}"#
                 #expect(try await client.send("POST", "/api/logs", to: engine, body: Array(body.utf8)).status == 202)
                 let told = try await eventually(.seconds(20)) {
                     let why = try await client.send("GET", "/api/why", to: engine).text
@@ -268,7 +289,8 @@ func python(_ script: String, _ arguments: [String]) async throws -> (status: In
                 try await log("second", "wanted")
                 let text = try await reader.value
                 #expect(
-                    text.contains("text/event-stream") && text.contains("event: correlation\ndata: {") && text.contains("id: 0-") && text.contains(#""id":"t-first""#),
+                    text.contains("text/event-stream") && text.contains("event: correlation\ndata: {") && text.contains("id: 0-")
+                        && text.contains(#""id":"t-first""#),
                     "\(text)")
                 #expect(!text.contains("t-other"))
                 let bad = try await client.send("GET", "/api/correlations/stream", to: engine, headers: [("Last-Event-ID", "x")])

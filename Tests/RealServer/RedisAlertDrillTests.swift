@@ -24,7 +24,10 @@ import Testing
                 try await slotGivenUp(cluster, loop, watch)
                 try await blind(watch)
                 let text = try #require(Files.text(RedisMonitoring.stack + "/alerts.yml"))
-                let all = Set(text.split(separator: "\n").filter { $0.contains("- alert: ") }.compactMap { $0.split(separator: " ").last.map(String.init) })
+                let all = Set(
+                    text.split(separator: "\n").filter { $0.contains("- alert: ") }.compactMap {
+                        $0.split(separator: " ").last.map(String.init)
+                    })
                 #expect(all.count > 10 && watch.haveFired == all, "not drilled: \(all.subtracting(watch.haveFired))")
             }
         }
@@ -50,7 +53,8 @@ import Testing
         _ = try await cluster.ask(4, loop, RedisCommand("CLIENT KILL TYPE", "master"))
 
         try await watch.expectFires([
-            AlertSign("RedisMemoryNearLimit", watch.instance(0)), AlertSign("RedisPersistenceFailing", watch.instance(1).merging(["kind": "rdb snapshot"]) { $1 }),
+            AlertSign("RedisMemoryNearLimit", watch.instance(0)),
+            AlertSign("RedisPersistenceFailing", watch.instance(1).merging(["kind": "rdb snapshot"]) { $1 }),
             AlertSign("RedisPersistenceFailing", watch.instance(1).merging(["kind": "aof rewrite"]) { $1 }),
             AlertSign("RedisReplicationBroken", watch.instance(4)), AlertSign("RedisMasterWithoutReplica", watch.instance(1)),
         ])
@@ -93,7 +97,8 @@ import Testing
         cluster.signal(5, SIGSTOP)
         // Twice the backlog.
         for i in 0..<8 {
-            _ = try await cluster.ask(2, loop, RedisCommand("SET", RedisMonitoring.key("lag-\(i)", shard: 2), String(repeating: "x", count: 256 << 10)))
+            _ = try await cluster.ask(
+                2, loop, RedisCommand("SET", RedisMonitoring.key("lag-\(i)", shard: 2), String(repeating: "x", count: 256 << 10)))
         }
         let restarts = AlertSign("RedisNodeRestarting", watch.instance(3))
         let seen = Tally()
@@ -123,7 +128,8 @@ import Testing
         let fourTookOver = await eventually(.seconds(30)) { await isMaster(cluster, 4, loop) }
         #expect(fourTookOver)
         try await watch.expectFires([
-            AlertSign("RedisNodeDown", watch.instance(0)), AlertSign("RedisNodeDown", watch.instance(1)), AlertSign("RedisNodeDown", ["scope": "cluster"]),
+            AlertSign("RedisNodeDown", watch.instance(0)), AlertSign("RedisNodeDown", watch.instance(1)),
+            AlertSign("RedisNodeDown", ["scope": "cluster"]),
             AlertSign("RedisMasterWithoutReplica", watch.instance(3)),
             AlertSign("RedisMasterWithoutReplica", watch.instance(4)),
         ])
@@ -136,7 +142,8 @@ import Testing
         (try? await cluster.ask(i, loop, RedisCommand("INFO", "replication")).string)?.contains("role:master") == true
     }
 
-    /// Replica and master of one shard are killed: nobody takes over. Where nodes do not ask for full coverage, the state says ok all the same.
+    /// Replica and master of one shard are killed: nobody takes over. Where nodes do not ask for full coverage, the state says ok all the
+    /// same.
     private func lostShard(_ cluster: RedisClusterFixture, _ loop: EventLoop, _ watch: RedisMonitoring) async throws {
         await cluster.kill(5)
         await cluster.kill(2)
@@ -145,7 +152,8 @@ import Testing
         for i in [0, 1, 3, 4] { _ = try await cluster.ask(i, loop, RedisCommand("CONFIG SET cluster-require-full-coverage", "no")) }
         let looksGreen = await eventually(.seconds(30)) {
             guard let alerts = try? await watch.firing() else { return false }
-            return slots.allSatisfy { sign in alerts.contains { sign.isMet(by: $0) } } && !alerts.contains { AlertSign("RedisClusterDown").isMet(by: $0) }
+            return slots.allSatisfy { sign in alerts.contains { sign.isMet(by: $0) } }
+                && !alerts.contains { AlertSign("RedisClusterDown").isMet(by: $0) }
         }
         #expect(looksGreen)
         try cluster.start(2)

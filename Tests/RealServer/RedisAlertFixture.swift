@@ -57,16 +57,20 @@ final class RedisMonitoring: Sendable {
         prometheus = try Child(
             try systemProgram("prometheus"),
             [
-                "--config.file=\(folder)/prometheus.yml", "--storage.tsdb.path=\(folder)/data", "--web.listen-address=127.0.0.1:\(prometheusPort)",
+                "--config.file=\(folder)/prometheus.yml", "--storage.tsdb.path=\(folder)/data",
+                "--web.listen-address=127.0.0.1:\(prometheusPort)",
                 "--log.level=error",
             ], log: folder + "/prometheus.log", folder: folder)
         try startExporter()
     }
 
-    /// A duration of N minutes becomes N seconds, one of seconds becomes 1 s: where `for`, `interval`, `scrape_…` or a range in brackets has it.
+    /// A duration of N minutes becomes N seconds, one of seconds becomes 1 s: where `for`, `interval`, `scrape_…` or a range in brackets
+    /// has it.
     static func faster(_ text: String) -> String {
         text.split(separator: "\n", omittingEmptySubsequences: false).map { line -> String in
-            let isTime = ["for: ", "interval: ", "scrape_interval: ", "scrape_timeout: "].contains { word in line.drop { $0 == " " }.hasPrefix(word) }
+            let isTime = ["for: ", "interval: ", "scrape_interval: ", "scrape_timeout: "].contains { word in
+                line.drop { $0 == " " }.hasPrefix(word)
+            }
             guard isTime, let value = line.split(separator: " ").last else { return String(line).replacing("m]", with: "s]") }
             return String(line).replacing(value, with: value.hasSuffix("m") ? "\(value.dropLast())s" : "1s")
         }.joined(separator: "\n")

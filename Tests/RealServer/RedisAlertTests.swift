@@ -11,7 +11,8 @@ import Testing
 
     @Test func promtoolPassesTheFiles() async throws {
         for arguments in [
-            ["check", "rules", "--lint=all", "--lint-fatal", "alerts.yml"], ["check", "config", "prometheus.yml"], ["test", "rules", "alerts.test.yml"],
+            ["check", "rules", "--lint=all", "--lint-fatal", "alerts.yml"], ["check", "config", "prometheus.yml"],
+            ["test", "rules", "alerts.test.yml"],
         ] {
             let (status, output) = try await run(try systemProgram("promtool"), arguments, folder: stack)
             #expect(status == 0, "\(output)")
@@ -28,7 +29,8 @@ import Testing
         for alert in alerts {
             let page = Files.text("\(projectFolder)/docs/runbooks/\(alert).md") ?? ""
             #expect(page.hasPrefix("# \(alert)\n") && page.contains("## What to do") && page.contains("## It is over when"), "\(alert)")
-            #expect(rules.contains { $0.hasSuffix("runbook_url: docs/runbooks/\(alert).md") } && list.contains("](\(alert).md)"), "\(alert)")
+            #expect(
+                rules.contains { $0.hasSuffix("runbook_url: docs/runbooks/\(alert).md") } && list.contains("](\(alert).md)"), "\(alert)")
             #expect(cases.contains("alertname: \(alert)\n") && cases.contains("alertname: \(alert), exp_alerts: []"), "\(alert)")
         }
     }

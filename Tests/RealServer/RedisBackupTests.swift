@@ -51,7 +51,8 @@ import Testing
             try await withRedis { redis in
                 try await withLoop { loop in
                     let session = ClusterSession(
-                        seeds: [NodeAddress(host: "127.0.0.1", port: redis.port)], credentials: RedisCredentials(password: redis.password), loop: loop)
+                        seeds: [NodeAddress(host: "127.0.0.1", port: redis.port)], credentials: RedisCredentials(password: redis.password),
+                        loop: loop)
                     let report = try await BackupData.restore(names[1], session) { _ in }
                     #expect(report.holds && report.counts.restored == all.count && report.found == all.count && report.compared < all.count)
                     let after = try await BackupData.everything([redis.url], loop)
@@ -70,7 +71,9 @@ import Testing
         let disk = try await BackupData.take(session, "\(folder)/disk")
         let replicas = try await BackupData.take(session, "\(folder)/replicas", fromReplicas: true)
         for shard in replicas.shards { #expect(shard.source != shard.address && shard.sourceID != shard.id) }
-        for shard in diskless.shards + disk.shards { #expect(shard.source == shard.address && shard.lag == 0 && shard.redisVersion.hasPrefix("7.")) }
+        for shard in diskless.shards + disk.shards {
+            #expect(shard.source == shard.address && shard.lag == 0 && shard.redisVersion.hasPrefix("7."))
+        }
         #expect(Set(diskless.shards.map(\.slots.description)) == ["0-5460", "5461-10921", "10922-16383"])
         return [diskless, disk, replicas]
     }
@@ -97,7 +100,8 @@ import Testing
             try await withRedis { redis in
                 try await withLoop { loop in
                     let session = ClusterSession(
-                        seeds: [NodeAddress(host: "127.0.0.1", port: redis.port)], credentials: RedisCredentials(password: redis.password), loop: loop)
+                        seeds: [NodeAddress(host: "127.0.0.1", port: redis.port)], credentials: RedisCredentials(password: redis.password),
+                        loop: loop)
                     let report = try await BackupData.restore("\(folder)/b", session) { _ in }
                     #expect(report.holds)
                     try await redis.withClient(loop) { client in
@@ -126,7 +130,9 @@ import Testing
                     await cluster.kill(0)
                 } else {
                     _ = try await cluster.ask(3, loop, RedisCommand("CLUSTER FAILOVER"))
-                    let hasHeir = await eventually(.seconds(20)) { (try? await cluster.ask(3, loop, RedisCommand("ROLE")).array?.first?.string) == "master" }
+                    let hasHeir = await eventually(.seconds(20)) {
+                        (try? await cluster.ask(3, loop, RedisCommand("ROLE")).array?.first?.string) == "master"
+                    }
                     let isWhole = await cluster.isWhole(loop)
                     #expect(hasHeir && isWhole)
                 }
@@ -146,12 +152,15 @@ import Testing
             try await withRedisCluster(replicas: 0) { cluster, loop in
                 func refusal(_ session: ClusterSession, _ name: String = "b", fromReplicas: Bool = false) async -> ProvisioningFailure? {
                     defer { session.close() }
-                    do throws(ProvisioningFailure) { _ = try await Backup.plan(session, folder: "\(folder)/\(name)", fromReplicas: fromReplicas) } catch { return error }
+                    do throws(ProvisioningFailure) {
+                        _ = try await Backup.plan(session, folder: "\(folder)/\(name)", fromReplicas: fromReplicas)
+                    } catch { return error }
                     return nil
                 }
                 let wrong = await refusal(cluster.backupSession(loop, password: "wrong"))
                 #expect(wrong?.code == .authentication)
-                let nobody = ClusterSession(seeds: [NodeAddress(host: "127.0.0.1", port: 1)], credentials: RedisCredentials(password: nil), loop: loop)
+                let nobody = ClusterSession(
+                    seeds: [NodeAddress(host: "127.0.0.1", port: 1)], credentials: RedisCredentials(password: nil), loop: loop)
                 let silent = await refusal(nobody)
                 #expect(silent?.code == .unreachable)
                 let without = await refusal(cluster.backupSession(loop), fromReplicas: true)
@@ -188,7 +197,9 @@ import Testing
                 let snapshot = "\(folder)/b/\(manifest.shards[0].file)", list = "\(folder)/b/manifest.json"
                 let good = try Files.read(snapshot), text = Files.text(list) ?? ""
                 func said() async -> String {
-                    do throws(ProvisioningFailure) { _ = try await BackupDrill.run(folder: "\(folder)/b", on: loop) { _ in } } catch { return error.description }
+                    do throws(ProvisioningFailure) { _ = try await BackupDrill.run(folder: "\(folder)/b", on: loop) { _ in } } catch {
+                        return error.description
+                    }
                     return "nothing"
                 }
                 func altered(_ path: String, _ bytes: [UInt8]) async throws -> String {
@@ -209,7 +220,8 @@ import Testing
                 #expect(exchanged.contains("the manifest says"))
                 let later = try await altered(list, Array(text.replacing("\"format\":1", with: "\"format\":9").utf8))
                 #expect(later.contains("format 9") && later.contains("later version of muster"))
-                let counted = try await altered(list, Array(text.replacing("\"keys\":\(manifest.shards[0].keys),", with: "\"keys\":1,").utf8))
+                let counted = try await altered(
+                    list, Array(text.replacing("\"keys\":\(manifest.shards[0].keys),", with: "\"keys\":1,").utf8))
                 #expect(counted.contains("the manifest is altered"))
                 unlink(snapshot)
                 let missing = await said()
@@ -234,14 +246,20 @@ import Testing
                 let session = cluster.backupSession(loop)
                 defer { session.close() }
                 _ = try await BackupData.take(session, "\(folder)/b")
-                let failure = await #expect(throws: ProvisioningFailure.self) { _ = try await Restore.plan(session, Restore.Options(folder: "\(folder)/b")) { _ in } }
+                let failure = await #expect(throws: ProvisioningFailure.self) {
+                    _ = try await Restore.plan(session, Restore.Options(folder: "\(folder)/b")) { _ in }
+                }
                 #expect(failure?.message.contains("--into-existing") == true)
-                for (name, value) in [("string:1", "other"), ("large:string", "other"), ("mine", "stays")] { _ = try await client.send(RedisCommand("SET", name, value)) }
+                for (name, value) in [("string:1", "other"), ("large:string", "other"), ("mine", "stays")] {
+                    _ = try await client.send(RedisCommand("SET", name, value))
+                }
                 _ = try await client.send(RedisCommand("HSET", "large:hash", "field:1", "other"))
                 _ = try await client.send(RedisCommand("PEXPIREAT", "hash:1", "4102444800000"))
                 _ = try await client.send(RedisCommand("DEL", "hash:2"))
                 let beside = try await BackupData.restore("\(folder)/b", cluster.backupSession(loop)) { $0.intoExisting = true }
-                #expect(!beside.holds && beside.counts.restored == 1 && beside.counts.conflicts == 4 && beside.counts.already == before.count - 5)
+                #expect(
+                    !beside.holds && beside.counts.restored == 1 && beside.counts.conflicts == 4
+                        && beside.counts.already == before.count - 5)
                 #expect(Set(beside.counts.conflictNames) == ["string:1", "large:string", "large:hash", "hash:1"])
                 let over = try await BackupData.restore("\(folder)/b", cluster.backupSession(loop)) {
                     $0.replaces = true
@@ -285,6 +303,7 @@ private final class PairWriters: Sendable {
 extension RedisClusterFixture {
     func backupSession(_ loop: EventLoop, password: String? = nil) -> ClusterSession {
         ClusterSession(
-            seeds: [NodeAddress(host: "127.0.0.1", port: nodes[1].port)], credentials: RedisCredentials(password: password ?? self.password), loop: loop)
+            seeds: [NodeAddress(host: "127.0.0.1", port: nodes[1].port)],
+            credentials: RedisCredentials(password: password ?? self.password), loop: loop)
     }
 }

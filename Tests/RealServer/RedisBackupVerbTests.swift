@@ -30,13 +30,18 @@ import Testing
                 client.close()
                 let muster = builtProgram("muster"), port = cluster.nodes[2].port
                 let plan = try await run(muster, arguments(["backup", "--to", "\(folder)/deep/b", "--dry-run"], port, folder))
-                #expect(plan.status == 0 && plan.output.contains("nothing was changed") && plan.output.contains("slots 0-5460") && Files.list(folder) == ["password"])
+                #expect(
+                    plan.status == 0 && plan.output.contains("nothing was changed") && plan.output.contains("slots 0-5460")
+                        && Files.list(folder) == ["password"])
                 let unasked = try await run(muster, arguments(["backup", "--to", "\(folder)/deep/b"], port, folder))
                 #expect(unasked.status == 2 && unasked.output.contains("--yes"))
-                let made = try await run(muster, arguments(["backup", "--to", "\(folder)/deep/b", "--drill", "--json", "--yes"], port, folder))
+                let made = try await run(
+                    muster, arguments(["backup", "--to", "\(folder)/deep/b", "--drill", "--json", "--yes"], port, folder))
                 #expect(made.status == 0 && made.output.contains("the drill holds"), "\(made.output)")
                 let keys = try JSONDocument().parse(object(made.output)) { root in
-                    #expect(root["drill"]?["holds"]?.bool == true && root["manifest"]?["masters"]?.array?.count == 3 && root["applied"]?.bool == true)
+                    #expect(
+                        root["drill"]?["holds"]?.bool == true && root["manifest"]?["masters"]?.array?.count == 3
+                            && root["applied"]?.bool == true)
                     #expect(root["drill"]?["verified"]?.int == root["manifest"]?["keys"]?.int)
                     return root["manifest"]?["keys"]?.int ?? 0
                 }
@@ -47,7 +52,8 @@ import Testing
                 #expect(drill.status == 0 && drill.output.contains("\(keys) keys restored, \(keys) verified, 0 differ"))
                 let refused = try await run(muster, arguments(["restore", "--from", "\(folder)/deep/b", "--yes"], port, folder))
                 #expect(refused.status == 1 && refused.output.contains("--into-existing"))
-                let equal = try await run(muster, arguments(["restore", "--from", "\(folder)/deep/b", "--into-existing", "--yes"], port, folder))
+                let equal = try await run(
+                    muster, arguments(["restore", "--from", "\(folder)/deep/b", "--into-existing", "--yes"], port, folder))
                 #expect(equal.status == 0 && equal.output.contains("\(keys) were there already, equal"), "\(equal.output)")
                 try writePassword("not-the-password", folder)
                 let wrong = try await run(muster, arguments(["backup", "--to", "\(folder)/c", "--yes"], port, folder))
@@ -74,11 +80,13 @@ import Testing
             }
             try await withRedisCluster(masters: 4, replicas: 0) { cluster, loop in
                 try writePassword(cluster.password, folder)
-                let words = arguments(["restore", "--from", "\(folder)/b", "--yes", "--json", "--verify", "full"], cluster.nodes[0].port, folder)
+                let words = arguments(
+                    ["restore", "--from", "\(folder)/b", "--yes", "--json", "--verify", "full"], cluster.nodes[0].port, folder)
                 let environment = ["TMPDIR": "\(folder)/scratch"]
                 var kills = 0
                 for wanted in [50, 300] {
-                    let child = try Child(builtProgram("muster"), words, environment: environment, log: "\(folder)/log-\(wanted)", folder: folder)
+                    let child = try Child(
+                        builtProgram("muster"), words, environment: environment, log: "\(folder)/log-\(wanted)", folder: folder)
                     let isBegun = await eventually(.seconds(60)) {
                         var keys = 0
                         for i in 0..<4 { keys += (try? await cluster.ask(i, loop, RedisCommand("DBSIZE")).int) ?? 0 }
@@ -106,7 +114,8 @@ import Testing
     private func scratchServers(_ folder: String) -> [String] {
         Files.list("/proc").filter { pid in
             guard Int32(pid) != nil else { return false }
-            return Files.absolute("/proc/\(pid)/cwd").hasPrefix(folder) && Files.text("/proc/\(pid)/stat")?.contains("(redis-server)") == true
+            return Files.absolute("/proc/\(pid)/cwd").hasPrefix(folder)
+                && Files.text("/proc/\(pid)/stat")?.contains("(redis-server)") == true
         }
     }
 
@@ -128,11 +137,16 @@ import Testing
                     return try await run("/usr/bin/unshare", ["-rm", "/bin/sh", "-c", "\(mount); \(script.replacing("CALL", with: call))"])
                 }
                 let small = try await onDisk(2, "CALL; code=$?; ls; exit $code")
-                #expect(small.status == 1 && small.output.contains("free; the masters use") && !small.output.contains("unfinished"), "\(small.output)")
+                #expect(
+                    small.status == 1 && small.output.contains("free; the masters use") && !small.output.contains("unfinished"),
+                    "\(small.output)")
                 let filling =
-                    "(CALL; echo $? > status) & while ! ls b.unfinished/*.rdb > seen 2> none; do sleep 0.02; done; cat /dev/zero > fill 2> none; wait; rm fill; echo left: *; cat status"
+                    "(CALL; echo $? > status) & while ! ls b.unfinished/*.rdb > seen 2> none; do sleep 0.02; done; cat /dev/zero > fill "
+                    + "2> none; wait; rm fill; echo left: *; cat status"
                 let full = try await onDisk(64, filling)
-                #expect(full.output.contains("No space left on device") && full.output.contains("what was written is removed"), "\(full.output)")
+                #expect(
+                    full.output.contains("No space left on device") && full.output.contains("what was written is removed"), "\(full.output)"
+                )
                 #expect(full.output.contains("left: none seen status"), "\(full.output)")
             }
         }
@@ -141,8 +155,11 @@ import Testing
     /// Small, so that the script does not rot.
     @Test func theBenchmarkRuns() async throws {
         let result = try await run(
-            "\(projectFolder)/Benchmarks/redis-backup", ["--megabytes", "8"], environment: ["MUSTER_BIN": builtProgram("muster")], folder: projectFolder,
+            "\(projectFolder)/Benchmarks/redis-backup", ["--megabytes", "8"], environment: ["MUSTER_BIN": builtProgram("muster")],
+            folder: projectFolder,
             limit: .seconds(180))
-        #expect(result.status == 0 && result.output.contains("| restore into 5 masters |") && result.output.contains("| restore into one server |"), "\(result.output)")
+        #expect(
+            result.status == 0 && result.output.contains("| restore into 5 masters |")
+                && result.output.contains("| restore into one server |"), "\(result.output)")
     }
 }

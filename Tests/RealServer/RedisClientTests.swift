@@ -20,7 +20,11 @@ import Testing
                         (0..<500).map { RedisCommand("SET", "k\($0)", "v\($0)") } + [RedisCommand("NO-SUCH"), RedisCommand("GET", "k499")])
                     #expect(results.count == 502)
                     #expect(try results[501].get().string == "v499")
-                    if case .failure(let error) = results[500] { #expect(error.code == .server && error.execution == .answered) } else { Issue.record("no error") }
+                    if case .failure(let error) = results[500] {
+                        #expect(error.code == .server && error.execution == .answered)
+                    } else {
+                        Issue.record("no error")
+                    }
                     let protocolVersion = try await client.send(RedisCommand("CLIENT INFO")).string ?? ""
                     #expect(protocolVersion.contains("resp=3"))
                 }
@@ -86,7 +90,8 @@ import Testing
                 _ = try await client.send(RedisCommand("PING"))
                 // A script that runs for a second stands for a hang.
                 let busy = await #expect(throws: RedisError.self) {
-                    try await client.send(RedisCommand("EVAL", "local t = redis.call('TIME')[1] while redis.call('TIME')[1] - t < 2 do end return 1", "0"))
+                    try await client.send(
+                        RedisCommand("EVAL", "local t = redis.call('TIME')[1] while redis.call('TIME')[1] - t < 2 do end return 1", "0"))
                 }
                 #expect(busy?.code == .timeout && busy?.execution == .maybeExecuted)
                 client.close()

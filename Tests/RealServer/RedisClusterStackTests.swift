@@ -38,7 +38,8 @@ import Testing
         return UInt16(range?.array?[2].array?[1].int ?? 0)
     }
 
-    /// Engines and masters are killed under writers: every acknowledged record is stored exactly once, the ledger balances, and no client saw an error.
+    /// Engines and masters are killed under writers: every acknowledged record is stored exactly once, the ledger balances, and no client
+    /// saw an error.
     @Test func mastersAndEnginesAreKilledAndNothingAcknowledgedIsLost() async throws {
         try await withClusterStack { stack in
             let client = try await client(stack)

@@ -8,7 +8,9 @@ import TestSupport
 import Testing
 
 @Suite struct RedisClusterTests {
-    private func withClient(_ url: String, _ loop: EventLoop, patience: Duration = .seconds(10), _ body: (RedisClient) async throws -> Void) async throws {
+    private func withClient(_ url: String, _ loop: EventLoop, patience: Duration = .seconds(10), _ body: (RedisClient) async throws -> Void)
+        async throws
+    {
         var options = RedisClient.Options()
         options.patience = patience
         let client = RedisClient(url: try RedisURL(url), loop: loop, options: options)
@@ -58,7 +60,8 @@ import Testing
                 _ = try await cluster.ask(0, loop, RedisCommand("CLUSTER SETSLOT", slot, "IMPORTING", from))
                 _ = try await cluster.ask(2, loop, RedisCommand("CLUSTER SETSLOT", slot, "MIGRATING", to))
                 _ = try await cluster.ask(
-                    2, loop, RedisCommand("MIGRATE", "127.0.0.1", String(cluster.nodes[0].port), key, "0", "5000", "AUTH", cluster.password))
+                    2, loop, RedisCommand("MIGRATE", "127.0.0.1", String(cluster.nodes[0].port), key, "0", "5000", "AUTH", cluster.password)
+                )
                 #expect(try await client.send(RedisCommand("GET", key)).string == "1")
                 #expect(try await client.send(RedisCommand("INCR", key)).int == 2)
                 #expect(try await client.send(RedisCommand("GET", "{a}2")).string == "2")
@@ -66,7 +69,8 @@ import Testing
                 let both = Task { try await client.send(RedisCommand("MGET", key, "{a}2")) }
                 await loop.sleep(.milliseconds(200))
                 _ = try await cluster.ask(
-                    2, loop, RedisCommand("MIGRATE", "127.0.0.1", String(cluster.nodes[0].port), "{a}2", "0", "5000", "AUTH", cluster.password))
+                    2, loop,
+                    RedisCommand("MIGRATE", "127.0.0.1", String(cluster.nodes[0].port), "{a}2", "0", "5000", "AUTH", cluster.password))
                 for node in [0, 2, 1] { _ = try await cluster.ask(node, loop, RedisCommand("CLUSTER SETSLOT", slot, "NODE", to)) }
                 #expect(try await both.value.array?.map(\.string) == ["2", "2"])
                 #expect(try await client.send(RedisCommand("INCR", key)).int == 3)
@@ -80,8 +84,8 @@ import Testing
         }
     }
 
-    /// Writers on all slots while the first master is killed: every acknowledged and confirmed write is there afterwards, and nobody else's slots
-    /// saw an error.
+    /// Writers on all slots while the first master is killed: every acknowledged and confirmed write is there afterwards, and nobody else's
+    /// slots saw an error.
     @Test(arguments: [SIGKILL, SIGSTOP]) func aMasterThatGoesIsFollowed(signal: Int32) async throws {
         try await withRedisCluster { cluster, loop in
             try await withClient(cluster.url, loop) { client in
@@ -141,7 +145,9 @@ import Testing
             for i in cluster.nodes.indices {
                 _ = try await cluster.ask(
                     i, loop,
-                    RedisCommand("ACL SETUSER", "app", "on", ">app-password", "~app:*", "+@read", "+@write", "+@connection", "+cluster|slots", "-@dangerous", "+info"))
+                    RedisCommand(
+                        "ACL SETUSER", "app", "on", ">app-password", "~app:*", "+@read", "+@write", "+@connection", "+cluster|slots",
+                        "-@dangerous", "+info"))
             }
             let places = cluster.nodes.map { "127.0.0.1:\($0.port)" }.joined(separator: ",")
             try await withClient("redis+cluster://app:app-password@\(places)", loop) { client in
@@ -165,7 +171,9 @@ import Testing
                 try await withClient("rediss+cluster://:\(cluster.password)@\(places)?\(files)", loop) { client in
                     let keys = (0..<1000).map { "key:\($0)" }
                     for result in await client.pipeline(keys.map { RedisCommand("SET", $0, $0).confirmed(by: 1) }) { _ = try result.get() }
-                    for (key, value) in zip(keys, await client.pipeline(keys.map { RedisCommand("GET", $0) })) { #expect(try value.get().string == key) }
+                    for (key, value) in zip(keys, await client.pipeline(keys.map { RedisCommand("GET", $0) })) {
+                        #expect(try value.get().string == key)
+                    }
                 }
                 // Another authority: told, and nothing is sent.
                 try await withClient(
@@ -174,7 +182,11 @@ import Testing
                     let error = await #expect(throws: RedisError.self) { try await client.send(RedisCommand("GET", "a")) }
                     #expect(error?.execution == .notExecuted)
                     let told = await eventually {
-                        if case .disconnected(let reason)? = try? await loop.run({ client.status }) { reason.contains("certificate") } else { false }
+                        if case .disconnected(let reason)? = try? await loop.run({ client.status }) {
+                            reason.contains("certificate")
+                        } else {
+                            false
+                        }
                     }
                     #expect(told)
                 }
@@ -233,7 +245,9 @@ final class WriteAudit: Sendable {
     }
 
     func acknowledged(in slots: SlotSet) -> Int { books.withLock { $0.bySlot.reduce(0) { $0 + (slots.contains($1.key) ? $1.value : 0) } } }
-    func failures(outside slots: SlotSet) -> [String] { books.withLock { $0.failures.filter { !slots.contains($0.slot) }.map { "\($0.slot): \($0.error)" } } }
+    func failures(outside slots: SlotSet) -> [String] {
+        books.withLock { $0.failures.filter { !slots.contains($0.slot) }.map { "\($0.slot): \($0.error)" } }
+    }
     var failureCount: Int { books.withLock { $0.failures.count } }
     var acknowledgedCount: Int { books.withLock { $0.acknowledged.count } }
 
@@ -244,7 +258,9 @@ final class WriteAudit: Sendable {
         for start in stride(from: 0, to: expected.count, by: 1000) {
             let part = expected[start..<min(start + 1000, expected.count)]
             let values = await client.pipeline(part.map { RedisCommand("GET", $0.key) })
-            for (entry, value) in zip(part, values) where (try? value.get().string) != String(entry.value) { missing.append("\(entry.key): \(value)") }
+            for (entry, value) in zip(part, values) where (try? value.get().string) != String(entry.value) {
+                missing.append("\(entry.key): \(value)")
+            }
         }
         return missing
     }

@@ -13,7 +13,8 @@ import Testing
         try await withLocalCluster(create: false) { cluster in
             let made = try await cluster.create("--node-timeout", "500ms", "--memory", "64Mi", "--yes")
             #expect(made.status == 0, "\(made.output)")
-            let (status, output) = try await cluster.operate("failover", "--drill", fault, "--wait", "1", "--rate", "500/s", "--json", "--yes")
+            let (status, output) = try await cluster.operate(
+                "failover", "--drill", fault, "--wait", "1", "--rate", "500/s", "--json", "--yes")
             #expect(status == 0, "\(output)")
             let json = output.split(separator: "\n").first { $0.hasPrefix("{") } ?? "{}"
             let fields = try JSONDocument().parse(Array(json.utf8)) { root in
@@ -50,7 +51,8 @@ import Testing
     }
 
     @Test func aPartitionCutsOneNodeFromTheOthersInBothDirections() {
-        let rules = Partition.rules(.init(source: "127.1.1.1", port: 7001, bus: 17001), [.init(source: "127.1.1.2", port: 7002, bus: 17002)])
+        let rules = Partition.rules(
+            .init(source: "127.1.1.1", port: 7001, bus: 17001), [.init(source: "127.1.1.2", port: 7002, bus: 17002)])
         #expect(
             rules == [
                 "-p tcp -s 127.1.1.1 -m multiport --dports 7002,17002", "-p tcp -d 127.1.1.1 -m multiport --sports 7002,17002",

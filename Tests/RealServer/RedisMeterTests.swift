@@ -38,7 +38,8 @@ import Testing
                     let bound = try await value(client, "stream", .group("group"))
                     #expect(bound.value == 9 && bound.note.contains("does not know the lag"))
                     let kinds = [
-                        await fault(client, "stream", .group("nobody")), await fault(client, "missing", .group("group")), await fault(client, "set", .list),
+                        await fault(client, "stream", .group("nobody")), await fault(client, "missing", .group("group")),
+                        await fault(client, "set", .list),
                         await fault(client, "list", .group("group")),
                     ]
                     #expect(kinds == [.absent, .absent, .wrongType, .wrongType])

@@ -16,7 +16,8 @@ import Testing
             let writer = SteadyWriter(client)
             let new = cluster.ports[6...7].map { "127.0.0.1:\($0)" }
             try await writer.run {
-                let added = try await cluster.operate("add", "--ports", "\(cluster.ports[6])-\(cluster.ports[7])", "--dir", cluster.directory, "--masters", "--yes")
+                let added = try await cluster.operate(
+                    "add", "--ports", "\(cluster.ports[6])-\(cluster.ports[7])", "--dir", cluster.directory, "--masters", "--yes")
                 #expect(added.status == 0, "\(added.output)")
                 let spread = try await cluster.operate("rebalance", "--yes", "--json")
                 #expect(spread.status == 0 && spread.output.contains("\"slots_moved\":4096"), "\(spread.output)")
@@ -35,7 +36,9 @@ import Testing
             #expect(wrong == [])
             let after = try await client.contents(300)
             #expect(after == before)
-            let isGone = await eventually { cluster.pid(6) == 0 || Files.text("/proc/\(cluster.pid(6))/cmdline")?.contains("redis") != true }
+            let isGone = await eventually {
+                cluster.pid(6) == 0 || Files.text("/proc/\(cluster.pid(6))/cmdline")?.contains("redis") != true
+            }
             #expect(isGone)
         }
     }
@@ -52,7 +55,8 @@ import Testing
                 for round in 0..<4 {
                     let log = "\(cluster.folder)/rebalance-\(round)"
                     let mover = try Child(
-                        builtProgram("muster"), ["redis", "rebalance", "--weight", heavy, "--rate", "400/s", "--yes"] + cluster.access, log: log, folder: cluster.folder)
+                        builtProgram("muster"), ["redis", "rebalance", "--weight", heavy, "--rate", "400/s", "--yes"] + cluster.access,
+                        log: log, folder: cluster.folder)
                     // Killed with a slot open.
                     let isOpen = try await eventually(.seconds(30)) {
                         try await cluster.ask(cluster.ports[0], RedisCommand("CLUSTER NODES"))[0].string?.contains("-<-") == true
@@ -67,7 +71,9 @@ import Testing
             #expect(isWhole, "\(text)")
             let fix = try await cluster.operate("fix", "--yes")
             #expect(fix.status == 0 && fix.output.contains("nothing is wrong"), "\(fix.output)")
-            let counts = try await cluster.ask(cluster.ports[0], RedisCommand("CLUSTER NODES"))[0].string.map { try ClusterNodes($0).myself.slots.count }
+            let counts = try await cluster.ask(cluster.ports[0], RedisCommand("CLUSTER NODES"))[0].string.map {
+                try ClusterNodes($0).myself.slots.count
+            }
             #expect(counts == 9830 || counts == 9831)
             #expect(writer.failures.withLock { Array($0.prefix(3)) } == [])
             let wrong = try await writer.wrong()

@@ -15,7 +15,9 @@ import Testing
     @Test func enginesLoseNothingWhenTheMasterDies() async throws {
         try await withStack(up: false) { stack in
             let ports = try (0..<5).map { _ in try freePort() }
-            var children = [try server(stack.folder, ports[0], []), try server(stack.folder, ports[1], ["replicaof 127.0.0.1 \(ports[0])"])]
+            var children = [
+                try server(stack.folder, ports[0], []), try server(stack.folder, ports[1], ["replicaof 127.0.0.1 \(ports[0])"]),
+            ]
             for port in ports[2...] { children.append(try sentinel(stack.folder, port, of: ports[0])) }
             let result: Result<Void, any Error>
             do { result = .success(try await killEngines(stack, ports, &children)) } catch { result = .failure(error) }
@@ -40,7 +42,9 @@ import Testing
             await children[0].destroy()
             let follower = RedisClient(url: try RedisURL("redis://:\(password)@127.0.0.1:\(ports[1])"), loop: stack.loop)
             follower.start()
-            let isMaster = await eventually(.seconds(20)) { (try? await follower.send(RedisCommand("ROLE")).array?.first?.string) == "master" }
+            let isMaster = await eventually(.seconds(20)) {
+                (try? await follower.send(RedisCommand("ROLE")).array?.first?.string) == "master"
+            }
             follower.close()
             #expect(isMaster)
             // As its replica it lets writes be confirmed again.
@@ -77,10 +81,13 @@ import Testing
         try Files.makeFolder(place, mode: 0o700)
         let text =
             [
-                "bind 127.0.0.1", "port \(port)", "dir \(place)", "requirepass \(password)", "masterauth \(password)", "appendonly yes", "save \"\"",
+                "bind 127.0.0.1", "port \(port)", "dir \(place)", "requirepass \(password)", "masterauth \(password)", "appendonly yes",
+                "save \"\"",
                 "repl-diskless-sync-delay 0",
             ] + lines
-        return try Child(try systemProgram("redis-server"), ["-"], log: place + "/log", folder: place, input: Array((text.joined(separator: "\n") + "\n").utf8))
+        return try Child(
+            try systemProgram("redis-server"), ["-"], log: place + "/log", folder: place,
+            input: Array((text.joined(separator: "\n") + "\n").utf8))
     }
 
     private func sentinel(_ folder: String, _ port: UInt16, of master: UInt16) throws -> Child {

@@ -14,8 +14,12 @@ import Testing
             let (isWhole, text) = try await cluster.status()
             #expect(isWhole && text.contains("\"slots_assigned\":16384") && text.contains("\"failover_worst_ms\":5000"), "\(text)")
             let drawn = try await cluster.operate("status")
-            #expect(drawn.output.contains("whole: 3 masters, 3 replicas, 16384 of 16384 slots") && drawn.output.contains("└ 127.0.0.1:\(cluster.ports[3])"))
-            #expect(drawn.output.contains("0-5460 (5461)") && drawn.output.contains("5461-10922 (5462)") && drawn.output.contains("10923-16383 (5461)"))
+            #expect(
+                drawn.output.contains("whole: 3 masters, 3 replicas, 16384 of 16384 slots")
+                    && drawn.output.contains("└ 127.0.0.1:\(cluster.ports[3])"))
+            #expect(
+                drawn.output.contains("0-5460 (5461)") && drawn.output.contains("5461-10922 (5462)")
+                    && drawn.output.contains("10923-16383 (5461)"))
 
             let client = try FollowingClient(cluster)
             defer { client.close() }
@@ -27,7 +31,9 @@ import Testing
             // One dies: status says so, and create brings it back.
             kill(cluster.pid(4), SIGKILL)
             let short = try await cluster.operate("status")
-            #expect(short.status == 1 && short.output.contains("NOT WHOLE") && short.output.contains("127.0.0.1:\(cluster.ports[4])"), "\(short.output)")
+            #expect(
+                short.status == 1 && short.output.contains("NOT WHOLE") && short.output.contains("127.0.0.1:\(cluster.ports[4])"),
+                "\(short.output)")
             let back = try await cluster.create("--yes")
             #expect(back.status == 0 && back.output.contains("started 1 redis-server"), "\(back.output)")
 
@@ -47,7 +53,9 @@ import Testing
                     #expect(!(Files.text("\(folder)/\(name)") ?? "").contains(cluster.password), "\(name)")
                 }
                 #expect(Files.text("/proc/\(cluster.pid(i))/cmdline")?.contains("redis") == true)
-                for file in ["cmdline", "environ"] { #expect(!(Files.text("/proc/\(cluster.pid(i))/\(file)") ?? "").contains(cluster.password)) }
+                for file in ["cmdline", "environ"] {
+                    #expect(!(Files.text("/proc/\(cluster.pid(i))/\(file)") ?? "").contains(cluster.password))
+                }
                 var info = stat()
                 #expect(stat(folder, &info) == 0 && info.st_mode & 0o777 == 0o700)
             }
@@ -111,11 +119,14 @@ import Testing
     @Test func aReplicaJoinsTheMasterThatWasNamedAndIsLentWhereOneWouldBeBare() async throws {
         try await withLocalCluster { cluster in
             func address(_ i: Int) -> String { "127.0.0.1:\(cluster.ports[i])" }
-            func master(of i: Int) async throws -> String? { try await cluster.ask(cluster.ports[i], RedisCommand("ROLE"))[0].array?.dropFirst(2).first?.string }
+            func master(of i: Int) async throws -> String? {
+                try await cluster.ask(cluster.ports[i], RedisCommand("ROLE"))[0].array?.dropFirst(2).first?.string
+            }
             let client = try FollowingClient(cluster)
             defer { client.close() }
             try await client.fill(20)
-            let added = try await cluster.operate("add", "--ports", "\(cluster.ports[6])", "--dir", cluster.directory, "--replica-of", address(2), "--yes")
+            let added = try await cluster.operate(
+                "add", "--ports", "\(cluster.ports[6])", "--dir", cluster.directory, "--replica-of", address(2), "--yes")
             #expect(added.status == 0, "\(added.output)")
             let follows = try await master(of: 6)
             #expect(follows == String(cluster.ports[2]))
@@ -191,12 +202,16 @@ import Testing
         try await withRedisCluster(form: false) { cluster, loop in
             // A node without slots takes no key; with them, and then without, it still has it.
             _ = try await cluster.ask(4, loop, RedisCommand("CLUSTER ADDSLOTSRANGE", "0", "16383"))
-            let isUp = try await eventually { try await cluster.ask(4, loop, RedisCommand("CLUSTER INFO")).string?.contains("cluster_state:ok") == true }
+            let isUp = try await eventually {
+                try await cluster.ask(4, loop, RedisCommand("CLUSTER INFO")).string?.contains("cluster_state:ok") == true
+            }
             #expect(isUp)
             _ = try await cluster.ask(4, loop, RedisCommand("SET", "k", "v"))
             _ = try await cluster.ask(4, loop, RedisCommand("CLUSTER DELSLOTSRANGE", "0", "16383"))
             let overData = await #expect(throws: ProvisioningFailure.self) { _ = try await form(cluster, loop) }
-            #expect(overData?.code == .refused && overData?.node?.port == cluster.nodes[4].port && overData?.message.contains("never formed over data") == true)
+            #expect(
+                overData?.code == .refused && overData?.node?.port == cluster.nodes[4].port
+                    && overData?.message.contains("never formed over data") == true)
             _ = try await cluster.ask(4, loop, RedisCommand("FLUSHALL"))
             _ = try await cluster.ask(1, loop, RedisCommand("CLUSTER ADDSLOTS", "3"))
             let slots = await #expect(throws: ProvisioningFailure.self) { _ = try await form(cluster, loop) }

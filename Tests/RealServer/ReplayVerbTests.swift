@@ -39,7 +39,8 @@ import Testing
             let service = try #require(root["services"]?.array?.first, "\(output)")
             let policies = service["policies"]?.array ?? []
             return Figures(
-                replicaHours: policies.compactMap { $0["replica_hours"]?.double }, overloadMinutes: policies.compactMap { $0["overload_minutes"]?.double },
+                replicaHours: policies.compactMap { $0["replica_hours"]?.double },
+                overloadMinutes: policies.compactMap { $0["overload_minutes"]?.double },
                 cheaper: service["comparison"]?["cheaper"]?.string, steps: service["steps"]?.int ?? 0,
                 peak: service["metrics"]?.array?.first?["peak"]?.double ?? -1)
         }
@@ -53,15 +54,19 @@ import Testing
             let json = try await replay(folder, ["day.csv", "--policy", "muster.yaml", "--against", "wide.yaml", "--json"])
             #expect(json.status == 0, "\(json.output)")
             let found = try figures(json.output)
-            #expect(found.steps == 240 && found.replicaHours == [1, 4] && found.overloadMinutes == [0, 0] && found.cheaper == "muster.yaml")
-            let text = try await replay(folder, ["day.csv", "--policy", "muster.yaml", "--against", "wide.yaml", "--report", "r.html", "--svg", "r.svg"])
+            #expect(
+                found.steps == 240 && found.replicaHours == [1, 4] && found.overloadMinutes == [0, 0] && found.cheaper == "muster.yaml")
+            let text = try await replay(
+                folder, ["day.csv", "--policy", "muster.yaml", "--against", "wide.yaml", "--report", "r.html", "--svg", "r.svg"])
             #expect(text.status == 0 && text.output.contains("muster.yaml is cheaper by 3.0 replica-hours (75 %) and as safe"))
             #expect(!text.output.contains("\u{1B}"))
             #expect(Files.text(folder + "/r.html")?.hasPrefix("<!doctype html>") ?? false)
             #expect(Files.text(folder + "/r.svg")?.hasPrefix("<?xml") ?? false)
             let explained = try await replay(folder, ["day.csv", "--policy", "muster.yaml", "--explain", "2026-11-16T00:30:00Z"])
             #expect(
-                explained.status == 0 && explained.output.contains("api stays at 1 replica: cpu is 40 % of the request against a target of 50 %"), "\(explained.output)")
+                explained.status == 0
+                    && explained.output.contains("api stays at 1 replica: cpu is 40 % of the request against a target of 50 %"),
+                "\(explained.output)")
         }
     }
 
@@ -72,9 +77,13 @@ import Testing
             try Files.replace(folder + "/requests.csv", with: Array("time,service,metric,value\n1000,api,requests,1\n".utf8))
             for (arguments, message) in [
                 (["day.csv"], "which policy?"), (["day.csv", "--policy", "muster.yaml"], "day.csv: line 2: 'x' is no number"),
-                (["none.csv", "--policy", "muster.yaml"], "open none.csv: No such file or directory"), (["--policy", "muster.yaml"], "what is to be replayed?"),
+                (["none.csv", "--policy", "muster.yaml"], "open none.csv: No such file or directory"),
+                (["--policy", "muster.yaml"], "what is to be replayed?"),
                 (["other.csv", "--policy", "muster.yaml"], "the recording knows of web, and muster.yaml scales api: nothing is in both"),
-                (["requests.csv", "--policy", "muster.yaml"], "muster.yaml scales api by cpu, and of these nothing is recorded: the recording has requests"),
+                (
+                    ["requests.csv", "--policy", "muster.yaml"],
+                    "muster.yaml scales api by cpu, and of these nothing is recorded: the recording has requests"
+                ),
                 (["requests.csv", "--policy", "muster.yaml", "--capacity", "cpu"], "is not METRIC=AMOUNT"),
                 (["--prometheus", "https://x", "--query", "cpu=up", "--from", "1d", "--policy", "muster.yaml"], "only http:// is spoken"),
                 (["--prometheus", "x", "--from", "1d", "--policy", "muster.yaml"], "needs --query"),
@@ -104,7 +113,8 @@ import Testing
         try await withFolder { folder in
             let end = WallTime.now.milliseconds / 60_000 * 60 - 600, start = end - 86_400
             try Files.replace(folder + "/past.txt", with: Array(past(from: start).utf8))
-            let made = try await run(try systemProgram("promtool"), ["tsdb", "create-blocks-from", "openmetrics", "past.txt", "data"], folder: folder)
+            let made = try await run(
+                try systemProgram("promtool"), ["tsdb", "create-blocks-from", "openmetrics", "past.txt", "data"], folder: folder)
             #expect(made.status == 0, "\(made.output)")
             try Files.replace(folder + "/prometheus.yml", with: Array("global: {}\n".utf8))
             let port = try freePort()
@@ -137,10 +147,13 @@ import Testing
         // Steps of 5 s are more than Prometheus answers at once. The sum is the same load.
         let fine = try await replay(folder, common + ["--query", "cpu=sum(rate(cpu_seconds_total[2m]))", "--step", "5s", "--json"])
         let summed = try figures(fine.output)
-        #expect(fine.status == 0 && summed.steps > 17_000 && abs(summed.replicaHours[0] - each.replicaHours[0]) < 1, "\(fine.output.prefix(300))")
+        #expect(
+            fine.status == 0 && summed.steps > 17_000 && abs(summed.replicaHours[0] - each.replicaHours[0]) < 1,
+            "\(fine.output.prefix(300))")
         let refused = try await replay(folder, common + ["--query", "cpu=sum("])
         #expect(
-            refused.status == 1 && refused.output.contains("Prometheus refuses the query 'sum(': bad_data:") && refused.output.contains("parse error"),
+            refused.status == 1 && refused.output.contains("Prometheus refuses the query 'sum(': bad_data:")
+                && refused.output.contains("parse error"),
             "\(refused.output)")
         let nothing = try await replay(folder, common + ["--query", "cpu=no_such_metric"])
         #expect(nothing.status == 2, "\(nothing.output)")
@@ -149,7 +162,8 @@ import Testing
     @Test func nobodyAtTheAddress() async throws {
         try await withFolder { folder in
             let port = try freePort()
-            let (status, output) = try await replay(folder, ["--prometheus", "127.0.0.1:\(port)", "--query", "cpu=up", "--from", "1h", "--policy", "muster.yaml"])
+            let (status, output) = try await replay(
+                folder, ["--prometheus", "127.0.0.1:\(port)", "--query", "cpu=up", "--from", "1h", "--policy", "muster.yaml"])
             #expect(status == 1 && output.contains("no Prometheus answers at 127.0.0.1:\(port)"), "\(output)")
         }
     }

@@ -31,14 +31,22 @@ import Testing
             let all = try await ask(stack)
             #expect(sampled && all.list.count == 1, "\(all)")
             let service = try required(all.list.first)
-            #expect(service["service"].string == "correlation-engine" && service["replicas_seen"].int == 2 && (service["missing_seconds"].int ?? 0) > 3500, "\(service)")
+            #expect(
+                service["service"].string == "correlation-engine" && service["replicas_seen"].int == 2
+                    && (service["missing_seconds"].int ?? 0) > 3500, "\(service)")
             #expect(service["resources"].list.map { $0["resource"].string } == ["cpu", "memory"])
             for resource in service["resources"].list {
-                #expect(resource["target"].isNull && resource["upper"].isNull && resource["advice"].string == "wait" && resource["used_p95"].int != nil, "\(resource)")
-                #expect(resource["decision"]["kind"].string == "resources" && resource["decision"]["sentence"].string?.hasPrefix("too little is known of ") == true)
+                #expect(
+                    resource["target"].isNull && resource["upper"].isNull && resource["advice"].string == "wait"
+                        && resource["used_p95"].int != nil, "\(resource)")
+                #expect(
+                    resource["decision"]["kind"].string == "resources"
+                        && resource["decision"]["sentence"].string?.hasPrefix("too little is known of ") == true)
             }
             let told = try await stack.muster("why", "--resources", "--stack", stack.file)
-            #expect(told.status == 0 && told.output.contains("of the 1h that are needed, ") && told.output.contains("RESOURCE"), "\(told.output)")
+            #expect(
+                told.status == 0 && told.output.contains("of the 1h that are needed, ") && told.output.contains("RESOURCE"),
+                "\(told.output)")
             let misspelt = try await stack.muster("why", "corelation-engine", "--resources", "--stack", stack.file)
             #expect(misspelt.status == 2 && misspelt.output.contains("did you mean 'correlation-engine'?"), "\(misspelt.output)")
             let store = try await stack.muster("why", "state", "--resources", "--stack", stack.file)
@@ -52,10 +60,13 @@ import Testing
         let down = try await stack.muster("down", stack.file)
         #expect(down.status == 0 && Files.text(file)?.contains("\"samples\":") == true, "\(down.output)")
         try Files.replace(file, with: Array(Self.threeDays().utf8))
-        let up = try await stack.muster("up", "-d", stack.file), told = try await stack.muster("why", "correlation-engine", "--resources", "--stack", stack.file)
+        let up = try await stack.muster("up", "-d", stack.file),
+            told = try await stack.muster("why", "correlation-engine", "--resources", "--stack", stack.file)
         #expect(up.status == 0 && told.status == 0, "\(up.output)\(told.output)")
         let cpu = "correlation-engine uses at most 357m of CPU in 95 % of the time; nothing declared; recommend 410m (between "
-        #expect(told.output.contains(cpu) && told.output.contains("set services.correlation-engine.resources.cpu to 410m in the stack file"), "\(told.output)")
+        #expect(
+            told.output.contains(cpu) && told.output.contains("set services.correlation-engine.resources.cpu to 410m in the stack file"),
+            "\(told.output)")
         #expect(told.output.contains("declare 410m") && told.output.contains("3.0 days"), "\(told.output)")
         let json = try await stack.muster("why", "correlation-engine", "--resources", "--json", "--stack", stack.file)
         let first = try JSONValue.parse(Array(json.output.utf8)).list.first

@@ -48,7 +48,9 @@ import Testing
             let timeline = dom.split(separator: "<section id=\"scaling\"", maxSplits: 1).last ?? ""
             let drawn = timeline.ranges(of: "class=\"line\" d=\"M").count
             #expect(drawn == 3, "\(drawn) lines are drawn, of replicas and two metrics")
-            for bad in ["NaN", "undefined", "Infinity"] { #expect(!dom.contains("d=\"M\(bad)") && !dom.contains(">\(bad)") && !dom.contains(" \(bad)\""), "\(bad)") }
+            for bad in ["NaN", "undefined", "Infinity"] {
+                #expect(!dom.contains("d=\"M\(bad)") && !dom.contains(">\(bad)") && !dom.contains(" \(bad)\""), "\(bad)")
+            }
         }
     }
 

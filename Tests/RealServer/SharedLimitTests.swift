@@ -18,7 +18,8 @@ import Topology
             try await client.send("GET", "/", to: .address(gateways[i % gateways.count].address!), headers: [("X-Key", key)])
         }
 
-        /// How many of so many requests with a key of their own, sent to the gateways in turn, were let through; and the answer to one more.
+        /// How many of so many requests with a key of their own, sent to the gateways in turn, were let through; and the answer to one
+        /// more.
         func allowed(of count: Int) async throws -> (allowed: Int, last: HTTPClientResponse) {
             let key = "key-\(UInt64.random(in: 0 ... .max))"
             var allowed = 0
@@ -79,7 +80,9 @@ import Topology
             try await withGateways(limit, store: redis.url) { pair in
                 let result = try #require(try await pair.together(of: 30))
                 #expect(result.allowed == 10)
-                #expect(result.last.status == 429 && result.last.header("ratelimit-limit") == "10" && result.last.header("ratelimit-remaining") == "0")
+                #expect(
+                    result.last.status == 429 && result.last.header("ratelimit-limit") == "10"
+                        && result.last.header("ratelimit-remaining") == "0")
                 let wait = Int(result.last.header("retry-after") ?? "") ?? 0
                 #expect(wait > 3500 && wait <= 3600 && pair.counter("gateway_limit_calls_total") > 0)
             }

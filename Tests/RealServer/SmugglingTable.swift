@@ -60,7 +60,9 @@ enum SmugglingTable {
     static func read(_ path: String) throws -> [SmugglingCase] {
         var cases: [SmugglingCase] = []
         var category = ""
-        for (index, line) in String(decoding: try Files.read(path), as: UTF8.self).split(separator: "\n", omittingEmptySubsequences: false).enumerated() {
+        for (index, line) in String(decoding: try Files.read(path), as: UTF8.self).split(separator: "\n", omittingEmptySubsequences: false)
+            .enumerated()
+        {
             func wrong(_ what: String) -> TableError { TableError(description: "\(path):\(index + 1): \(what)") }
             if line.isEmpty || line.hasPrefix("#") { continue }
             if line.hasPrefix("[") {

@@ -9,16 +9,21 @@ import Testing
 @Suite struct SmugglingTests {
     /// The fields of nginx's log beyond those that it has for every request: its name here and its name there.
     private static let fields = [
-        ("connection", "connection"), ("upgrade", "upgrade"), ("expect", "expect"), ("te", "te"), ("trailer", "trailer"), ("keep-alive", "keep_alive"),
+        ("connection", "connection"), ("upgrade", "upgrade"), ("expect", "expect"), ("te", "te"), ("trailer", "trailer"),
+        ("keep-alive", "keep_alive"),
         ("proxy-connection", "proxy_connection"), ("proxy-authorization", "proxy_authorization"), ("http2-settings", "http2_settings"),
-        ("forwarded", "forwarded"), ("forwarded-port", "x_forwarded_port"), ("forwarded-for", "x_forwarded_for"), ("forwarded-host", "x_forwarded_host"),
+        ("forwarded", "forwarded"), ("forwarded-port", "x_forwarded_port"), ("forwarded-for", "x_forwarded_for"),
+        ("forwarded-host", "x_forwarded_host"),
         ("forwarded-proto", "x_forwarded_proto"), ("id", "x_request_id"),
-        ("cookie", "cookie"), ("authorization", "authorization"), ("content-type", "content_type"), ("key", "idempotency_key"), ("probe", "x_probe"),
+        ("cookie", "cookie"), ("authorization", "authorization"), ("content-type", "content_type"), ("key", "idempotency_key"),
+        ("probe", "x_probe"),
         ("override", "x_http_method_override"),
     ]
 
     /// Hop-by-hop fields (RFC 9110, 7.6.1), which no backend may see.
-    private static let hopByHop = ["connection", "upgrade", "expect", "te", "trailer", "keep-alive", "proxy-connection", "proxy-authorization"]
+    private static let hopByHop = [
+        "connection", "upgrade", "expect", "te", "trailer", "keep-alive", "proxy-connection", "proxy-authorization",
+    ]
 
     private typealias Row = [String: String]
 
@@ -37,7 +42,9 @@ import Testing
             try Files.replace(folder + "/nginx.conf", with: Array(configuration(folder, nginx).utf8))
             try Files.replace(folder + "/gateway.yaml", with: Array(declaration(gateway, admin: try freePort(), nginx).utf8))
             let children = [
-                try Child(try systemProgram("nginx"), ["-e", folder + "/error.log", "-c", folder + "/nginx.conf"], log: folder + "/nginx.out", folder: folder),
+                try Child(
+                    try systemProgram("nginx"), ["-e", folder + "/error.log", "-c", folder + "/nginx.conf"], log: folder + "/nginx.out",
+                    folder: folder),
                 try Child(builtProgram("muster"), ["gateway", folder + "/gateway.yaml"], log: folder + "/gateway.out", folder: folder),
             ]
             let result: Result<[String], any Error>
@@ -104,7 +111,9 @@ import Testing
         let last = try RawSocket(port: gateway)
         last.send("GET /last HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
         _ = last.receive()
-        let isWhole = await eventually { Files.text(folder + "/seen.log")?.contains("source=127.0.0.1\tstatus=200\trequest=GET /last HTTP/1.1\t") ?? false }
+        let isWhole = await eventually {
+            Files.text(folder + "/seen.log")?.contains("source=127.0.0.1\tstatus=200\trequest=GET /last HTTP/1.1\t") ?? false
+        }
         try #require(isWhole)
         var rows = Dictionary(grouping: Self.rows(try Files.read(folder + "/seen.log")), by: { $0["source"] ?? "" })
         rows["127.0.0.1"] = nil
@@ -115,11 +124,14 @@ import Testing
             if !complaints.isEmpty { wrong.append("\(one.category): \(one.name): \(complaints.joined(separator: "; "))") }
         }
         // What nginx refused before it had read the fields: something that two parsers read differently was passed on.
-        for row in rows.values.joined() { wrong.append("nginx answered \(row["status"] ?? "") to '\(row["request"] ?? "")' of source \(row["source"] ?? "")") }
+        for row in rows.values.joined() {
+            wrong.append("nginx answered \(row["status"] ?? "") to '\(row["request"] ?? "")' of source \(row["source"] ?? "")")
+        }
         return wrong
     }
 
-    /// Sends a case. Where the gateway has to end the connection by itself, it is waited for; else the client says that it has sent everything.
+    /// Sends a case. Where the gateway has to end the connection by itself, it is waited for; else the client says that it has sent
+    /// everything.
     private func play(_ one: SmugglingCase, from source: UInt32, _ port: UInt16) throws -> Answer {
         let socket = try RawSocket(port: port, timeout: 3, source: source)
         socket.send(one.bytes)
@@ -129,7 +141,8 @@ import Testing
             let got = Self.statuses($0)
             return one.endsByItself && (got.count > expected.count || got != Array(expected.prefix(got.count)))
         }
-        return Answer(statuses: Self.statuses(answer), own: answer.split(separator: "{\"error\":{\"code\":").count - 1, ended: socket.peerEnded)
+        return Answer(
+            statuses: Self.statuses(answer), own: answer.split(separator: "{\"error\":{\"code\":").count - 1, ended: socket.peerEnded)
     }
 
     private static func judge(_ one: SmugglingCase, _ answer: Answer, _ rows: [Row], _ source: String) -> [String] {
@@ -140,7 +153,8 @@ import Testing
         // With other answers than those, its end was not waited for.
         if isAnswered, !answer.ended { complaints.append("the connection was not ended") }
         if rows.count != one.seen.count {
-            complaints.append("\(rows.count) requests reached the backend, not \(one.seen.count): \(rows.map { $0["request"]?.prefix(60) ?? "" })")
+            complaints.append(
+                "\(rows.count) requests reached the backend, not \(one.seen.count): \(rows.map { $0["request"]?.prefix(60) ?? "" })")
         }
         for (seen, row) in zip(one.seen, rows) {
             var wanted = ["request": logged(seen.line), "status": "200"]
@@ -162,7 +176,9 @@ import Testing
         if parts.count != 3 || parts[2] != "HTTP/1.1" || !parts[1].hasPrefix("/") { complaints.append("the request line is not canonical") }
         // Passed on whole, as the route allows it: nothing is a tunnel before the backend has said 101.
         let asksForWebSocket = row["upgrade"] == "websocket" && row["connection"] == "Upgrade"
-        for name in hopByHop where row[name] != "-" && !(asksForWebSocket && ["upgrade", "connection"].contains(name)) { complaints.append("\(name) was passed on") }
+        for name in hopByHop where row[name] != "-" && !(asksForWebSocket && ["upgrade", "connection"].contains(name)) {
+            complaints.append("\(name) was passed on")
+        }
         if row["coding"] != "-", row["coding"] != "chunked" { complaints.append("the coding is not canonical") }
         if row["coding"] != "-", row["length"] != "-" { complaints.append("both framings were passed on") }
         let path = row["forwarded-for"] ?? ""
@@ -175,7 +191,9 @@ import Testing
     /// The final statuses among what the gateway sent.
     private static func statuses(_ answer: String) -> [Int] {
         answer.utf8.split(separator: 10).compactMap { line in
-            guard line.starts(with: "HTTP/1.1 ".utf8), line.count > 12, let status = Int(Substring(line.dropFirst(9).prefix(3))), status >= 200 else { return nil }
+            guard line.starts(with: "HTTP/1.1 ".utf8), line.count > 12, let status = Int(Substring(line.dropFirst(9).prefix(3))),
+                status >= 200
+            else { return nil }
             return status
         }
     }

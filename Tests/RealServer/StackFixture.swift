@@ -30,7 +30,8 @@ final class StackFixture: Sendable {
 
     /// `more` goes into the engines' environment, `keys` are further keys of the service.
     func write(
-        replicas: String = "3", command: String = "correlation-engine", level: String = "info", more: String = "", store: String = "role: state, memory: 256Mi",
+        replicas: String = "3", command: String = "correlation-engine", level: String = "info", more: String = "",
+        store: String = "role: state, memory: 256Mi",
         keys: String = ""
     ) throws {
         let text = """
@@ -55,7 +56,9 @@ final class StackFixture: Sendable {
     }
 
     @discardableResult
-    func muster(_ arguments: String..., environment: [String: String] = [:], limit: Duration = .seconds(60)) async throws -> (status: Int32, output: String) {
+    func muster(_ arguments: String..., environment: [String: String] = [:], limit: Duration = .seconds(60)) async throws -> (
+        status: Int32, output: String
+    ) {
         try await run(builtProgram("muster"), arguments, environment: environment, folder: folder, limit: limit)
     }
 
@@ -73,7 +76,8 @@ final class StackFixture: Sendable {
         return try JSONDocument().parse(Array(output.utf8)) { root in
             (root.array ?? []).map {
                 Row(
-                    service: $0["service"]?.string ?? "", replica: $0["replica"]?.int ?? 0, pid: Int32($0["pid"]?.int ?? 0), port: UInt16($0["port"]?.int ?? 0),
+                    service: $0["service"]?.string ?? "", replica: $0["replica"]?.int ?? 0, pid: Int32($0["pid"]?.int ?? 0),
+                    port: UInt16($0["port"]?.int ?? 0),
                     state: $0["state"]?.string ?? "", restarts: $0["restarts"]?.int ?? 0)
             }
         }
@@ -95,7 +99,8 @@ final class StackFixture: Sendable {
             {"resource":{"service":"writer","host":"h"},"records":[{"timestamp":"\(CalendarTime.render(.now))","severity":"INFO","message":"m","trace_id":"\(trace)","id":"\(id)"}]}
             """
         let response = try? await client.send(
-            "POST", "/api/logs", to: gateway, headers: [("Content-Type", "application/json")], body: Array(body.utf8), timeout: .seconds(20))
+            "POST", "/api/logs", to: gateway, headers: [("Content-Type", "application/json")], body: Array(body.utf8), timeout: .seconds(20)
+        )
         return response?.status ?? 0
     }
 
@@ -166,7 +171,11 @@ final class Writers: Sendable {
                     while !self.isOver.withLock({ $0 }) {
                         let id = "w\(writer)-\(i)"
                         let status = await stack.post(trace: "trace-\(writer)-\(i / 10)", id: id)
-                        if status == 202 { self.acknowledged.withLock { _ = $0.insert(id) } } else { self.refused.withLock { $0[status, default: 0] += 1 } }
+                        if status == 202 {
+                            self.acknowledged.withLock { _ = $0.insert(id) }
+                        } else {
+                            self.refused.withLock { $0[status, default: 0] += 1 }
+                        }
                         i += 1
                     }
                 }

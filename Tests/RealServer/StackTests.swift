@@ -20,7 +20,8 @@ import Testing
             var kills = 0
             for _ in 0..<20 {
                 try await Task.sleep(for: .milliseconds(400))
-                if let victim = try await stack.engines().filter({ $0.state == "ready" || $0.state == "degraded" }).randomElement(using: &random),
+                if let victim = try await stack.engines().filter({ $0.state == "ready" || $0.state == "degraded" }).randomElement(
+                    using: &random),
                     kill(victim.pid, SIGKILL) == 0
                 {
                     kills += 1
@@ -50,7 +51,10 @@ import Testing
                 let lease = 3
                 try stack.write(
                     level: "warn",
-                    more: ", CORRELATION_QUIET_SECONDS: \"0.5\", EXPORT_LEASE_SECONDS: \"\(lease)\", LOKI_URL: \"http://\(peer)\", TEMPO_URL: \"http://\(peer)\"")
+                    more:
+                        ", CORRELATION_QUIET_SECONDS: \"0.5\", EXPORT_LEASE_SECONDS: \"\(lease)\", LOKI_URL: \"http://\(peer)\", "
+                        + "TEMPO_URL: \"http://\(peer)\""
+                )
                 let (status, output) = try await stack.muster("up", "-d", stack.file)
                 #expect(status == 0, "\(output)")
                 let writers = TraceWriters()
@@ -59,7 +63,8 @@ import Testing
                 var kills = 0
                 while kills < 20 {
                     try await Task.sleep(for: .milliseconds(350))
-                    if let victim = try await stack.engines().filter({ $0.state == "ready" || $0.state == "degraded" }).randomElement(using: &random),
+                    if let victim = try await stack.engines().filter({ $0.state == "ready" || $0.state == "degraded" }).randomElement(
+                        using: &random),
                         kill(victim.pid, SIGKILL) == 0
                     {
                         kills += 1
@@ -132,11 +137,20 @@ import Testing
                 }
             }
             let answer = try? await stack.client.send(
-                "POST", "/v1/traces", to: stack.gateway, headers: [("Content-Type", "application/x-protobuf")], body: request.bytes, timeout: .seconds(20))
+                "POST", "/v1/traces", to: stack.gateway, headers: [("Content-Type", "application/x-protobuf")], body: request.bytes,
+                timeout: .seconds(20))
             let text = withUnsafeBytes(of: span.bigEndian) { hexText($0) }
-            if answer?.status == 200 { spans.withLock { _ = $0.insert(text) } } else { refused.withLock { $0[answer?.status ?? 0, default: 0] += 1 } }
+            if answer?.status == 200 {
+                spans.withLock { _ = $0.insert(text) }
+            } else {
+                refused.withLock { $0[answer?.status ?? 0, default: 0] += 1 }
+            }
             let status = await stack.post(trace: hex, id: "w\(writer)-\(i)")
-            if status == 202 { logs.withLock { _ = $0.insert("w\(writer)-\(i)") } } else { refused.withLock { $0[status, default: 0] += 1 } }
+            if status == 202 {
+                logs.withLock { _ = $0.insert("w\(writer)-\(i)") }
+            } else {
+                refused.withLock { $0[status, default: 0] += 1 }
+            }
         }
     }
 
@@ -146,7 +160,9 @@ import Testing
             async let writing: Void = writers.run(20, stack)
             for stop in 0..<3 {
                 try await Task.sleep(for: .milliseconds(700))
-                let isUp = try await eventually { try await stack.rows().contains { $0.service == "state" && $0.state == "ready" && $0.restarts == stop } }
+                let isUp = try await eventually {
+                    try await stack.rows().contains { $0.service == "state" && $0.state == "ready" && $0.restarts == stop }
+                }
                 #expect(isUp)
                 kill(try required(try await stack.rows().first { $0.service == "state" }).pid, SIGTERM)
             }
@@ -230,7 +246,8 @@ import Testing
                 #expect(log.contains("redis_connected") && log.contains("url=redis://:***@") && log.contains("backend=redis"))
                 let page = try await stack.client.send("GET", "/metrics", to: .address(.loopback(port: engine.port))).text
                 for name in [
-                    "redis_operations_total", "redis_operation_duration_seconds", "correlation_state_backend 1", "redis_errors_total", "instance_correlations_total",
+                    "redis_operations_total", "redis_operation_duration_seconds", "correlation_state_backend 1", "redis_errors_total",
+                    "instance_correlations_total",
                     "correlation_queue_depth",
                 ] {
                     #expect(page.contains(name), "\(name)")
@@ -250,11 +267,14 @@ import Testing
 
     /// The one flag, while it runs.
     private func rollBack(_ stack: StackFixture) async throws {
-        let (status, output) = try await stack.muster("up", stack.file, "--replicas", "correlation-engine=1", environment: ["USE_REDIS_STATE": "false"])
+        let (status, output) = try await stack.muster(
+            "up", stack.file, "--replicas", "correlation-engine=1", environment: ["USE_REDIS_STATE": "false"])
         #expect(status == 0, "\(output)")
         let engine = try required(try await stack.engines().first)
         #expect(try await stack.engines().count == 1)
-        #expect(try await stack.client.send("GET", "/metrics", to: .address(.loopback(port: engine.port))).text.contains("correlation_state_backend 0"))
+        #expect(
+            try await stack.client.send("GET", "/metrics", to: .address(.loopback(port: engine.port))).text.contains(
+                "correlation_state_backend 0"))
         #expect(await stack.post(trace: "t", id: "1") == 202)
         #expect(try await stack.client.send("GET", "/health", to: stack.gateway).text.contains("in-memory"))
         // And the way back: what the file says.
@@ -282,11 +302,15 @@ import Testing
             try JSONDocument().parse(Array(why.output.utf8)) { root in
                 let kinds = Set((root.array ?? []).compactMap { $0["kind"]?.string })
                 #expect(kinds.isSuperset(of: ["scale", "roll", "restart"]))
-                for entry in root.array ?? [] { #expect(entry["sentence"]?.string?.isEmpty == false && entry["flip"]?.string?.isEmpty == false) }
+                for entry in root.array ?? [] {
+                    #expect(entry["sentence"]?.string?.isEmpty == false && entry["flip"]?.string?.isEmpty == false)
+                }
             }
             try stack.write()
             #expect(try await stack.muster("why", "-n", "-5", "--stack", stack.file).status == 2)
-            #expect(try await stack.muster("why", "correlaton-engine", "--stack", stack.file).output.contains("did you mean 'correlation-engine'"))
+            #expect(
+                try await stack.muster("why", "correlaton-engine", "--stack", stack.file).output.contains(
+                    "did you mean 'correlation-engine'"))
             #expect(why.output.contains("was given up"))
             let pids = try await stack.rows().map(\.pid)
             #expect(try await stack.muster("down", stack.file, "--purge").status == 0)
@@ -302,7 +326,8 @@ import Testing
             let stateFile = Files.text("\(stack.folder)/.muster/demo/processes") ?? ""
             #expect(stateFile.split(separator: "\n").count == 5, "the boot and four processes")
             // The supervisor is the parent of what it has started.
-            let parent = try required(Files.text("/proc/\(old[0].pid)/stat")?.split(separator: ")").last?.split(separator: " ")[1]).description
+            let parent = try required(Files.text("/proc/\(old[0].pid)/stat")?.split(separator: ")").last?.split(separator: " ")[1])
+                .description
             kill(try required(Int32(parent)), SIGKILL)
             #expect(await eventually { (try? await stack.client.send("GET", "/health", to: stack.gateway, timeout: .seconds(1))) == nil })
             let (status, output) = try await stack.muster("up", "-d", stack.file)
@@ -345,11 +370,13 @@ import Testing
     @Test func badInputGetsItsAnswer() async throws {
         try await withStack(replicas: "1") { stack in
             func post(_ body: [UInt8]) async throws -> (Int, String) {
-                let response = try await stack.client.send("POST", "/api/logs", to: stack.gateway, headers: [("Content-Type", "application/json")], body: body)
+                let response = try await stack.client.send(
+                    "POST", "/api/logs", to: stack.gateway, headers: [("Content-Type", "application/json")], body: body)
                 return (response.status, response.text)
             }
             let bad: [([UInt8], Int, String)] = [
-                (Array("{".utf8), 400, "invalid_json"), (Array("{\"resource\":5}".utf8), 400, "\"field\":\"resource\""), ([34, 0xFF, 34], 400, "invalid_json"),
+                (Array("{".utf8), 400, "invalid_json"), (Array("{\"resource\":5}".utf8), 400, "\"field\":\"resource\""),
+                ([34, 0xFF, 34], 400, "invalid_json"),
                 ([UInt8](repeating: 32, count: 11 << 20), 413, "body_too_large"),
             ]
             for (body, status, part) in bad {
@@ -373,7 +400,8 @@ import Testing
             let (status, dom) = try await run(
                 try systemProgram("chromium"),
                 [
-                    "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--user-data-dir=\(stack.folder)/chromium",
+                    "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
+                    "--user-data-dir=\(stack.folder)/chromium",
                     "--virtual-time-budget=4000", "--dump-dom",
                     "http://127.0.0.1:\(stack.admin)/#request=where.did-it_go",
                 ])
@@ -394,7 +422,9 @@ import Testing
             let unknown = try await stack.muster("why", "--request", "no such/one", "--stack", stack.file)
             #expect(unknown.status == 1 && unknown.output.contains("'no such/one' is not among the latest"), "\(unknown.output)")
             let latest = try await stack.client.send("GET", "/api/why?last=1&without=route", to: .address(.loopback(port: stack.admin)))
-            try JSONDocument().parse(latest.body) { root in #expect((root.array ?? []).allSatisfy { $0["kind"]?.string != "route" } && (root.array?.count ?? 9) <= 1) }
+            try JSONDocument().parse(latest.body) { root in
+                #expect((root.array ?? []).allSatisfy { $0["kind"]?.string != "route" } && (root.array?.count ?? 9) <= 1)
+            }
             #expect(try await stack.client.send("GET", "/api/why?last=-1", to: .address(.loopback(port: stack.admin))).status == 400)
         }
     }
@@ -413,7 +443,9 @@ private final class RawListener {
         address.sin_family = sa_family_t(AF_INET)
         address.sin_port = port.bigEndian
         address.sin_addr.s_addr = UInt32(0x7F00_0001).bigEndian
-        let bound = withUnsafePointer(to: &address) { $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { bind(fd, $0, socklen_t(MemoryLayout<sockaddr_in>.size)) } }
+        let bound = withUnsafePointer(to: &address) {
+            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { bind(fd, $0, socklen_t(MemoryLayout<sockaddr_in>.size)) }
+        }
         guard bound == 0, listen(fd, 8) == 0 else { throw SystemError("bind") }
     }
     func close() { Glibc.close(fd) }

@@ -29,16 +29,20 @@ import Testing
     }
 
     /// `body` gets a way to make instances of one fleet; in memory there is only one.
-    private func withStore(_ form: Form, _ settings: Settings = Settings(), _ body: @escaping @Sendable (any CorrelationStore) async throws -> Void) async throws {
+    private func withStore(
+        _ form: Form, _ settings: Settings = Settings(), _ body: @escaping @Sendable (any CorrelationStore) async throws -> Void
+    ) async throws {
         try await withStores(form, settings) { make in try await body(try await make("1")) }
     }
 
     private func withStores(
-        _ form: Form, _ settings: Settings, _ body: @escaping @Sendable (@Sendable (String) async throws -> any CorrelationStore) async throws -> Void
+        _ form: Form, _ settings: Settings,
+        _ body: @escaping @Sendable (@Sendable (String) async throws -> any CorrelationStore) async throws -> Void
     ) async throws {
         guard form != .memory else {
             let store = MemoryCorrelationStore(
-                lifetime: settings.lifetime, rule: settings.rule, bounds: settings.bounds, targets: settings.targets, exports: settings.exports)
+                lifetime: settings.lifetime, rule: settings.rule, bounds: settings.bounds, targets: settings.targets,
+                exports: settings.exports)
             return try await body { _ in store }
         }
         if form == .cluster {
@@ -72,7 +76,8 @@ import Testing
                 try await body { instance in
                     try await loop.run {
                         RedisCorrelationStore(
-                            redis: operations, prefix: "corr:", shards: shards, confirmedBy: form == .cluster ? 1 : 0, lifetime: settings.lifetime, instance: instance,
+                            redis: operations, prefix: "corr:", shards: shards, confirmedBy: form == .cluster ? 1 : 0,
+                            lifetime: settings.lifetime, instance: instance,
                             rule: settings.rule, bounds: settings.bounds, targets: settings.targets, exports: settings.exports)
                     }
                 }
@@ -82,7 +87,8 @@ import Testing
     }
 
     private static func logs(
-        _ trace: String, _ ids: [String], at time: Int64 = 1_795_231_800_000, _ severity: Severity = .info, service: String = "s", host: String = "h"
+        _ trace: String, _ ids: [String], at time: Int64 = 1_795_231_800_000, _ severity: Severity = .info, service: String = "s",
+        host: String = "h"
     ) -> Delivery {
         var builder = DeliveryBuilder()
         var resource = ProtobufWriter()
@@ -109,13 +115,16 @@ import Testing
             if i > 0 || !rootFirst { withUnsafeBytes(of: ids[0].bigEndian) { span.bytes(OTLP.Field.parentSpanID, $0) } }
             span.fixed64(OTLP.Field.spanStart, 1_795_231_800_000_000_000)
             span.fixed64(OTLP.Field.spanEnd, 1_795_231_800_001_000_000)
-            add(span.bytes, resource.bytes, .trace(trace), Marks.kind(spanWithError: false), "span-\(id)", isSpan: true, isRoot: i == 0 && rootFirst, to: &builder)
+            add(
+                span.bytes, resource.bytes, .trace(trace), Marks.kind(spanWithError: false), "span-\(id)", isSpan: true,
+                isRoot: i == 0 && rootFirst, to: &builder)
         }
         return builder.delivery
     }
 
     private static func add(
-        _ record: [UInt8], _ resource: [UInt8], _ key: CorrelationKey, _ kind: UInt8, _ id: String, isSpan: Bool, isRoot: Bool, to builder: inout DeliveryBuilder
+        _ record: [UInt8], _ resource: [UInt8], _ key: CorrelationKey, _ kind: UInt8, _ id: String, isSpan: Bool, isRoot: Bool,
+        to builder: inout DeliveryBuilder
     ) {
         record.withUnsafeBytes { record in
             resource.withUnsafeBytes { resource in
@@ -189,7 +198,9 @@ import Testing
             #expect(done, "\(settled)")
             for store in stores { #expect(try await store.settle().byQuiet == 0) }
             let first = try await stores[0].emissions(after: begin, limit: 10_000)
-            #expect(Set(first.emissions.map(\.key)).count == 300 && first.emissions.count == 300 && first.emissions.allSatisfy { $0.revision == 1 && $0.from == 0 })
+            #expect(
+                Set(first.emissions.map(\.key)).count == 300 && first.emissions.count == 300
+                    && first.emissions.allSatisfy { $0.revision == 1 && $0.from == 0 })
             var ledger = try await Self.sum(stores[1])
             #expect(ledger.correlated == 600 && ledger.pending == 0 && ledger.imbalance == 0)
 
@@ -203,7 +214,9 @@ import Testing
             }
             #expect(again)
             let second = try await stores[0].emissions(after: first.next, limit: 10)
-            #expect(second.emissions.map(\.key) == [.trace("trace-7")] && second.emissions.first?.revision == 2 && second.emissions.first?.from ?? 0 > 0)
+            #expect(
+                second.emissions.map(\.key) == [.trace("trace-7")] && second.emissions.first?.revision == 2
+                    && second.emissions.first?.from ?? 0 > 0)
             ledger = try await Self.sum(stores[0])
             #expect(ledger.received == 602 && ledger.correlated == 601 && ledger.duplicate == 1 && ledger.imbalance == 0)
             #expect(try await stores[0].correlation(.trace("trace-7"))?.pending == 0)
@@ -362,9 +375,12 @@ import Testing
     @Test(arguments: Form.allCases) func listsInPagesWithoutGapsOrRepeats(form: Form) async throws {
         try await withStore(form) { store in
             for i in 0..<57 {
-                _ = try await store.ingest(Self.logs("trace-\(i)", ["1"], i % 3 == 0 ? .error : .info, service: i % 2 == 0 ? "even" : "odd"))
+                _ = try await store.ingest(
+                    Self.logs("trace-\(i)", ["1"], i % 3 == 0 ? .error : .info, service: i % 2 == 0 ? "even" : "odd"))
             }
-            for (service, status, expected) in [(nil, nil, 57), ("even", nil, 29), ("odd", "error", 9), ("none", nil, 0)] as [(String?, String?, Int)] {
+            for (service, status, expected) in [(nil, nil, 57), ("even", nil, 29), ("odd", "error", 9), ("none", nil, 0)]
+                as [(String?, String?, Int)]
+            {
                 var query = CorrelationQuery()
                 query.limit = 7
                 query.service = service
@@ -475,7 +491,9 @@ import Testing
         }
         for shard in 0..<24 { #expect(HashSlot.of(keys.index(shard)) * 24 / 16384 == shard) }
         let single = CorrelationKeys(prefix: "corr:")
-        #expect(single.text(.trace("abc123def456")) == "corr:t-abc123def456" && single.state(.trace("abc123def456")) == "corr:trace:abc123def456")
+        #expect(
+            single.text(.trace("abc123def456")) == "corr:t-abc123def456"
+                && single.state(.trace("abc123def456")) == "corr:trace:abc123def456")
         #expect(single.index(0) == "corr:time_index")
     }
 }

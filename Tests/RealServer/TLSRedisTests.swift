@@ -13,7 +13,8 @@ import Testing
         _ loop: EventLoop, to endpoint: Endpoint, _ context: TLSContext, within limit: Duration = .seconds(10), name: String? = nil
     ) async -> Result<LoopBound<RedisConnection>, RedisError> {
         let settings = RedisConnection.Settings(
-            user: nil, password: "test-password", database: 0, name: "test", commandTime: .seconds(30), connectTime: limit, tls: context, serverName: name)
+            user: nil, password: "test-password", database: 0, name: "test", commandTime: .seconds(30), connectTime: limit, tls: context,
+            serverName: name)
         return await withUnsafeContinuation { continuation in
             loop.execute {
                 let connection = RedisConnection(loop: loop, settings: settings, place: "\(endpoint)")
@@ -33,7 +34,9 @@ import Testing
     }
 
     /// All in one turn of the loop; the replies in order.
-    private func send(_ loop: EventLoop, _ connection: LoopBound<RedisConnection>, _ commands: [RedisCommand]) async -> [Result<RESPValue, RedisError>] {
+    private func send(_ loop: EventLoop, _ connection: LoopBound<RedisConnection>, _ commands: [RedisCommand]) async -> [Result<
+        RESPValue, RedisError
+    >] {
         await withUnsafeContinuation { continuation in
             loop.execute {
                 var replies: [Result<RESPValue, RedisError>] = []
@@ -47,7 +50,9 @@ import Testing
         }
     }
 
-    private func close(_ loop: EventLoop, _ connection: LoopBound<RedisConnection>) async throws { try await loop.run { connection.value.close() } }
+    private func close(_ loop: EventLoop, _ connection: LoopBound<RedisConnection>) async throws {
+        try await loop.run { connection.value.close() }
+    }
 
     private func withTLSRedis(
         certificate: String = "server", clients: Bool = false, _ body: (EventLoop, TLSFixture, _ port: UInt16) async throws -> Void
@@ -75,7 +80,9 @@ import Testing
             for i in 0..<5000 { commands += [RedisCommand("SET", "k\(i)", "value \(i)"), RedisCommand("GET", "k\(i)")] }
             let replies = await send(loop, connection, commands)
             #expect(replies.count == 10_000)
-            for i in 0..<5000 where (try? replies[2 * i + 1].get().string) != "value \(i)" { Issue.record("reply \(i) is \(replies[2 * i + 1])") }
+            for i in 0..<5000 where (try? replies[2 * i + 1].get().string) != "value \(i)" {
+                Issue.record("reply \(i) is \(replies[2 * i + 1])")
+            }
 
             let large = (0..<5 << 20).map { UInt8(truncatingIfNeeded: $0 &* 31 ^ $0 >> 9) }
             var set = RedisCommand("SET", "large")
@@ -91,7 +98,9 @@ import Testing
     @Test func aServerThatIsKnownResumes() async throws {
         try await withTLSRedis { loop, fixture, port in
             let context = try fixture.trusting
-            for (endpoint, resumed) in [(Endpoint("127.0.0.1:\(port)"), false), (Endpoint("127.0.0.1:\(port)"), true), (Endpoint("localhost:\(port)"), false)] {
+            for (endpoint, resumed) in [
+                (Endpoint("127.0.0.1:\(port)"), false), (Endpoint("127.0.0.1:\(port)"), true), (Endpoint("localhost:\(port)"), false),
+            ] {
                 let connection = try await connect(loop, to: try #require(endpoint), context).get()
                 let (isResumed, words) = try await loop.run { (connection.value.tls?.isResumed, connection.value.tls?.protocolAndCipher) }
                 #expect(isResumed == resumed && words?.hasPrefix("TLSv1.3 ") == true)
@@ -107,7 +116,9 @@ import Testing
             let other = try TLSContext(authorities: fixture.file("other.pem"))
             let error = refusal(await connect(loop, port: port, other))
             #expect(error?.code == .unavailable && error?.execution == .notExecuted)
-            let expected = "TLS: no CA in \(fixture.file("other.pem")) signed the certificate of /CN=server (issuer /CN=Muster test CA): give the file of the CA that did"
+            let expected =
+                "TLS: no CA in \(fixture.file("other.pem")) signed the certificate of /CN=server (issuer /CN=Muster test CA): give the "
+                + "file of the CA that did"
             #expect(error?.message == expected)
             let system = refusal(await connect(loop, port: port, try TLSContext()))
             #expect(system?.message.contains("no CA in the system's store signed") == true)
@@ -136,7 +147,8 @@ import Testing
 
     @Test func aClientShowsItsCertificate() async throws {
         try await withTLSRedis(clients: true) { loop, fixture, port in
-            let known = try TLSContext(authorities: fixture.authority, certificate: fixture.file("client.pem"), key: fixture.file("client.key"))
+            let known = try TLSContext(
+                authorities: fixture.authority, certificate: fixture.file("client.pem"), key: fixture.file("client.key"))
             let connection = try await connect(loop, port: port, known).get()
             let reply = await send(loop, connection, [RedisCommand("PING")])
             #expect(try reply[0].get().string == "PONG")
@@ -144,7 +156,8 @@ import Testing
 
             let without = refusal(await connect(loop, port: port, try fixture.trusting))
             #expect(without?.message == "TLS: the server asks for a client certificate: give its file and the file of its key")
-            let foreign = try TLSContext(authorities: fixture.authority, certificate: fixture.file("other.pem"), key: fixture.file("other.key"))
+            let foreign = try TLSContext(
+                authorities: fixture.authority, certificate: fixture.file("other.pem"), key: fixture.file("other.key"))
             let refused = refusal(await connect(loop, port: port, foreign))
             #expect(refused?.message.hasPrefix("TLS: the server does not accept our certificate \(fixture.file("other.pem")): ") == true)
         }
@@ -156,7 +169,8 @@ import Testing
             let fixture = try await TLSFixture(folder: folder)
             try await withLoop { loop in
                 try await withRedis { redis in
-                    let silent = refusal(await connect(loop, to: .address(.loopback(port: redis.port)), try fixture.trusting, within: .milliseconds(300)))
+                    let silent = refusal(
+                        await connect(loop, to: .address(.loopback(port: redis.port)), try fixture.trusting, within: .milliseconds(300)))
                     #expect(silent?.code == .timeout && silent?.message == "no TLS handshake within 300ms: is it a port with TLS?")
                 }
                 try await withRaw({ peer, _ in
@@ -225,17 +239,22 @@ import Testing
             func reason(_ authorities: String?, _ certificate: String?, _ key: String?) -> String {
                 do throws(TLSFailure) {
                     _ = try TLSContext(
-                        authorities: authorities.map { fixture.file($0) }, certificate: certificate.map { fixture.file($0) }, key: key.map { fixture.file($0) })
+                        authorities: authorities.map { fixture.file($0) }, certificate: certificate.map { fixture.file($0) },
+                        key: key.map { fixture.file($0) })
                     return "accepted"
                 } catch { return "\(error)" }
             }
             #expect(reason("ca.pem", "client.pem", "client.key") == "accepted")
             #expect(reason("none.pem", nil, nil) == "TLS: CA file \(fixture.file("none.pem")) cannot be read: No such file or directory")
             #expect(reason("ca.key", nil, nil).hasPrefix("TLS: CA file \(fixture.file("ca.key")) holds no certificate in PEM form"))
-            #expect(reason("ca.pem", nil, "client.key") == "TLS: key file \(fixture.file("client.key")) has no certificate: give the certificate's file too")
-            #expect(reason("ca.pem", "client.key", nil).hasPrefix("TLS: certificate file \(fixture.file("client.key")) cannot be used as PEM"))
+            #expect(
+                reason("ca.pem", nil, "client.key")
+                    == "TLS: key file \(fixture.file("client.key")) has no certificate: give the certificate's file too")
+            #expect(
+                reason("ca.pem", "client.key", nil).hasPrefix("TLS: certificate file \(fixture.file("client.key")) cannot be used as PEM"))
             #expect(reason("ca.pem", "client.pem", nil).contains("client.pem holds no private key in PEM form"))
-            #expect(reason("ca.pem", "client.pem", "locked.key").contains("locked.key holds no private key in PEM form without a passphrase"))
+            #expect(
+                reason("ca.pem", "client.pem", "locked.key").contains("locked.key holds no private key in PEM form without a passphrase"))
             let foreign = "TLS: key file \(fixture.file("server.key")) does not belong to the certificate \(fixture.file("client.pem"))"
             #expect(reason("ca.pem", "client.pem", "server.key") == foreign)
         }

@@ -28,7 +28,9 @@ import Testing
     @Test func aRealOneIsRead() async throws {
         let file = try await inspect(Self.real).get()
         #expect(file.header.version == 10 && file.header.keys == 2 && file.header.expiring == 1 && file.header.libraries == 1)
-        #expect(file.header.fields["redis-ver"] == "7.0.15" && file.header.fields["redis-bits"] == "64" && file.header.fields["aof-base"] == "0")
+        #expect(
+            file.header.fields["redis-ver"] == "7.0.15" && file.header.fields["redis-bits"] == "64" && file.header.fields["aof-base"] == "0"
+        )
         #expect(file.header.fields["used-mem"] == "964344" && file.bytes == Self.real.count && file.hasChecksum)
     }
 
@@ -36,7 +38,9 @@ import Testing
     @Test(arguments: [1, 7, 8, 9, 64]) func theChecksumIsRedis(pieces: Int) {
         let text = Array("123456789".utf8)
         var whole = RDBChecksum()
-        for start in stride(from: 0, to: text.count, by: pieces) { Array(text[start..<min(text.count, start + pieces)]).withUnsafeBytes { whole.add($0) } }
+        for start in stride(from: 0, to: text.count, by: pieces) {
+            Array(text[start..<min(text.count, start + pieces)]).withUnsafeBytes { whole.add($0) }
+        }
         #expect(whole.value == 0xE9C6_D914_C4B8_D9CA)
     }
 
@@ -80,8 +84,10 @@ import Testing
 @Suite struct BackupManifestTests {
     static func shard(_ slots: ClosedRange<Int>, at moment: Int64) -> BackupManifest.Shard {
         BackupManifest.Shard(
-            id: "c2069fad096edf18e9294b8e6fc038145342c086", address: "10.0.0.1:7001", configEpoch: 3, slots: SlotSet([slots]), sourceID: "x", source: "10.0.0.4:7004",
-            replicationID: "r", offset: 77, lag: 5, file: "a\(slots.lowerBound).rdb", bytes: 100, sha256: "0123", keys: 7, expiring: 2, redisVersion: "7.0.15",
+            id: "c2069fad096edf18e9294b8e6fc038145342c086", address: "10.0.0.1:7001", configEpoch: 3, slots: SlotSet([slots]),
+            sourceID: "x", source: "10.0.0.4:7004",
+            replicationID: "r", offset: 77, lag: 5, file: "a\(slots.lowerBound).rdb", bytes: 100, sha256: "0123", keys: 7, expiring: 2,
+            redisVersion: "7.0.15",
             begun: WallTime(milliseconds: moment), ended: WallTime(milliseconds: moment + 50))
     }
     static let manifest = BackupManifest(
@@ -95,17 +101,23 @@ import Testing
     }
 
     static let wrong: [(from: String, to: String, says: String)] = [
-        ("\"format\":1", "\"format\":2", "later version"), ("\"format\":1", "\"form\":1", "its format"), ("0-8191", "0-8190", "exactly one master"),
-        ("8192-16383", "8191-16383", "exactly one master"), ("0-8191", "0-99999", "no range of slots"), ("a0.rdb", "../a.rdb", "no name of a snapshot"),
-        ("\"bytes\":100", "\"bytes\":-1", "masters[0].bytes"), ("\"keys\":7", "\"keys\":\"7\"", "masters[0].keys"), ("\"sha256\"", "\"sha\"", "masters[0].sha256"),
-        ("2023-11-14T22:13:20.100Z", "yesterday", "no time"), ("\"masters\":[", "\"masters\":[1,", "masters[0].file"), ("{\"format\"", "{{\"format\"", "cannot be read"),
+        ("\"format\":1", "\"format\":2", "later version"), ("\"format\":1", "\"form\":1", "its format"),
+        ("0-8191", "0-8190", "exactly one master"),
+        ("8192-16383", "8191-16383", "exactly one master"), ("0-8191", "0-99999", "no range of slots"),
+        ("a0.rdb", "../a.rdb", "no name of a snapshot"),
+        ("\"bytes\":100", "\"bytes\":-1", "masters[0].bytes"), ("\"keys\":7", "\"keys\":\"7\"", "masters[0].keys"),
+        ("\"sha256\"", "\"sha\"", "masters[0].sha256"),
+        ("2023-11-14T22:13:20.100Z", "yesterday", "no time"), ("\"masters\":[", "\"masters\":[1,", "masters[0].file"),
+        ("{\"format\"", "{{\"format\"", "cannot be read"),
     ]
 
     @Test(arguments: wrong.indices) func whatWasAlteredIsNamed(i: Int) throws {
         let (from, to, says) = Self.wrong[i]
         let text = Self.manifest.json
         var changed = ""
-        for (n, part) in text.split(separator: from, maxSplits: 1, omittingEmptySubsequences: false).enumerated() { changed += (n == 0 ? "" : to) + part }
+        for (n, part) in text.split(separator: from, maxSplits: 1, omittingEmptySubsequences: false).enumerated() {
+            changed += (n == 0 ? "" : to) + part
+        }
         #expect(changed != text)
         let failure = #expect(throws: BackupManifest.Failure.self) { try BackupManifest(json: Array(changed.utf8)) }
         #expect(failure?.description.contains(says) == true, "\(failure?.description ?? "")")
@@ -118,7 +130,8 @@ import Testing
     }
 
     /// Elements of a command: about 1 MiB of them, at most 1,000, never none.
-    @Test(arguments: [(100 << 20, 100, 1), (100 << 20, 1_000_000, 1000), (8 << 20, 80, 10), (5 << 20, 1, 1), (0, 0, 1)]) func piecesAreBounded(
+    @Test(arguments: [(100 << 20, 100, 1), (100 << 20, 1_000_000, 1000), (8 << 20, 80, 10), (5 << 20, 1, 1), (0, 0, 1)])
+    func piecesAreBounded(
         size: Int, length: Int, count: Int
     ) {
         let found = RestoreLargeKey.count(size: size, length: length)

@@ -8,7 +8,8 @@ import Testing
 @Suite struct HashSlotTests {
     /// From the cluster's specification and `CLUSTER KEYSLOT` of a real server.
     @Test(arguments: [
-        ("123456789", 12739), ("foo", 12182), ("{user1000}.following", 3443), ("user1000", 3443), ("foo{}{bar}", 8363), ("foo{{bar}}zap", 4015), ("{bar", 4015), ("", 0),
+        ("123456789", 12739), ("foo", 12182), ("{user1000}.following", 3443), ("user1000", 3443), ("foo{}{bar}", 8363),
+        ("foo{{bar}}zap", 4015), ("{bar", 4015), ("", 0),
     ])
     func isRedis(key: String, slot: Int) {
         if key == "foo{{bar}}zap" {
@@ -21,11 +22,13 @@ import Testing
 
 @Suite struct CommandTableTests {
     static let cases: [(RedisCommand, CommandTable.Target)] = [
-        (RedisCommand("GET", "foo"), .slot(12182)), (RedisCommand("set", "foo", "1"), .slot(12182)), (RedisCommand("PING"), .any), (RedisCommand("CLUSTER INFO"), .any),
+        (RedisCommand("GET", "foo"), .slot(12182)), (RedisCommand("set", "foo", "1"), .slot(12182)), (RedisCommand("PING"), .any),
+        (RedisCommand("CLUSTER INFO"), .any),
         (RedisCommand("MGET", "{a}1", "{a}2"), .slot(15495)), (RedisCommand("DEL", "a", "b"), .split("a", "b")),
         (RedisCommand("MSET", "{a}1", "v", "{a}2", "b"), .slot(15495)),
         (RedisCommand("EVAL", "return 1", "0"), .any), (RedisCommand("EVALSHA", "d", "2", "{a}x", "{a}y", "other"), .slot(15495)),
-        (RedisCommand("EVAL", "return 1", "2", "a", "b"), .split("a", "b")), (RedisCommand("XREAD", "COUNT", "1", "STREAMS", "{a}1", "{a}2", "0", "0"), .slot(15495)),
+        (RedisCommand("EVAL", "return 1", "2", "a", "b"), .split("a", "b")),
+        (RedisCommand("XREAD", "COUNT", "1", "STREAMS", "{a}1", "{a}2", "0", "0"), .slot(15495)),
         (RedisCommand("BLPOP", "{a}1", "{a}2", "1"), .slot(15495)), (RedisCommand("OBJECT ENCODING", "foo"), .slot(12182)),
         (RedisCommand("UNHEARD", "foo", "x"), .slot(12182)),
         (RedisCommand("INFO").routed(by: "foo"), .slot(12182)), (RedisCommand("BITOP", "AND", "{a}1", "{a}2"), .slot(15495)),
@@ -36,8 +39,12 @@ import Testing
     @Test(arguments: cases.indices) func findsKeys(i: Int) { #expect(CommandTable.target(of: Self.cases[i].0) == Self.cases[i].1) }
 
     @Test func readsAreRepeatableAndWritesAreNot() {
-        #expect(RedisCommand("GET", "k").isRepeatable && RedisCommand("hgetall", "k").isRepeatable && RedisCommand("CLUSTER SLOTS").isRepeatable == false)
-        #expect(!RedisCommand("INCR", "k").isRepeatable && !RedisCommand("EVALSHA", "d", "0").isRepeatable && RedisCommand("EVALSHA", "d", "0").repeatable().isRepeatable)
+        #expect(
+            RedisCommand("GET", "k").isRepeatable && RedisCommand("hgetall", "k").isRepeatable
+                && RedisCommand("CLUSTER SLOTS").isRepeatable == false)
+        #expect(
+            !RedisCommand("INCR", "k").isRepeatable && !RedisCommand("EVALSHA", "d", "0").isRepeatable
+                && RedisCommand("EVALSHA", "d", "0").repeatable().isRepeatable)
     }
 }
 
@@ -64,7 +71,8 @@ import Testing
 
     @Test func refusesWhatIsNoMap() {
         for wrong: RESPValue in [
-            .null, .int(3), .array([.int(1)]), .array([range(5, 4, [node(.simple("h"), 1)])]), .array([range(0, 16384, [node(.simple("h"), 1)])]),
+            .null, .int(3), .array([.int(1)]), .array([range(5, 4, [node(.simple("h"), 1)])]),
+            .array([range(0, 16384, [node(.simple("h"), 1)])]),
             .array([range(0, 1, [])]), .array([range(0, 1, [node(.simple("h"), 0)])]), .array([range(0, 1, [node(.simple("a b"), 1)])]),
             .array([range(-1, 1, [node(.simple("h"), 1)])]),
         ] { #expect(throws: SlotMap.Failure.self) { try SlotMap(wrong, asked: asked) } }
@@ -114,6 +122,8 @@ import Testing
         #expect(ReplicaLag(offset: 99).age(now: now, history: history) == nil)
         #expect(ReplicaLag().age(now: now, history: history) == nil)
         history.add(offset: 5, at: now)
-        #expect(ReplicaLag(offset: 300).age(now: now, history: history) == .zero && ReplicaLag(offset: 4).age(now: now, history: history) == nil)
+        #expect(
+            ReplicaLag(offset: 300).age(now: now, history: history) == .zero && ReplicaLag(offset: 4).age(now: now, history: history) == nil
+        )
     }
 }

@@ -11,12 +11,15 @@ import Testing
     }
 
     static let values: [(String, RESPValue)] = [
-        ("+OK\r\n", .simple("OK")), ("-ERR no\r\n", .error("ERR no")), (":-12\r\n", .int(-12)), ("$5\r\nhe\r\no\r\n", .bulk(Array("he\r\no".utf8))),
+        ("+OK\r\n", .simple("OK")), ("-ERR no\r\n", .error("ERR no")), (":-12\r\n", .int(-12)),
+        ("$5\r\nhe\r\no\r\n", .bulk(Array("he\r\no".utf8))),
         ("$0\r\n\r\n", .bulk([])),
-        ("$-1\r\n", .null), ("*-1\r\n", .null), ("_\r\n", .null), ("#t\r\n", .bool(true)), ("#f\r\n", .bool(false)), (",1.5\r\n", .double(1.5)),
+        ("$-1\r\n", .null), ("*-1\r\n", .null), ("_\r\n", .null), ("#t\r\n", .bool(true)), ("#f\r\n", .bool(false)),
+        (",1.5\r\n", .double(1.5)),
         ("*2\r\n:1\r\n*1\r\n+a\r\n", .array([.int(1), .array([.simple("a")])])), ("%1\r\n+k\r\n:1\r\n", .array([.simple("k"), .int(1)])),
         ("~1\r\n:1\r\n", .array([.int(1)])),
-        (">2\r\n+a\r\n+b\r\n", .push([.simple("a"), .simple("b")])), ("=7\r\ntxt:abc\r\n", .bulk(Array("abc".utf8))), ("!3\r\nERR\r\n", .error("ERR")),
+        (">2\r\n+a\r\n+b\r\n", .push([.simple("a"), .simple("b")])), ("=7\r\ntxt:abc\r\n", .bulk(Array("abc".utf8))),
+        ("!3\r\nERR\r\n", .error("ERR")),
         ("|1\r\n+a\r\n+b\r\n+OK\r\n", .simple("OK")), ("(123456789012345678901\r\n", .simple("123456789012345678901")),
     ]
 
@@ -31,7 +34,10 @@ import Testing
         for end in 0..<bytes.count { #expect(try parse(String(decoding: bytes[..<end], as: UTF8.self)) == nil) }
     }
 
-    @Test(arguments: ["x\r\n", "$x\r\n", "$99999999999\r\n", "*9999999999\r\n", "$-2\r\n", ":1a\r\n", ":\r\n", "$1\r\nab\r\n", "+a\rb\r\n", ":99999999999999999999\r\n"])
+    @Test(arguments: [
+        "x\r\n", "$x\r\n", "$99999999999\r\n", "*9999999999\r\n", "$-2\r\n", ":1a\r\n", ":\r\n", "$1\r\nab\r\n", "+a\rb\r\n",
+        ":99999999999999999999\r\n",
+    ])
     func refuses(text: String) { #expect(throws: RESPFailure.self) { try parse(text) } }
 
     @Test func depthIsBounded() { #expect(throws: RESPFailure.self) { try parse(String(repeating: "*1\r\n", count: 40)) } }
@@ -45,7 +51,9 @@ import Testing
             let seed = try Files.read("\(folder)/\(name)")
             for _ in 0..<300 {
                 var bytes = seed
-                for _ in 0..<Int.random(in: 0...3, using: &random) { bytes[Int.random(in: 0..<bytes.count, using: &random)] = UInt8.random(in: 0...255, using: &random) }
+                for _ in 0..<Int.random(in: 0...3, using: &random) {
+                    bytes[Int.random(in: 0..<bytes.count, using: &random)] = UInt8.random(in: 0...255, using: &random)
+                }
                 let used = bytes.withUnsafeBytes { (try? RESPParser.parse($0))??.used ?? 0 }
                 #expect(used <= bytes.count)
             }
@@ -63,7 +71,9 @@ import Testing
 
     @Test func readsClustersSentinelsAndTLS() throws {
         let cluster = try RedisURL("redis+cluster://:s@127.0.0.1:7001,[::1],c")
-        #expect(cluster.topology == .cluster(seeds: ["127.0.0.1:7001", "[::1]:6379", "c:6379"].map { Endpoint($0)! }) && cluster.password == "s" && cluster.tls == nil)
+        #expect(
+            cluster.topology == .cluster(seeds: ["127.0.0.1:7001", "[::1]:6379", "c:6379"].map { Endpoint($0)! }) && cluster.password == "s"
+                && cluster.tls == nil)
         let sentinel = try RedisURL("redis+sentinel://a,b:5000/my%20master/2?sentinel-user=u&sentinel-password-file=/run/p")
         #expect(sentinel.topology == .sentinel(sentinels: ["a:26379", "b:5000"].map { Endpoint($0)! }, master: "my master"))
         #expect(sentinel.database == 2 && sentinel.sentinelUser == "u" && sentinel.sentinelPasswordFile == "/run/p")
@@ -74,9 +84,11 @@ import Testing
     }
 
     @Test(arguments: [
-        "", "h:1", "http://h", "redis://", "redis://h:99999", "redis://h/x", "redis://a b", "redis://a,b", "redis+cluster://a,b/1", "redis+cluster://a,,b",
+        "", "h:1", "http://h", "redis://", "redis://h:99999", "redis://h/x", "redis://a b", "redis://a,b", "redis+cluster://a,b/1",
+        "redis+cluster://a,,b",
         "redis+ring://a",
-        "redis+sentinel://a,b", "redis+sentinel://a/m/x", "redis://h/1/2", "redis://h?ca=/x", "rediss://h?ca=", "rediss://h?cert=/x", "rediss://h?verify=no",
+        "redis+sentinel://a,b", "redis+sentinel://a/m/x", "redis://h/1/2", "redis://h?ca=/x", "rediss://h?ca=", "rediss://h?cert=/x",
+        "rediss://h?verify=no",
     ])
     func refuses(text: String) { #expect(throws: RedisURL.Failure.self) { try RedisURL(text) } }
 }
@@ -93,6 +105,8 @@ import Testing
         var call = script.call(keys: ["k"])
         call.add("a")
         let full = script.withSource(call)
-        #expect(String(decoding: full.prefix + full.body, as: UTF8.self) == "*5\r\n$4\r\nEVAL\r\n$14\r\nreturn ARGV[1]\r\n$1\r\n1\r\n$1\r\nk\r\n$1\r\na\r\n")
+        #expect(
+            String(decoding: full.prefix + full.body, as: UTF8.self)
+                == "*5\r\n$4\r\nEVAL\r\n$14\r\nreturn ARGV[1]\r\n$1\r\n1\r\n$1\r\nk\r\n$1\r\na\r\n")
     }
 }

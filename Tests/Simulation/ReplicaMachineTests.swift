@@ -4,21 +4,26 @@ import Testing
 @testable import Supervision
 
 @Suite struct ReplicaMachineTests {
-    private static let probes: [ReplicaMachine.Event] = [.probed(.ready), .probed(.degraded), .probed(.unready("x")), .probed(.failed("x"))]
-    private static let events: [ReplicaMachine.Event] = [.start, .spawnFailed("x"), .exited("x"), .drained, .timer(0), .timer(1), .stop] + probes
+    private static let probes: [ReplicaMachine.Event] = [
+        .probed(.ready), .probed(.degraded), .probed(.unready("x")), .probed(.failed("x")),
+    ]
+    private static let events: [ReplicaMachine.Event] =
+        [.start, .spawnFailed("x"), .exited("x"), .drained, .timer(0), .timer(1), .stop] + probes
 
     /// Every phase, reached by the shortest way, meets every event: none traps, and what follows is what the phase's description allows.
     @Test func everyPhaseMeetsEveryEvent() {
         typealias Event = ReplicaMachine.Event
         let ways: [(ReplicaMachine.Phase, [Event])] = [
             (.idle, []), (.starting, [.start]), (.ready, [.start, .probed(.ready)]), (.degraded, [.start, .probed(.degraded)]),
-            (.failing, [.start, .probed(.ready), .probed(.failed("x")), .probed(.failed("x"))]), (.draining, [.start, .probed(.ready), .stop]),
+            (.failing, [.start, .probed(.ready), .probed(.failed("x")), .probed(.failed("x"))]),
+            (.draining, [.start, .probed(.ready), .stop]),
             (.stopping, [.start, .stop]), (.backingOff, [.start, .exited("a"), .exited("b")]), (.stopped, [.stop]),
         ]
         let exits: [String: Set<String>] = [
             "idle": ["starting", "stopped"], "starting": ["ready", "degraded", "starting", "backingOff", "stopping"],
             "ready": ["degraded", "starting", "draining", "backingOff"],
-            "degraded": ["ready", "starting", "draining", "backingOff"], "failing": ["ready", "degraded", "starting", "stopping", "backingOff"],
+            "degraded": ["ready", "starting", "draining", "backingOff"],
+            "failing": ["ready", "degraded", "starting", "stopping", "backingOff"],
             "draining": ["stopping", "stopped"],
             "stopping": ["stopped"], "backingOff": ["starting", "stopped"], "stopped": [],
         ]

@@ -18,7 +18,8 @@ import Testing
     private static func readings(_ replica: Int, cpu: Double, memory: Int, takenAt: MonotonicTime, now: MonotonicTime) -> [MeterReading] {
         [
             MeterReading(
-                key: MeterKey(service: "api", replica: replica, metric: ResourceRecorder.cpu), figure: MeterFigure(cpu, .milliCores, takenAt: takenAt), fault: nil,
+                key: MeterKey(service: "api", replica: replica, metric: ResourceRecorder.cpu),
+                figure: MeterFigure(cpu, .milliCores, takenAt: takenAt), fault: nil,
                 now: now),
             MeterReading(
                 key: MeterKey(service: "api", replica: replica, metric: ResourceRecorder.memory),
@@ -27,18 +28,23 @@ import Testing
     }
 
     /// Meters look every 5 s at `replicas`, the recorder every 5 s.
-    private static func watch(_ recorder: inout ResourceRecorder, from: Int64, seconds: Int64, replicas: ClosedRange<Int>, cpu: Double, memory: Int) {
+    private static func watch(
+        _ recorder: inout ResourceRecorder, from: Int64, seconds: Int64, replicas: ClosedRange<Int>, cpu: Double, memory: Int
+    ) {
         var second = from
         while second < from + seconds {
             let (now, wall) = clock(second)
-            for replica in replicas { recorder.take(readings(replica, cpu: cpu, memory: memory, takenAt: now, now: now), of: "api", now: now, wall: wall) }
+            for replica in replicas {
+                recorder.take(readings(replica, cpu: cpu, memory: memory, takenAt: now, now: now), of: "api", now: now, wall: wall)
+            }
             second += 5
         }
     }
 
     private static func sentences(_ recorder: ResourceRecorder, at second: Int64) throws -> [String] {
         let usage = try #require(recorder.whole(of: "api", wall: clock(second).1))
-        return Recommender(ResourcesJSON.settings).recommend(usage, service: "api", declared: OptionalResources(cpu: 1000)).map(\.record.sentence)
+        return Recommender(ResourcesJSON.settings).recommend(usage, service: "api", declared: OptionalResources(cpu: 1000)).map(
+            \.record.sentence)
     }
 
     @Test func aSampleOfEachReplicaAMinute() throws {
@@ -80,7 +86,10 @@ import Testing
         Self.watch(&recorder, from: 0, seconds: 20 * 60, replicas: 1...2, cpu: 300, memory: 300 * Self.mebibyte)
         let early = try Self.sentences(recorder, at: 1200)
         #expect(
-            early[0].hasPrefix("too little is known of the CPU of api to recommend any: it was watched for 19m of the 1h that are needed, 41m more; so far at most 30"),
+            early[0].hasPrefix(
+                "too little is known of the CPU of api to recommend any: it was watched for 19m of the 1h that are needed, 41m more; so "
+                    + "far at most 30"
+            ),
             "\(early)")
         #expect(early[0].hasSuffix("; declared 1") && early[1].hasSuffix("; nothing declared"), "\(early)")
         Self.watch(&recorder, from: 1200, seconds: 41 * 60, replicas: 1...2, cpu: 300, memory: 300 * Self.mebibyte)
@@ -133,7 +142,10 @@ import Testing
         let good = ResourceStore.text(recorder.usage(of: "api")), wall = Self.clock(3600).1
         #expect(try ResourceStore.read(good, now: wall).count == 2)
         let text = String(decoding: good, as: UTF8.self)
-        for (part, other) in [("\"v3\"", "\"v9\""), ("\"samples\":60", "\"samples\":-1"), ("\"weights\":[[", "\"weights\":[[9999,1],["), ("\"total\":", "\"tot\":")] {
+        for (part, other) in [
+            ("\"v3\"", "\"v9\""), ("\"samples\":60", "\"samples\":-1"), ("\"weights\":[[", "\"weights\":[[9999,1],["),
+            ("\"total\":", "\"tot\":"),
+        ] {
             let bad = text.replacing(part, with: other)
             #expect(bad != text, "\(part)")
             #expect(throws: (any Error).self) { _ = try ResourceStore.read(Array(bad.utf8), now: wall) }

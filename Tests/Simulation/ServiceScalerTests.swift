@@ -44,7 +44,9 @@ import Topology
             let serving = born.keys.filter(isServing).sorted()
             let readings = serving.map { number -> MeterReading in
                 let key = MeterKey(service: "api", replica: number, metric: "requests")
-                if broken.contains(number) { return MeterReading(key: key, figure: nil, fault: MeterFault(.notANumber, "it said NaN"), now: now) }
+                if broken.contains(number) {
+                    return MeterReading(key: key, figure: nil, fault: MeterFault(.notANumber, "it said NaN"), now: now)
+                }
                 let figure = MeterFigure(requests / Double(serving.count), .perSecond, takenAt: now, window: .seconds(2))
                 return MeterReading(key: key, figure: figure, fault: nil, now: now)
             }
@@ -57,12 +59,14 @@ import Topology
                 let serves = isServing(number)
                 return ServiceScaler.ReplicaNow(
                     state: ReplicaState(
-                        id: number, phase: serves ? .running : .pending, ready: serves ? .yes : .no, startedAt: at, readyChangedAt: at + World.startTime),
+                        id: number, phase: serves ? .running : .pending, ready: serves ? .yes : .no, startedAt: at,
+                        readyChangedAt: at + World.startTime),
                     isServing: serves)
             }
             let outcome = scaler.pass(
                 .init(
-                    now: now, wall: WallTime(milliseconds: now.nanoseconds / 1_000_000), current: size, replicas: replicas, readings: readings + [queueReading],
+                    now: now, wall: WallTime(milliseconds: now.nanoseconds / 1_000_000), current: size, replicas: replicas,
+                    readings: readings + [queueReading],
                     demand: .init(waiting: waiting, underWay: requests > 0 ? 1 : 0, quiet: quiet)))
             told += [outcome.finding, outcome.record].compactMap(\.self)
             if let count = outcome.count { set(count) }
@@ -80,7 +84,8 @@ import Topology
         }
     }
 
-    private static let quick = "{ metrics: { requests: 100/s }, every: 1s, up: { pods: 10, every: 1s }, down: { pods: 10, every: 1s, stabilization: 10s } }"
+    private static let quick =
+        "{ metrics: { requests: 100/s }, every: 1s, up: { pods: 10, every: 1s }, down: { pods: 10, every: 1s, stabilization: 10s } }"
 
     @Test func threeToEightToThree() throws {
         var world = try World(Self.quick, replicas: "3..8", size: 3)
@@ -122,7 +127,9 @@ import Topology
         world.second(290)
         world.set(7)
         world.second(290)
-        #expect(world.told.contains { $0.sentence.hasPrefix("api was changed by others 5 times in 10m, now from 3 to 7") }, "\(world.told.map(\.sentence))")
+        #expect(
+            world.told.contains { $0.sentence.hasPrefix("api was changed by others 5 times in 10m, now from 3 to 7") },
+            "\(world.told.map(\.sentence))")
     }
 
     @Test func itSleepsAndIsWoken() throws {
@@ -143,7 +150,9 @@ import Topology
 
     /// A full queue keeps it awake, and wakes it, though nobody asks over HTTP; a queue that cannot be read keeps it awake.
     @Test func itDoesNotSleepOnWork() throws {
-        var world = try World("{ metrics: { redis: state, list: jobs, average: 10 }, every: 1s, idle: 5s, down: { stabilization: 0s } }", replicas: "0..5", size: 0)
+        var world = try World(
+            "{ metrics: { redis: state, list: jobs, average: 10 }, every: 1s, idle: 5s, down: { stabilization: 0s } }", replicas: "0..5",
+            size: 0)
         for _ in 0..<10 { world.second(0) }
         #expect(world.size == 0)
         world.waiting = 1
@@ -165,10 +174,13 @@ import Topology
 
     @Test func aFloorWakesItAndKeepsItAwake() throws {
         var world = try World(
-            "{ metrics: { requests: 100/s }, every: 1s, idle: 5s, floors: [{ at: \"00:00-24:00\", replicas: 2 }] }", replicas: "0..5", size: 0)
+            "{ metrics: { requests: 100/s }, every: 1s, idle: 5s, floors: [{ at: \"00:00-24:00\", replicas: 2 }] }", replicas: "0..5",
+            size: 0)
         for _ in 0..<60 { world.second(0) }
         #expect(world.size == 2)
-        #expect(world.told.first?.sentence.hasPrefix("api goes from 0 to 2: at least 2 are declared for ") == true, "\(world.told.map(\.sentence))")
+        #expect(
+            world.told.first?.sentence.hasPrefix("api goes from 0 to 2: at least 2 are declared for ") == true,
+            "\(world.told.map(\.sentence))")
     }
 
     /// No answer is no fast answer while requests are under way, and a sum of some replicas is not the sum.
@@ -182,10 +194,12 @@ import Topology
         let now = MonotonicTime(nanoseconds: 1_000_000_000_000)
         func page(_ replica: Int, _ value: Double?) -> MeterReading {
             MeterReading(
-                key: MeterKey(service: "api", replica: replica, metric: "depth"), figure: value.map { MeterFigure($0, .count, takenAt: now, window: .zero) },
+                key: MeterKey(service: "api", replica: replica, metric: "depth"),
+                figure: value.map { MeterFigure($0, .count, takenAt: now, window: .zero) },
                 fault: value == nil ? MeterFault(.timedOut, "it took too long") : nil, now: now)
         }
-        let latency = MeterReading(key: MeterKey(service: "api", metric: "latency in ms"), figure: nil, fault: MeterFault(.absent, "no answer"), now: now)
+        let latency = MeterReading(
+            key: MeterKey(service: "api", metric: "latency in ms"), figure: nil, fault: MeterFault(.absent, "no answer"), now: now)
         func read(isQuiet: Bool, _ third: Double?) -> [Autoscaling.MetricReading] {
             ScalingReadings(service: service, scaling: scaling, replicas: 3, limit: .seconds(30), isQuiet: isQuiet)
                 .readings([latency, page(1, 100), page(2, 100), page(3, third)])
@@ -225,7 +239,10 @@ import Topology
 
     @Test func theTimelineIsBounded() {
         var timeline = ScalingTimeline()
-        for index in 0..<6000 { timeline.append(.init(at: WallTime(milliseconds: Int64(index)), replicas: 1, serving: 1, raw: 1, outcome: 1, measured: [], demand: [])) }
+        for index in 0..<6000 {
+            timeline.append(
+                .init(at: WallTime(milliseconds: Int64(index)), replicas: 1, serving: 1, raw: 1, outcome: 1, measured: [], demand: []))
+        }
         #expect(timeline.latest().count == ScalingTimeline.capacity)
         #expect(timeline.latest(2).map(\.at.milliseconds) == [5998, 5999])
     }
@@ -234,7 +251,9 @@ import Topology
         var history = DemandHistory()
         for hour in 0..<200 { history.observe(hour % 17, at: WallTime(milliseconds: Int64(hour) * 3_600_000)) }
         #expect(DemandHistory(text: history.text) == history)
-        for wrong in ["", "x", history.text + "d 9999 1 1 1\n", "muster demand history 1\nd 0 nan 1 1\n", "muster demand history 1\nd 0 1\n"] {
+        for wrong in [
+            "", "x", history.text + "d 9999 1 1 1\n", "muster demand history 1\nd 0 nan 1 1\n", "muster demand history 1\nd 0 1\n",
+        ] {
             #expect(DemandHistory(text: wrong) == nil)
         }
     }

@@ -2,8 +2,8 @@ import Basics
 import Sharding
 import Testing
 
-/// Slots on their way between three masters, the mover killed at any step and begun anew, either end replaced by its replica in between. At the end no
-/// slot is open, every slot has one owner, and every key is there once, at the owner.
+/// Slots on their way between three masters, the mover killed at any step and begun anew, either end replaced by its replica in between. At
+/// the end no slot is open, every slot has one owner, and every key is there once, at the owner.
 @Suite struct SlotMoveSimulation {
     @Test(arguments: 0..<20)
     func nothingIsLostAndNothingStaysOpen(block: Int) async {
@@ -23,25 +23,37 @@ import Testing
             world.gossips = false
             world.arrange(senderOwns: sender, receiverOwns: receiver, keys: keys)
             world.move(0, from: "a", to: "b", killAfter: .max)
-            #expect(world.masters["b"]!.owns.contains(0) && !world.masters["a"]!.owns.contains(0) && world.masters["b"]!.keys[0]?.count ?? 0 == keys)
+            #expect(
+                world.masters["b"]!.owns.contains(0) && !world.masters["a"]!.owns.contains(0)
+                    && world.masters["b"]!.keys[0]?.count ?? 0 == keys)
         }
-        var lost = SlotMove(slot: 1, from: "a", to: "b", others: [], ends: .init(senderOwns: false, receiverOwns: false, receiverIsNewer: false, senderKeys: 0))
+        var lost = SlotMove(
+            slot: 1, from: "a", to: "b", others: [],
+            ends: .init(senderOwns: false, receiverOwns: false, receiverIsNewer: false, senderKeys: 0))
         if case .failed = lost.action {} else { Issue.record("it goes on without an owner") }
         #expect(lost.happened(.done) == lost.action)
-        let stale = SlotMove(slot: 1, from: "a", to: "b", others: [], ends: .init(senderOwns: true, receiverOwns: true, receiverIsNewer: false, senderKeys: 2))
+        let stale = SlotMove(
+            slot: 1, from: "a", to: "b", others: [],
+            ends: .init(senderOwns: true, receiverOwns: true, receiverIsNewer: false, senderKeys: 2))
         if case .failed = stale.action {} else { Issue.record("keys go to one that will delete them") }
     }
 
     @Test func thereIsARuleForEveryCutOffState() {
         typealias Place = OpenSlots.Place
         #expect(OpenSlots.resolve([Place(id: "a", owns: true), Place(id: "b")]) == nil)
-        #expect(OpenSlots.resolve([Place(id: "a", owns: true, migratingTo: "b"), Place(id: "b", importingFrom: "a")]) == .move(from: "a", to: "b"))
+        #expect(
+            OpenSlots.resolve([Place(id: "a", owns: true, migratingTo: "b"), Place(id: "b", importingFrom: "a")])
+                == .move(from: "a", to: "b"))
         #expect(OpenSlots.resolve([Place(id: "a", owns: true, keys: 4), Place(id: "b", importingFrom: "a")]) == .close(["b"]))
-        #expect(OpenSlots.resolve([Place(id: "a", owns: true, keys: 4), Place(id: "b", importingFrom: "a", keys: 1)]) == .move(from: "a", to: "b"))
+        #expect(
+            OpenSlots.resolve([Place(id: "a", owns: true, keys: 4), Place(id: "b", importingFrom: "a", keys: 1)])
+                == .move(from: "a", to: "b"))
         #expect(OpenSlots.resolve([Place(id: "a", owns: true, migratingTo: "gone", keys: 4), Place(id: "b")]) == .close(["a"]))
         #expect(OpenSlots.resolve([Place(id: "a", owns: true, migratingTo: "gone"), Place(id: "b", keys: 2)]) == .move(from: "a", to: "b"))
         #expect(OpenSlots.resolve([Place(id: "a"), Place(id: "b", keys: 2)]) == .assign("b"))
         #expect(OpenSlots.resolve([Place(id: "a", owns: true), Place(id: "b", keys: 2)]) == .gather(from: "b", to: "a"))
-        #expect(OpenSlots.resolve([Place(id: "a", owns: true, migratingTo: "b", epoch: 1), Place(id: "b", owns: true, epoch: 2)]) == .move(from: "a", to: "b"))
+        #expect(
+            OpenSlots.resolve([Place(id: "a", owns: true, migratingTo: "b", epoch: 1), Place(id: "b", owns: true, epoch: 2)])
+                == .move(from: "a", to: "b"))
     }
 }

@@ -3,8 +3,9 @@ import Sharding
 
 /// Masters as far as slots go: whose they are in each one's own eyes, what is open, which keys each has.
 ///
-/// A replica has its master's keys (what WAIT confirms) and the slots of which it has heard; it knows nothing of what is open. Who owns a slot with the higher epoch is believed when
-/// gossip comes around, and who hears that its slot is gone deletes the keys it still has, as Redis does.
+/// A replica has its master's keys (what WAIT confirms) and the slots of which it has heard; it knows nothing of what is open. Who owns a
+/// slot with the higher epoch is believed when gossip comes around, and who hears that its slot is gone deletes the keys it still has, as
+/// Redis does.
 struct SlotWorld {
     struct Master {
         var owns: Set<Int> = []
@@ -68,7 +69,9 @@ struct SlotWorld {
                 // A run begins with what another left open; it may be killed in that too.
                 guard settle(killAfter: Int.random(in: 0...60, using: &random)) else { continue }
                 let slot = Int.random(in: 0..<slots, using: &random)
-                guard let from = owner(slot), let to = masters.keys.sorted().filter({ $0 != from }).randomElement(using: &random) else { continue }
+                guard let from = owner(slot), let to = masters.keys.sorted().filter({ $0 != from }).randomElement(using: &random) else {
+                    continue
+                }
                 move(slot, from: from, to: to, killAfter: Int.random(in: 0...14, using: &random))
             case 5..<7: gossip()
             case 7..<9: failover(masters.keys.sorted().randomElement(using: &random)!)
@@ -91,7 +94,9 @@ struct SlotWorld {
         }
         for (name, master) in masters {
             if !master.migrating.isEmpty || !master.importing.isEmpty { violations.append("\(name) has open slots") }
-            for (slot, keys) in master.keys where !keys.isEmpty && !master.owns.contains(slot) { violations.append("\(name) has keys of slot \(slot), not its own") }
+            for (slot, keys) in master.keys where !keys.isEmpty && !master.owns.contains(slot) {
+                violations.append("\(name) has keys of slot \(slot), not its own")
+            }
         }
         check()
     }
@@ -99,7 +104,9 @@ struct SlotWorld {
     /// No key may ever be nowhere. (Two copies may be for a moment; not at the end: `calm` finds strays.)
     private mutating func check() {
         let there = masters.values.reduce(into: Set<Int>()) { all, master in for keys in master.keys.values { all.formUnion(keys) } }
-        if there != everyKey { violations.append("\(everyKey.subtracting(there).count) keys are lost: \(everyKey.subtracting(there).sorted())") }
+        if there != everyKey {
+            violations.append("\(everyKey.subtracting(there).count) keys are lost: \(everyKey.subtracting(there).sorted())")
+        }
         everyKey = there
     }
 
@@ -111,8 +118,8 @@ struct SlotWorld {
         let old = masters.removeValue(forKey: name)!
         var new = Master()
         new.keys = old.keys
-        // Elected with a new epoch, for the slots that the replica has heard of. Who knows that one of them has another owner by now, of a higher epoch, does not vote
-        // until the replica has heard that too (Redis: "had a slot config with a greater epoch").
+        // Elected with a new epoch, for the slots that the replica has heard of. Who knows that one of them has another owner by now, of a
+        // higher epoch, does not vote until the replica has heard that too (Redis: "had a slot config with a greater epoch").
         new.owns = old.replicaOwns.filter { slot in !masters.values.contains { $0.owns.contains(slot) && $0.epoch > old.replicaEpoch } }
         new.epoch = (masters.values.map(\.epoch).max() ?? 0) + 1
         new.replicaHears()
@@ -143,7 +150,8 @@ struct SlotWorld {
     mutating func move(_ slot: Int, from: String, to: String, killAfter: Int) -> Bool {
         guard masters[from] != nil, masters[to] != nil else { return false }
         let ends = SlotMove.Ends(
-            senderOwns: masters[from]!.owns.contains(slot), receiverOwns: masters[to]!.owns.contains(slot), receiverIsNewer: masters[to]!.epoch > masters[from]!.epoch,
+            senderOwns: masters[from]!.owns.contains(slot), receiverOwns: masters[to]!.owns.contains(slot),
+            receiverIsNewer: masters[to]!.epoch > masters[from]!.epoch,
             senderKeys: masters[from]!.keys[slot]?.count ?? 0)
         var machine = SlotMove(slot: slot, from: from, to: to, others: masters.keys.sorted().filter { $0 != from && $0 != to }, ends: ends)
         var action = machine.action
@@ -153,8 +161,10 @@ struct SlotWorld {
             switch action {
             case .finished: return true
             case .failed: return false
-            case .openReceiver: event = masters[to]!.owns.contains(slot) ? .refused("owner") : set { $0.masters[to]!.importing[slot] = from }
-            case .openSender: event = masters[from]!.owns.contains(slot) ? set { $0.masters[from]!.migrating[slot] = to } : .refused("not the owner")
+            case .openReceiver:
+                event = masters[to]!.owns.contains(slot) ? .refused("owner") : set { $0.masters[to]!.importing[slot] = from }
+            case .openSender:
+                event = masters[from]!.owns.contains(slot) ? set { $0.masters[from]!.migrating[slot] = to } : .refused("not the owner")
             case .listKeys:
                 listed = Array((masters[from]!.keys[slot] ?? []).sorted().prefix(3))
                 event = .keys(listed.count)
@@ -193,7 +203,8 @@ struct SlotWorld {
             for _ in 0..<6 {
                 let places = masters.map { name, master in
                     OpenSlots.Place(
-                        id: name, owns: master.owns.contains(slot), migratingTo: master.migrating[slot], importingFrom: master.importing[slot],
+                        id: name, owns: master.owns.contains(slot), migratingTo: master.migrating[slot],
+                        importingFrom: master.importing[slot],
                         keys: master.keys[slot]?.count ?? 0, epoch: UInt64(master.epoch))
                 }
                 guard let resolution = OpenSlots.resolve(places) else { break }

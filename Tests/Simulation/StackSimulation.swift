@@ -29,7 +29,9 @@ import Testing
             world.run(until: world.now + 200 * second)
             #expect(world.violations == [], "seed \(seed)")
             #expect(world.machine.phase == .running, "seed \(seed)")
-            for (name, service) in world.machine.services { #expect(service.isSettled && world.serving[name] == service.desired, "seed \(seed): \(name)") }
+            for (name, service) in world.machine.services {
+                #expect(service.isSettled && world.serving[name] == service.desired, "seed \(seed): \(name)")
+            }
             world.tell(.shutDown)
             world.run(until: world.now + 200 * second)
             #expect(world.machine.phase == .stopped && world.processes == 0, "seed \(seed)")

@@ -89,7 +89,8 @@ struct World {
             let key = "\(unit)/\(number)"
             if members[key] != nil { violations.append("\(key) is started twice") }
             lives += 1
-            members[key] = Member(machine: ReplicaMachine(subject: key, settings: .init(), now: .init(nanoseconds: now)), generation: generation, life: lives)
+            members[key] = Member(
+                machine: ReplicaMachine(subject: key, settings: .init(), now: .init(nanoseconds: now)), generation: generation, life: lives)
             handle(key, .start)
         case .stop(let unit, let number): handle("\(unit)/\(number)", .stop)
         case .rollEnded(_, let failure): rollResults.append(failure)
@@ -110,7 +111,9 @@ struct World {
             members[key]!.everReady = members[key]!.everReady || after.machine.isServing
             tell(after.machine.isServing ? .ready(unit: unit, number: number) : .unready(unit: unit, number: number))
         }
-        if after.machine.restarts > restarts, members[key]?.everReady == false { tell(.failedToStart(unit: unit, number: number, reason: after.machine.trouble)) }
+        if after.machine.restarts > restarts, members[key]?.everReady == false {
+            tell(.failedToStart(unit: unit, number: number, reason: after.machine.trouble))
+        }
         if actions.contains(.finished) {
             if members[key]?.process != nil { violations.append("\(key) is finished with a process") }
             members[key] = nil
@@ -130,12 +133,18 @@ struct World {
             members[key]!.isHung = isStormy && chance(5, &random)
             members[key]!.readyAt = now + Int64.random(in: 0...(isStormy ? 3 * second : second / 5), using: &random)
             add(key, unit, number, after: second / 20, .probe(process: process))
-            if isStormy, chance(40, &random) { add(key, unit, number, after: Int64.random(in: 0...20 * second, using: &random), .dies(process: process)) }
+            if isStormy, chance(40, &random) {
+                add(key, unit, number, after: Int64.random(in: 0...20 * second, using: &random), .dies(process: process))
+            }
         case .terminate:
             guard let process = members[key]!.process, !members[key]!.isHung else { break }
-            add(key, unit, number, after: Int64.random(in: 0...(isStormy && chance(10, &random) ? 60 * second : second), using: &random), .dies(process: process))
+            add(
+                key, unit, number, after: Int64.random(in: 0...(isStormy && chance(10, &random) ? 60 * second : second), using: &random),
+                .dies(process: process))
         case .kill:
-            if let process = members[key]!.process { add(key, unit, number, after: Int64.random(in: 0...second / 10, using: &random), .dies(process: process)) }
+            if let process = members[key]!.process {
+                add(key, unit, number, after: Int64.random(in: 0...second / 10, using: &random), .dies(process: process))
+            }
         case .setTimer(let id, let after):
             members[key]!.timerID = id
             add(key, unit, number, after: after.nanoseconds, .timer(id))

@@ -64,7 +64,8 @@ public indirect enum JSONValue: Sendable, Equatable, CustomStringConvertible {
     public func isContained(in other: JSONValue) -> Bool {
         switch (self, other) {
         case (.object(let wanted), .object): wanted.allSatisfy { $0.value.isContained(in: other[$0.key]) }
-        case (.array(let wanted), .array(let given)): wanted.count == given.count && zip(wanted, given).allSatisfy { $0.isContained(in: $1) }
+        case (.array(let wanted), .array(let given)):
+            wanted.count == given.count && zip(wanted, given).allSatisfy { $0.isContained(in: $1) }
         case (.int, .double), (.double, .int): double == other.double
         default: self == other
         }

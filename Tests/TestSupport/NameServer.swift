@@ -24,7 +24,9 @@ public final class NameServer: Sendable {
         address.sin_addr.s_addr = UInt32(0x7F00_0001).bigEndian
         let descriptor = fd
         let bound = withUnsafeMutablePointer(to: &address) {
-            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { bind(descriptor, $0, length) == 0 && getsockname(descriptor, $0, &length) == 0 }
+            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                bind(descriptor, $0, length) == 0 && getsockname(descriptor, $0, &length) == 0
+            }
         }
         guard bound else { throw SystemError("bind") }
         port = UInt16(bigEndian: address.sin_port)
@@ -51,7 +53,9 @@ public final class NameServer: Sendable {
             if isSilent.load(ordering: .relaxed) { continue }
             let answer = answer(Array(buffer[..<got]))
             asked.add()
-            _ = withUnsafePointer(to: &from) { $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { sendto(fd, answer, answer.count, 0, $0, length) } }
+            _ = withUnsafePointer(to: &from) {
+                $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { sendto(fd, answer, answer.count, 0, $0, length) }
+            }
         }
         close(fd)
     }
@@ -73,7 +77,8 @@ public final class NameServer: Sendable {
             }
         }
         // The question again; 3 is "no such name".
-        var out = Array(question[..<2]) + [0x81, known == nil ? 0x83 : 0x80, 0, 1, 0, UInt8(fitting.count), 0, 0, 0, 0] + question[12..<(at + 5)]
+        var out =
+            Array(question[..<2]) + [0x81, known == nil ? 0x83 : 0x80, 0, 1, 0, UInt8(fitting.count), 0, 0, 0, 0] + question[12..<(at + 5)]
         for record in fitting {
             var data: [UInt8] = []
             switch record {

@@ -28,7 +28,8 @@ public final class Child: Sendable {
     public let log: String
 
     public init(
-        _ path: String, _ arguments: [String], environment: [String: String] = [:], log: String, folder: String = "/tmp", input: [UInt8] = []
+        _ path: String, _ arguments: [String], environment: [String: String] = [:], log: String, folder: String = "/tmp",
+        input: [UInt8] = []
     ) throws {
         self.log = log
         let out = open(log, O_WRONLY | O_CREAT | O_APPEND, 0o600)
@@ -68,7 +69,8 @@ public final class Child: Sendable {
 
 /// Runs a program to its end.
 public func run(
-    _ path: String, _ arguments: [String], environment: [String: String] = [:], folder: String = "/tmp", input: [UInt8] = [], limit: Duration = .seconds(60)
+    _ path: String, _ arguments: [String], environment: [String: String] = [:], folder: String = "/tmp", input: [UInt8] = [],
+    limit: Duration = .seconds(60)
 ) async throws -> (status: Int32, output: String) {
     try await withFolder { scratch in
         let child = try Child(path, arguments, environment: environment, log: scratch + "/out", folder: folder, input: input)

@@ -59,7 +59,9 @@ public final class RawPeer: @unchecked Sendable {
     @discardableResult
     public func head() -> String {
         while true {
-            if let end = (0..<max(kept.count - 3, 0)).first(where: { kept[$0] == 13 && kept[$0 + 1] == 10 && kept[$0 + 2] == 13 && kept[$0 + 3] == 10 }) {
+            if let end = (0..<max(kept.count - 3, 0)).first(where: {
+                kept[$0] == 13 && kept[$0 + 1] == 10 && kept[$0 + 2] == 13 && kept[$0 + 3] == 10
+            }) {
                 let text = String(decoding: kept[..<(end + 4)], as: UTF8.self)
                 kept.removeFirst(end + 4)
                 return text
@@ -100,7 +102,9 @@ public final class RawPeer: @unchecked Sendable {
     public func answer() -> (head: String, body: String) {
         let head = head()
         var length = 0
-        for line in head.split(separator: "\r\n") where line.lowercased().hasPrefix("content-length:") { length = Int(line.dropFirst(15).filter(\.isNumber)) ?? 0 }
+        for line in head.split(separator: "\r\n") where line.lowercased().hasPrefix("content-length:") {
+            length = Int(line.dropFirst(15).filter(\.isNumber)) ?? 0
+        }
         return (head, text(length))
     }
 
@@ -157,7 +161,9 @@ public final class RawPeer: @unchecked Sendable {
                 if got == 0 { sawEnd = true }
                 if got <= 0 { return at }
             }
-            let isRight = chunk.withUnsafeBytes { read in Self.pattern.withUnsafeBytes { memcmp(read.baseAddress!, $0.baseAddress! + at % Self.period, got) == 0 } }
+            let isRight = chunk.withUnsafeBytes { read in
+                Self.pattern.withUnsafeBytes { memcmp(read.baseAddress!, $0.baseAddress! + at % Self.period, got) == 0 }
+            }
             if !isRight { return at }
             at += got
         }
@@ -170,7 +176,9 @@ private func withAddress(_ port: UInt16, _ call: (UnsafePointer<sockaddr>, sockl
     address.sin_family = sa_family_t(AF_INET)
     address.sin_port = port.bigEndian
     address.sin_addr.s_addr = UInt32(0x7F00_0001).bigEndian
-    return withUnsafePointer(to: &address) { $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { call($0, socklen_t(MemoryLayout<sockaddr_in>.size)) } }
+    return withUnsafePointer(to: &address) {
+        $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { call($0, socklen_t(MemoryLayout<sockaddr_in>.size)) }
+    }
 }
 
 /// Runs something that blocks on a thread of its own.
@@ -235,7 +243,9 @@ public final class RawBackend: Sendable {
 }
 
 /// For the length of one test.
-public func withRaw<T>(_ serve: @escaping @Sendable (_ peer: RawPeer, _ number: Int) -> Void, _ body: (RawBackend) async throws -> T) async throws -> T {
+public func withRaw<T>(_ serve: @escaping @Sendable (_ peer: RawPeer, _ number: Int) -> Void, _ body: (RawBackend) async throws -> T)
+    async throws -> T
+{
     let backend = try RawBackend(serve)
     defer { backend.stop() }
     return try await body(backend)

@@ -5,8 +5,8 @@ import Redis
 import Sharding
 import Synchronization
 
-/// A real Redis Cluster of one test: `masters` masters, each with `replicas` replicas, on 127.0.0.1, with a password, formed by the protocol's own commands.
-/// Node 0..<masters are the first masters; replica `r` of master `m` is node `masters + r * masters + m`.
+/// A real Redis Cluster of one test: `masters` masters, each with `replicas` replicas, on 127.0.0.1, with a password, formed by the
+/// protocol's own commands. Node 0..<masters are the first masters; replica `r` of master `m` is node `masters + r * masters + m`.
 public final class RedisClusterFixture: Sendable {
     public struct Node: Sendable {
         public let port: UInt16
@@ -26,13 +26,15 @@ public final class RedisClusterFixture: Sendable {
     public var url: String { "redis+cluster://:\(password)@" + nodes.map { "127.0.0.1:\($0.port)" }.joined(separator: ",") }
     public func nodeURL(_ i: Int) -> String {
         let place = ":\(password)@127.0.0.1:\(nodes[i].port)"
-        return tls.map { "rediss://\(place)?ca=\($0.authority)&cert=\($0.file("client.pem"))&key=\($0.file("client.key"))" } ?? "redis://\(place)"
+        return tls.map { "rediss://\(place)?ca=\($0.authority)&cert=\($0.file("client.pem"))&key=\($0.file("client.key"))" }
+            ?? "redis://\(place)"
     }
 
     /// Starts the processes and forms the cluster; returns when every node says that its state is ok and every replica is in step.
     /// `nodeTimeout` in milliseconds. `form: false` leaves the nodes bare.
     public init(
-        folder: String, loop: EventLoop, masters: Int = 3, replicas: Int = 1, nodeTimeout: Int = 500, tls: TLSFixture? = nil, extra: [String] = [], form: Bool = true
+        folder: String, loop: EventLoop, masters: Int = 3, replicas: Int = 1, nodeTimeout: Int = 500, tls: TLSFixture? = nil,
+        extra: [String] = [], form: Bool = true
     ) async throws {
         self.tls = tls
         self.masters = masters
@@ -58,7 +60,9 @@ public final class RedisClusterFixture: Sendable {
         for i in nodes.indices {
             let port = nodes[i].port
             let isUp = await eventually(.seconds(10)) { (try? RawSocket(port: port)) != nil }
-            guard isUp else { throw SystemError("redis-server \(port) did not start: \(Files.text(nodes[i].folder + "/redis.log") ?? "")", ECONNREFUSED) }
+            guard isUp else {
+                throw SystemError("redis-server \(port) did not start: \(Files.text(nodes[i].folder + "/redis.log") ?? "")", ECONNREFUSED)
+            }
         }
         if form { try await self.form(loop) }
     }
@@ -76,13 +80,16 @@ public final class RedisClusterFixture: Sendable {
         let node = nodes[i]
         let lines =
             [
-                "bind 127.0.0.1", tls == nil ? "port \(node.port)" : "port 0\ntls-port \(node.port)", "dir \(node.folder)", "requirepass \(password)",
+                "bind 127.0.0.1", tls == nil ? "port \(node.port)" : "port 0\ntls-port \(node.port)", "dir \(node.folder)",
+                "requirepass \(password)",
                 "masterauth \(password)", "appendonly yes", "save \"\"",
-                "cluster-enabled yes", "cluster-config-file nodes.conf", "cluster-node-timeout \(nodeTimeout)", "repl-diskless-sync-delay 0",
+                "cluster-enabled yes", "cluster-config-file nodes.conf", "cluster-node-timeout \(nodeTimeout)",
+                "repl-diskless-sync-delay 0",
                 "repl-diskless-load swapdb",
             ] + extra
         let child = try Child(
-            try systemProgram("redis-server"), ["-"], log: node.folder + "/redis.log", folder: node.folder, input: Array((lines.joined(separator: "\n") + "\n").utf8))
+            try systemProgram("redis-server"), ["-"], log: node.folder + "/redis.log", folder: node.folder,
+            input: Array((lines.joined(separator: "\n") + "\n").utf8))
         children.withLock { $0[i] = child }
     }
 
@@ -112,7 +119,8 @@ public final class RedisClusterFixture: Sendable {
     private func form(_ loop: EventLoop) async throws {
         let all = SlotSet.all.slots.count
         for i in 0..<masters {
-            _ = try await ask(i, loop, RedisCommand("CLUSTER ADDSLOTSRANGE", String(all * i / masters), String(all * (i + 1) / masters - 1)))
+            _ = try await ask(
+                i, loop, RedisCommand("CLUSTER ADDSLOTSRANGE", String(all * i / masters), String(all * (i + 1) / masters - 1)))
             _ = try await ask(i, loop, RedisCommand("CLUSTER SET-CONFIG-EPOCH", String(i + 1)))
         }
         for i in 1..<nodes.count { _ = try await ask(i, loop, RedisCommand("CLUSTER MEET", "127.0.0.1", String(nodes[0].port))) }
@@ -138,7 +146,8 @@ public final class RedisClusterFixture: Sendable {
             let isOK = await eventually(limit) {
                 let info = (try? await ask(i, loop, RedisCommand("CLUSTER INFO")).string) ?? ""
                 let replication = (try? await ask(i, loop, RedisCommand("INFO", "replication")).string) ?? ""
-                return info.contains("cluster_state:ok") && (replication.contains("role:master") || replication.contains("master_link_status:up"))
+                return info.contains("cluster_state:ok")
+                    && (replication.contains("role:master") || replication.contains("master_link_status:up"))
             }
             if !isOK { return false }
         }
@@ -153,7 +162,8 @@ public func withRedisCluster<T>(
     try await withLoop { loop in
         try await withFolder { folder in
             let cluster = try await RedisClusterFixture(
-                folder: folder, loop: loop, masters: masters, replicas: replicas, nodeTimeout: nodeTimeout, tls: tls, extra: extra, form: form)
+                folder: folder, loop: loop, masters: masters, replicas: replicas, nodeTimeout: nodeTimeout, tls: tls, extra: extra,
+                form: form)
             let result: Result<T, any Error>
             do { result = .success(try await body(cluster, loop)) } catch { result = .failure(error) }
             await cluster.destroy()

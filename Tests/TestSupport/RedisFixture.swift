@@ -19,7 +19,8 @@ public final class RedisFixture: Sendable {
         self.folder = folder
         let lines = ["bind 127.0.0.1", "port \(port)", "dir \(folder)", "requirepass \(password)", "appendonly yes", "save \"\""] + extra
         child = try Child(
-            try systemProgram("redis-server"), ["-"], log: folder + "/redis.log", folder: folder, input: Array((lines.joined(separator: "\n") + "\n").utf8))
+            try systemProgram("redis-server"), ["-"], log: folder + "/redis.log", folder: folder,
+            input: Array((lines.joined(separator: "\n") + "\n").utf8))
         let isUp = await eventually(.seconds(10)) { (try? RawSocket(port: port)) != nil }
         guard isUp else { throw SystemError("redis-server did not start: \(child.output)", ECONNREFUSED) }
     }

@@ -39,7 +39,8 @@ public struct TLSFixture: Sendable {
     /// Lines for redis-server.
     public func redis(port: UInt16, certificate: String = "server", clients: Bool = false) -> [String] {
         [
-            "tls-port \(port)", "tls-cert-file \(file(certificate)).pem", "tls-key-file \(file(certificate)).key", "tls-ca-cert-file \(authority)",
+            "tls-port \(port)", "tls-cert-file \(file(certificate)).pem", "tls-key-file \(file(certificate)).key",
+            "tls-ca-cert-file \(authority)",
             "tls-auth-clients \(clients ? "yes" : "no")",
         ]
     }
@@ -58,7 +59,8 @@ public final class TLSPeer: Sendable {
         pipe = open(path, O_RDWR | O_CLOEXEC)
         let words = ["openssl", "s_server", "-accept", "127.0.0.1:\(port)", "-cert", "server.pem", "-key", "server.key"] + options
         child = try Child(
-            try systemProgram("sh"), ["-c", "exec \(words.joined(separator: " ")) < \(path)"], log: fixture.file("peer-\(port).log"), folder: fixture.folder)
+            try systemProgram("sh"), ["-c", "exec \(words.joined(separator: " ")) < \(path)"], log: fixture.file("peer-\(port).log"),
+            folder: fixture.folder)
         let child = child
         // Its own word: a connection made to see whether it listens would be its first client.
         let isUp = await eventually { child.output.contains("ACCEPT") }

@@ -54,7 +54,9 @@ import Testing
                 let module = String(line.dropFirst(7))
                 if let other = floorOf[module] { #expect(other <= floor, "\(path): \(line)") }
                 if floors[floor] == "Policy" { #expect(module != "Glibc" && module != "Foundation", "\(path): policy is pure") }
-                if floors[floor] == "Wire", floorOf[module] == floor { #expect(module == "EventLoops" && room != "EventLoops", "\(path): \(line)") }
+                if floors[floor] == "Wire", floorOf[module] == floor {
+                    #expect(module == "EventLoops" && room != "EventLoops", "\(path): \(line)")
+                }
                 #expect(module != "Foundation", "\(path): Foundation is not linked")
             }
         }
@@ -64,7 +66,8 @@ import Testing
     @Test func everyTaskSaysWhenItEnds() {
         for path in Self.sources {
             let lines = Self.lines(path)
-            for (i, line) in lines.enumerated() where line.contains("Task(executorPreference") || line.contains("Task {") || line.contains("Task.detached") {
+            for (i, line) in lines.enumerated()
+            where line.contains("Task(executorPreference") || line.contains("Task {") || line.contains("Task.detached") {
                 // A task of a group ends with its group.
                 if line.contains(".addTask") { continue }
                 let before = lines[max(0, i - 2)..<i].contains { $0.contains("//") }

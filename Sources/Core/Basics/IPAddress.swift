@@ -64,7 +64,9 @@ public struct AddressRange: Hashable, Sendable, CustomStringConvertible {
         let width = address.isIPv4 ? 32 : 128
         var prefix = width
         if parts.count == 2 {
-            guard parts[1].utf8.count <= 3, parts[1].utf8.allSatisfy({ $0 &- 48 < 10 }), let given = Int(parts[1]), given <= width else { return nil }
+            guard parts[1].utf8.count <= 3, parts[1].utf8.allSatisfy({ $0 &- 48 < 10 }), let given = Int(parts[1]), given <= width else {
+                return nil
+            }
             prefix = given
         }
         bits = 128 - width + prefix

@@ -19,7 +19,9 @@ public enum Gzip {
     public static func unpack(_ bytes: [UInt8], limit: Int) throws(Failure) -> [UInt8] {
         var stream = z_stream()
         // 15 bits of window; 16 more ask for gzip's frame and nothing else.
-        guard inflateInit2_(&stream, 15 + 16, ZLIB_VERSION, Int32(MemoryLayout<z_stream>.size)) == Z_OK else { throw .malformed("out of memory") }
+        guard inflateInit2_(&stream, 15 + 16, ZLIB_VERSION, Int32(MemoryLayout<z_stream>.size)) == Z_OK else {
+            throw .malformed("out of memory")
+        }
         defer { inflateEnd(&stream) }
         var out: [UInt8] = []
         out.reserveCapacity(min(bytes.count * 4, limit))

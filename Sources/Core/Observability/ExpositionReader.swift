@@ -3,10 +3,10 @@ import Glibc
 
 /// Picks samples out of a metrics page (Prometheus' text format 0.0.4, or OpenMetrics) while it arrives.
 ///
-/// It keeps no page: of what it was fed it holds at most one line, and of what it found the figures. Its memory is bounded by `lineLimit` and
-/// `sampleLimit`, whatever the page's size. The same bytes give the same result however they are cut. Lines that none of the selectors can
-/// mean are skipped unread, so a fault in them goes unseen; a line that is meant and cannot be read ends the reading. Lines end with LF or
-/// CR LF, the last one may have no end, and `# EOF` ends the page.
+/// It keeps no page: of what it was fed it holds at most one line, and of what it found the figures. Its memory is bounded by `lineLimit`
+/// and `sampleLimit`, whatever the page's size. The same bytes give the same result however they are cut. Lines that none of the selectors
+/// can mean are skipped unread, so a fault in them goes unseen; a line that is meant and cannot be read ends the reading. Lines end with LF
+/// or CR LF, the last one may have no end, and `# EOF` ends the page.
 ///
 /// - Complexity: a look at the name and a search for the line's end for what is not meant; the labels are read of what is.
 public struct ExpositionReader: Sendable {
@@ -147,7 +147,8 @@ public struct ExpositionReader: Sendable {
     /// Whether the name at `start` is the selector's, whole.
     private func begins(_ line: UnsafeRawBufferPointer, _ start: Int, _ selector: SampleSelector) -> Bool {
         let end = start + selector.nameBytes.count
-        guard end <= line.count, selector.nameBytes.withUnsafeBytes({ memcmp($0.baseAddress!, line.baseAddress! + start, $0.count) }) == 0 else { return false }
+        guard end <= line.count, selector.nameBytes.withUnsafeBytes({ memcmp($0.baseAddress!, line.baseAddress! + start, $0.count) }) == 0
+        else { return false }
         return end == line.count || !ExpositionText.isName(line[end], first: false, colons: true)
     }
 

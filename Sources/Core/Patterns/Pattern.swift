@@ -25,7 +25,8 @@ public final class Pattern: @unchecked Sendable {
         var error: Int32 = 0, offset = 0
         let bytes = Array(text.utf8)
         // Never reads beyond what is given and takes any bytes: a path need not be UTF-8.
-        guard let code = pcre2_compile_8(bytes, bytes.count, UInt32(PCRE2_NEVER_UTF) | UInt32(PCRE2_DOLLAR_ENDONLY), &error, &offset, nil) else {
+        guard let code = pcre2_compile_8(bytes, bytes.count, UInt32(PCRE2_NEVER_UTF) | UInt32(PCRE2_DOLLAR_ENDONLY), &error, &offset, nil)
+        else {
             var message = [UInt8](repeating: 0, count: 256)
             let length = pcre2_get_error_message_8(error, &message, message.count)
             throw Failure(description: "\(String(decoding: message[..<max(0, Int(length))], as: UTF8.self)) at character \(offset + 1)")
@@ -62,7 +63,9 @@ public final class Pattern: @unchecked Sendable {
     }
 
     private func withMatch<T>(_ subject: UnsafeRawBufferPointer, _ body: (OpaquePointer, Int) -> T?) -> T? {
-        guard let data = pcre2_match_data_create_from_pattern_8(code, nil), let context = pcre2_match_context_create_8(nil) else { return nil }
+        guard let data = pcre2_match_data_create_from_pattern_8(code, nil), let context = pcre2_match_context_create_8(nil) else {
+            return nil
+        }
         defer {
             pcre2_match_data_free_8(data)
             pcre2_match_context_free_8(context)

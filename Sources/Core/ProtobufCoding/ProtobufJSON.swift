@@ -31,7 +31,9 @@ extension ProtobufSchema {
             guard let text = value.stringBytes else { throw wrong(place, "a string", value) }
             out.bytes(field.number, text)
         case .hex:
-            guard let text = value.stringBytes, let bytes = decodeHex(text) else { throw wrong(place, "a string of hexadecimal digits", value) }
+            guard let text = value.stringBytes, let bytes = decodeHex(text) else {
+                throw wrong(place, "a string of hexadecimal digits", value)
+            }
             if !bytes.isEmpty { out.bytes(field.number, bytes) }
         case .bytes:
             guard let text = value.stringBytes, let bytes = decodeBase64(text) else { throw wrong(place, "a string of base64", value) }
@@ -57,7 +59,8 @@ extension ProtobufSchema {
     }
 
     private func unsigned(_ value: JSONElement, _ place: String, _ most: UInt64) throws(ProtobufFailure) -> UInt64 {
-        let number = value.int.flatMap { UInt64(exactly: $0) } ?? value.string.flatMap { UInt64($0) } ?? value.double.flatMap { UInt64(exactly: $0) }
+        let number =
+            value.int.flatMap { UInt64(exactly: $0) } ?? value.string.flatMap { UInt64($0) } ?? value.double.flatMap { UInt64(exactly: $0) }
         guard let number, number <= most else { throw wrong(place, "a whole number of 0 or more (as a string, if it has 64 bits)", value) }
         return number
     }

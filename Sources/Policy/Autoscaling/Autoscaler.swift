@@ -127,10 +127,13 @@ public enum Autoscaler {
         return minimum != 0 || policy.metrics.contains(where: \.isReadableAtZero)
     }
 
-    private static func measured(_ policy: ScalingPolicy, _ seen: ScalingObservation, _ minimum: Int, _ memory: inout ScalingMemory) -> ScalingVerdict {
+    private static func measured(_ policy: ScalingPolicy, _ seen: ScalingObservation, _ minimum: Int, _ memory: inout ScalingMemory)
+        -> ScalingVerdict
+    {
         switch seen.access {
         case .noSelector: return refuse("InvalidSelector", .unreadable("nothing says which replicas are its own"), policy, seen, &memory)
-        case .contested: return refuse("AmbiguousSelector", .unreadable("another autoscaler claims the same replicas"), policy, seen, &memory)
+        case .contested:
+            return refuse("AmbiguousSelector", .unreadable("another autoscaler claims the same replicas"), policy, seen, &memory)
         case .open, .unreadable: break
         }
         let proposals = policy.metrics.indices.map { propose(policy, seen, $0) }
@@ -165,7 +168,9 @@ public enum Autoscaler {
         let rules = ProposalRules(
             replicas: seen.replicas, current: seen.current, status: seen.status, tolerance: policy.effectiveTolerance,
             groups: policy.groups, now: seen.now)
-        do throws(MetricFault) { return .success(try rules.proposal(policy.metrics[index], seen.readings[index])) } catch { return .failure(error) }
+        do throws(MetricFault) { return .success(try rules.proposal(policy.metrics[index], seen.readings[index])) } catch {
+            return .failure(error)
+        }
     }
 
     /// What the metrics ask for, held in turn by everything that may hold it.
@@ -193,13 +198,16 @@ public enum Autoscaler {
         }
         let limited =
             policy.behavior.map {
-                memory.rates.limited(bounds.result, current: seen.current, minimum: minimum, maximum: policy.maximum, behavior: $0, now: seen.now)
+                memory.rates.limited(
+                    bounds.result, current: seen.current, minimum: minimum, maximum: policy.maximum, behavior: $0, now: seen.now)
             }
             ?? RateLimit.plain(
-                bounds.result, current: seen.current, minimum: minimum, maximum: policy.maximum, factor: policy.growthFactor, floor: policy.growthFloor)
+                bounds.result, current: seen.current, minimum: minimum, maximum: policy.maximum, factor: policy.growthFactor,
+                floor: policy.growthFloor)
         memory.conditions.set(.scalingLimited, limited.replicas != bounds.result, limited.reason.rawValue)
         if limited.replicas != bounds.result {
-            steps.append(ScalingStep(.limited(limited.reason, minimum > policy.minimum ? seen.floor : nil), bounds.result, limited.replicas))
+            steps.append(
+                ScalingStep(.limited(limited.reason, minimum > policy.minimum ? seen.floor : nil), bounds.result, limited.replicas))
         }
         var outcome = limited.replicas
         // Rules hold a size only in the direction in which it moves, which from 0 is upwards.
@@ -234,7 +242,8 @@ extension ScalingMemory {
         guard verdict.rescales else { return }
         conditions.set(.ableToScale, true, "SucceededRescale")
         if policy.leavesZero {
-            let toZero = verdict.current > 0 && verdict.outcome == 0 && policy.minimum == 0 && policy.metrics.contains(where: \.isReadableAtZero)
+            let toZero =
+                verdict.current > 0 && verdict.outcome == 0 && policy.minimum == 0 && policy.metrics.contains(where: \.isReadableAtZero)
             conditions.set(.scaledToZero, toZero, toZero ? "ScaledToZero" : "NotScaledToZero")
         }
         if let behavior = policy.behavior { rates.store(from: verdict.current, to: verdict.outcome, behavior: behavior, now: now) }

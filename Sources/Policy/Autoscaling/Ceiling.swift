@@ -45,12 +45,15 @@ public struct Ceiling: Sendable, Equatable {
     public var reason: String {
         switch kind {
         case .connections(let name, let limit, let each, let reserved):
-            "\(name) accepts \(limit) connections\(reserved > 0 ? ", \(reserved) of them kept for others," : "") and each replica takes \(each): \(most) replicas fit"
-        case .partitions(let topic, let count): "the topic \(topic) has \(count) partitions and a partition has one consumer of a group: the others would sit idle"
+            "\(name) accepts \(limit) connections\(reserved > 0 ? ", \(reserved) of them kept for others," : "") and each replica takes "
+                + "\(each): \(most) replicas fit"
+        case .partitions(let topic, let count):
+            "the topic \(topic) has \(count) partitions and a partition has one consumer of a group: the others would sit idle"
         case .memory(let available, let each):
             "the machine has \(available >> 20) MiB for it and each replica takes \(each >> 20) MiB: \(most) replicas fit"
         case .licences(let count): "the licence covers \(count)"
-        case .cost(let perHour, let each): "\(Ceiling.money(perHour)) an hour may be spent and each replica costs \(Ceiling.money(each)): \(most) replicas fit"
+        case .cost(let perHour, let each):
+            "\(Ceiling.money(perHour)) an hour may be spent and each replica costs \(Ceiling.money(each)): \(most) replicas fit"
         }
     }
 

@@ -51,9 +51,11 @@ public struct DemandHistory: Sendable, Equatable {
     public mutating func observe(_ wanted: Int, at time: WallTime) {
         let slot = DemandHistory.slotNumber(time)
         DemandHistory.add(
-            Float(wanted), to: &days[slot.remainder(flooredBy: days.count)], period: slot.quotient(flooredBy: days.count), weight: DemandHistory.dailyWeight)
+            Float(wanted), to: &days[slot.remainder(flooredBy: days.count)], period: slot.quotient(flooredBy: days.count),
+            weight: DemandHistory.dailyWeight)
         DemandHistory.add(
-            Float(wanted), to: &weeks[slot.remainder(flooredBy: weeks.count)], period: slot.quotient(flooredBy: weeks.count), weight: DemandHistory.weeklyWeight)
+            Float(wanted), to: &weeks[slot.remainder(flooredBy: weeks.count)], period: slot.quotient(flooredBy: weeks.count),
+            weight: DemandHistory.weeklyWeight)
     }
 
     private static func slotNumber(_ time: WallTime) -> Int { Int(time.milliseconds.quotient(flooredBy: 60_000)).quotient(flooredBy: slot) }
@@ -75,7 +77,9 @@ public struct DemandHistory: Sendable, Equatable {
     public var text: String {
         var lines = ["muster demand history 1"]
         for (kind, slots) in [("d", days), ("w", weeks)] {
-            for (index, slot) in slots.enumerated() where slot.seen > 0 { lines.append("\(kind) \(index) \(slot.average) \(slot.seen) \(slot.latest)") }
+            for (index, slot) in slots.enumerated() where slot.seen > 0 {
+                lines.append("\(kind) \(index) \(slot.average) \(slot.seen) \(slot.latest)")
+            }
         }
         return lines.joined(separator: "\n") + "\n"
     }
@@ -86,7 +90,8 @@ public struct DemandHistory: Sendable, Equatable {
         guard lines.popFirst().map({ String($0) }) == "muster demand history 1", lines.count <= days.count + weeks.count else { return nil }
         for line in lines {
             let words = line.split(separator: 32).map { String($0) ?? "" }
-            guard words.count == 5, let index = Int(words[1]), let average = Float(words[2]), let seen = UInt16(words[3]), let latest = UInt16(words[4]),
+            guard words.count == 5, let index = Int(words[1]), let average = Float(words[2]), let seen = UInt16(words[3]),
+                let latest = UInt16(words[4]),
                 average.isFinite, average >= 0, average <= 1e6, seen > 0
             else { return nil }
             let slot = Slot(average: average, seen: seen, latest: latest)
@@ -100,7 +105,8 @@ public struct DemandHistory: Sendable, Equatable {
 
     /// The highest that is expected from `time` to `ahead` later. nil while too few days are known.
     public func forecast(at time: WallTime, ahead: Duration) -> Forecast? {
-        let first = DemandHistory.slotNumber(time), last = DemandHistory.slotNumber(WallTime(milliseconds: time.milliseconds + ahead.nanoseconds / 1_000_000))
+        let first = DemandHistory.slotNumber(time),
+            last = DemandHistory.slotNumber(WallTime(milliseconds: time.milliseconds + ahead.nanoseconds / 1_000_000))
         var best: Forecast?
         for slot in first...max(first, min(last, first + weeks.count)) {
             let week = weeks[slot.remainder(flooredBy: weeks.count)], day = days[slot.remainder(flooredBy: days.count)]

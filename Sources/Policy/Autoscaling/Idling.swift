@@ -52,7 +52,8 @@ public enum Idling {
         }
         return answer(
             .sleep, 0,
-            "\(service) goes from \(current) to 0 replicas: no request has come for \(idle.brief), and the next one will wait at the gateway until it is up again.",
+            "\(service) goes from \(current) to 0 replicas: no request has come for \(idle.brief), and the next one will wait at the "
+                + "gateway until it is up again.",
             "a request")
     }
 }

@@ -53,7 +53,8 @@ public struct ProposalRules: Sendable {
     public func proposal(_ metric: ScalingMetric, _ reading: MetricReading) throws(MetricFault) -> MetricProposal {
         if case .failed(let fault) = reading { throw fault }
         switch metric.target {
-        case .utilization(let target), .average(let target), .value(let target): if target <= 0 { throw .unreadable("a target of \(target) is none") }
+        case .utilization(let target), .average(let target), .value(let target):
+            if target <= 0 { throw .unreadable("a target of \(target) is none") }
         }
         switch (metric.source, metric.target) {
         case (.unknown(let name), _): throw .unknownSource(name)
@@ -98,7 +99,8 @@ public struct ProposalRules: Sendable {
         let r = measured.ratio, upUnready = sorted.unreadyCount > 0 && r > 1
         func answer(_ count: Int, _ reason: MetricProposal.Reason, missing: Int = 0, unready: Int = 0) -> MetricProposal {
             MetricProposal(
-                replicas: count, ratio: r, utilization: measured.utilization, usage: measured.average, reason: reason, counted: sorted.readyCount,
+                replicas: count, ratio: r, utilization: measured.utilization, usage: measured.average, reason: reason,
+                counted: sorted.readyCount,
                 assumedMissing: missing, assumedUnready: unready)
         }
         if !upUnready, sorted.missingCount == 0 {
@@ -148,7 +150,8 @@ public struct ProposalRules: Sendable {
         let r = Double(value) / Double(target)
         func answer(_ count: Int, _ reason: MetricProposal.Reason, _ counted: Int) -> MetricProposal {
             MetricProposal(
-                replicas: count, ratio: r, utilization: nil, usage: value, reason: reason, counted: counted, assumedMissing: 0, assumedUnready: 0)
+                replicas: count, ratio: r, utilization: nil, usage: value, reason: reason, counted: counted, assumedMissing: 0,
+                assumedUnready: 0)
         }
         if current == 0 { return answer(.replicas(r), .ratio, 0) }
         if tolerance.holds(r) { return answer(current, .withinTolerance, current) }

@@ -26,14 +26,17 @@ public struct Ownership: Sendable, Equatable {
         guard let count else {
             return DecisionRecord(
                 .scale, subject: service, inputs: inputs, raw: String(current), outcome: String(current),
-                sentence: "\(service) belongs to the autoscaler\(before == nil ? "" : " again"): it begins from \(current).", flip: "muster scale \(service)=\(current)")
+                sentence: "\(service) belongs to the autoscaler\(before == nil ? "" : " again"): it begins from \(current).",
+                flip: "muster scale \(service)=\(current)")
         }
         let told =
             changes.count >= Ownership.fight
-            ? "\(service) was set from outside \(changes.count) times in \(Ownership.window.brief), now from \(current) to \(count): a hand or another autoscaler works against this one; keep one of them"
+            ? "\(service) was set from outside \(changes.count) times in \(Ownership.window.brief), now from \(current) to \(count): a "
+                + "hand or another autoscaler works against this one; keep one of them"
             : "\(service) goes from \(current) to \(count): somebody asked for it, and the autoscaler is held until it is let go"
         return DecisionRecord(
-            .scale, subject: service, inputs: inputs, raw: String(count), outcome: String(count), sentence: told + ".", flip: "muster scale \(service)=auto")
+            .scale, subject: service, inputs: inputs, raw: String(count), outcome: String(count), sentence: told + ".",
+            flip: "muster scale \(service)=auto")
     }
 
     /// The size was found to be another one than the autoscaler last set, and nobody had said so.
@@ -43,10 +46,13 @@ public struct Ownership: Sendable, Equatable {
         changes.append(now)
         let fights = changes.count >= Ownership.fight
         return DecisionRecord(
-            .scale, subject: service, inputs: [.init("expected", expected), .init("found", current)], raw: String(expected), outcome: String(current),
+            .scale, subject: service, inputs: [.init("expected", expected), .init("found", current)], raw: String(expected),
+            outcome: String(current),
             sentence: fights
-                ? "\(service) was changed by others \(changes.count) times in \(Ownership.window.brief), now from \(expected) to \(current): a hand or another autoscaler works against this one; keep one of them."
-                : "\(service) has \(current) replicas where the autoscaler had set \(expected): somebody else has changed it, and it goes on from there.",
+                ? "\(service) was changed by others \(changes.count) times in \(Ownership.window.brief), now from \(expected) to "
+                    + "\(current): a hand or another autoscaler works against this one; keep one of them."
+                : "\(service) has \(current) replicas where the autoscaler had set \(expected): somebody else has changed it, and it goes "
+                    + "on from there.",
             flip: "one owner")
     }
 }

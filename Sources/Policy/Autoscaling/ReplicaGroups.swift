@@ -51,9 +51,9 @@ public struct ReplicaGroups: Sendable {
         }
     }
 
-    /// For each replica the position of its sample, -1 where it has none; of two the later one in the list, as in a map. Values of replicas that
-    /// nobody knows go to `stranger`. Where both lists rise by number, as they usually do, they are walked side by side: a dictionary of
-    /// 10,000 replicas costs ten times as much.
+    /// For each replica the position of its sample, -1 where it has none; of two the later one in the list, as in a map. Values of replicas
+    /// that nobody knows go to `stranger`. Where both lists rise by number, as they usually do, they are walked side by side: a dictionary
+    /// of 10,000 replicas costs ten times as much.
     private static func positions(of samples: [MetricSample], in replicas: [ReplicaState], stranger: (Int) -> Void) -> [Int] {
         var own = [Int](repeating: -1, count: replicas.count)
         if rises(replicas, by: \.id), rises(samples, by: \.replica) {
@@ -77,7 +77,9 @@ public struct ReplicaGroups: Sendable {
         return true
     }
 
-    private static func group(of replica: ReplicaState, _ sample: MetricSample?, isCPU: Bool, _ settings: Settings, _ now: MonotonicTime) -> Group {
+    private static func group(of replica: ReplicaState, _ sample: MetricSample?, isCPU: Bool, _ settings: Settings, _ now: MonotonicTime)
+        -> Group
+    {
         if replica.isLeaving || replica.phase == .failed { return .ignored }
         if replica.phase == .pending { return .unready }
         guard let sample else { return .missing }

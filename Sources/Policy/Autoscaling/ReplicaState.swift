@@ -23,7 +23,8 @@ public struct ReplicaState: Sendable, Equatable {
     public var readyChangedAt: MonotonicTime?
 
     public init(
-        id: Int, phase: Phase = .running, isLeaving: Bool = false, ready: Readiness? = .yes, startedAt: MonotonicTime?, readyChangedAt: MonotonicTime?
+        id: Int, phase: Phase = .running, isLeaving: Bool = false, ready: Readiness? = .yes, startedAt: MonotonicTime?,
+        readyChangedAt: MonotonicTime?
     ) {
         self.id = id
         self.phase = phase

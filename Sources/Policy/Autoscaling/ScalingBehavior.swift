@@ -40,7 +40,8 @@ public struct ScalingRules: Sendable, Equatable {
     }
 
     /// Kubernetes' defaults upwards: at once, by 4 or by 100 % in 15 s, whichever is more.
-    public static let up = ScalingRules(stabilization: .zero, policies: [Policy(.pods, 4, per: .seconds(15)), Policy(.percent, 100, per: .seconds(15))])
+    public static let up = ScalingRules(
+        stabilization: .zero, policies: [Policy(.pods, 4, per: .seconds(15)), Policy(.percent, 100, per: .seconds(15))])
     /// And downwards: to what five minutes agree on, then all at once.
     public static let down = ScalingRules(policies: [Policy(.percent, 100, per: .seconds(15))])
 
@@ -49,7 +50,8 @@ public struct ScalingRules: Sendable, Equatable {
         stabilization: Duration?, selection: Selection?, policies: [Policy]?, tolerance: Double?, defaults: ScalingRules
     ) {
         self.init(
-            stabilization: stabilization ?? defaults.stabilization, selection: selection ?? defaults.selection, policies: policies ?? defaults.policies,
+            stabilization: stabilization ?? defaults.stabilization, selection: selection ?? defaults.selection,
+            policies: policies ?? defaults.policies,
             tolerance: tolerance)
     }
 
@@ -74,7 +76,9 @@ public struct ScalingBehavior: Sendable, Equatable {
             if let window = rules.stabilization, !(Duration.zero...Duration.seconds(3600)).contains(window) {
                 found.append("\(direction): a stabilization of \(window.brief) is outside 0s to 1h")
             }
-            if let tolerance = rules.tolerance, !(tolerance.isFinite && tolerance >= 0) { found.append("\(direction): a tolerance of \(tolerance) is none") }
+            if let tolerance = rules.tolerance, !(tolerance.isFinite && tolerance >= 0) {
+                found.append("\(direction): a tolerance of \(tolerance) is none")
+            }
             for policy in rules.policies {
                 if policy.value < 1 { found.append("\(direction): a policy of \(policy.value) allows nothing") }
                 if !(Duration.seconds(1)...Duration.seconds(1800)).contains(policy.period) {

@@ -9,7 +9,8 @@ extension ScalingVerdict {
             outcome: String(outcome), sentence: words.sentence, flip: words.flip)
     }
 
-    /// Whether a person would call it the same decision as `other`: the same size, held by the same thing last, though the figures have moved.
+    /// Whether a person would call it the same decision as `other`: the same size, held by the same thing last, though the figures have
+    /// moved.
     public func isLike(_ other: ScalingVerdict) -> Bool {
         func shape(_ step: ScalingStep) -> String {
             switch step.kind {
@@ -19,7 +20,9 @@ extension ScalingVerdict {
             default: "\(step.kind)"
             }
         }
-        func faults(_ verdict: ScalingVerdict) -> [Int] { verdict.proposals.indices.filter { if case .failure = verdict.proposals[$0] { true } else { false } } }
+        func faults(_ verdict: ScalingVerdict) -> [Int] {
+            verdict.proposals.indices.filter { if case .failure = verdict.proposals[$0] { true } else { false } }
+        }
         return current == other.current && outcome == other.outcome && failure == other.failure && faults(self) == faults(other)
             && steps.last.map(shape) == other.steps.last.map(shape)
     }
@@ -35,7 +38,9 @@ struct ScalingWords {
         var list = [DecisionRecord.Input("replicas", verdict.current), .init("range", "\(policy.minimum)..\(policy.maximum)")]
         for (metric, proposal) in zip(policy.metrics, verdict.proposals) {
             switch proposal {
-            case .success(let one): list.append(.init(metric.name, "\(measured(metric, one)), target \(target(metric)): \(replicas(one.replicas))\(assumptions(one))"))
+            case .success(let one):
+                list.append(
+                    .init(metric.name, "\(measured(metric, one)), target \(target(metric)): \(replicas(one.replicas))\(assumptions(one))"))
             case .failure(let fault): list.append(.init(metric.name, "unknown: \(fault)"))
             }
         }
@@ -50,7 +55,9 @@ struct ScalingWords {
             let others = knowsSome ? "; the metrics that are known ask for fewer, and nothing is taken away on half the knowledge" : ""
             return "\(service) stays at \(replicas(verdict.current)): \(failingMetric)\(failure)\(others)."
         }
-        if case .switchedOff = verdict.steps.first?.kind { return "\(service) stays at 0 replicas: somebody set it to 0, and the autoscaler leaves that alone." }
+        if case .switchedOff = verdict.steps.first?.kind {
+            return "\(service) stays at 0 replicas: somebody set it to 0, and the autoscaler leaves that alone."
+        }
         let change =
             verdict.outcome == verdict.current
             ? "\(service) stays at \(replicas(verdict.current))" : "\(service) goes from \(verdict.current) to \(replicas(verdict.outcome))"
@@ -88,8 +95,10 @@ struct ScalingWords {
         case .aboveMaximum: "more than the declared maximum of \(policy.maximum)"
         case .scheduleFloor(let floor): "at least \(floor.replicas) are declared for \(floor.text)"
         case .forecast(let forecast): "\(forecast.replicas) are expected within \(forecast.ahead.brief), \(basis(forecast))"
-        case .stabilized(true, let window, _): "at some time in the last \(window.brief) only \(step.after) were needed, and growth waits for all of it"
-        case .stabilized(false, let window, let left): "\(step.after) were needed in the last \(window.brief), which holds for another \(ScalingWords.whole(left))"
+        case .stabilized(true, let window, _):
+            "at some time in the last \(window.brief) only \(step.after) were needed, and growth waits for all of it"
+        case .stabilized(false, let window, let left):
+            "\(step.after) were needed in the last \(window.brief), which holds for another \(ScalingWords.whole(left))"
         case .limited(let reason, let floor): limit(reason, floor, step)
         case .ceiling(let ceiling): ceiling.sentence
         }
@@ -106,7 +115,10 @@ struct ScalingWords {
     }
 
     private func rules(_ rules: ScalingRules?) -> String {
-        guard let rules else { return "at most \(ScalingWords.plain(policy.growthFactor)) times as many, or \(ScalingWords.plain(policy.growthFloor)), in a pass" }
+        guard let rules else {
+            return
+                "at most \(ScalingWords.plain(policy.growthFactor)) times as many, or \(ScalingWords.plain(policy.growthFloor)), in a pass"
+        }
         if rules.selection == .disabled { return "this direction is switched off" }
         let each = rules.policies.map { "\($0.value)\($0.kind == .percent ? " %" : "") in \($0.period.brief)" }
         return each.count == 1 ? each[0] : "the \(rules.selection == .max ? "larger" : "smaller") of \(each.joined(separator: " and "))"
@@ -121,7 +133,8 @@ struct ScalingWords {
             case .scheduleFloor: "schedule floor"
             case .forecast: "forecast"
             case .stabilized(let up, _, _): up ? "stabilization up" : "stabilization down"
-            case .limited(let reason, _): reason == .tooMany ? "maximum" : reason == .tooFew ? "minimum" : reason == .upLimit ? "pace up" : "pace down"
+            case .limited(let reason, _):
+                reason == .tooMany ? "maximum" : reason == .tooFew ? "minimum" : reason == .upLimit ? "pace up" : "pace down"
             case .ceiling: "ceiling"
             }
         return DecisionRecord.Constraint(name, before: String(step.before), after: String(step.after), reason: cause(step))
@@ -136,10 +149,13 @@ struct ScalingWords {
         case .belowMinimum, .aboveMaximum: return "another range in the stack file"
         case .scheduleFloor: return "the end of that time, or another floor in the stack file"
         case .stabilized(true, _, let left): return "the same wish for another \(ScalingWords.whole(left))"
-        case .stabilized(false, _, let left): return "\(ScalingWords.whole(left)) without a need for more than \(verdict.raw.map(String.init) ?? "that")"
-        case .limited(.upLimit, _) where policy.behavior?.up.selection == .disabled, .limited(.downLimit, _) where policy.behavior?.down.selection == .disabled:
+        case .stabilized(false, _, let left):
+            return "\(ScalingWords.whole(left)) without a need for more than \(verdict.raw.map(String.init) ?? "that")"
+        case .limited(.upLimit, _) where policy.behavior?.up.selection == .disabled,
+            .limited(.downLimit, _) where policy.behavior?.down.selection == .disabled:
             return "a direction that is not switched off in the stack file"
-        case .limited(.upLimit, _), .limited(.downLimit, _): return "the next pass, when the period has passed; or a wider policy in the stack file"
+        case .limited(.upLimit, _), .limited(.downLimit, _):
+            return "the next pass, when the period has passed; or a wider policy in the stack file"
         case .limited(.tooMany, _): return "a maximum above \(policy.maximum) in the stack file\(ceilingNote)"
         case .limited(.tooFew, _): return "a lower minimum in the stack file"
         case .ceiling(let ceiling): return "more room there: \(ceiling.reason)"

@@ -4,7 +4,8 @@ import Basics
 public struct ScheduleFloor: Sendable, Equatable {
     /// 0 is Monday.
     public let days: Set<Int>
-    /// Minutes of the day; the end is not part of it. A floor that ends before it begins goes over midnight and belongs to the day it begins on.
+    /// Minutes of the day; the end is not part of it. A floor that ends before it begins goes over midnight and belongs to the day it
+    /// begins on.
     public let from: Int
     public let to: Int
     public let replicas: Int
@@ -38,7 +39,9 @@ public struct ScheduleFloor: Sendable, Equatable {
         let minutes = Int((time.milliseconds + offset.nanoseconds / 1_000_000).quotient(flooredBy: 60_000))
         // The first of January 1970 was a Thursday.
         let weekday = (minutes.quotient(flooredBy: 1440) + 3).remainder(flooredBy: 7), minute = minutes.remainder(flooredBy: 1440)
-        return floors.filter { $0.applies(weekday: weekday, minute: minute) }.max { $0.replicas < $1.replicas }.map { Standing(replicas: $0.replicas, text: $0.text) }
+        return floors.filter { $0.applies(weekday: weekday, minute: minute) }.max { $0.replicas < $1.replicas }.map {
+            Standing(replicas: $0.replicas, text: $0.text)
+        }
     }
 
     static let dayNames = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"]
@@ -48,7 +51,9 @@ public struct ScheduleFloor: Sendable, Equatable {
         func clock(_ minute: Int) -> String { "\(minute / 60 < 10 ? "0" : "")\(minute / 60):\(minute % 60 < 10 ? "0" : "")\(minute % 60)" }
         let sorted = days.sorted()
         let isRun = sorted.count > 2 && sorted.last! - sorted.first! == sorted.count - 1
-        let names = isRun ? "\(Self.dayNames[sorted.first!])-\(Self.dayNames[sorted.last!])" : sorted.map { Self.dayNames[$0] }.joined(separator: ",")
+        let names =
+            isRun
+            ? "\(Self.dayNames[sorted.first!])-\(Self.dayNames[sorted.last!])" : sorted.map { Self.dayNames[$0] }.joined(separator: ",")
         return "\(names) \(clock(from))-\(clock(to))"
     }
 
@@ -62,7 +67,9 @@ public struct ScheduleFloor: Sendable, Equatable {
         if words.count == 2 {
             days = []
             for part in words[0].split(separator: ",", omittingEmptySubsequences: false) {
-                let ends = part.split(separator: "-", omittingEmptySubsequences: false).map { name in Self.dayNames.firstIndex { $0 == name } }
+                let ends = part.split(separator: "-", omittingEmptySubsequences: false).map { name in
+                    Self.dayNames.firstIndex { $0 == name }
+                }
                 switch (ends.count, ends.first ?? nil, ends.last ?? nil) {
                 case (1, let day?, _): days.insert(day)
                 case (2, let first?, let last?): for step in 0...(last - first + 7) % 7 { days.insert((first + step) % 7) }
@@ -76,7 +83,8 @@ public struct ScheduleFloor: Sendable, Equatable {
     /// `08:30`; `24:00` is the end of the day.
     private static func minute(_ text: Substring) -> Int? {
         let parts = text.split(separator: ":", omittingEmptySubsequences: false)
-        guard parts.count == 2, parts.allSatisfy({ $0.utf8.count == 2 && $0.utf8.allSatisfy { (48...57).contains($0) } }), let hour = Int(parts[0]),
+        guard parts.count == 2, parts.allSatisfy({ $0.utf8.count == 2 && $0.utf8.allSatisfy { (48...57).contains($0) } }),
+            let hour = Int(parts[0]),
             let minute = Int(parts[1]), minute < 60, hour < 24 || (hour == 24 && minute == 0)
         else { return nil }
         return hour * 60 + minute

@@ -72,7 +72,9 @@ public enum BalanceMethod: Sendable, Equatable, RawRepresentable {
     /// Compares the cases. The standard library's `==` for `RawRepresentable` would make two words of them first.
     public static func == (a: BalanceMethod, b: BalanceMethod) -> Bool {
         switch (a, b) {
-        case (.roundRobin, .roundRobin), (.weighted, .weighted), (.leastConnections, .leastConnections), (.twoChoices, .twoChoices), (.ipHash, .ipHash): true
+        case (.roundRobin, .roundRobin), (.weighted, .weighted), (.leastConnections, .leastConnections), (.twoChoices, .twoChoices),
+            (.ipHash, .ipHash):
+            true
         case (.hash(let one), .hash(let other)): one == other
         default: false
         }
@@ -92,8 +94,12 @@ public enum BalanceMethod: Sendable, Equatable, RawRepresentable {
     private static func isToken(_ byte: UInt8) -> Bool {
         switch byte {
         case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"), UInt8(ascii: "0")...UInt8(ascii: "9"): true
-        case UInt8(ascii: "!"), UInt8(ascii: "#"), UInt8(ascii: "$"), UInt8(ascii: "%"), UInt8(ascii: "&"), UInt8(ascii: "'"), UInt8(ascii: "*"), UInt8(ascii: "+"): true
-        case UInt8(ascii: "-"), UInt8(ascii: "."), UInt8(ascii: "^"), UInt8(ascii: "_"), UInt8(ascii: "`"), UInt8(ascii: "|"), UInt8(ascii: "~"): true
+        case UInt8(ascii: "!"), UInt8(ascii: "#"), UInt8(ascii: "$"), UInt8(ascii: "%"), UInt8(ascii: "&"), UInt8(ascii: "'"),
+            UInt8(ascii: "*"), UInt8(ascii: "+"):
+            true
+        case UInt8(ascii: "-"), UInt8(ascii: "."), UInt8(ascii: "^"), UInt8(ascii: "_"), UInt8(ascii: "`"), UInt8(ascii: "|"),
+            UInt8(ascii: "~"):
+            true
         default: false
         }
     }

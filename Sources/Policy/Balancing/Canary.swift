@@ -1,7 +1,7 @@
 /// Sends a share of a route's requests to a new version, and lets a client say that it wants it, or not.
 ///
-/// First a header's value, then a cookie's, then chance: the order and the words of ingress-nginx's canary annotations. `always` and `never`
-/// override, in any case of letters; any other value is as good as none. O(1), no allocation.
+/// First a header's value, then a cookie's, then chance: the order and the words of ingress-nginx's canary annotations. `always` and
+/// `never` override, in any case of letters; any other value is as good as none. O(1), no allocation.
 public struct Canary: Sendable, Equatable {
     /// Why a request went where it went.
     public enum Reason: String, Sendable {
@@ -41,8 +41,8 @@ public struct Canary: Sendable, Equatable {
         self.cookie = cookie
     }
 
-    /// `draw` is a random number of 0..<1; the canary gets the request when it is `<` the share. Values are nil when the request has none, and are not
-    /// looked at when the canary does not name their header or cookie.
+    /// `draw` is a random number of 0..<1; the canary gets the request when it is `<` the share. Values are nil when the request has none,
+    /// and are not looked at when the canary does not name their header or cookie.
     public func decide(headerValue: UnsafeRawBufferPointer?, cookieValue: UnsafeRawBufferPointer?, draw: Double) -> Verdict {
         if header != nil, let headerValue, let wish = Canary.wish(headerValue) { return Verdict(toCanary: wish, reason: .header) }
         if cookie != nil, let cookieValue, let wish = Canary.wish(cookieValue) { return Verdict(toCanary: wish, reason: .cookie) }

@@ -19,7 +19,8 @@ public struct Candidate: Sendable, Equatable {
 
     /// Without arguments: fit, idle, of the first level, fully admitted.
     public init(
-        isEligible: Bool = true, weight: Int = 1, inFlight: Int = 0, identity: UInt64 = 0, priority: Int = 0, isLeaving: Bool = false, admission: Int = 1000,
+        isEligible: Bool = true, weight: Int = 1, inFlight: Int = 0, identity: UInt64 = 0, priority: Int = 0, isLeaving: Bool = false,
+        admission: Int = 1000,
         isFull: Bool = false
     ) {
         self.isEligible = isEligible

@@ -1,13 +1,14 @@
 /// The keys that hashes know a client by.
 ///
 /// `network` is what `ip-hash` goes by: neighbours share a replica, so a client whose last digits change keeps its own. `address` is what
-/// `hash(client-ip)` goes by. An IPv4 address written as IPv6 (`::ffff:a.b.c.d`, RFC 4291) has the key of the IPv4 address. O(1), no allocation.
+/// `hash(client-ip)` goes by. An IPv4 address written as IPv6 (`::ffff:a.b.c.d`, RFC 4291) has the key of the IPv4 address. O(1), no
+/// allocation.
 public enum ClientAddressKey {
     /// The key of an address's /24, as in nginx's `ip_hash`. `ipv4` is in host order: 10.1.2.3 is `0x0A01_0203`.
     public static func network(ipv4: UInt32) -> UInt64 { mix(UInt64(ipv4 >> 8) | 24 << 32) }
 
-    /// The key of an address's /56, the block that a provider gives a household or an office (RFC 6177). nginx hashes all 128 bits, with which
-    /// a client with privacy addresses (RFC 8981) changes its replica every day.
+    /// The key of an address's /56, the block that a provider gives a household or an office (RFC 6177). nginx hashes all 128 bits, with
+    /// which a client with privacy addresses (RFC 8981) changes its replica every day.
     public static func network(ipv6High high: UInt64, low: UInt64) -> UInt64 {
         if let ipv4 = mapped(high, low) { return network(ipv4: ipv4) }
         return mix(high >> 8 | 56 << 56)

@@ -1,8 +1,8 @@
 /// Keeps ejections from emptying a pool: when everything fails alike, the fault is not any one replica's, and taking them out buries the
 /// rest.
 ///
-/// At most `share` of the pool is ejected at a time, rounded down, but one may be if the pool has two or more (Envoy's `max_ejection_percent`, which also lets
-/// one go whatever the percentage). Who has ejected replicas asks before the next one.
+/// At most `share` of the pool is ejected at a time, rounded down, but one may be if the pool has two or more (Envoy's
+/// `max_ejection_percent`, which also lets one go whatever the percentage). Who has ejected replicas asks before the next one.
 public struct EjectionCap: Sendable, Equatable {
     /// 0...1. With 0 nobody is ejected.
     public let share: Double

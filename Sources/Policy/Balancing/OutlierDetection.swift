@@ -3,11 +3,11 @@ import Basics
 /// Finds the replicas of a pool that serve much worse than the others, from what they did over one interval.
 ///
 /// Worse in success: a success rate below `mean - deviations × standard deviation` of the pool (Envoy's success-rate outlier), and at least
-/// `successGap` below the mean. Worse in time: a mean latency over `latencyFactor` times the median of the pool and more than `latencyGap` above
-/// it. All compared strictly. A pool that fails or slows down as a whole has no outlier.
+/// `successGap` below the mean. Worse in time: a mean latency over `latencyFactor` times the median of the pool and more than `latencyGap`
+/// above it. All compared strictly. A pool that fails or slows down as a whole has no outlier.
 ///
-/// Replicas with fewer than `requests` in the interval, or already ejected, are neither judged nor part of the mean and the median. Pure, and called
-/// once an interval: O(n log n), and it may allocate.
+/// Replicas with fewer than `requests` in the interval, or already ejected, are neither judged nor part of the mean and the median. Pure,
+/// and called once an interval: O(n log n), and it may allocate.
 public struct OutlierDetection: Sendable, Equatable {
     /// What one replica did over the interval.
     public struct Sample: Sendable, Equatable {
@@ -43,7 +43,8 @@ public struct OutlierDetection: Sendable, Equatable {
         public var successReplicas: Int
         /// Envoy's `success_rate_stdev_factor`, 1900 thousandths.
         public var deviations: Double
-        /// Ours: one odd replica among five is two deviations away however little it differs, so Envoy's rule alone ejects for one failure in a thousand.
+        /// Ours: one odd replica among five is two deviations away however little it differs, so Envoy's rule alone ejects for one failure
+        /// in a thousand.
         public var successGap: Double
         /// With fewer judged replicas there is no judgement of latency. Ours: a median needs a middle.
         public var latencyReplicas: Int
@@ -76,8 +77,8 @@ public struct OutlierDetection: Sendable, Equatable {
     /// Remembers nothing from one interval to the next.
     public init(_ settings: Settings = Settings()) { self.settings = settings }
 
-    /// The replicas to eject, by their places in `samples`, worst first: failing ones by their success rate, then slow ones by their latency. No
-    /// more than the cap leaves, with those already ejected counted.
+    /// The replicas to eject, by their places in `samples`, worst first: failing ones by their success rate, then slow ones by their
+    /// latency. No more than the cap leaves, with those already ejected counted.
     public func judge(_ samples: [Sample]) -> [Decision<Int>] {
         let judged = samples.indices.filter { !samples[$0].isEjected && samples[$0].requests >= max(settings.requests, 1) }
         let failing = failing(judged, of: samples)
@@ -87,7 +88,9 @@ public struct OutlierDetection: Sendable, Equatable {
         for outlier in failing + slow {
             guard settings.cap.allows(ejected: ejected, of: samples.count) else { break }
             ejected += 1
-            decisions.append(outlier.decision(samples[outlier.place].name, ejected: ejected, of: samples.count, most: settings.cap.most(of: samples.count)))
+            decisions.append(
+                outlier.decision(
+                    samples[outlier.place].name, ejected: ejected, of: samples.count, most: settings.cap.most(of: samples.count)))
         }
         return decisions
     }
@@ -102,7 +105,8 @@ public struct OutlierDetection: Sendable, Equatable {
             Decision(
                 place,
                 because: DecisionRecord(
-                    .eject, subject: subject, inputs: inputs + [.init("ejected", "\(ejected) of \(size), at most \(most)")], raw: "eject", outcome: "ejected",
+                    .eject, subject: subject, inputs: inputs + [.init("ejected", "\(ejected) of \(size), at most \(most)")], raw: "eject",
+                    outcome: "ejected",
                     sentence: "\(subject) gets no requests: \(because).", flip: flip))
         }
     }
@@ -118,10 +122,13 @@ public struct OutlierDetection: Sendable, Equatable {
             return Outlier(
                 place: place,
                 inputs: [
-                    .init("success_rate", rate), .init("pool_mean", percent(mean)), .init("limit", percent(limit)), .init("requests", samples[place].requests),
+                    .init("success_rate", rate), .init("pool_mean", percent(mean)), .init("limit", percent(limit)),
+                    .init("requests", samples[place].requests),
                     .init("failures", samples[place].failures), .init("replicas", judged.count),
                 ],
-                because: "\(rate) of its \(samples[place].requests) requests succeeded, while the \(judged.count) replicas of its pool have \(percent(mean)) on average",
+                because:
+                    "\(rate) of its \(samples[place].requests) requests succeeded, while the \(judged.count) replicas of its pool have "
+                    + "\(percent(mean)) on average",
                 flip: "a success rate of \(percent(limit)) or more")
         }
     }
@@ -137,7 +144,8 @@ public struct OutlierDetection: Sendable, Equatable {
             return Outlier(
                 place: place,
                 inputs: [
-                    .init("mean_latency", latency), .init("pool_median", time(median)), .init("limit", time(limit)), .init("requests", samples[place].requests),
+                    .init("mean_latency", latency), .init("pool_median", time(median)), .init("limit", time(limit)),
+                    .init("requests", samples[place].requests),
                     .init("replicas", judged.count),
                 ],
                 because: "its requests took \(latency) on average, while the median of its pool is \(time(median))",

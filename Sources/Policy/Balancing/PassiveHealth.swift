@@ -12,7 +12,8 @@ public struct PassiveHealth: Sendable {
         public var ejection: Duration
         public var longest: Duration
         /// nginx's 3 fails within 30 s (document 000), but 10 s out at first: the supervisor or a probe tells of recovery sooner.
-        public init(failures: Int = 3, window: Duration = .seconds(30), ejection: Duration = .seconds(10), longest: Duration = .seconds(60)) {
+        public init(failures: Int = 3, window: Duration = .seconds(30), ejection: Duration = .seconds(10), longest: Duration = .seconds(60))
+        {
             self.failures = failures
             self.window = window
             self.ejection = ejection
@@ -48,9 +49,11 @@ public struct PassiveHealth: Sendable {
         if !recent.isEmpty { recent.removeAll(keepingCapacity: true) }
     }
 
-    /// A decision when this failure ejects the replica, or would but for `mayEject` (asked only then: how many may be out at once); nil when
-    /// it only counts.
-    public mutating func requestFailed(_ now: MonotonicTime, subject: String, cause: String, mayEject: () -> Bool = { true }) -> Decision<State>? {
+    /// A decision when this failure ejects the replica, or would but for `mayEject` (asked only then: how many may be out at once); nil
+    /// when it only counts.
+    public mutating func requestFailed(_ now: MonotonicTime, subject: String, cause: String, mayEject: () -> Bool = { true }) -> Decision<
+        State
+    >? {
         if isEjected { return nil }
         recent.removeAll { now - $0 > settings.window }
         recent.append(now)
@@ -66,10 +69,15 @@ public struct PassiveHealth: Sendable {
         let reason = wasProbation ? "its first request on probation failed" : "\(count) requests failed within \(settings.window.brief)"
         let record = DecisionRecord(
             .eject, subject: subject,
-            inputs: [.init("failures", count), .init("limit", settings.failures), .init("window", settings.window.brief), .init("last_failure", cause)],
+            inputs: [
+                .init("failures", count), .init("limit", settings.failures), .init("window", settings.window.brief),
+                .init("last_failure", cause),
+            ],
             raw: "eject for \(settings.ejection.brief)",
             constraints: [
-                .init("longer each time", before: settings.ejection.brief, after: time.brief, reason: "ejection number \(ejections), at most \(settings.longest.brief)")
+                .init(
+                    "longer each time", before: settings.ejection.brief, after: time.brief,
+                    reason: "ejection number \(ejections), at most \(settings.longest.brief)")
             ],
             outcome: "ejected for \(time.brief)",
             sentence: "\(subject) gets no requests for \(time.brief): \(reason); the last one: \(cause).",
@@ -82,10 +90,15 @@ public struct PassiveHealth: Sendable {
         Decision(
             state,
             because: DecisionRecord(
-                .eject, subject: subject, inputs: [.init("failures", recent.count), .init("limit", settings.failures), .init("last_failure", cause)],
+                .eject, subject: subject,
+                inputs: [.init("failures", recent.count), .init("limit", settings.failures), .init("last_failure", cause)],
                 raw: "eject for \(settings.ejection.brief)",
-                constraints: [.init("ejection cap", before: "ejected", after: "kept", reason: "as many replicas as may be out are out already")], outcome: "kept",
-                sentence: "\(subject) fails, but goes on getting requests: as many replicas as may be out are out already; the last failure: \(cause).",
+                constraints: [
+                    .init("ejection cap", before: "ejected", after: "kept", reason: "as many replicas as may be out are out already")
+                ], outcome: "kept",
+                sentence:
+                    "\(subject) fails, but goes on getting requests: as many replicas as may be out are out already; the last failure: "
+                    + "\(cause).",
                 flip: "a replica that comes back, or a higher eject.at-most"))
     }
 

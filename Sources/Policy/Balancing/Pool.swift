@@ -14,17 +14,21 @@ public enum PickFailure: String, Sendable {
 ///
 /// In this order:
 /// 1. the candidate that a cookie names, if it is eligible and neither full nor tried, whatever its level, weight and admission
-/// 2. panic: when less than `panic` of the candidates that are not leaving are eligible (compared with `<`, over all levels), or none of the eligible is
+/// 2. panic: when less than `panic` of the candidates that are not leaving are eligible (compared with `<`, over all levels), or none of
+/// the eligible is
 ///    untried, all that are not leaving count as eligible and levels count no more
-/// 3. the level of priority, by `PriorityGroups`; when nobody there is free, the next one below that has somebody, after the last one the first
-/// 4. slow start: a candidate takes part with a probability of its admission by the highest of those left, 1000 at most: with nobody else left it always does
+/// 3. the level of priority, by `PriorityGroups`; when nobody there is free, the next one below that has somebody, after the last one the
+/// first
+/// 4. slow start: a candidate takes part with a probability of its admission by the highest of those left, 1000 at most: with nobody else
+/// left it always does
 /// 5. the method; a hash without a key goes by the fewest requests under way
 ///
-/// Tried, full and leaving candidates are never chosen. A full one still counts as healthy, so a pool whose eligible candidates are full gives nobody
-/// rather than an ejected one. For methods that heed weights, weight 0 counts as not eligible; panic gives it requests when nobody else is left.
+/// Tried, full and leaving candidates are never chosen. A full one still counts as healthy, so a pool whose eligible candidates are full
+/// gives nobody rather than an ejected one. For methods that heed weights, weight 0 counts as not eligible; panic gives it requests when
+/// nobody else is left.
 ///
-/// Asked again with the last pick in `tried`, it yields the next one: retry and failover are this one mechanism. O(candidates); no allocation but when the
-/// number of candidates changes.
+/// Asked again with the last pick in `tried`, it yields the next one: retry and failover are this one mechanism. O(candidates); no
+/// allocation but when the number of candidates changes.
 public struct Pool: Sendable {
     /// How one of several is chosen.
     public let method: BalanceMethod
@@ -71,7 +75,8 @@ public struct Pool: Sendable {
         guard survey.freeLevels != 0 else { return nil }
         let level = level(candidates, free: survey.freeLevels)
         let found = fill(candidates) { candidate, place in
-            PriorityGroups.level(of: candidate) == level && Survey.isUsable(candidate, heedsWeight) && !candidate.isFull && !tried.contains(place)
+            PriorityGroups.level(of: candidate) == level && Survey.isUsable(candidate, heedsWeight) && !candidate.isFull
+                && !tried.contains(place)
         }
         guard found else { return nil }
         admit(candidates)

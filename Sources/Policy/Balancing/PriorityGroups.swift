@@ -1,8 +1,8 @@
 /// How requests are shared among levels of priority: Envoy's priority levels.
 ///
 /// A level takes `healthy share × 1.4` of the requests, at most all that is left; the rest goes to the next level. When they take less than
-/// everything together, what each takes is scaled up until they do. By hand: half of level 0 healthy and all of level 1 gives 70 % and 30 %; a
-/// quarter of each of two levels gives 35 % and 35 %, scaled to 50 % and 50 %.
+/// everything together, what each takes is scaled up until they do. By hand: half of level 0 healthy and all of level 1 gives 70 % and 30
+/// %; a quarter of each of two levels gives 35 % and 35 %, scaled to 50 % and 50 %.
 ///
 /// A replica that is leaving counts nowhere; a full one counts as healthy. O(candidates), no allocation.
 public enum PriorityGroups {

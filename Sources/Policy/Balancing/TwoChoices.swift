@@ -6,8 +6,8 @@ import Basics
 /// Why two and not the fewest of all: several gateways, or loops, that look at the same stale numbers all rush to the same idlest one. Two
 /// at random keep nearly all of the balance and none of the rush.
 ///
-/// Both are drawn by weight, without putting the first one back; fewer is `a.inFlight × b.weight < b.inFlight × a.weight`, in whole numbers. The
-/// first one drawn wins a tie. O(candidates), no allocation.
+/// Both are drawn by weight, without putting the first one back; fewer is `a.inFlight × b.weight < b.inFlight × a.weight`, in whole
+/// numbers. The first one drawn wins a tie. O(candidates), no allocation.
 public struct TwoChoices: Sendable {
     private var random: SeededRandom
 

@@ -1,7 +1,7 @@
 import Basics
 
-/// Decides between nothing and something: whether a service without work is taken to zero, and whether one at zero is woken. Between 1 and the
-/// maximum the horizontal autoscaler decides, and this says nothing.
+/// Decides between nothing and something: whether a service without work is taken to zero, and whether one at zero is woken. Between 1 and
+/// the maximum the horizontal autoscaler decides, and this says nothing.
 ///
 /// A pure machine with KEDA's rules (`scale_scaledobjects.go`); time comes in as `now`. A clock that goes back only keeps replicas longer.
 ///
@@ -41,7 +41,8 @@ public struct Activation: Sendable {
         if mayFall { return idle(replicas, to: floor, now) }
         guard settings.idle == nil, replicas < settings.least else { return nil }
         return decision(
-            settings.least, replicas, "minimum", "\(subject) has \(replicas) replicas and is kept at \(settings.least), its least", flip: "a lower minReplicaCount")
+            settings.least, replicas, "minimum", "\(subject) has \(replicas) replicas and is kept at \(settings.least), its least",
+            flip: "a lower minReplicaCount")
     }
 
     private mutating func active(_ replicas: Int, _ now: MonotonicTime) -> Decision<Int>? {
@@ -50,14 +51,16 @@ public struct Activation: Sendable {
         guard replicas <= 0 || isIdle else { return nil }
         let wanted = settings.least > 0 ? settings.least : 1
         return decision(
-            wanted, replicas, "activation", "\(subject) has work again: from \(replicas) to \(wanted) replicas", flip: "a lag at or below activationLagThreshold")
+            wanted, replicas, "activation", "\(subject) has work again: from \(replicas) to \(wanted) replicas",
+            flip: "a lag at or below activationLagThreshold")
     }
 
     /// Without an answer nobody knows whether there is work: never fewer replicas, and with a fallback at least so many.
     private func failed(_ replicas: Int) -> Decision<Int>? {
         guard let fallback = settings.fallback, replicas < fallback else { return nil }
         return decision(
-            fallback, replicas, "fallback", "the lag of \(subject) is not known: from \(replicas) to its \(fallback) fallback replicas", flip: "an answer of the trigger")
+            fallback, replicas, "fallback", "the lag of \(subject) is not known: from \(replicas) to its \(fallback) fallback replicas",
+            flip: "an answer of the trigger")
     }
 
     private func idle(_ replicas: Int, to floor: Int, _ now: MonotonicTime) -> Decision<Int>? {
@@ -66,7 +69,8 @@ public struct Activation: Sendable {
         guard now > since, now - since > patience else { return nil }
         let what = lastActive == nil ? "was never active since it was created," : "had nothing to do for"
         return decision(
-            floor, replicas, "cooldown", "\(subject) \(what) \(whole(now - since)) (more than \(patience.brief)): from \(replicas) to \(floor) replicas",
+            floor, replicas, "cooldown",
+            "\(subject) \(what) \(whole(now - since)) (more than \(patience.brief)): from \(replicas) to \(floor) replicas",
             flip: "lag above activationLagThreshold, or a longer cooldown")
     }
 
@@ -74,7 +78,8 @@ public struct Activation: Sendable {
         Decision(
             wanted,
             because: DecisionRecord(
-                .scale, subject: subject, inputs: [.init("replicas", replicas), .init("rule", rule)], raw: "\(wanted)", outcome: "\(wanted)", sentence: sentence,
+                .scale, subject: subject, inputs: [.init("replicas", replicas), .init("rule", rule)], raw: "\(wanted)",
+                outcome: "\(wanted)", sentence: sentence,
                 flip: flip))
     }
 

@@ -23,13 +23,17 @@ public struct ActivationSettings: Sendable, Equatable {
         initialCooldown: Duration = .zero, polling: Duration = .seconds(30)
     ) throws(LagSettings.Refusal) {
         guard least >= 0 else { throw .init("minReplicaCount", "it is \(least), and must be 0 or more") }
-        guard most >= max(least, 1) else { throw .init("maxReplicaCount", "it is \(most), and must be at least 1 and at least minReplicaCount, \(least)") }
+        guard most >= max(least, 1) else {
+            throw .init("maxReplicaCount", "it is \(most), and must be at least 1 and at least minReplicaCount, \(least)")
+        }
         if let idle, idle < 0 || idle >= least {
             throw .init("idleReplicaCount", "it is \(idle), and must be from 0 to below minReplicaCount, which is \(least)")
         }
         if let fallback, fallback < 0 { throw .init("fallback.replicas", "it is \(fallback), and must be 0 or more") }
         guard cooldown >= .zero else { throw .init("cooldownPeriod", "it is \(cooldown.brief), and must be 0 or more") }
-        guard initialCooldown >= .zero else { throw .init("initialCooldownPeriod", "it is \(initialCooldown.brief), and must be 0 or more") }
+        guard initialCooldown >= .zero else {
+            throw .init("initialCooldownPeriod", "it is \(initialCooldown.brief), and must be 0 or more")
+        }
         guard polling > .zero else { throw .init("pollingInterval", "it is \(polling.brief), and must be above 0") }
         self.least = least
         self.most = most

@@ -15,7 +15,8 @@ public enum Divisors {
         return small + large.reversed()
     }
 
-    /// The smallest divisor of `partitions` that takes `lag` at `threshold` each (`>=`); all partitions when none does. At a lag of 0 it is 1.
+    /// The smallest divisor of `partitions` that takes `lag` at `threshold` each (`>=`); all partitions when none does. At a lag of 0 it is
+    /// 1.
     public static func even(lag: Int, partitions: Int, threshold: Int) -> Int {
         of(partitions).first { OffsetArithmetic.product($0, threshold) >= lag } ?? max(partitions, 0)
     }

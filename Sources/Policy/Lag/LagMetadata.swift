@@ -17,7 +17,9 @@ extension LagSettings {
 
     private static func policy(_ text: String?) throws(Refusal) -> ResetPolicy {
         guard let text, !text.isEmpty else { return .latest }
-        guard let policy = ResetPolicy(rawValue: text) else { throw Refusal("offsetResetPolicy", "'\(text)' is neither latest nor earliest") }
+        guard let policy = ResetPolicy(rawValue: text) else {
+            throw Refusal("offsetResetPolicy", "'\(text)' is neither latest nor earliest")
+        }
         return policy
     }
 

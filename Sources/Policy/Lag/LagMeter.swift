@@ -72,7 +72,10 @@ public struct LagMeter: Sendable {
         case .failed(let why):
             throw Failure(
                 topic: one.topic, partition: one.partition,
-                description: "no committed offset of partition \(one.partition) of \(one.topic): \(why); nothing is decided on the other partitions alone")
+                description:
+                    "no committed offset of partition \(one.partition) of \(one.topic): \(why); nothing is decided on the other "
+                    + "partitions alone"
+            )
         }
     }
 }

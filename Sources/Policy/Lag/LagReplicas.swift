@@ -5,8 +5,8 @@ public enum LagReplicas {
     /// How far `lag/(threshold · status)` may be from 1 without a change; the autoscaler's default.
     public static let tolerance = 0.1
 
-    /// `⌈lag/threshold⌉`; or the replicas there are, when the ratio is within the tolerance (both ends included). With 0 replicas there is no
-    /// tolerance.
+    /// `⌈lag/threshold⌉`; or the replicas there are, when the ratio is within the tolerance (both ends included). With 0 replicas there is
+    /// no tolerance.
     public static func wanted(lag: Int, threshold: Int, status: Int, tolerance: Double = tolerance) -> Int {
         let lag = max(lag, 0), threshold = max(threshold, 1)
         if status > 0 {
@@ -37,7 +37,8 @@ public enum LagReplicas {
             .scale, subject: subject, inputs: metric.record.inputs + [.init("replicas", status), .init("reported_lag", metric.result)],
             raw: "\(raw)", constraints: constraints, outcome: "\(replicas)",
             sentence: "\(subject) has a lag of \(reading.lag), at \(settings.threshold) a replica: \(replicas) replicas\(more)",
-            flip: isCut ? "more partitions" : replicas == status ? "a lag more than \(Int((tolerance * 100).rounded())) % off" : "another lag")
+            flip: isCut
+                ? "more partitions" : replicas == status ? "a lag more than \(Int((tolerance * 100).rounded())) % off" : "another lag")
         return Decision(replicas, because: record)
     }
 }

@@ -46,12 +46,18 @@ public struct LagSettings: Sendable, Equatable {
         limitsToPartitionsWithLag: Bool = false, ensuresEvenDistribution: Bool = false, excludesPersistentLag: Bool = false,
         scalesToZeroOnInvalidOffset: Bool = false, topic: String? = nil, partitions: PartitionSet? = nil, strict: Bool = false
     ) throws(Refusal) {
-        guard threshold > 0 else { throw Refusal("lagThreshold", "it is \(threshold), and must be above 0: it is the lag that one replica is for") }
-        guard activationThreshold >= 0 else { throw Refusal("activationLagThreshold", "it is \(activationThreshold), and must be 0 or more") }
+        guard threshold > 0 else {
+            throw Refusal("lagThreshold", "it is \(threshold), and must be above 0: it is the lag that one replica is for")
+        }
+        guard activationThreshold >= 0 else {
+            throw Refusal("activationLagThreshold", "it is \(activationThreshold), and must be 0 or more")
+        }
         let topic = topic?.isEmpty == true ? nil : topic
         if limitsToPartitionsWithLag {
             if allowsIdleConsumers {
-                throw Refusal("limitToPartitionsWithLag", "it caps at the partitions with lag, and allowIdleConsumers takes every cap away: set one of the two")
+                throw Refusal(
+                    "limitToPartitionsWithLag",
+                    "it caps at the partitions with lag, and allowIdleConsumers takes every cap away: set one of the two")
             }
             if ensuresEvenDistribution {
                 throw Refusal("limitToPartitionsWithLag", "it caps where ensureEvenDistributionOfPartitions rounds up: set one of the two")

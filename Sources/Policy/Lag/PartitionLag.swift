@@ -66,8 +66,8 @@ public struct PartitionLag: Sendable, Equatable {
 
     /// KEDA's five rules, in their order. `previous`: the committed offset at the last poll, nil at the first.
     ///
-    /// Never below 0: a committed offset beyond the latest one (answers of two moments, a truncated log) is no lag. KEDA would subtract it from
-    /// the lag of other partitions.
+    /// Never below 0: a committed offset beyond the latest one (answers of two moments, a truncated log) is no lag. KEDA would subtract it
+    /// from the lag of other partitions.
     public init(committed: Int?, latest: Int?, previous: Int?, _ settings: LagSettings) {
         let toZero = settings.scalesToZeroOnInvalidOffset
         guard let committed else {

@@ -12,7 +12,8 @@ public struct PartitionSet: Sendable, Equatable {
         for word in words {
             let ends = word.split(separator: "-", omittingEmptySubsequences: false).map { number(trimmed($0)) }
             guard (1...2).contains(ends.count), let first = ends[0], let last = ends[ends.count - 1], first <= last else {
-                throw LagSettings.Refusal("partitionLimitation", "'\(word)' is no partition and no range of them: write numbers such as 1,2,5-8")
+                throw LagSettings.Refusal(
+                    "partitionLimitation", "'\(word)' is no partition and no range of them: write numbers such as 1,2,5-8")
             }
             ranges.append(first...last)
         }

@@ -1,4 +1,5 @@
-/// So many a second, as people write it: `200/s`, `0.5/s`, `30/min`, `100/h`. nil for anything else, for 0 and below, and above `mostArrivals`.
+/// So many a second, as people write it: `200/s`, `0.5/s`, `30/min`, `100/h`. nil for anything else, for 0 and below, and above
+/// `mostArrivals`.
 public func arrivalRate(_ text: some StringProtocol) -> Double? {
     let parts = text.split(separator: "/", omittingEmptySubsequences: false)
     guard parts.count == 2, let count = plainNumber(parts[0]) else { return nil }

@@ -4,8 +4,8 @@ import JSONCoding
 extension Scenario {
     /// The same scenario for k6: a phase is a scenario of k6's, an expectation a threshold.
     ///
-    /// What differs, and the script says it: k6 counts latency from sending (its own, not corrected), starts the users of a phase at once, and
-    /// drops a request (`dropped_iterations`) for which no virtual user is free.
+    /// What differs, and the script says it: k6 counts latency from sending (its own, not corrected), starts the users of a phase at once,
+    /// and drops a request (`dropped_iterations`) for which no virtual user is free.
     public func k6Script(target: LoadTarget) -> String {
         var out = K6Writer()
         out.script(self, target)
@@ -18,7 +18,9 @@ private struct K6Writer {
 
     mutating func script(_ scenario: Scenario, _ target: LoadTarget) {
         let texts = scenario.requests.flatMap { [$0.target] + ($0.body.map { [$0] } ?? []) }
-        let hasBinary = texts.contains { text in text.parts.contains { if case .bytes(let bytes) = $0 { !K6Writer.isText(bytes) } else { false } } }
+        let hasBinary = texts.contains { text in
+            text.parts.contains { if case .bytes(let bytes) = $0 { !K6Writer.isText(bytes) } else { false } }
+        }
         lines += [
             "// Rendered by: muster load --render k6 (scenario \(K6Writer.comment(scenario.name))). Run with: k6 run FILE",
             "// k6 counts http_req_duration from sending, not from when a request was due: it is not corrected for coordinated omission.",
@@ -62,7 +64,10 @@ private struct K6Writer {
         let isConstant = phase.shape == .hold || phase.shape == .spike
         lines.append("    // \(phase.description)")
         lines.append("    phase_\(index + 1): {")
-        lines.append("      executor: '\(isOpen ? (isConstant ? "constant-arrival-rate" : "ramping-arrival-rate") : (isConstant ? "constant-vus" : "ramping-vus"))',")
+        lines.append(
+            "      executor: "
+                + "'\(isOpen ? (isConstant ? "constant-arrival-rate" : "ramping-arrival-rate") : (isConstant ? "constant-vus" : "ramping-vus"))',"
+        )
         lines.append("      startTime: '\(K6Writer.time(start))',")
         lines.append("      gracefulStop: '\(K6Writer.time(scenario.timeout))',")
         if isOpen {
@@ -95,7 +100,8 @@ private struct K6Writer {
         for (i, piece) in pieces.enumerated() {
             // A stage of no length jumps.
             if i > 0 { lines.append("        { target: \(K6Writer.whole(piece.from * factor)), duration: '0s' },") }
-            lines.append("        { target: \(K6Writer.whole(piece.to * factor)), duration: '\(K6Writer.time(.nanoseconds(piece.duration)))' },")
+            lines.append(
+                "        { target: \(K6Writer.whole(piece.to * factor)), duration: '\(K6Writer.time(.nanoseconds(piece.duration)))' },")
         }
         lines.append("      ],")
     }
@@ -118,7 +124,10 @@ private struct K6Writer {
             case .rate: add("http_reqs", "rate\(sign)\(decimals(expectation.limit, 6))")
             case .max: add("http_req_duration", "max\(sign)\(milliseconds(expectation.limit))")
             case .mean: add("http_req_duration", "avg\(sign)\(milliseconds(expectation.limit))")
-            default: add("http_req_duration", "p(\(decimals((expectation.metric.share ?? 0) * 100, 1)))\(sign)\(milliseconds(expectation.limit))")
+            default:
+                add(
+                    "http_req_duration", "p(\(decimals((expectation.metric.share ?? 0) * 100, 1)))\(sign)\(milliseconds(expectation.limit))"
+                )
             }
         }
         return out
@@ -163,14 +172,16 @@ private struct K6Writer {
         }
         lines += [
             "];", "const weights = requests.reduce((sum, request) => sum + request.weight, 0);", "", "function choose() {",
-            "  let left = Math.random() * weights;", "  for (const request of requests) {", "    left -= request.weight;", "    if (left < 0) return request;", "  }",
+            "  let left = Math.random() * weights;", "  for (const request of requests) {", "    left -= request.weight;",
+            "    if (left < 0) return request;", "  }",
             "  return requests[requests.length - 1];", "}",
         ]
     }
 
     private mutating func main(_ scenario: Scenario, hasIDs: Bool) {
         lines += [
-            "", "export default function () {", "  const n = exec.scenario.iterationInTest;", "  const id = \(hasIDs ? "uuid()" : "''");", "  const request = choose();",
+            "", "export default function () {", "  const n = exec.scenario.iterationInTest;", "  const id = \(hasIDs ? "uuid()" : "''");",
+            "  const request = choose();",
             "  http.request(request.method, request.url(n, id), request.body(n, id), request.params);",
         ]
         if scenario.isClosed {
@@ -197,7 +208,9 @@ private struct K6Writer {
         if text.parts.isEmpty { return "''" }
         return text.parts.map { part in
             switch part {
-            case .bytes(let bytes): isText(bytes) ? string(String(decoding: bytes, as: UTF8.self)) : "encoding.b64decode('\(bytes.withUnsafeBytes(encodeBase64))')"
+            case .bytes(let bytes):
+                isText(bytes)
+                    ? string(String(decoding: bytes, as: UTF8.self)) : "encoding.b64decode('\(bytes.withUnsafeBytes(encodeBase64))')"
             case .number: "n"
             case .uuid: "id"
             case .now: "new Date().toISOString()"
@@ -205,8 +218,8 @@ private struct K6Writer {
         }.joined(separator: " + ") + (text.parts == [.number] ? " + ''" : "")
     }
 
-    /// A JavaScript string: JSON's form is one, but for two line separators that older readers take as the end of a line, and `</` and `<!`, so that
-    /// the text is harmless in a page as well.
+    /// A JavaScript string: JSON's form is one, but for two line separators that older readers take as the end of a line, and `</` and
+    /// `<!`, so that the text is harmless in a page as well.
     static func string(_ text: String) -> String {
         var bytes: [UInt8] = []
         var text = text

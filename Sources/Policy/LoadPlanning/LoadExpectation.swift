@@ -77,7 +77,8 @@ public struct LoadExpectation: Sendable, Equatable {
         guard start < end else { throw Failure(offset: from, message: "expected an expectation such as p95<150ms, found nothing") }
         let names = Metric.allCases.map(\.rawValue)
         guard let sign = bytes[start..<end].firstIndex(where: { $0 == 60 || $0 == 62 }) else {
-            throw Failure(offset: start, message: "'\(text(bytes, start, end))' compares with nothing: expected <, <=, > or >=, as in p95<150ms")
+            throw Failure(
+                offset: start, message: "'\(text(bytes, start, end))' compares with nothing: expected <, <=, > or >=, as in p95<150ms")
         }
         let word = text(bytes, start, trimmedEnd(bytes, start, sign))
         guard let metric = Metric(rawValue: word) else {
@@ -90,7 +91,8 @@ public struct LoadExpectation: Sendable, Equatable {
         while valueStart < end, bytes[valueStart] == 32 { valueStart += 1 }
         let value = text(bytes, valueStart, end)
         guard let limit = metric.value(value) else {
-            throw Failure(offset: valueStart, message: "\(word): expected \(metric.expected), found \(value.isEmpty ? "nothing" : "'\(value)'")")
+            throw Failure(
+                offset: valueStart, message: "\(word): expected \(metric.expected), found \(value.isEmpty ? "nothing" : "'\(value)'")")
         }
         return LoadExpectation(metric, relation, limit)
     }

@@ -29,7 +29,8 @@ public struct LoadPhase: Sendable, Equatable {
     /// Of a user, between an answer and the next request; uniformly chosen. Unused in the open model.
     public let think: ClosedRange<Duration>
 
-    public init(_ unit: Unit, _ shape: Shape, from: Double, to: Double, duration: Duration, think: ClosedRange<Duration> = .zero ... .zero) {
+    public init(_ unit: Unit, _ shape: Shape, from: Double, to: Double, duration: Duration, think: ClosedRange<Duration> = .zero ... .zero)
+    {
         self.unit = unit
         self.shape = shape
         self.from = from
@@ -39,7 +40,9 @@ public struct LoadPhase: Sendable, Equatable {
     }
 
     /// A rate (or a number of users) that stays.
-    public static func hold(_ unit: Unit, _ level: Double, for duration: Duration, think: ClosedRange<Duration> = .zero ... .zero) -> LoadPhase {
+    public static func hold(_ unit: Unit, _ level: Double, for duration: Duration, think: ClosedRange<Duration> = .zero ... .zero)
+        -> LoadPhase
+    {
         LoadPhase(unit, .hold, from: level, to: level, duration: duration, think: think)
     }
 
@@ -103,7 +106,8 @@ extension [LoadPhase] {
                 let think = phase.think.lowerBound.nanoseconds...phase.think.upperBound.nanoseconds
                 out.append(
                     LoadPiece(
-                        phase: index, unit: phase.unit, start: begin, duration: end - begin, from: phase.shape == .ramp ? phase.from : level, to: level, think: think))
+                        phase: index, unit: phase.unit, start: begin, duration: end - begin,
+                        from: phase.shape == .ramp ? phase.from : level, to: level, think: think))
             }
             start += whole
         }

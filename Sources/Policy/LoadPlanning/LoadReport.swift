@@ -51,8 +51,8 @@ public struct LoadSecond: Sendable, Equatable {
 public struct LoadReport: Sendable {
     /// What is counted of all requests and of each kind.
     public struct Part: Sendable {
-        /// From when it was due to its end. In the open model this is corrected for coordinated omission: a server that stands still is charged with
-        /// the requests that had to wait meanwhile.
+        /// From when it was due to its end. In the open model this is corrected for coordinated omission: a server that stands still is
+        /// charged with the requests that had to wait meanwhile.
         public internal(set) var response = LatencyDistribution()
         public internal(set) var errors = 0
         public var ended: Int { response.count }
@@ -123,7 +123,9 @@ public struct LoadReport: Sendable {
     public mutating func received(bytes: Int) { bytesReceived += bytes }
 
     /// A request of kind `request` has ended. Times are nanoseconds of one clock; `begun` is nil for what was never sent.
-    public mutating func ended(_ request: Int, _ outcome: LoadOutcome, due: Int64, begun: Int64?, at now: Int64, why: @autoclosure () -> String) {
+    public mutating func ended(
+        _ request: Int, _ outcome: LoadOutcome, due: Int64, begun: Int64?, at now: Int64, why: @autoclosure () -> String
+    ) {
         let latency = now - due
         total.response.add(latency)
         parts[request].response.add(latency)
@@ -147,7 +149,8 @@ public struct LoadReport: Sendable {
     public mutating func closeSecond(inFlight: Int, users: Int, waiting: Int) {
         seconds.append(
             LoadSecond(
-                second: seconds.count, sent: sentInSecond, ended: inSecond.count, errors: errorsInSecond, p50: inSecond.quantile(0.5), p95: inSecond.quantile(0.95),
+                second: seconds.count, sent: sentInSecond, ended: inSecond.count, errors: errorsInSecond, p50: inSecond.quantile(0.5),
+                p95: inSecond.quantile(0.95),
                 inFlight: inFlight, users: users, waiting: waiting))
         inSecond.clear()
         sentInSecond = 0

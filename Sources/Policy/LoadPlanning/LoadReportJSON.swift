@@ -1,8 +1,8 @@
 import JSONCoding
 
 extension LoadReport {
-    /// Everything that was measured, and the verdict. Latencies in milliseconds; `corrected` says whether they count from when a request was due by a
-    /// schedule that does not wait for answers.
+    /// Everything that was measured, and the verdict. Latencies in milliseconds; `corrected` says whether they count from when a request
+    /// was due by a schedule that does not wait for answers.
     public func json(_ verdict: LoadVerdict, target: String) -> String {
         var json = JSONWriter(reserving: 4096)
         json.beginObject()
@@ -61,7 +61,11 @@ extension LoadReport {
             json.beginObject()
             json.member("expectation", finding.expectation.description)
             json.key("measured")
-            if let measured = finding.measured { json.double(finding.expectation.metric.isLatency ? measured / 1e6 : measured) } else { json.null() }
+            if let measured = finding.measured {
+                json.double(finding.expectation.metric.isLatency ? measured / 1e6 : measured)
+            } else {
+                json.null()
+            }
             json.member("holds", finding.holds)
             json.member("sentence", finding.sentence)
             json.endObject()

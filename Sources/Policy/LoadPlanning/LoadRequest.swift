@@ -8,7 +8,8 @@ public struct LoadRequest: Sendable, Equatable {
     public let headers: [(name: String, value: String)]
     public let body: LoadText?
 
-    public init(_ method: String, _ target: LoadText, weight: Int = 1, headers: [(name: String, value: String)] = [], body: LoadText? = nil) {
+    public init(_ method: String, _ target: LoadText, weight: Int = 1, headers: [(name: String, value: String)] = [], body: LoadText? = nil)
+    {
         self.method = method
         self.target = target
         self.weight = weight
@@ -28,8 +29,9 @@ public struct LoadRequest: Sendable, Equatable {
     }
 }
 
-/// Bytes in which `{{n}}` (the number of the request, from 0), `{{uuid}}` (version 4; one for each request, wherever it stands in it, and other
-/// ones in each run) and `{{now}}` (UTC, to the millisecond) are filled in. Any other word between double braces is a mistake and is refused.
+/// Bytes in which `{{n}}` (the number of the request, from 0), `{{uuid}}` (version 4; one for each request, wherever it stands in it, and
+/// other ones in each run) and `{{now}}` (UTC, to the millisecond) are filled in. Any other word between double braces is a mistake and is
+/// refused.
 public struct LoadText: Sendable, Equatable {
     public enum Part: Sendable, Equatable {
         case bytes([UInt8])
@@ -73,7 +75,9 @@ public struct LoadText: Sendable, Equatable {
             default: throw Failure(offset: at, message: "there is no placeholder '{{\(word)}}': {{n}}, {{uuid}} and {{now}} are filled in")
             }
             filled += 1
-            if filled > LoadText.mostPlaceholders { throw Failure(offset: at, message: "more than \(LoadText.mostPlaceholders) placeholders") }
+            if filled > LoadText.mostPlaceholders {
+                throw Failure(offset: at, message: "more than \(LoadText.mostPlaceholders) placeholders")
+            }
             if clean < at { parts.append(.bytes(Array(bytes[clean..<at]))) }
             parts.append(part)
             at += word.utf8.count + 4

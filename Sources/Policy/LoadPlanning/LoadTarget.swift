@@ -20,7 +20,9 @@ public struct LoadTarget: Sendable, Equatable, CustomStringConvertible {
 
     /// `http://127.0.0.1:8080/path`; `http://` may be left out, the port is then 80 if there is none.
     public init(_ text: String) throws(Failure) {
-        if text.hasPrefix("https://") { throw Failure(message: "'\(text)': the load generator speaks http:// only; aim it at the plain port behind TLS") }
+        if text.hasPrefix("https://") {
+            throw Failure(message: "'\(text)': the load generator speaks http:// only; aim it at the plain port behind TLS")
+        }
         var rest = text[...]
         if rest.hasPrefix("http://") { rest = rest.dropFirst(7) }
         let slash = rest.firstIndex { $0 == "/" || $0 == "?" } ?? rest.endIndex
@@ -37,7 +39,8 @@ public struct LoadTarget: Sendable, Equatable, CustomStringConvertible {
         if name.hasPrefix("["), name.hasSuffix("]") { name = name.dropFirst().dropLast() }
         let plausible =
             !name.isEmpty && name.utf8.count <= 253
-            && (IPAddress(String(name)) != nil || name.utf8.allSatisfy { ($0 | 32) &- 97 < 26 || $0 &- 48 < 10 || $0 == 45 || $0 == 46 || $0 == 95 })
+            && (IPAddress(String(name)) != nil
+                || name.utf8.allSatisfy { ($0 | 32) &- 97 < 26 || $0 &- 48 < 10 || $0 == 45 || $0 == 46 || $0 == 95 })
         guard plausible, let port, port > 0 else { throw Failure(message: "'\(text)' is no target: expected http://host:port/path") }
         host = name == "localhost" ? "127.0.0.1" : String(name)
         self.port = port

@@ -17,7 +17,8 @@ public struct LoadVerdict: Sendable, Equatable {
     public init(_ expectations: [LoadExpectation], of report: LoadReport) {
         findings = expectations.map { expectation in
             guard let measured = report.measured(expectation.metric) else {
-                return Finding(expectation: expectation, measured: nil, holds: false, sentence: "\(expectation.description): nothing was measured")
+                return Finding(
+                    expectation: expectation, measured: nil, holds: false, sentence: "\(expectation.description): nothing was measured")
             }
             let holds = expectation.relation.holds(measured, expectation.limit)
             return Finding(

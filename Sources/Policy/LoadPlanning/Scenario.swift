@@ -30,8 +30,10 @@ public struct Scenario: Sendable, Equatable {
     public static let mostConnections = mostUsers
 
     public init(
-        name: String = "load", target: LoadTarget? = nil, requests: [LoadRequest], phases: [LoadPhase], expectations: [LoadExpectation] = [],
-        spacing: ArrivalSchedule.Spacing = .even, seed: UInt64 = 1, timeout: Duration = Scenario.defaultTimeout, connections: Int = Scenario.defaultConnections
+        name: String = "load", target: LoadTarget? = nil, requests: [LoadRequest], phases: [LoadPhase],
+        expectations: [LoadExpectation] = [],
+        spacing: ArrivalSchedule.Spacing = .even, seed: UInt64 = 1, timeout: Duration = Scenario.defaultTimeout,
+        connections: Int = Scenario.defaultConnections
     ) {
         precondition(!requests.isEmpty && !phases.isEmpty)
         self.name = name
@@ -48,7 +50,8 @@ public struct Scenario: Sendable, Equatable {
     /// The same with another target, expectations or seed; nil leaves what is there.
     public func changing(target: LoadTarget? = nil, expectations: [LoadExpectation]? = nil, seed: UInt64? = nil) -> Scenario {
         Scenario(
-            name: name, target: target ?? self.target, requests: requests, phases: phases, expectations: expectations ?? self.expectations, spacing: spacing,
+            name: name, target: target ?? self.target, requests: requests, phases: phases, expectations: expectations ?? self.expectations,
+            spacing: spacing,
             seed: seed ?? self.seed, timeout: timeout, connections: connections)
     }
 

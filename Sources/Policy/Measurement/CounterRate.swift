@@ -2,8 +2,8 @@ import Basics
 
 /// Turns successive readings of a counter into a rate a second.
 ///
-/// A value below the one before means that the counter began anew: it is counted from zero, as Prometheus' `rate` does, and told. What cannot
-/// be believed gives no rate and a reason: no time passed, the clock went back, nothing was read for too long. The rate is over the
+/// A value below the one before means that the counter began anew: it is counted from zero, as Prometheus' `rate` does, and told. What
+/// cannot be believed gives no rate and a reason: no time passed, the clock went back, nothing was read for too long. The rate is over the
 /// readings of the last `window` and the one before them; nothing is extrapolated.
 ///
 /// - Complexity: O(1) a reading, amortized; at most `capacity` readings are kept.
@@ -20,7 +20,9 @@ public struct CounterRate: Sendable {
         public let resets: Int
 
         /// A note for `MeterFigure`; empty without resets.
-        public var note: String { resets == 0 ? "" : "the counter began anew \(resets == 1 ? "once" : "\(resets) times") and was counted from zero" }
+        public var note: String {
+            resets == 0 ? "" : "the counter began anew \(resets == 1 ? "once" : "\(resets) times") and was counted from zero"
+        }
     }
 
     private struct Point {

@@ -47,7 +47,8 @@ public struct MeterFigure: Equatable, Sendable {
 
     /// A figure as its meter read it. Its meter has looked at the value with `MeterFault.of`.
     public init(
-        _ value: Double, _ unit: Unit, takenAt: MonotonicTime, window: Duration = .zero, note: String = "", partitions: [PartitionOffsets] = []
+        _ value: Double, _ unit: Unit, takenAt: MonotonicTime, window: Duration = .zero, note: String = "",
+        partitions: [PartitionOffsets] = []
     ) {
         self.value = value
         self.unit = unit

@@ -54,7 +54,8 @@ public struct MeterRounds: Sendable {
         queue.removeAll { sources[$0]?.state != .queued }
     }
 
-    /// Queues the sources whose turn has come (`due <= now`), in the order of their names. Returns those whose turn was skipped, a name for each.
+    /// Queues the sources whose turn has come (`due <= now`), in the order of their names. Returns those whose turn was skipped, a name for
+    /// each.
     public mutating func turn(_ now: MonotonicTime) -> [String] {
         var skipped: [String] = []
         for id in sources.keys.sorted() {

@@ -4,8 +4,8 @@ import Basics
 public enum Plausibility {
     /// Above 2^53 (>) a double no longer counts by ones: no counter of requests, bytes or messages gets there.
     public static let bound = 9_007_199_254_740_992.0
-    /// A replica whose figure is this many times the median of its siblings (>=) is kept out. Load that is spread by key, at its worst, puts
-    /// all on one replica of some hundreds; three orders of magnitude is a mistake of a unit (milli, kilo) or a lie.
+    /// A replica whose figure is this many times the median of its siblings (>=) is kept out. Load that is spread by key, at its worst,
+    /// puts all on one replica of some hundreds; three orders of magnitude is a mistake of a unit (milli, kilo) or a lie.
     public static let outlierFactor = 1000.0
     /// With two replicas nobody can tell which of them lies.
     public static let fewestSiblings = 3
@@ -18,8 +18,8 @@ public enum Plausibility {
         return MeterFault(.implausible, "\(name) is \(value), more than \(limit) can be")
     }
 
-    /// Compares the replicas of each service's metric with each other, and takes the figure from those that are outliers. Siblings at zero say
-    /// nothing of what is much: where the median of the others is zero, nobody is kept out.
+    /// Compares the replicas of each service's metric with each other, and takes the figure from those that are outliers. Siblings at zero
+    /// say nothing of what is much: where the median of the others is zero, nobody is kept out.
     public static func withoutOutliers(_ readings: [MeterReading]) -> [MeterReading] {
         var groups: [MeterKey: [Int]] = [:]
         for (i, reading) in readings.enumerated() where reading.key.replica != nil && reading.figure != nil {
@@ -34,7 +34,8 @@ public enum Plausibility {
                 guard median > 0, value >= outlierFactor * median else { continue }
                 judged[i].figure = nil
                 judged[i].fault = MeterFault(
-                    .outlier, "\(readings[i].key) is \(value), \(Int((value / median).rounded(.down))) times the median of its siblings (\(median))")
+                    .outlier,
+                    "\(readings[i].key) is \(value), \(Int((value / median).rounded(.down))) times the median of its siblings (\(median))")
             }
         }
         return judged

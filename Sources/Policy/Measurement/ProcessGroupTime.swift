@@ -1,8 +1,8 @@
 /// Adds up the CPU time of a group of processes whose members come and go, as a counter that only grows.
 ///
-/// The plain sum of all members falls when one ends that nobody of the group has waited for, and a rate over it would take that for a counter
-/// that began anew: all the time since the start in one interval. So each look counts what the members used since the look before: those
-/// who stayed their increase, new ones all, those who were waited for what their parent has of them.
+/// The plain sum of all members falls when one ends that nobody of the group has waited for, and a rate over it would take that for a
+/// counter that began anew: all the time since the start in one interval. So each look counts what the members used since the look before:
+/// those who stayed their increase, new ones all, those who were waited for what their parent has of them.
 public struct ProcessGroupTime: Sendable {
     /// One process of a group at one look.
     public struct Member: Sendable, Equatable {
@@ -51,8 +51,8 @@ public struct ProcessGroupTime: Sendable {
                 waited &+= member.waited
             }
         }
-        // What those who left had used was counted at earlier looks; their parents' `waited` has it again, if they waited for them: now, or at
-        // the next look, when the one ended while the look was being taken.
+        // What those who left had used was counted at earlier looks; their parents' `waited` has it again, if they waited for them: now, or
+        // at the next look, when the one ended while the look was being taken.
         var left: UInt64 = 0
         for old in members.values where !stayed.contains(old.pid) { left &+= old.own &+ old.waited }
         let counted = left &+ owed

@@ -33,16 +33,22 @@ public struct Comparison: Sendable, Equatable {
         func name(_ side: Side) -> String { side == .first ? first.policy : second.policy }
         switch (cheaper, safer) {
         case (.neither, .neither):
-            return "\(first.policy) and \(second.policy) cost the same and are as safe as each other: \(Figures.fixed(first.replicaHours)) replica-hours, "
+            return
+                "\(first.policy) and \(second.policy) cost the same and are as safe as each other: \(Figures.fixed(first.replicaHours)) "
+                + "replica-hours, "
                 + "\(Figures.fixed(first.overloadMinutes)) overload-minutes."
         case (.neither, _): return "\(name(safer)) is safer at the same cost: \(minutes)."
         case (_, .neither):
-            return "\(name(cheaper)) is cheaper by \(hours) replica-hours\(share) and as safe: \(Figures.fixed(first.overloadMinutes)) overload-minutes in both."
+            return
+                "\(name(cheaper)) is cheaper by \(hours) replica-hours\(share) and as safe: \(Figures.fixed(first.overloadMinutes)) "
+                + "overload-minutes in both."
         case _ where cheaper == safer: return "\(name(cheaper)) is cheaper by \(hours) replica-hours\(share) and safer: \(minutes)."
         default:
             let apart = abs(first.overloadMinutes - second.overloadMinutes)
             let price = abs(first.replicaHours - second.replicaHours) / apart
-            return "\(name(cheaper)) is cheaper by \(hours) replica-hours\(share), \(name(safer)) is safer by \(Figures.fixed(apart)) overload-minutes: "
+            return
+                "\(name(cheaper)) is cheaper by \(hours) replica-hours\(share), \(name(safer)) is safer by \(Figures.fixed(apart)) "
+                + "overload-minutes: "
                 + "each of these costs \(Figures.fixed(price, 2)) replica-hours."
         }
     }
@@ -55,17 +61,23 @@ public struct Comparison: Sendable, Equatable {
         let widest = HoldCause.allCases.max { kept(dear, $0) - kept(cheap, $0) < kept(dear, $1) - kept(cheap, $1) }
         if let widest, kept(dear, widest) - kept(cheap, widest) >= leastHours {
             parts.append(
-                "\(widest.rawValue) kept \(Figures.fixed(kept(dear, widest))) replica-hours with \(dear.policy), \(Figures.fixed(kept(cheap, widest))) with \(cheap.policy)"
+                "\(widest.rawValue) kept \(Figures.fixed(kept(dear, widest))) replica-hours with \(dear.policy), "
+                    + "\(Figures.fixed(kept(cheap, widest))) with \(cheap.policy)"
             )
         } else if dear.replicaHours - cheap.replicaHours >= leastHours {
             parts.append("nothing holds \(dear.policy) larger, its targets ask for more")
         }
-        func minutes(_ one: ReplayOutcome, _ cause: OverloadCause) -> Double { one.overloadCauses.first { $0.cause == cause }?.minutes ?? 0 }
+        func minutes(_ one: ReplayOutcome, _ cause: OverloadCause) -> Double {
+            one.overloadCauses.first { $0.cause == cause }?.minutes ?? 0
+        }
         let (risky, safe) = first.overloadMinutes >= second.overloadMinutes ? (first, second) : (second, first)
-        let worst = risky.overloadCauses.map(\.cause).max { minutes(risky, $0) - minutes(safe, $0) < minutes(risky, $1) - minutes(safe, $1) }
+        let worst = risky.overloadCauses.map(\.cause).max {
+            minutes(risky, $0) - minutes(safe, $0) < minutes(risky, $1) - minutes(safe, $1)
+        }
         if let worst, risky.overloadMinutes - safe.overloadMinutes >= leastMinutes {
             parts.append(
-                "\(worst.name) caused \(Figures.fixed(minutes(risky, worst))) overload-minutes with \(risky.policy), \(Figures.fixed(minutes(safe, worst))) with \(safe.policy)"
+                "\(worst.name) caused \(Figures.fixed(minutes(risky, worst))) overload-minutes with \(risky.policy), "
+                    + "\(Figures.fixed(minutes(safe, worst))) with \(safe.policy)"
             )
         }
         if parts.isEmpty { return "Neither is held where the other is not." }

@@ -1,7 +1,7 @@
 import Basics
 
-/// A made-up week of one service's load, the same for the same seed: two humps a working day, a flatter weekend, a campaign on Wednesday noon
-/// that doubles the load within two minutes, and ten minutes on Thursday night of which nothing was recorded.
+/// A made-up week of one service's load, the same for the same seed: two humps a working day, a flatter weekend, a campaign on Wednesday
+/// noon that doubles the load within two minutes, and ten minutes on Thursday night of which nothing was recorded.
 public struct ExampleWeek: Sendable {
     public let service: String
     public let start: WallTime
@@ -9,7 +9,10 @@ public struct ExampleWeek: Sendable {
     private let seed: UInt64
 
     /// Begins on a Monday, 2026-11-16.
-    public init(service: String = "correlation-engine", start: WallTime = WallTime(milliseconds: 1_794_787_200_000), step: Duration = .seconds(15), seed: UInt64 = 7) {
+    public init(
+        service: String = "correlation-engine", start: WallTime = WallTime(milliseconds: 1_794_787_200_000), step: Duration = .seconds(15),
+        seed: UInt64 = 7
+    ) {
         self.service = service
         self.start = start
         self.step = step

@@ -9,8 +9,8 @@ import Basics
 /// - a percentage of the request (`cpu_percent`) is multiplied by the request, and then as above: summed, or times `replicas`;
 /// - a counter (`…_total`) becomes its growth in a second; when it falls it was reset.
 ///
-/// A figure stands until the next of its series, when that comes within 3 usual distances of the series (or 3 steps, where steps are longer);
-/// else the time in between is unknown but for one distance. Nothing is interpolated.
+/// A figure stands until the next of its series, when that comes within 3 usual distances of the series (or 3 steps, where steps are
+/// longer); else the time in between is unknown but for one distance. Nothing is interpolated.
 public struct LoadTrace: Sendable, Equatable {
     public struct Series: Sendable, Equatable {
         public let metric: String
@@ -54,8 +54,8 @@ public struct LoadTrace: Sendable, Equatable {
 
     /// More steps than four years of 15 seconds are another mistake.
     public static let stepLimit = 10_000_000
-    /// A figure stands at most this many usual distances for those that are missing after it (<=). Ours: two lost scrapes are jitter, three in a
-    /// row are an outage.
+    /// A figure stands at most this many usual distances for those that are missing after it (<=). Ours: two lost scrapes are jitter, three
+    /// in a row are an outage.
     public static let bridgedDistances: Int64 = 3
 }
 

@@ -1,11 +1,12 @@
 import Autoscaling
 import Basics
 
-/// Runs a policy over a recorded load: what it would have cost, when it would have been too little, and how often it would have changed its mind.
+/// Runs a policy over a recorded load: what it would have cost, when it would have been too little, and how often it would have changed its
+/// mind.
 ///
-/// At each step the autoscaler decides first, from the demand of that step; the step's cost and load are those of the size it leaves. Demand is
-/// taken as constant within a step; a replica that becomes ready within one counts from then. Load that is not served is not made up for later.
-/// The same trace, policy and model give the same outcome, always.
+/// At each step the autoscaler decides first, from the demand of that step; the step's cost and load are those of the size it leaves.
+/// Demand is taken as constant within a step; a replica that becomes ready within one counts from then. Load that is not served is not made
+/// up for later. The same trace, policy and model give the same outcome, always.
 ///
 /// - Complexity: O(steps × replicas); about 3 us a step with ten replicas.
 public enum Replay {
@@ -16,8 +17,8 @@ public enum Replay {
         return account.outcome()
     }
 
-    /// The decision of one moment in full: the record that the live loop's journal would hold. The replay runs again up to there, so that no
-    /// record is made that nobody reads. nil for a moment outside the trace.
+    /// The decision of one moment in full: the record that the live loop's journal would hold. The replay runs again up to there, so that
+    /// no record is made that nobody reads. nil for a moment outside the trace.
     public static func decision(
         at time: WallTime, of trace: LoadTrace, _ policy: ReplayPolicy, _ model: ReplicaModel, initial: Int? = nil
     ) -> (at: WallTime, record: DecisionRecord)? {
@@ -136,7 +137,8 @@ private struct ReplayAccount {
         guard minuteTime > 0 else { return }
         let load = minuteLoad / minuteTime
         if result.worst.map({ load > $0.load }) ?? true {
-            result.worst = .init(at: WallTime(milliseconds: minuteNumber * 60_000), load: load, size: minuteSize.size, ready: minuteSize.ready)
+            result.worst = .init(
+                at: WallTime(milliseconds: minuteNumber * 60_000), load: load, size: minuteSize.size, ready: minuteSize.ready)
         }
     }
 
@@ -146,7 +148,9 @@ private struct ReplayAccount {
         result.overloadMinutes /= ReplayAccount.minute
         result.unknownMinutes /= ReplayAccount.minute
         result.flaps = ReplayOutcome.flaps(result.scalings, step: trace.step)
-        for series in trace.series.indices where asked[series] > 0 { result.overloadShare = max(result.overloadShare, beyond[series] / asked[series]) }
+        for series in trace.series.indices where asked[series] > 0 {
+            result.overloadShare = max(result.overloadShare, beyond[series] / asked[series])
+        }
         result.overloadCauses = causes.map { (cause: $0.key, minutes: $0.value / ReplayAccount.minute) }.sorted {
             ($1.minutes, $0.cause.name) < ($0.minutes, $1.cause.name)
         }

@@ -48,12 +48,15 @@ public struct ReplayOutcome: Sendable, Equatable {
     public var downs: Int { scalings.count - ups }
     public var meanSize: Double { hours > 0 ? replicaHours / hours : 0 }
 
-    /// A turn within twice the 5 minutes that kube-controller-manager waits before it shrinks: the replicas that came or went served nothing else.
+    /// A turn within twice the 5 minutes that kube-controller-manager waits before it shrinks: the replicas that came or went served
+    /// nothing else.
     public static let flapWindow = Duration.seconds(600)
 
     public static func == (a: ReplayOutcome, b: ReplayOutcome) -> Bool {
-        a.policy == b.policy && a.replicaHours == b.replicaHours && a.overloadMinutes == b.overloadMinutes && a.overloadShare == b.overloadShare
-            && a.unknownMinutes == b.unknownMinutes && a.worst == b.worst && a.scalings == b.scalings && a.flaps == b.flaps && a.holdings == b.holdings
+        a.policy == b.policy && a.replicaHours == b.replicaHours && a.overloadMinutes == b.overloadMinutes
+            && a.overloadShare == b.overloadShare
+            && a.unknownMinutes == b.unknownMinutes && a.worst == b.worst && a.scalings == b.scalings && a.flaps == b.flaps
+            && a.holdings == b.holdings
             && a.sizes == b.sizes && a.ready == b.ready && a.overloadCauses.map(\.cause) == b.overloadCauses.map(\.cause)
             && a.overloadCauses.map(\.minutes) == b.overloadCauses.map(\.minutes)
     }

@@ -12,7 +12,9 @@ public struct ReplayPolicy: Sendable, Equatable {
     /// How far ahead history is asked; nil: not at all.
     public let forecastAhead: Duration?
 
-    public init(_ name: String, _ scaling: ScalingPolicy, floors: [ScheduleFloor] = [], offset: Duration = .zero, forecastAhead: Duration? = nil) {
+    public init(
+        _ name: String, _ scaling: ScalingPolicy, floors: [ScheduleFloor] = [], offset: Duration = .zero, forecastAhead: Duration? = nil
+    ) {
         self.name = name
         self.scaling = scaling
         self.floors = floors
@@ -38,7 +40,9 @@ public struct ReplayPolicy: Sendable, Equatable {
         if let recorded = trace.recordedSize.first, !recorded.isNaN { return held(Int(recorded.rounded())) }
         var most = scaling.minimum
         for metric in scaling.metrics {
-            guard let index = trace.series(of: metric.name), let demand = trace.series[index].demand.first(where: { !$0.isNaN }) else { continue }
+            guard let index = trace.series(of: metric.name), let demand = trace.series[index].demand.first(where: { !$0.isNaN }) else {
+                continue
+            }
             let each: Double
             switch metric.target {
             case .utilization(let percent): each = (model.requests[metric.name] ?? 0) * Double(percent) / 100

@@ -66,8 +66,8 @@ struct ReplayWorld {
         return sum
     }
 
-    /// What is asked of `serving` replicas, as a share of what they carry, by the metric where that is most; infinite when something is asked
-    /// and nobody serves; nil when nothing is known, or nothing bounds it.
+    /// What is asked of `serving` replicas, as a share of what they carry, by the metric where that is most; infinite when something is
+    /// asked and nobody serves; nil when nothing is known, or nothing bounds it.
     func load(_ index: Int, serving: Double) -> (share: Double, series: Int)? {
         var best: (share: Double, series: Int)?
         for (series, capacity) in capacities.enumerated() where capacity > 0 {
@@ -145,11 +145,14 @@ struct ReplayWorld {
             readyAt.removeLast()
         }
         while readyAt.count < size {
-            let startTime = model.startTimes.count == 1 ? model.startTimes[0] : model.startTimes[Int.random(in: model.startTimes.indices, using: &random)]
+            let startTime =
+                model.startTimes.count == 1
+                ? model.startTimes[0] : model.startTimes[Int.random(in: model.startTimes.indices, using: &random)]
             let isReady = startTime == .zero
             seen.replicas.append(
                 ReplicaState(
-                    id: nextID, phase: isReady ? .running : .pending, ready: isReady ? .yes : .no, startedAt: MonotonicTime(nanoseconds: now),
+                    id: nextID, phase: isReady ? .running : .pending, ready: isReady ? .yes : .no,
+                    startedAt: MonotonicTime(nanoseconds: now),
                     readyChangedAt: MonotonicTime(nanoseconds: now)))
             readyAt.append(now + startTime.nanoseconds)
             nextID += 1

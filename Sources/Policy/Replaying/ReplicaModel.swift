@@ -3,10 +3,11 @@ import Basics
 
 /// What a replica costs and carries, for a replay: how long it takes to become ready, how much it serves, how long it takes to leave.
 public struct ReplicaModel: Sendable, Equatable {
-    /// From start to ready. One: always so long. Several: drawn from them, each as likely, the same in every replay of the same trace. Never empty.
+    /// From start to ready. One: always so long. Several: drawn from them, each as likely, the same in every replay of the same trace.
+    /// Never empty.
     public let startTimes: [Duration]
-    /// What one replica carries, for each metric, in its unit (cores, bytes, requests a second); the service is overloaded while the demand of
-    /// any of them is above (>) what its ready replicas carry together.
+    /// What one replica carries, for each metric, in its unit (cores, bytes, requests a second); the service is overloaded while the demand
+    /// of any of them is above (>) what its ready replicas carry together.
     public let capacity: [String: Double]
     /// What one replica requests of a resource, in cores or bytes.
     public let requests: [String: Double]
@@ -18,7 +19,8 @@ public struct ReplicaModel: Sendable, Equatable {
     public let saturates: Bool
 
     public init(
-        startTimes: [Duration], capacity: [String: Double], requests: [String: Double] = [:], warmUp: Duration = .zero, drain: Duration = .zero,
+        startTimes: [Duration], capacity: [String: Double], requests: [String: Double] = [:], warmUp: Duration = .zero,
+        drain: Duration = .zero,
         saturates: Bool = false
     ) {
         self.startTimes = startTimes.isEmpty ? [.zero] : startTimes.map { max(.zero, $0) }
@@ -37,8 +39,9 @@ public struct ReplicaModel: Sendable, Equatable {
         return max(ReplicaModel.leastWarmth, Double(age.nanoseconds) / Double(warmUp.nanoseconds))
     }
 
-    /// What one replica carries by `policy`, where nobody has declared it: of a resource what it requests; of another metric its target for each
-    /// replica with the tolerance upwards, which is what the autoscaler itself lets stand. Nothing for a metric whose target is a total.
+    /// What one replica carries by `policy`, where nobody has declared it: of a resource what it requests; of another metric its target for
+    /// each replica with the tolerance upwards, which is what the autoscaler itself lets stand. Nothing for a metric whose target is a
+    /// total.
     public static func capacity(of policy: ScalingPolicy, requests: [String: Double]) -> [String: Double] {
         var out: [String: Double] = [:]
         for metric in policy.metrics {

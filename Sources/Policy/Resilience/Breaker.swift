@@ -1,8 +1,8 @@
 import Basics
 
 /// A circuit breaker: closed, open after `failures` in a row, half-open after `recovery` (one trial at a time), closed again after
-/// `successes` trials. Defaults are document 002's `CIRCUIT_FAILURE_THRESHOLD=5` and, because what it guards here is a queue that can wait but
-/// should not, a recovery of ten seconds in place of its sixty.
+/// `successes` trials. Defaults are document 002's `CIRCUIT_FAILURE_THRESHOLD=5` and, because what it guards here is a queue that can wait
+/// but should not, a recovery of ten seconds in place of its sixty.
 ///
 /// Pure: time comes in as a value. Each change returns the reason for it.
 public struct Breaker: Sendable {
@@ -55,7 +55,9 @@ public struct Breaker: Sendable {
         guard state == .halfOpen else { return nil }
         succeeded += 1
         guard succeeded >= successes else { return nil }
-        return change(to: .closed, inputs: [.init("successes_in_a_row", succeeded)], because: "\(subject) answers again", flip: "\(failures) failures in a row")
+        return change(
+            to: .closed, inputs: [.init("successes_in_a_row", succeeded)], because: "\(subject) answers again",
+            flip: "\(failures) failures in a row")
     }
 
     @discardableResult
@@ -67,7 +69,8 @@ public struct Breaker: Sendable {
         return change(
             to: .open, inputs: [.init("failures_in_a_row", failed), .init("last", reason)],
             because:
-                "\(subject) failed \(failed) times in a row (\(reason)); it is tried again in \(recovery.brief)", flip: "one success before the \(failures)th failure")
+                "\(subject) failed \(failed) times in a row (\(reason)); it is tried again in \(recovery.brief)",
+            flip: "one success before the \(failures)th failure")
     }
 
     private mutating func change(to new: State, inputs: [DecisionRecord.Input], because sentence: String, flip: String) -> Decision<State> {
@@ -76,6 +79,7 @@ public struct Breaker: Sendable {
         return Decision(
             new,
             because: DecisionRecord(
-                .breaker, subject: subject, inputs: inputs, raw: before.rawValue, outcome: new.rawValue, sentence: sentence + ".", flip: flip))
+                .breaker, subject: subject, inputs: inputs, raw: before.rawValue, outcome: new.rawValue, sentence: sentence + ".",
+                flip: flip))
     }
 }

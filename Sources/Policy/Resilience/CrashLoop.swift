@@ -34,7 +34,12 @@ public struct CrashLoop: Sendable {
             inputs: [.init("ended", how), .init("lived", life.brief), .init("deaths_in_a_row", deaths)],
             raw: "restart at once",
             constraints: wait == .zero
-                ? [] : [.init("backoff", before: "0s", after: wait.brief, reason: "death number \(useless) in a row before it had served for \(CrashLoop.useful.brief)")],
+                ? []
+                : [
+                    .init(
+                        "backoff", before: "0s", after: wait.brief,
+                        reason: "death number \(useless) in a row before it had served for \(CrashLoop.useful.brief)")
+                ],
             outcome: wait == .zero ? "restarted at once" : "restart in \(wait.brief)",
             sentence: "\(subject) ended (\(how)) after \(life.brief) and is started again \(wait == .zero ? "at once" : "in \(wait.brief)")"
                 + (isLooping ? "; it is in a crash loop, read its log." : "."),

@@ -2,19 +2,19 @@ import Basics
 
 /// Finds by itself how many requests a service should have under way: as many as it serves without queueing.
 ///
-/// It compares the latency of now with the latency without load (Envoy's adaptive concurrency, after Netflix's concurrency-limits). Each window:
-/// `limit = limit × clamp(least × (1 + tolerance) / sample, 0.5...2) + √limit`, within `lowest...highest`. The root is Envoy's headroom: the queue that
-/// it allows, and without which the limit could never grow.
+/// It compares the latency of now with the latency without load (Envoy's adaptive concurrency, after Netflix's concurrency-limits). Each
+/// window: `limit = limit × clamp(least × (1 + tolerance) / sample, 0.5...2) + √limit`, within `lowest...highest`. The root is Envoy's
+/// headroom: the queue that it allows, and without which the limit could never grow.
 ///
-/// `sample` is a quantile of a window of at least `samples` requests, and at least `interval` long, and at least as long as one such request. `least` is
-/// the lowest sample of a period. After a period it is forgotten and measured anew, or a service that became slower for good would be throttled
-/// forever. While it is measured, half of the limit is admitted, so that a busy service's own queue is not taken for its latency. Envoy goes down to 3
-/// there, which refuses most of the requests.
+/// `sample` is a quantile of a window of at least `samples` requests, and at least `interval` long, and at least as long as one such
+/// request. `least` is the lowest sample of a period. After a period it is forgotten and measured anew, or a service that became slower for
+/// good would be throttled forever. While it is measured, half of the limit is admitted, so that a busy service's own queue is not taken
+/// for its latency. Envoy goes down to 3 there, which refuses most of the requests.
 ///
 /// The limit does not grow in a window that never used half of it (Netflix's rule): such a window says nothing about more load.
 ///
-/// Only latencies of answers that did the work belong here; a quick refusal is not a fast service. O(1) (a window's end: 200 steps), no allocation
-/// but for a decision.
+/// Only latencies of answers that did the work belong here; a quick refusal is not a fast service. O(1) (a window's end: 200 steps), no
+/// allocation but for a decision.
 public struct GradientLimit: Sendable {
     /// The bounds, and where each comes from.
     public struct Settings: Sendable, Equatable {
@@ -150,12 +150,16 @@ public struct GradientLimit: Sendable {
         let record = DecisionRecord(
             .limit, subject: subject,
             inputs: [
-                .init("latency", now), .init("least_latency", best), .init("tolerance", "\(Int((settings.tolerance * 100).rounded()))%"), .init("gradient", factor),
+                .init("latency", now), .init("least_latency", best), .init("tolerance", "\(Int((settings.tolerance * 100).rounded()))%"),
+                .init("gradient", factor),
                 .init("peak_in_flight", peak),
             ],
             raw: "\(before)",
             constraints: limit == settings.lowest || limit == settings.highest
-                ? [.init("bounds", before: "\(Int(wanted))", after: "\(limit)", reason: "between \(settings.lowest) and \(settings.highest)")] : [],
+                ? [
+                    .init(
+                        "bounds", before: "\(Int(wanted))", after: "\(limit)", reason: "between \(settings.lowest) and \(settings.highest)")
+                ] : [],
             outcome: "\(limit)",
             sentence: "\(subject) may have \(limit) requests under way in place of \(before): they take \(now), and \(best) without load.",
             flip: limit < before ? "a latency closer to \(best)" : "a latency further above \(best), or fewer requests under way")

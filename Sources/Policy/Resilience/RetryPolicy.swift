@@ -57,7 +57,9 @@ public struct RetryPolicy: Sendable, Equatable {
         ]
         return DecisionRecord(
             .retry, subject: subject,
-            inputs: [.init("failure", failure.rawValue), .init("tries", tries), .init("attempts", attempts), .init("idempotent", isIdempotent)] + budget,
+            inputs: [
+                .init("failure", failure.rawValue), .init("tries", tries), .init("attempts", attempts), .init("idempotent", isIdempotent),
+            ] + budget,
             raw: failure == .brokenResponse ? "give up" : "retry", outcome: verdict.rawValue,
             sentence: verdict == .retry
                 ? "A request that failed on \(subject) (\(failure.rawValue)) is tried on another replica."

@@ -2,12 +2,12 @@ import Basics
 
 /// Limits the rate of each key by one number a key: the generic cell rate algorithm (ITU-T I.371), as redis-cell has it.
 ///
-/// That number is the time at which all that was taken would have come in at the steady rate. Beyond that rate, `burst` extra requests may come at
-/// once, as with nginx's `burst` and `nodelay`. So with 5 a minute, burst 0 allows one request and then one every 12 s, and burst 2 allows three at
-/// once.
+/// That number is the time at which all that was taken would have come in at the steady rate. Beyond that rate, `burst` extra requests may
+/// come at once, as with nginx's `burst` and `nodelay`. So with 5 a minute, burst 0 allows one request and then one every 12 s, and burst 2
+/// allows three at once.
 ///
-/// Promise: over any time t, at most `rate × t + burst + 1` are allowed. The interval between two is a whole number of nanoseconds, rounded up; up
-/// to 1,000,000 a second that costs at most a thousandth of the rate. A refused request costs nothing.
+/// Promise: over any time t, at most `rate × t + burst + 1` are allowed. The interval between two is a whole number of nanoseconds, rounded
+/// up; up to 1,000,000 a second that costs at most a thousandth of the rate. A refused request costs nothing.
 ///
 /// No state and no time traps. O(1), no allocation.
 public struct TokenBucket: Sendable, Equatable {
@@ -54,8 +54,8 @@ public struct TokenBucket: Sendable, Equatable {
     /// Between two requests at the steady rate, in whole microseconds, rounded up: the form in which a store that several share counts.
     public var intervalMicroseconds: Int { Int((interval + 999) / 1000) }
 
-    /// Takes `cost` out of the key's bucket if that much is in it. `state` is the key's number; 0, or any time past, is a full bucket. One that no
-    /// bucket of this kind can have left (too far ahead: the clock or the settings changed) counts as an empty bucket.
+    /// Takes `cost` out of the key's bucket if that much is in it. `state` is the key's number; 0, or any time past, is a full bucket. One
+    /// that no bucket of this kind can have left (too far ahead: the clock or the settings changed) counts as an empty bucket.
     ///
     /// A cost of 0 or less takes nothing, is allowed, and shows what there is.
     public func take(_ state: inout Int64, now: MonotonicTime, cost: Int = 1) -> Verdict {

@@ -55,7 +55,9 @@ public struct BucketScheme: Sendable, Equatable {
         try positive("max", highest)
         try positive("first", first)
         try positive("epsilon", epsilon)
-        guard ratio.isFinite, ratio > 1 else { throw Refusal(description: "ratio is \(ratio), and must be above 1: each bucket is wider than the one before") }
+        guard ratio.isFinite, ratio > 1 else {
+            throw Refusal(description: "ratio is \(ratio), and must be above 1: each bucket is wider than the one before")
+        }
         let logarithm = naturalLogarithm(ratio)
         let count = try whole((naturalLogarithm(highest * (ratio - 1) / first + 1) / logarithm).rounded(.up) + 1)
         return BucketScheme(
@@ -68,7 +70,9 @@ public struct BucketScheme: Sendable, Equatable {
     public static let memory = known(highest: 1e12, first: 1e7)
 
     private static func known(highest: Double, first: Double) -> BucketScheme {
-        do { return try exponential(highest: highest, first: first, ratio: 1.05, epsilon: 0.0001) } catch { preconditionFailure(error.description) }
+        do { return try exponential(highest: highest, first: first, ratio: 1.05, epsilon: 0.0001) } catch {
+            preconditionFailure(error.description)
+        }
     }
 
     /// Where a bucket begins. The first begins at 0; what is outside is taken as the nearest bucket's.
@@ -102,7 +106,9 @@ public struct BucketScheme: Sendable, Equatable {
 
     private static func whole(_ count: Double) throws(Refusal) -> Int {
         guard count <= Double(mostBuckets) else {
-            throw Refusal(description: "these options make \(count) buckets, and at most \(mostBuckets) are kept: take wider buckets or a lower maximum")
+            throw Refusal(
+                description:
+                    "these options make \(count) buckets, and at most \(mostBuckets) are kept: take wider buckets or a lower maximum")
         }
         return Int(count)
     }

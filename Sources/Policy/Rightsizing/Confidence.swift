@@ -20,14 +20,16 @@ public enum Confidence {
         }
 
         /// Infinite at a confidence of 0 when the exponent is above 0, and 0 when it is below. 1 when nothing is to be widened.
-        public func factor(_ confidence: Double) -> Double { multiplier == 0 || exponent == 0 ? 1 : power(1 + multiplier / confidence, exponent) }
+        public func factor(_ confidence: Double) -> Double {
+            multiplier == 0 || exponent == 0 ? 1 : power(1 + multiplier / confidence, exponent)
+        }
 
         /// The amount times the factor; 0 when that is 0 · ∞.
         public func applied(_ amount: Int, confidence: Double) -> Int { Amount.scaled(amount, by: factor(confidence)) }
     }
 
-    /// The smaller of the time watched in intervals, and of the samples as if each stood for a minute. 0 without samples, when the last is not
-    /// after the first, or when the interval is not above 0.
+    /// The smaller of the time watched in intervals, and of the samples as if each stood for a minute. 0 without samples, when the last is
+    /// not after the first, or when the interval is not above 0.
     public static func of(first: WallTime?, last: WallTime?, samples: Int, interval: Duration) -> Double {
         let milliseconds = Double(interval.nanoseconds / 1_000_000)
         guard let first, let last, samples > 0, milliseconds > 0 else { return 0 }

@@ -2,7 +2,8 @@ import Basics
 
 /// What is known of the use of one container: two decaying histograms, and from when to when it was watched. Some 4 kB.
 ///
-/// Samples come in whole milli-cores and bytes; `Amount.whole` makes them of real numbers. What is wrong with one is said, never trapped on.
+/// Samples come in whole milli-cores and bytes; `Amount.whole` makes them of real numbers. What is wrong with one is said, never trapped
+/// on.
 ///
 /// - Complexity: a sample is O(1) and allocates nothing.
 public struct ContainerUsage: Sendable {
@@ -65,9 +66,11 @@ public struct ContainerUsage: Sendable {
         samples = checkpoint.samples
     }
 
-    /// Whether it can be dropped: the last sample of CPU (the beginning, when there was none) is interval × count away or more (`>=`, 8 days
-    /// by default). Also when it is as far ahead, which a clock that was set back leaves behind and nothing else would ever clear.
-    public func isExpired(_ now: WallTime) -> Bool { ContainerUsage.isExpired(last: last, created: created, now: now, settings: gate.settings) }
+    /// Whether it can be dropped: the last sample of CPU (the beginning, when there was none) is interval × count away or more (`>=`, 8
+    /// days by default). Also when it is as far ahead, which a clock that was set back leaves behind and nothing else would ever clear.
+    public func isExpired(_ now: WallTime) -> Bool {
+        ContainerUsage.isExpired(last: last, created: created, now: now, settings: gate.settings)
+    }
 
     /// The rule of `isExpired`, for a state kept elsewhere.
     public static func isExpired(last: WallTime?, created: WallTime, now: WallTime, settings: SampleGate.Settings) -> Bool {

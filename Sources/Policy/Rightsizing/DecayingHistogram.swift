@@ -66,7 +66,9 @@ public struct DecayingHistogram: Sendable {
     /// See `Histogram.load`. The reference becomes the checkpoint's, so it is meant for a histogram that is still empty.
     public mutating func load(_ checkpoint: HistogramCheckpoint) throws(HistogramCheckpoint.Refusal) {
         try histogram.load(checkpoint)
-        if let moment = checkpoint.reference, checkpoint.weights.values.contains(where: { $0 > 0 }) { reference = DecayingHistogram.held(moment) }
+        if let moment = checkpoint.reference, checkpoint.weights.values.contains(where: { $0 > 0 }) {
+            reference = DecayingHistogram.held(moment)
+        }
     }
 
     /// What a weight of 1 at `time` is multiplied with; moves the reference when it lies too far back.

@@ -2,8 +2,8 @@ import Basics
 
 /// How long a container was watched, against how long it has to be before anything is recommended.
 ///
-/// What was watched is what the confidence counts: the time from the first to the last sample, or a minute for each sample, whichever is less.
-/// Upstream answers from the first sample on and leaves it to whoever reads to look at the bounds; the wait is ours.
+/// What was watched is what the confidence counts: the time from the first to the last sample, or a minute for each sample, whichever is
+/// less. Upstream answers from the first sample on and leaves it to whoever reads to look at the bounds; the wait is ours.
 public struct History: Sendable, Equatable {
     /// What was watched.
     public let known: Duration

@@ -56,7 +56,8 @@ public struct Estimate: Sendable, Equatable {
     /// The bounds widened by what is not known; the target is left as it is.
     public func widened(confidence: Double) -> Estimate {
         Estimate(
-            target: target, lower: Confidence.lower.applied(lower, confidence: confidence), upper: Confidence.upper.applied(upper, confidence: confidence))
+            target: target, lower: Confidence.lower.applied(lower, confidence: confidence),
+            upper: Confidence.upper.applied(upper, confidence: confidence))
     }
 
     /// Each at least a container's share of the least: `scale(least, 1/containers)`. Less than one container counts as one.

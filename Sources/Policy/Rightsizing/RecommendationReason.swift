@@ -23,9 +23,11 @@ struct RecommendationReason {
             .resources, subject: "\(service)/\(resource.rawValue)",
             inputs: [
                 .init("samples", samples), .init("confidence", days(result.confidence)), .init(share(percentiles.target), base.target),
-                .init(share(percentiles.lower), base.lower), .init(share(percentiles.upper), base.upper), .init("declared", declared.map(resource.text) ?? "none"),
+                .init(share(percentiles.lower), base.lower), .init(share(percentiles.upper), base.upper),
+                .init("declared", declared.map(resource.text) ?? "none"),
             ],
-            raw: resource.text(base.target), constraints: constraints, outcome: isTooEarly ? "none yet" : resource.text(result.target), sentence: sentence,
+            raw: resource.text(base.target), constraints: constraints, outcome: isTooEarly ? "none yet" : resource.text(result.target),
+            sentence: sentence,
             flip: flip)
     }
 
@@ -41,8 +43,12 @@ struct RecommendationReason {
         step("margin", to: withMargin.target, "\(share(settings.margin)) more than was used, for what was not seen")
         let least = resource.text(settings.leastOfAll[resource])
         let shared = containers > 1 ? ", shared by \(containers) containers" : ""
-        step("least", to: withMargin.atLeast(settings.leastOfAll[resource], containers: containers).target, "a replica is given at least \(least)\(shared)")
-        step("step", to: Amount.roundedUp(at, toMultipleOf: settings.steps[resource]), "rounded up to multiples of \(settings.steps[resource])")
+        step(
+            "least", to: withMargin.atLeast(settings.leastOfAll[resource], containers: containers).target,
+            "a replica is given at least \(least)\(shared)")
+        step(
+            "step", to: Amount.roundedUp(at, toMultipleOf: settings.steps[resource]),
+            "rounded up to multiples of \(settings.steps[resource])")
         step("whole-cores", to: policy.whole(at, of: resource), "whole cores are wanted")
         step("policy", to: result.target, bounds)
         return list
@@ -50,7 +56,9 @@ struct RecommendationReason {
 
     private var bounds: String {
         let least = policy.least[resource].map { "at least \(resource.text($0))" }
-        let most = policy.most[resource].map { "at most \(resource.text($0))" } ?? policy.globalMost[resource].map { "at most \(resource.text($0)) anywhere" }
+        let most =
+            policy.most[resource].map { "at most \(resource.text($0))" }
+            ?? policy.globalMost[resource].map { "at most \(resource.text($0)) anywhere" }
         return "the policy allows " + [least, most].compactMap { $0 }.joined(separator: " and ")
     }
 
@@ -60,9 +68,12 @@ struct RecommendationReason {
     private var early: String {
         let most = "so far at most \(resource.text(base.upper)) in \(share(settings.percentiles(resource).upper)) of the time"
         let declaration = declared.map { "declared \(resource.text($0))" } ?? "nothing declared"
-        guard isMeasured else { return "no \(name) of \(service) was measured yet, and \(history.least.brief) of it are needed to recommend any; \(declaration)" }
+        guard isMeasured else {
+            return "no \(name) of \(service) was measured yet, and \(history.least.brief) of it are needed to recommend any; \(declaration)"
+        }
         return
-            "too little is known of the \(name) of \(service) to recommend any: it was watched for \(whole(history.known, up: false)) of the \(history.least.brief) that are needed, \(whole(history.missing, up: true)) more; \(most); \(declaration)"
+            "too little is known of the \(name) of \(service) to recommend any: it was watched for \(whole(history.known, up: false)) of "
+            + "the \(history.least.brief) that are needed, \(whole(history.missing, up: true)) more; \(most); \(declaration)"
     }
 
     private var sentence: String {
@@ -70,10 +81,15 @@ struct RecommendationReason {
         let declaration = declared.map { "declared \(resource.text($0))" } ?? "nothing declared"
         let seen =
             isMeasured
-            ? "\(service) uses at most \(resource.text(base.upper)) of \(name) in \(share(settings.percentiles(resource).upper)) of the time"
+            ? "\(service) uses at most \(resource.text(base.upper)) of \(name) in \(share(settings.percentiles(resource).upper)) of the "
+                + "time"
             : "no \(name) of \(service) was measured yet"
-        let range = isUnbounded ? "\(resource.text(result.lower)) or more" : "between \(resource.text(result.lower)) and \(resource.text(result.upper))"
-        return "\(seen); \(declaration); recommend \(resource.text(result.target)) (\(range), confidence \(days(result.confidence))): \(advice)"
+        let range =
+            isUnbounded
+            ? "\(resource.text(result.lower)) or more" : "between \(resource.text(result.lower)) and \(resource.text(result.upper))"
+        return
+            "\(seen); \(declaration); recommend \(resource.text(result.target)) (\(range), confidence \(days(result.confidence))): "
+            + "\(advice)"
     }
 
     private var advice: String {
@@ -92,9 +108,11 @@ struct RecommendationReason {
         if isTooEarly { return "\(whole(history.missing, up: true)) more of samples" }
         guard isMeasured else { return "samples" }
         guard declared != nil else { return "a declared request" }
-        let range = isUnbounded ? "\(resource.text(result.lower)) or more" : "\(resource.text(result.lower)) to \(resource.text(result.upper))"
+        let range =
+            isUnbounded ? "\(resource.text(result.lower)) or more" : "\(resource.text(result.lower)) to \(resource.text(result.upper))"
         return result.advice(declared: declared) == .keep
-            ? "a declared request outside \(range), or more samples, which narrow it" : "a declared request of \(range), or another use of \(name)"
+            ? "a declared request outside \(range), or more samples, which narrow it"
+            : "a declared request of \(range), or another use of \(name)"
     }
 
     private var name: String { resource == .cpu ? "CPU" : "memory" }

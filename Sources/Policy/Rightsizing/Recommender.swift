@@ -2,8 +2,8 @@ import Basics
 
 /// What a service's container should ask for: percentiles of what it used, a margin, and bounds as wide as little is known.
 ///
-/// Only ever a recommendation: nothing here changes a running service. Each comes with its reason, and a sentence that says what to change in
-/// the stack file, or that nothing need change. The arithmetic and its order are kubernetes/autoscaler's.
+/// Only ever a recommendation: nothing here changes a running service. Each comes with its reason, and a sentence that says what to change
+/// in the stack file, or that nothing need change. The arithmetic and its order are kubernetes/autoscaler's.
 ///
 /// - Complexity: O(buckets) for each of three percentiles and two resources; microseconds.
 public struct Recommender: Sendable {
@@ -12,14 +12,17 @@ public struct Recommender: Sendable {
     public init(_ settings: RecommenderSettings = RecommenderSettings()) { self.settings = settings }
 
     /// The whole chain: `estimate`, the least, the steps, and the policy.
-    public func recommendation(_ resource: Resource, base: Estimate, confidence: Double, containers: Int = 1, policy: ResourcePolicy = ResourcePolicy()) -> Recommendation
-    {
-        let steps = base.withMargin(settings.margin).widened(confidence: confidence).atLeast(settings.leastOfAll[resource], containers: containers)
+    public func recommendation(
+        _ resource: Resource, base: Estimate, confidence: Double, containers: Int = 1, policy: ResourcePolicy = ResourcePolicy()
+    ) -> Recommendation {
+        let steps = base.withMargin(settings.margin).widened(confidence: confidence).atLeast(
+            settings.leastOfAll[resource], containers: containers)
         let rounded = steps.mapped { Amount.roundedUp($0, toMultipleOf: settings.steps[resource]) }
         let whole = rounded.mapped { policy.whole($0, of: resource) }
         let capped = whole.mapped { policy.capped($0, of: resource) }
         return Recommendation(
-            resource: resource, target: capped.target, lower: capped.lower, upper: capped.upper, uncapped: whole.target, confidence: confidence)
+            resource: resource, target: capped.target, lower: capped.lower, upper: capped.upper, uncapped: whole.target,
+            confidence: confidence)
     }
 
     /// One decision for each resource that the policy controls, CPU first.
@@ -29,7 +32,8 @@ public struct Recommender: Sendable {
     ///   - declared: its `resources` there.
     ///   - containers: how many containers of one replica share the least amount.
     public func recommend(
-        _ usage: ContainerUsage, service: String, declared: OptionalResources, containers: Int = 1, policy: ResourcePolicy = ResourcePolicy()
+        _ usage: ContainerUsage, service: String, declared: OptionalResources, containers: Int = 1,
+        policy: ResourcePolicy = ResourcePolicy()
     ) -> [Decision<Recommendation>] {
         let confidence = Confidence.of(first: usage.first, last: usage.last, samples: usage.samples, interval: settings.interval)
         return Resource.allCases.filter(policy.controlled.contains).map { resource in
@@ -37,7 +41,8 @@ public struct Recommender: Sendable {
             let base = Estimate(histogram, resource, settings.percentiles(resource))
             let result = recommendation(resource, base: base, confidence: confidence, containers: containers, policy: policy)
             let reason = RecommendationReason(
-                result: result, base: base, service: service, declared: declared[resource], samples: usage.samples, isMeasured: !histogram.isEmpty,
+                result: result, base: base, service: service, declared: declared[resource], samples: usage.samples,
+                isMeasured: !histogram.isEmpty,
                 containers: containers, settings: settings, policy: policy)
             return Decision(result, because: reason.record)
         }

@@ -25,7 +25,8 @@ public struct RecommenderSettings: Sendable, Equatable {
     public var interval = Duration.seconds(86400)
     /// Everything is rounded up to multiples of these: 1 milli-core, 1 byte.
     public var steps = Resources(cpu: 1, memory: 1)
-    /// How long a container is watched before its reason recommends anything. None by default, as upstream has it; the figures are the same.
+    /// How long a container is watched before its reason recommends anything. None by default, as upstream has it; the figures are the
+    /// same.
     public var leastHistory = Duration.zero
 
     public init() {}

@@ -2,8 +2,8 @@ import Basics
 
 /// What somebody allows: applied after all arithmetic, in the order of kubernetes/autoscaler's post-processors.
 ///
-/// First CPU goes up to whole cores where that is wanted, then to `least`, then down to `most`. So where `least` is above `most`, `most` wins.
-/// Where this policy has a `most` it is taken in place of the global one, as upstream's documentation of the global flag says.
+/// First CPU goes up to whole cores where that is wanted, then to `least`, then down to `most`. So where `least` is above `most`, `most`
+/// wins. Where this policy has a `most` it is taken in place of the global one, as upstream's documentation of the global flag says.
 public struct ResourcePolicy: Sendable, Equatable {
     /// minAllowed.
     public var least: OptionalResources
@@ -17,7 +17,8 @@ public struct ResourcePolicy: Sendable, Equatable {
     public var wholeCores: Bool
 
     public init(
-        least: OptionalResources = OptionalResources(), most: OptionalResources = OptionalResources(), globalMost: OptionalResources = OptionalResources(),
+        least: OptionalResources = OptionalResources(), most: OptionalResources = OptionalResources(),
+        globalMost: OptionalResources = OptionalResources(),
         controlled: Set<Resource> = [.cpu, .memory], wholeCores: Bool = false
     ) {
         self.least = least

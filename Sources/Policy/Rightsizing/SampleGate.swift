@@ -18,7 +18,8 @@ public struct SampleGate: Sendable {
         /// What it needs at least beyond what it used, in bytes. Upstream's default, 100 MiB.
         public var bumpBytes: Int
 
-        /// An interval below a second or above a century, a count below 1, and a ratio that is no number are taken as the nearest that makes sense.
+        /// An interval below a second or above a century, a count below 1, and a ratio that is no number are taken as the nearest that
+        /// makes sense.
         public init(interval: Duration = .seconds(86400), intervals: Int = 8, bumpRatio: Double = 1.2, bumpBytes: Int = 100 << 20) {
             self.interval = min(max(interval, .seconds(1)), .seconds(3_155_760_000))
             self.intervals = min(max(intervals, 1), 1_000_000)
@@ -77,8 +78,8 @@ public struct SampleGate: Sendable {
         return peak(min(used, Amount.most), time, isBump: false)
     }
 
-    /// The container ran out of memory while it had asked for `request` bytes. It needs more than the larger of that and of what it was seen
-    /// to use in this interval. What a former such event added is left out, so that one after the other does not run away.
+    /// The container ran out of memory while it had asked for `request` bytes. It needs more than the larger of that and of what it was
+    /// seen to use in this interval. What a former such event added is left out, so that one after the other does not run away.
     public mutating func outOfMemory(request: Int, at time: WallTime, now: WallTime? = nil) throws(Dropped) -> Peak? {
         let time = try held(0, time, now)
         if let lastMemory, time.milliseconds < lastMemory.milliseconds - settings.intervalMilliseconds { throw .late }

@@ -12,7 +12,9 @@ public struct UsageCheckpoint: Sendable, Equatable {
     public var cpu: HistogramCheckpoint
     public var memory: HistogramCheckpoint
 
-    public init(version: String = supported, first: WallTime?, last: WallTime?, samples: Int, cpu: HistogramCheckpoint, memory: HistogramCheckpoint) {
+    public init(
+        version: String = supported, first: WallTime?, last: WallTime?, samples: Int, cpu: HistogramCheckpoint, memory: HistogramCheckpoint
+    ) {
         self.version = version
         self.first = first
         self.last = last
@@ -27,10 +29,11 @@ extension ContainerUsage {
         UsageCheckpoint(first: first, last: last, samples: samples, cpu: cpu.checkpoint(), memory: memory.checkpoint())
     }
 
-    /// What a checkpoint tells; another version, a negative count and all that `Histogram.load` refuses is an error. Which samples came last
-    /// is not in it, so the first sample after it always counts.
+    /// What a checkpoint tells; another version, a negative count and all that `Histogram.load` refuses is an error. Which samples came
+    /// last is not in it, so the first sample after it always counts.
     public init(
-        _ checkpoint: UsageCheckpoint, created: WallTime, settings: SampleGate.Settings = SampleGate.Settings(), halfLife: Duration = halfLife
+        _ checkpoint: UsageCheckpoint, created: WallTime, settings: SampleGate.Settings = SampleGate.Settings(),
+        halfLife: Duration = halfLife
     ) throws(HistogramCheckpoint.Refusal) {
         guard checkpoint.version == UsageCheckpoint.supported else {
             throw HistogramCheckpoint.Refusal("its version is '\(checkpoint.version)', and only '\(UsageCheckpoint.supported)' is read")

@@ -1,7 +1,8 @@
 /// What a cluster can hold: not the sum of its nodes' memory (a replica holds a copy), and what each process needs beside its data.
 public struct Capacity: Sendable, Equatable {
-    /// What a process takes at the most, as a multiple of maxmemory: while it saves, each page that is written to exists twice. Measured with full nodes whose keys
-    /// were all rewritten during one snapshot: 131 MiB for 64 (docs/guides/redis-monitoring.md). Managed services set aside a quarter by default, which holds where few keys change meanwhile.
+    /// What a process takes at the most, as a multiple of maxmemory: while it saves, each page that is written to exists twice. Measured
+    /// with full nodes whose keys were all rewritten during one snapshot: 131 MiB for 64 (docs/guides/redis-monitoring.md). Managed
+    /// services set aside a quarter by default, which holds where few keys change meanwhile.
     public static let worst = 2
     /// Fuller than this, there is no time left to add a node.
     public static let fillLimit = 0.8
@@ -31,9 +32,13 @@ public struct Capacity: Sendable, Equatable {
         if memory == 0 { return ["no maxmemory is set: a node grows until the machine's memory ends, and the kernel kills it"] }
         let size = ByteSize.text(memory)
         return [
-            "raw: \(nodes) nodes x \(size) = \(ByteSize.text(raw)); replicas hold copies, so data fits once into \(masters) x \(size) = \(ByteSize.text(masters * memory))",
-            "less \(ByteSize.text(buffers)) a node for the replication backlog and clients' buffers: \(ByteSize.text(usable)) usable; plan for 80 % of it, \(ByteSize.text(Int(Double(usable) * Capacity.fillLimit)))",
-            "a process takes up to twice its maxmemory while it saves and all keys are rewritten: 2 x \(size) = \(ByteSize.text(processLimit)) each, \(ByteSize.text(nodes * processLimit)) for all; a container's limit must not be below it",
+            "raw: \(nodes) nodes x \(size) = \(ByteSize.text(raw)); replicas hold copies, so data fits once into \(masters) x \(size) = "
+                + "\(ByteSize.text(masters * memory))",
+            "less \(ByteSize.text(buffers)) a node for the replication backlog and clients' buffers: \(ByteSize.text(usable)) usable; "
+                + "plan for 80 % of it, \(ByteSize.text(Int(Double(usable) * Capacity.fillLimit)))",
+            "a process takes up to twice its maxmemory while it saves and all keys are rewritten: 2 x \(size) = "
+                + "\(ByteSize.text(processLimit)) each, \(ByteSize.text(nodes * processLimit)) for all; a container's limit must not "
+                + "be below it",
         ]
     }
 }
@@ -56,7 +61,10 @@ public enum ByteSize {
     public static func read(_ text: String) -> Int? {
         let digits = text.prefix { $0.isASCII && $0.isNumber }
         guard let value = Int(digits) else { return nil }
-        let factors = ["": 1, "k": 1000, "ki": 1 << 10, "kb": 1 << 10, "m": 1_000_000, "mi": 1 << 20, "mb": 1 << 20, "g": 1_000_000_000, "gi": 1 << 30, "gb": 1 << 30]
+        let factors = [
+            "": 1, "k": 1000, "ki": 1 << 10, "kb": 1 << 10, "m": 1_000_000, "mi": 1 << 20, "mb": 1 << 20, "g": 1_000_000_000, "gi": 1 << 30,
+            "gb": 1 << 30,
+        ]
         guard let factor = factors[text.dropFirst(digits.count).lowercased()] else { return nil }
         let (bytes, tooLarge) = value.multipliedReportingOverflow(by: factor)
         return tooLarge || bytes > 1 << 50 ? nil : bytes

@@ -108,7 +108,9 @@ public struct ClusterNodes: Sendable, Equatable {
         }
         guard fields[3] == "-" || isID(fields[3]) else { throw Flaw(reason: "'\(fields[3].prefix(48))' is no master's id") }
         guard let epoch = UInt64(fields[6]) else { throw Flaw(reason: "'\(fields[6].prefix(24))' is no configuration epoch") }
-        guard fields[7] == "connected" || fields[7] == "disconnected" else { throw Flaw(reason: "'\(fields[7].prefix(24))' is no state of a link") }
+        guard fields[7] == "connected" || fields[7] == "disconnected" else {
+            throw Flaw(reason: "'\(fields[7].prefix(24))' is no state of a link")
+        }
         guard isID(fields[0]) else { throw Flaw(reason: "'\(fields[0].prefix(48))' is no node's id") }
         var ranges: [ClosedRange<Int>] = []
         var open: [ClusterNode.OpenSlot] = []
@@ -122,7 +124,8 @@ public struct ClusterNodes: Sendable, Equatable {
         }
         return ClusterNode(
             id: String(fields[0]), address: place.address, busPort: place.bus, hostname: place.name, flags: flags,
-            master: fields[3] == "-" ? nil : String(fields[3]), configEpoch: epoch, isLinkUp: fields[7] == "connected", slots: SlotSet(ranges), open: open)
+            master: fields[3] == "-" ? nil : String(fields[3]), configEpoch: epoch, isLinkUp: fields[7] == "connected",
+            slots: SlotSet(ranges), open: open)
     }
 
     /// Forty hexadecimal digits.
@@ -134,7 +137,8 @@ public struct ClusterNodes: Sendable, Equatable {
     private static func place(_ field: Substring) throws(Flaw) -> (address: NodeAddress, bus: UInt16, name: String?) {
         let parts = field.split(separator: ",", omittingEmptySubsequences: false)
         let ends = parts[0].split(separator: "@", omittingEmptySubsequences: false)
-        guard (1...2).contains(ends.count), let colon = ends[0].lastIndex(of: ":"), let port = UInt16(ends[0][ends[0].index(after: colon)...]),
+        guard (1...2).contains(ends.count), let colon = ends[0].lastIndex(of: ":"),
+            let port = UInt16(ends[0][ends[0].index(after: colon)...]),
             let bus = ends.count == 2 ? UInt16(ends[1]) : 0
         else { throw Flaw(reason: "'\(field.prefix(64))' is no address") }
         var host = ends[0][..<colon]
@@ -146,7 +150,8 @@ public struct ClusterNodes: Sendable, Equatable {
     /// `[93->-id]` leaves, `[93-<-id]` comes.
     private static func openSlot(_ word: Substring) throws(Flaw) -> ClusterNode.OpenSlot {
         let parts = word.dropFirst().dropLast().split(separator: "-", maxSplits: 2, omittingEmptySubsequences: false)
-        guard word.hasSuffix("]"), parts.count == 3, parts[1] == ">" || parts[1] == "<", isID(parts[2]), let range = SlotSet.range(parts[0]) else {
+        guard word.hasSuffix("]"), parts.count == 3, parts[1] == ">" || parts[1] == "<", isID(parts[2]), let range = SlotSet.range(parts[0])
+        else {
             throw Flaw(reason: "'\(word.prefix(64))' is no open slot")
         }
         return ClusterNode.OpenSlot(slot: range.lowerBound, direction: parts[1] == ">" ? .migrating : .importing, peer: String(parts[2]))

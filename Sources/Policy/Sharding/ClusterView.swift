@@ -37,23 +37,29 @@ public struct ClusterView: Sendable {
             let address = own.address.host.isEmpty ? NodeAddress(host: asked.host, port: own.address.port) : own.address
             members.append(
                 Member(
-                    id: own.id, address: address, busPort: own.busPort, isMaster: own.isMaster, master: own.master, configEpoch: own.configEpoch,
+                    id: own.id, address: address, busPort: own.busPort, isMaster: own.isMaster, master: own.master,
+                    configEpoch: own.configEpoch,
                     slots: own.slots, open: own.open, answers: true, isFailed: others.contains(where: \.isFailed),
-                    isSuspected: others.contains { $0.flags.contains(.suspected) }, hasNoAddress: others.contains { $0.flags.contains(.noAddress) }))
+                    isSuspected: others.contains { $0.flags.contains(.suspected) },
+                    hasNoAddress: others.contains { $0.flags.contains(.noAddress) }))
         }
         var held = members.reduce(SlotSet()) { $0.union($1.slots) }
         var silent: [String: [ClusterNode]] = [:]
         for view in views {
-            for node in view.nodes where !node.isInHandshake && !members.contains(where: { $0.id == node.id }) { silent[node.id, default: []].append(node) }
+            for node in view.nodes where !node.isInHandshake && !members.contains(where: { $0.id == node.id }) {
+                silent[node.id, default: []].append(node)
+            }
         }
         for (id, lines) in silent.sorted(by: { $0.key < $1.key }) {
             // Of equal epochs the one with slots knows more.
             let best = lines.max { ($0.configEpoch, $0.slots.count) < ($1.configEpoch, $1.slots.count) }!
             members.append(
                 Member(
-                    id: id, address: best.address, busPort: best.busPort, isMaster: best.isMaster, master: best.master, configEpoch: best.configEpoch,
+                    id: id, address: best.address, busPort: best.busPort, isMaster: best.isMaster, master: best.master,
+                    configEpoch: best.configEpoch,
                     slots: best.slots.subtracting(held), open: [], answers: false, isFailed: lines.contains(where: \.isFailed),
-                    isSuspected: lines.contains { $0.flags.contains(.suspected) }, hasNoAddress: lines.contains { $0.flags.contains(.noAddress) }))
+                    isSuspected: lines.contains { $0.flags.contains(.suspected) },
+                    hasNoAddress: lines.contains { $0.flags.contains(.noAddress) }))
             held = held.union(best.slots)
         }
         self.members = members.sorted { ($0.address, $0.id) < ($1.address, $1.id) }
@@ -69,7 +75,9 @@ public struct ClusterView: Sendable {
 
     /// Masters that are not given up.
     public var masters: [Member] { members.filter { $0.isMaster && !$0.isFailed && !$0.hasNoAddress } }
-    public func replicas(of id: String) -> [Member] { members.filter { !$0.isMaster && $0.master == id && !$0.isFailed && !$0.hasNoAddress } }
+    public func replicas(of id: String) -> [Member] {
+        members.filter { !$0.isMaster && $0.master == id && !$0.isFailed && !$0.hasNoAddress }
+    }
 
     /// Slots that nobody has.
     public var unassigned: SlotSet { members.reduce(SlotSet.all) { $0.subtracting($1.slots) } }

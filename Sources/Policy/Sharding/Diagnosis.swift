@@ -67,7 +67,9 @@ public struct Diagnosis: Sendable {
         if !slow.isEmpty, found.isEmpty {
             let more = slow.count > 3 ? " (and \(slow.count - 3) more)" : ""
             found.append(
-                Finding("disagreement", .safe, slow.prefix(3).joined(separator: "; ") + more, mend: "gossip settles it within seconds; look again", .wait))
+                Finding(
+                    "disagreement", .safe, slow.prefix(3).joined(separator: "; ") + more,
+                    mend: "gossip settles it within seconds; look again", .wait))
         }
         findings = found
     }
@@ -79,13 +81,18 @@ public struct Diagnosis: Sendable {
             if member.hasNoAddress {
                 found.append(
                     Finding(
-                        "no-address", member.slots.isEmpty ? .safe : .manual, "\(member.id.prefix(8)) (a \(what)) has no address: nobody can reach it",
+                        "no-address", member.slots.isEmpty ? .safe : .manual,
+                        "\(member.id.prefix(8)) (a \(what)) has no address: nobody can reach it",
                         mend: "muster redis fix forgets it on every node", member.slots.isEmpty ? .forget(member.id) : .none))
             } else if member.isFailed, !member.slots.isEmpty {
                 found.append(
                     Finding(
-                        "lost-slots", .loses, "\(member.address) has failed with \(member.slots.count) slots, and no replica took over: their keys cannot be reached",
-                        mend: "start that node again; only if its data is gone: muster redis fix --accept-loss lost-slots gives its slots, empty, to the others",
+                        "lost-slots", .loses,
+                        "\(member.address) has failed with \(member.slots.count) slots, and no replica took over: their keys cannot be "
+                            + "reached",
+                        mend:
+                            "start that node again; only if its data is gone: muster redis fix --accept-loss lost-slots gives its slots, "
+                            + "empty, to the others",
                         .reassign(member.slots, from: member.id)))
             } else {
                 let state = member.isFailed ? "has failed" : "does not answer"
@@ -104,13 +111,17 @@ public struct Diagnosis: Sendable {
                 let who = strangers.map { view.name($0.myself.id) }.joined(separator: ", ")
                 found.append(
                     Finding(
-                        "unknown-node", .safe, "\(member.address) is not known to \(who)", mend: "muster redis fix introduces them to each other", .introduce(member.id)))
+                        "unknown-node", .safe, "\(member.address) is not known to \(who)",
+                        mend: "muster redis fix introduces them to each other", .introduce(member.id)))
             }
         }
         let waiting = view.views.filter { $0.nodes.contains(where: \.isInHandshake) }
         if !waiting.isEmpty {
             let who = waiting.map { view.name($0.myself.id) }.joined(separator: ", ")
-            found.append(Finding("handshake", .safe, "\(who): a node is being met and has not answered yet", mend: "it ends by itself; look again", .wait))
+            found.append(
+                Finding(
+                    "handshake", .safe, "\(who): a node is being met and has not answered yet", mend: "it ends by itself; look again", .wait
+                ))
         }
         return found
     }
@@ -133,9 +144,14 @@ public struct Diagnosis: Sendable {
             found.append(
                 Finding(
                     "unassigned-slots", missing.isEmpty ? .safe : .loses,
-                    "\(empty.count) slots belong to nobody (\(SlotSet(Array(empty.ranges.prefix(3))))\(empty.ranges.count > 3 ? " …" : "")), and no node that answers has keys of them"
+                    "\(empty.count) slots belong to nobody "
+                        + "(\(SlotSet(Array(empty.ranges.prefix(3))))\(empty.ranges.count > 3 ? " …" : "")), and no node that answers "
+                        + "has keys of them"
                         + (missing.isEmpty ? "" : "; \(missing.map(\.address.description).joined(separator: ", ")) may have"),
-                    mend: "muster redis fix\(missing.isEmpty ? "" : " --accept-loss unassigned-slots") gives them to the masters with the fewest", .assign(empty)))
+                    mend:
+                        "muster redis fix\(missing.isEmpty ? "" : " --accept-loss unassigned-slots") gives them to the masters with the "
+                        + "fewest",
+                    .assign(empty)))
         }
         for (i, one) in alive.enumerated() {
             for other in alive[(i + 1)...] {
@@ -144,9 +160,11 @@ public struct Diagnosis: Sendable {
                 let winner = one.configEpoch > other.configEpoch ? one : other
                 found.append(
                     Finding(
-                        "slot-claimed-twice", .safe, "\(one.address) and \(other.address) both claim \(both.count) slots (\(SlotSet(Array(both.ranges.prefix(3)))))",
+                        "slot-claimed-twice", .safe,
+                        "\(one.address) and \(other.address) both claim \(both.count) slots (\(SlotSet(Array(both.ranges.prefix(3)))))",
                         mend: one.configEpoch == other.configEpoch
-                            ? "muster redis fix raises the epoch of \(winner.address)" : "gossip settles it for \(winner.address), whose epoch is higher; look again",
+                            ? "muster redis fix raises the epoch of \(winner.address)"
+                            : "gossip settles it for \(winner.address), whose epoch is higher; look again",
                         one.configEpoch == other.configEpoch ? .bumpEpoch(winner.id) : .wait))
             }
         }
@@ -163,22 +181,28 @@ public struct Diagnosis: Sendable {
         }
     }
 
-    private static func finding(_ slot: Int, _ places: [OpenSlots.Place], _ resolution: OpenSlots.Resolution, _ view: ClusterView) -> Finding {
-        let whose = places.filter { $0.keys > 0 }.map { "\($0.keys) key\($0.keys == 1 ? "" : "s") on \(view.name($0.id))" }.joined(separator: ", ")
+    private static func finding(_ slot: Int, _ places: [OpenSlots.Place], _ resolution: OpenSlots.Resolution, _ view: ClusterView)
+        -> Finding
+    {
+        let whose = places.filter { $0.keys > 0 }.map { "\($0.keys) key\($0.keys == 1 ? "" : "s") on \(view.name($0.id))" }.joined(
+            separator: ", ")
         let keys = whose.isEmpty ? "no keys" : whose
         switch resolution {
         case .move(let from, let to):
             let risk: Risk = places.first { $0.id == from }?.keys == 0 ? .safe : .moves
             return Finding(
-                "open-slot", risk, "slot \(slot) is on its way from \(view.name(from)) to \(view.name(to)): \(keys)", mend: "muster redis fix finishes the move",
+                "open-slot", risk, "slot \(slot) is on its way from \(view.name(from)) to \(view.name(to)): \(keys)",
+                mend: "muster redis fix finishes the move",
                 .settle(slot: slot, resolution))
         case .close(let ids):
             return Finding(
-                "open-slot", .safe, "slot \(slot) is open on \(ids.map(view.name).joined(separator: ", ")), and nothing of it has gone over: \(keys)",
+                "open-slot", .safe,
+                "slot \(slot) is open on \(ids.map(view.name).joined(separator: ", ")), and nothing of it has gone over: \(keys)",
                 mend: "muster redis fix closes it", .settle(slot: slot, resolution))
         case .assign(let id):
             return Finding(
-                "slot-without-owner", .safe, "slot \(slot) belongs to nobody: \(keys)", mend: "muster redis fix gives it to \(view.name(id))",
+                "slot-without-owner", .safe, "slot \(slot) belongs to nobody: \(keys)",
+                mend: "muster redis fix gives it to \(view.name(id))",
                 .settle(slot: slot, resolution))
         case .gather(let from, let to):
             return Finding(
@@ -192,7 +216,8 @@ public struct Diagnosis: Sendable {
         for master in view.masters where !master.slots.isEmpty && view.replicas(of: master.id).allSatisfy({ !$0.answers }) {
             found.append(
                 Finding(
-                    "master-without-replica", .manual, "\(master.address) has no replica: when it dies, its \(master.slots.count) slots are gone",
+                    "master-without-replica", .manual,
+                    "\(master.address) has no replica: when it dies, its \(master.slots.count) slots are gone",
                     mend: "muster redis add HOST:PORT --replica-of \(master.address)", .none))
         }
         let epochs = Dictionary(grouping: view.masters.filter { $0.answers && !$0.slots.isEmpty }, by: \.configEpoch)
@@ -200,7 +225,8 @@ public struct Diagnosis: Sendable {
             let who = group.map(\.address.description).joined(separator: ", ")
             found.append(
                 Finding(
-                    "epoch-collision", .safe, "\(who) share the configuration epoch \(epoch)", mend: "the nodes settle it by themselves; muster redis fix hurries it",
+                    "epoch-collision", .safe, "\(who) share the configuration epoch \(epoch)",
+                    mend: "the nodes settle it by themselves; muster redis fix hurries it",
                     .bumpEpoch(group.map(\.id).max()!)))
         }
         return found

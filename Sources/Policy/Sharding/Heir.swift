@@ -2,8 +2,8 @@ import Basics
 
 /// Which replica takes over from a master of which it is known that it has died: the one with the most of its data.
 ///
-/// Offsets are of the master's stream, so that the higher one has more. Of equals the one that is named first. A replica whose own state is not
-/// known, or that never had a whole copy (`offset` 0), is no candidate.
+/// Offsets are of the master's stream, so that the higher one has more. Of equals the one that is named first. A replica whose own state is
+/// not known, or that never had a whole copy (`offset` 0), is no candidate.
 public enum Heir {
     public struct Candidate: Sendable, Equatable {
         public let name: String
@@ -24,7 +24,9 @@ public enum Heir {
                 nil,
                 because: DecisionRecord(
                     .failover, subject: dead, inputs: [.init("slots", slots)] + inputs, raw: "nobody", outcome: "restarted in its place",
-                    sentence: "\(dead), master of \(slots.count) slots, died and no replica of it answers: it is started again with its own data.",
+                    sentence:
+                        "\(dead), master of \(slots.count) slots, died and no replica of it answers: it is started again with its own "
+                        + "data.",
                     flip: "a replica in step"))
         }
         let behind = able.map { best.offset - $0.offset }.max() ?? 0
@@ -33,7 +35,10 @@ public enum Heir {
             because: DecisionRecord(
                 .failover, subject: dead, inputs: [.init("slots", slots)] + inputs, raw: best.name, outcome: "\(best.name) takes over",
                 sentence:
-                    "\(dead), master of \(slots.count) slots, died: \(best.name) takes over at once\(able.count > 1 ? ", the most advanced of \(able.count) replicas (the last is \(behind) bytes behind)" : ""); the other masters vote.",
-                flip: able.count > 1 ? "another replica with a higher offset than \(best.offset)" : "a second replica with a higher offset than \(best.offset)"))
+                    "\(dead), master of \(slots.count) slots, died: \(best.name) takes over at "
+                    + "once\(able.count > 1 ? ", the most advanced of \(able.count) replicas (the last is \(behind) bytes behind)" : ""); the other masters vote.",
+                flip: able.count > 1
+                    ? "another replica with a higher offset than \(best.offset)"
+                    : "a second replica with a higher offset than \(best.offset)"))
     }
 }

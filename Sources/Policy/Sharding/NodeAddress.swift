@@ -13,7 +13,9 @@ public struct NodeAddress: Hashable, Sendable, Comparable, CustomStringConvertib
         guard let colon = text.lastIndex(of: ":"), let port = UInt16(text[text.index(after: colon)...]), port > 0 else { return nil }
         var host = text[..<colon]
         if host.hasPrefix("["), host.hasSuffix("]") { host = host.dropFirst().dropLast() }
-        guard !host.isEmpty, host.utf8.count <= 253, !host.contains(where: { $0.isWhitespace || $0 == "@" || $0 == "/" }) else { return nil }
+        guard !host.isEmpty, host.utf8.count <= 253, !host.contains(where: { $0.isWhitespace || $0 == "@" || $0 == "/" }) else {
+            return nil
+        }
         self.init(host: String(host), port: port)
     }
 

@@ -1,6 +1,7 @@
 /// Offsets of a master's replication stream, sampled over time: tells how old a replica's offset is.
 ///
-/// The difference of two offsets is bytes, and bytes say nothing of time: a kilobyte is nothing behind a busy master, and an hour behind an idle one.
+/// The difference of two offsets is bytes, and bytes say nothing of time: a kilobyte is nothing behind a busy master, and an hour behind an
+/// idle one.
 public struct OffsetHistory: Sendable, Equatable {
     public enum Age: Sendable, Equatable {
         /// The replica has all that the master had at the last sample.

@@ -1,8 +1,9 @@
 /// What is to be done about one slot that is not simply at home: open at one end or both, without an owner, or with keys in two places.
 ///
-/// The rules hold after any moment at which a move was cut off, and after either end was replaced by its replica (which knows nothing of the move,
-/// because Redis 7 does not replicate it):
-/// 0. Two claim it: who has the lower epoch has given it away and has not heard; it is told, before a newer epoch of it makes its claim win, and keys be deleted.
+/// The rules hold after any moment at which a move was cut off, and after either end was replaced by its replica (which knows nothing of
+/// the move, because Redis 7 does not replicate it):
+/// 0. Two claim it: who has the lower epoch has given it away and has not heard; it is told, before a newer epoch of it makes its claim
+/// win, and keys be deleted.
 /// 1. The owner sends it on, and the receiver is there: the move is finished.
 /// 2. The owner sends it on to a node that is gone: to the one that has keys of the slot, or else the owner keeps it.
 /// 3. The owner does not send it, and another one receives it: finished if keys have gone over already, or else closed.
@@ -18,7 +19,9 @@ public enum OpenSlots {
         public var keys: Int
         public var epoch: UInt64
 
-        public init(id: String, owns: Bool = false, migratingTo: String? = nil, importingFrom: String? = nil, keys: Int = 0, epoch: UInt64 = 0) {
+        public init(
+            id: String, owns: Bool = false, migratingTo: String? = nil, importingFrom: String? = nil, keys: Int = 0, epoch: UInt64 = 0
+        ) {
             self.id = id
             self.owns = owns
             self.migratingTo = migratingTo
@@ -49,8 +52,12 @@ public enum OpenSlots {
             return holder.map { .move(from: owner.id, to: $0.id) } ?? .close([owner.id])
         }
         let receivers = others.filter { $0.importingFrom != nil }
-        if let receiver = receivers.max(by: { $0.keys < $1.keys }), receiver.keys > 0, !receiver.owns { return .move(from: owner.id, to: receiver.id) }
-        let open = receivers.map(\.id) + (owner.importingFrom == nil ? [] : [owner.id]) + others.filter { $0.migratingTo != nil && $0.keys == 0 }.map(\.id)
+        if let receiver = receivers.max(by: { $0.keys < $1.keys }), receiver.keys > 0, !receiver.owns {
+            return .move(from: owner.id, to: receiver.id)
+        }
+        let open =
+            receivers.map(\.id) + (owner.importingFrom == nil ? [] : [owner.id])
+            + others.filter { $0.migratingTo != nil && $0.keys == 0 }.map(\.id)
         if !open.isEmpty { return .close(open) }
         return holder.map { .gather(from: $0.id, to: owner.id) }
     }

@@ -42,7 +42,9 @@ public struct Placement: Sendable, Equatable {
             notes.append("all nodes are on \(host): the cluster survives the end of a process, not of that machine")
         } else if Set(chosen.map(\.host)).count < count {
             let most = Dictionary(grouping: chosen, by: \.host).map { ($0.value.count, $0.key) }.max { $0 < $1 }!
-            if most.0 * 2 >= count { notes.append("\(most.0) of \(count) masters are on \(most.1): with it the majority is lost, and no failover can be voted") }
+            if most.0 * 2 >= count {
+                notes.append("\(most.0) of \(count) masters are on \(most.1): with it the majority is lost, and no failover can be voted")
+            }
         }
         self.notes = notes
         masters = groups.enumerated().map { Master(address: $1[0], slots: Placement.share($0, of: count), replicas: Array($1.dropFirst())) }
@@ -62,13 +64,17 @@ public struct Placement: Sendable, Equatable {
         guard masters >= fewestMasters else {
             throw Refusal(
                 description:
-                    "\(nodes.count) nodes \(each) make \(nodes.count) / \(size) = \(masters) master\(masters == 1 ? "" : "s"); a cluster needs \(fewestMasters), or no majority is left when one dies: \(fewestMasters) x \(size) = \(fewestMasters * size) nodes"
+                    "\(nodes.count) nodes \(each) make \(nodes.count) / \(size) = \(masters) master\(masters == 1 ? "" : "s"); a cluster "
+                    + "needs \(fewestMasters), or no majority is left when one dies: \(fewestMasters) x \(size) = "
+                    + "\(fewestMasters * size) nodes"
             )
         }
         guard nodes.count % size == 0 else {
             throw Refusal(
                 description:
-                    "\(nodes.count) nodes \(each) make \(masters) masters and leave \(nodes.count % size) over; \(masters * size) or \(masters * size + size) nodes fit")
+                    "\(nodes.count) nodes \(each) make \(masters) masters and leave \(nodes.count % size) over; \(masters * size) or "
+                    + "\(masters * size + size) nodes fit"
+            )
         }
         guard masters <= 1000 else { throw Refusal(description: "\(masters) masters: at most 1000") }
     }
@@ -90,7 +96,8 @@ public struct Placement: Sendable, Equatable {
         return out
     }
 
-    /// One of `free` for each group: as many as possible on a host that the group does not have (augmenting paths), the others as they come.
+    /// One of `free` for each group: as many as possible on a host that the group does not have (augmenting paths), the others as they
+    /// come.
     private static func match(_ groups: [[NodeAddress]], _ free: [NodeAddress]) -> [NodeAddress] {
         var taker: [Int?] = Array(repeating: nil, count: free.count)
         func place(_ group: Int, _ tried: inout Set<Int>) -> Bool {

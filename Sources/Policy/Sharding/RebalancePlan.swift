@@ -2,9 +2,10 @@ import Basics
 
 /// Which slots change hands so that each master carries its share.
 ///
-/// A share is the master's weight over the sum of weights, of all slots, or of their measured load where one is given. Only what is above a share moves, so no
-/// plan with fewer slots reaches the same evenness by count. A master without slots is filled like any other; one of weight 0 is emptied.
-/// Deterministic: the fullest gives first, its highest slots first (with a load: its busiest that still fits), to the emptiest.
+/// A share is the master's weight over the sum of weights, of all slots, or of their measured load where one is given. Only what is above a
+/// share moves, so no plan with fewer slots reaches the same evenness by count. A master without slots is filled like any other; one of
+/// weight 0 is emptied. Deterministic: the fullest gives first, its highest slots first (with a load: its busiest that still fits), to the
+/// emptiest.
 ///
 /// - Complexity: slots x log(slots) + slots x masters.
 public struct RebalancePlan: Sendable, Equatable {
@@ -46,7 +47,9 @@ public struct RebalancePlan: Sendable, Equatable {
     public var slotCount: Int { moves.reduce(0) { $0 + $1.slots.count } }
 
     /// `load`: of each slot, from 0; nil: every slot counts the same.
-    public static func make(_ masters: [Master], load: [Double]? = nil, threshold: Double = threshold) throws(Refusal) -> Decision<RebalancePlan> {
+    public static func make(_ masters: [Master], load: [Double]? = nil, threshold: Double = threshold) throws(Refusal) -> Decision<
+        RebalancePlan
+    > {
         precondition(load == nil || load!.count == HashSlot.count)
         if let wrong = masters.first(where: { !($0.weight >= 0) || !$0.weight.isFinite }) {
             throw Refusal(description: "the weight \(wrong.weight) of \(wrong.id) is no weight")
@@ -116,7 +119,9 @@ public struct RebalancePlan: Sendable, Equatable {
         }
     }
 
-    private static func record(_ plan: RebalancePlan, _ masters: [Master], worst: Double, threshold: Double, isMeasured: Bool) -> DecisionRecord {
+    private static func record(_ plan: RebalancePlan, _ masters: [Master], worst: Double, threshold: Double, isMeasured: Bool)
+        -> DecisionRecord
+    {
         let percent = Int((worst * 100).rounded()), limit = (threshold * 1000).rounded() / 10
         let measure = isMeasured ? "measured load" : "number of slots"
         let sentence =

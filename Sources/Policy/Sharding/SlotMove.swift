@@ -1,12 +1,12 @@
 /// The moving of one slot from one master to another, while both serve: what is to be done next, given what was done.
 ///
-/// Pure: it is told what came of each action and gives the next. Every action may be repeated, and where it begins follows from what the two ends say,
-/// so that a move that was cut off at any moment goes on from there.
+/// Pure: it is told what came of each action and gives the next. Every action may be repeated, and where it begins follows from what the
+/// two ends say, so that a move that was cut off at any moment goes on from there.
 ///
-/// The receiver is told first and gives up last: a client that is sent on by the sender must find the receiver waiting. Nobody is told that the slot has
-/// changed hands before the sender has no key of it: a node that hears from others that its slot went away deletes the keys it still has.
-/// The receiver's replicas must know of the slot before the sender gives it up: Redis 7 does not replicate SETSLOT, and if the receiver died before its replica has
-/// heard by gossip, nobody would own the slot.
+/// The receiver is told first and gives up last: a client that is sent on by the sender must find the receiver waiting. Nobody is told that
+/// the slot has changed hands before the sender has no key of it: a node that hears from others that its slot went away deletes the keys it
+/// still has. The receiver's replicas must know of the slot before the sender gives it up: Redis 7 does not replicate SETSLOT, and if the
+/// receiver died before its replica has heard by gossip, nobody would own the slot.
 public struct SlotMove: Sendable, Equatable {
     public enum Action: Sendable, Equatable {
         /// `SETSLOT IMPORTING` on the receiver.
@@ -91,7 +91,9 @@ public struct SlotMove: Sendable, Equatable {
         case (true, true):
             // The receiver has it, and the sender has not heard: with keys left it must not hear yet.
             state = !ends.receiverIsNewer ? .ended : ends.senderKeys > 0 ? .openingSender : .awaiting
-            if !ends.receiverIsNewer { obstacle = "\(receiver.prefix(8)) has not heard yet that slot \(slot) left it; what it were given would be deleted" }
+            if !ends.receiverIsNewer {
+                obstacle = "\(receiver.prefix(8)) has not heard yet that slot \(slot) left it; what it were given would be deleted"
+            }
         case (false, true): state = others.isEmpty ? .ended : .telling(others)
         case (false, false):
             state = .ended

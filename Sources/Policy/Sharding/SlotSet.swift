@@ -59,5 +59,7 @@ public struct SlotSet: Sendable, Equatable, CustomStringConvertible {
 
     public func intersection(_ other: SlotSet) -> SlotSet { subtracting(subtracting(other)) }
 
-    public var description: String { ranges.map { $0.count == 1 ? "\($0.lowerBound)" : "\($0.lowerBound)-\($0.upperBound)" }.joined(separator: " ") }
+    public var description: String {
+        ranges.map { $0.count == 1 ? "\($0.lowerBound)" : "\($0.lowerBound)-\($0.upperBound)" }.joined(separator: " ")
+    }
 }

@@ -22,16 +22,20 @@ extension StackReader {
             report(object, "proxy-protocol", "gateway.proxy-protocol: say whose PROXY header is believed, in gateway.trusted-proxies")
         }
         let store = object.string("limit-store")
-        if let store, !["redis", "rediss"].flatMap({ ["\($0)://", "\($0)+cluster://", "\($0)+sentinel://"] }).contains(where: store.hasPrefix) {
+        if let store,
+            !["redis", "rediss"].flatMap({ ["\($0)://", "\($0)+cluster://", "\($0)+sentinel://"] }).contains(where: store.hasPrefix)
+        {
             report(object, "limit-store", "gateway.limit-store: expected redis://host:port")
         }
         if store == nil, routes.contains(where: { $0.guards.limits.contains(where: \.isShared) }) {
-            checker.report(object.line, object.column, "gateway: a limit is shared, so gateway.limit-store must name the Redis that counts it")
+            checker.report(
+                object.line, object.column, "gateway: a limit is shared, so gateway.limit-store must name the Redis that counts it")
         }
         return GatewaySpec(
             listen: listen, admin: admin, adminTokenFile: object.string("admin-token-file"), threads: object.integer("threads") ?? 1,
             accessLog: accessLog(object), trustedProxies: trusted, takesProxyProtocol: object.boolean("proxy-protocol") ?? false,
-            limits: limits(object.object("limits")), tracing: object.object("tracing").map { tracing($0) }, limitStore: store, routes: routes)
+            limits: limits(object.object("limits")), tracing: object.object("tracing").map { tracing($0) }, limitStore: store,
+            routes: routes)
     }
 
     private mutating func report(_ object: CheckedObject, _ key: String, _ message: String) {
@@ -42,7 +46,9 @@ extension StackReader {
     private func ranges(_ object: CheckedObject, _ key: String) -> [AddressRange] { object.strings(key).compactMap { AddressRange($0) } }
 
     private mutating func accessLog(_ object: CheckedObject) -> AccessLogSpec {
-        guard let log = object.object("access-log"), let format = log.string("format") else { return AccessLogSpec(format: .text, file: nil) }
+        guard let log = object.object("access-log"), let format = log.string("format") else {
+            return AccessLogSpec(format: .text, file: nil)
+        }
         let words: [String: AccessLogSpec.Format] = ["true": .text, "text": .text, "false": .none, "json": .json]
         if let word = words[format] { return AccessLogSpec(format: word, file: log.string("file")) }
         if !format.contains("$") {
@@ -56,8 +62,10 @@ extension StackReader {
 
     private func limits(_ object: CheckedObject?) -> GatewayLimits {
         GatewayLimits(
-            connections: object?.integer("connections") ?? 10_000, perClient: object?.integer("per-client") ?? 0, head: object?.integer("head") ?? 32 << 10,
-            fields: object?.integer("fields") ?? 100, headTime: object?.duration("head-time") ?? .seconds(10), idleTime: object?.duration("idle-time") ?? .seconds(75))
+            connections: object?.integer("connections") ?? 10_000, perClient: object?.integer("per-client") ?? 0,
+            head: object?.integer("head") ?? 32 << 10,
+            fields: object?.integer("fields") ?? 100, headTime: object?.duration("head-time") ?? .seconds(10),
+            idleTime: object?.duration("idle-time") ?? .seconds(75))
     }
 
     private mutating func tracing(_ object: CheckedObject) -> TracingSpec {
@@ -79,14 +87,17 @@ extension StackReader {
             match: match(object, path), target: target(object, path), discovery: discovery(object, path),
             canary: object.object("canary").map { canary($0, services, path) },
             balancing: BalancingSpec(
-                method: object.string("balance") ?? "least-connections", sticky: object.string("sticky"), slowStart: object.duration("slow-start") ?? .zero,
+                method: object.string("balance") ?? "least-connections", sticky: object.string("sticky"),
+                slowStart: object.duration("slow-start") ?? .zero,
                 panic: object.fraction("panic") ?? 0),
             isIdempotent: object.boolean("idempotent") ?? false,
             retry: RetrySpec(
-                attempts: retry?.integer("attempts") ?? 2, budget: retry?.fraction("budget") ?? 0.2, keptBody: retry?.integer("body") ?? 256 << 10,
+                attempts: retry?.integer("attempts") ?? 2, budget: retry?.fraction("budget") ?? 0.2,
+                keptBody: retry?.integer("body") ?? 256 << 10,
                 hedge: retry?.duration("hedge")),
             timeout: TimeoutSpec(
-                connect: timeout?.duration("connect") ?? .seconds(2), response: timeout?.duration("response") ?? .seconds(60), total: timeout?.duration("total"),
+                connect: timeout?.duration("connect") ?? .seconds(2), response: timeout?.duration("response") ?? .seconds(60),
+                total: timeout?.duration("total"),
                 tunnel: timeout?.duration("tunnel") ?? .seconds(3600)),
             bodyLimit: object.integer("body") ?? 10 << 20, probe: object.object("probe").map(probe), eject: eject(object.object("eject")),
             guards: guards(object), hold: hold(object, services, path), access: access(object, deny, path), edits: edits(object, path),
@@ -96,7 +107,9 @@ extension StackReader {
 
     private mutating func checkService(_ name: String, _ object: CheckedObject, _ key: String, _ services: [ServiceSpec], _ path: String) {
         if let found = services.first(where: { $0.name == name }) {
-            if found.http == nil { checker.report(object.line, object.column, "\(path): service '\(name)' has no http, so nothing can be sent to it") }
+            if found.http == nil {
+                checker.report(object.line, object.column, "\(path): service '\(name)' has no http, so nothing can be sent to it")
+            }
             return
         }
         let hint = checker.nearest(to: name, in: services.map(\.name)).map { "; did you mean '\($0)'?" } ?? ""
@@ -134,9 +147,12 @@ extension StackReader {
         var out: [FieldSpec] = []
         for entry in object.map(key) {
             guard case .string(let value) = entry.value else { continue }
-            if !SchemaChecker.isToken(entry.name) { checker.report(entry.line, entry.column, "\(path).\(key): '\(entry.name)' is no name of a header field") }
+            if !SchemaChecker.isToken(entry.name) {
+                checker.report(entry.line, entry.column, "\(path).\(key): '\(entry.name)' is no name of a header field")
+            }
             if !value.utf8.allSatisfy({ $0 >= 32 && $0 != 127 }) || value.utf8.count > 4096 {
-                checker.report(entry.line, entry.column, "\(path).\(key).\(entry.name): a value has no control characters and at most 4096 bytes")
+                checker.report(
+                    entry.line, entry.column, "\(path).\(key).\(entry.name): a value has no control characters and at most 4096 bytes")
             }
             out.append(FieldSpec(name: key == "headers" ? entry.name.lowercased() : entry.name, value: value))
         }
@@ -150,9 +166,12 @@ extension StackReader {
         if object.places["backends"] != nil || finds { kinds.append("backends") }
         if kinds.count != 1 {
             let found = kinds.isEmpty ? "none" : kinds.joined(separator: " and ")
-            checker.report(object.line, object.column, "\(path): give either a service or backends (or an answer, or a redirect); found \(found)")
+            checker.report(
+                object.line, object.column, "\(path): give either a service or backends (or an answer, or a redirect); found \(found)")
         }
-        if kinds == ["backends"], !finds, backends.isEmpty { checker.report(object.line, object.column, "\(path): give either a service or backends") }
+        if kinds == ["backends"], !finds, backends.isEmpty {
+            checker.report(object.line, object.column, "\(path): give either a service or backends")
+        }
         if !backends.isEmpty, backends.allSatisfy({ $0.weight == 0 }) {
             checker.report(object.line, object.column, "\(path): all backends have weight 0, so nothing could be sent to any")
         }
@@ -161,7 +180,9 @@ extension StackReader {
             if [204, 205, 304].contains(answer.integer("status") ?? 200), answer.string("body") ?? answer.string("file") != nil {
                 report(answer, "status", "\(path).answer: an answer with status \(answer.integer("status")!) has no body")
             }
-            if answer.string("body") != nil, answer.string("file") != nil { report(answer, "file", "\(path).answer: give a body or a file") }
+            if answer.string("body") != nil, answer.string("file") != nil {
+                report(answer, "file", "\(path).answer: give a body or a file")
+            }
             return .answer(
                 AnswerSpec(
                     status: answer.integer("status") ?? 200, body: answer.string("body") ?? "",
@@ -170,7 +191,9 @@ extension StackReader {
         }
         if let redirect = object.object("redirect") {
             let status = redirect.integer("status") ?? 308
-            if ![301, 302, 303, 307, 308].contains(status) { report(redirect, "status", "\(path).redirect.status: one of 301, 302, 303, 307 and 308") }
+            if ![301, 302, 303, 307, 308].contains(status) {
+                report(redirect, "status", "\(path).redirect.status: one of 301, 302, 303, 307 and 308")
+            }
             return .redirect(RedirectSpec(to: plain(redirect, "to", path + ".redirect") ?? "", status: status))
         }
         return .backends(backends)
@@ -179,14 +202,17 @@ extension StackReader {
     /// A text that stands in a head.
     private mutating func plain(_ object: CheckedObject, _ key: String, _ path: String) -> String? {
         guard let text = object.string(key) else { return nil }
-        if !text.utf8.allSatisfy({ $0 >= 32 && $0 < 127 }) { report(object, key, "\(path).\(key): letters, digits and signs of ASCII only") }
+        if !text.utf8.allSatisfy({ $0 >= 32 && $0 < 127 }) {
+            report(object, key, "\(path).\(key): letters, digits and signs of ASCII only")
+        }
         return text
     }
 
     private func backends(_ object: CheckedObject) -> [BackendSpec] {
         object.objects("backends").map {
             BackendSpec(
-                address: $0.string("address") ?? "", weight: $0.integer("weight") ?? 1, priority: $0.integer("priority") ?? 0, line: $0.line, column: $0.column)
+                address: $0.string("address") ?? "", weight: $0.integer("weight") ?? 1, priority: $0.integer("priority") ?? 0,
+                line: $0.line, column: $0.column)
         }
     }
 
@@ -196,15 +222,20 @@ extension StackReader {
         }
         if let file = object.string("backends-file") { return .file(file) }
         guard let dns = object.object("backends-dns") else { return nil }
-        return .dns(name: dns.string("name") ?? "", isSRV: dns.boolean("srv") ?? false, port: UInt16(dns.integer("port") ?? 80), server: dns.string("server"))
+        return .dns(
+            name: dns.string("name") ?? "", isSRV: dns.boolean("srv") ?? false, port: UInt16(dns.integer("port") ?? 80),
+            server: dns.string("server"))
     }
 
     private mutating func canary(_ object: CheckedObject, _ services: [ServiceSpec], _ path: String) -> CanarySpec {
         let service = object.string("service"), backends = backends(object)
         if let service { checkService(service, object, "service", services, path + ".canary") }
-        if (service == nil) == backends.isEmpty { checker.report(object.line, object.column, "\(path).canary: give either a service or backends") }
+        if (service == nil) == backends.isEmpty {
+            checker.report(object.line, object.column, "\(path).canary: give either a service or backends")
+        }
         return CanarySpec(
-            backends: backends, service: service, share: object.fraction("share") ?? 0, header: object.string("header")?.lowercased(), cookie: object.string("cookie"))
+            backends: backends, service: service, share: object.fraction("share") ?? 0, header: object.string("header")?.lowercased(),
+            cookie: object.string("cookie"))
     }
 
     private func probe(_ object: CheckedObject) -> ProbeSpec {
@@ -215,8 +246,10 @@ extension StackReader {
 
     private func eject(_ object: CheckedObject?) -> EjectSpec {
         EjectSpec(
-            failures: object?.integer("failures") ?? 3, within: object?.duration("within") ?? .seconds(30), time: object?.duration("for") ?? .seconds(10),
-            countsErrors: object?.boolean("errors") ?? false, outliers: object?.boolean("outliers") ?? false, atMost: object?.fraction("at-most") ?? 0.5)
+            failures: object?.integer("failures") ?? 3, within: object?.duration("within") ?? .seconds(30),
+            time: object?.duration("for") ?? .seconds(10),
+            countsErrors: object?.boolean("errors") ?? false, outliers: object?.boolean("outliers") ?? false,
+            atMost: object?.fraction("at-most") ?? 0.5)
     }
 
     private func guards(_ object: CheckedObject) -> GuardSpec {
@@ -225,7 +258,8 @@ extension StackReader {
             let text = limit.string("rate") ?? "1/s", by = limit.string("by") ?? "client-ip"
             let key: LimitSpec.Key = by == "client-ip" ? .client : by == "route" ? .route : .header(String(by.dropFirst(7)).lowercased())
             return LimitSpec(
-                perSecond: SchemaChecker.rate(text) ?? 1, text: text, burst: limit.integer("burst") ?? 0, key: key, isShared: limit.boolean("shared") ?? false,
+                perSecond: SchemaChecker.rate(text) ?? 1, text: text, burst: limit.integer("burst") ?? 0, key: key,
+                isShared: limit.boolean("shared") ?? false,
                 delays: limit.boolean("delay") ?? false)
         }
         return GuardSpec(
@@ -250,7 +284,9 @@ extension StackReader {
             report(object, "hold", "\(path).hold: only a service of this stack can be started for those who wait; this route leads to none")
         }
         if let time = declared.duration("for") {
-            if !(Duration.milliseconds(100)...StackReader.longestHold).contains(time) { report(declared, "for", "\(path).hold.for: from 100ms to 10m") }
+            if !(Duration.milliseconds(100)...StackReader.longestHold).contains(time) {
+                report(declared, "for", "\(path).hold.for: from 100ms to 10m")
+            }
             if let total = object.object("timeout")?.duration("total"), total < time {
                 report(declared, "for", "\(path).hold.for: a request's time is over before that: timeout.total is \(total.brief)")
             }
@@ -267,20 +303,25 @@ extension StackReader {
         let realm = auth.flatMap { plain($0, "realm", path + ".auth") } ?? "muster"
         if realm.contains("\"") || realm.contains("\\") { report(auth!, "realm", "\(path).auth.realm: without quotes and backslashes") }
         return AccessSpec(
-            deny: deny, allowed: ranges(object, "allow"), refused: ranges(object, "refuse"), basicFile: auth?.string("basic"), bearerFile: auth?.string("bearer"),
+            deny: deny, allowed: ranges(object, "allow"), refused: ranges(object, "refuse"), basicFile: auth?.string("basic"),
+            bearerFile: auth?.string("bearer"),
             realm: realm, cors: object.object("cors").map { cors($0, path + ".cors") })
     }
 
     private mutating func cors(_ object: CheckedObject, _ path: String) -> CORSSpec {
         let origins = object.strings("origins")
-        for origin in origins where origin != "*" && !(origin.hasPrefix("https://") || origin.hasPrefix("http://")) || origin.hasSuffix("/") {
+        for origin in origins where origin != "*" && !(origin.hasPrefix("https://") || origin.hasPrefix("http://")) || origin.hasSuffix("/")
+        {
             report(object, "origins", "\(path).origins: '\(origin)' is no origin: https://host, without a path, or *")
         }
         let credentials = object.boolean("credentials") ?? false
-        if credentials, origins.contains("*") { report(object, "credentials", "\(path): credentials are not given to every origin; name the origins") }
+        if credentials, origins.contains("*") {
+            report(object, "credentials", "\(path): credentials are not given to every origin; name the origins")
+        }
         return CORSSpec(
             origins: origins, methods: object.places["methods"] == nil ? ["GET", "HEAD", "POST"] : object.strings("methods"),
-            headers: object.places["headers"] == nil ? ["content-type"] : object.strings("headers"), exposed: object.strings("expose"), credentials: credentials,
+            headers: object.places["headers"] == nil ? ["content-type"] : object.strings("headers"), exposed: object.strings("expose"),
+            credentials: credentials,
             maxAge: object.duration("max-age") ?? .seconds(600))
     }
 
@@ -290,7 +331,9 @@ extension StackReader {
             let prefix = spec.string("prefix"), regex = spec.string("regex"), to = spec.string("to")
             if let prefix, regex == nil, to == nil {
                 rewrite = .prefix(prefix)
-                if object.places["regex"] != nil { report(object, "rewrite", "\(path).rewrite.prefix: a route by regex has no prefix to replace; use regex and to") }
+                if object.places["regex"] != nil {
+                    report(object, "rewrite", "\(path).rewrite.prefix: a route by regex has no prefix to replace; use regex and to")
+                }
             } else if prefix == nil, let regex, let to {
                 rewrite = .regex(regex, to: to)
                 if let pattern = try? Pattern(regex), Replacement(to, groups: pattern.groups) == nil {
@@ -301,7 +344,8 @@ extension StackReader {
             }
         }
         return EditSpec(
-            rewrite: rewrite, host: plain(object, "host", path), request: headerEdits(object.object("request-headers"), path + ".request-headers"),
+            rewrite: rewrite, host: plain(object, "host", path),
+            request: headerEdits(object.object("request-headers"), path + ".request-headers"),
             response: headerEdits(object.object("response-headers"), path + ".response-headers"))
     }
 
@@ -313,9 +357,12 @@ extension StackReader {
     private mutating func headerEdits(_ object: CheckedObject?, _ path: String) -> HeaderEditSpec {
         guard let object else { return HeaderEditSpec(set: [], add: [], remove: []) }
         let edits = HeaderEditSpec(
-            set: headerFields(object, "set", path), add: headerFields(object, "add", path), remove: object.strings("remove").map { $0.lowercased() })
+            set: headerFields(object, "set", path), add: headerFields(object, "add", path),
+            remove: object.strings("remove").map { $0.lowercased() })
         for name in edits.set.map(\.name) + edits.add.map(\.name) + edits.remove where StackReader.ownFields.contains(name.lowercased()) {
-            checker.report(object.line, object.column, "\(path): '\(name)' is the gateway's own\(name.lowercased() == "host" ? "; use the route's host" : "")")
+            checker.report(
+                object.line, object.column,
+                "\(path): '\(name)' is the gateway's own\(name.lowercased() == "host" ? "; use the route's host" : "")")
         }
         return edits
     }

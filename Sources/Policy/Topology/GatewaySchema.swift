@@ -177,7 +177,9 @@ extension StackSchema {
     static let accessLog = ObjectSpec(
         "the access log",
         [
-            KeySpec("format", .string, required: true, "true (text), false, json, or a text with $names: \(AccessLogSpec.fields.joined(separator: " "))"),
+            KeySpec(
+                "format", .string, required: true,
+                "true (text), false, json, or a text with $names: \(AccessLogSpec.fields.joined(separator: " "))"),
             KeySpec("file", .string, "where; default standard output"),
         ])
     static let limits = ObjectSpec(

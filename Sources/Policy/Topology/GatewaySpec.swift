@@ -31,7 +31,8 @@ public struct AccessLogSpec: Sendable, Equatable {
 
     /// What a custom format may name, after nginx's words.
     public static let fields = [
-        "time", "remote_addr", "method", "uri", "status", "bytes", "replica", "duration_ms", "upstream_ms", "tries", "request_id", "route", "host", "user_agent",
+        "time", "remote_addr", "method", "uri", "status", "bytes", "replica", "duration_ms", "upstream_ms", "tries", "request_id", "route",
+        "host", "user_agent",
         "trace_id", "held_ms",
     ]
 
@@ -100,7 +101,8 @@ public struct RouteSpec: Sendable, Equatable {
 
     /// The words that `balance` takes without an argument; besides them `hash(header:NAME)` and `hash(cookie:NAME)`.
     public static let balanceMethods = [
-        "round-robin", "least-connections", "weighted-least-connections", "weighted", "two-choices", "ip-hash", "hash(trace)", "hash(path)", "hash(client-ip)",
+        "round-robin", "least-connections", "weighted-least-connections", "weighted", "two-choices", "ip-hash", "hash(trace)", "hash(path)",
+        "hash(client-ip)",
     ]
 
     /// What people and metrics call it.

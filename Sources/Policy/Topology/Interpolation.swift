@@ -37,7 +37,9 @@ enum Interpolation {
         }
         let found = lookUp(String(name))
         if let found, !found.isEmpty || fallback == nil { return found }
-        guard let fallback else { throw Failure(reason: "\(name) is not set in the environment and has no default (write ${\(name):-default})") }
+        guard let fallback else {
+            throw Failure(reason: "\(name) is not set in the environment and has no default (write ${\(name):-default})")
+        }
         return String(fallback)
     }
 }

@@ -55,7 +55,8 @@ private func write(_ type: ValueType, into json: inout JSONWriter) {
     case .limitKey: pattern("^(client-ip|route|header:.+)$", into: &json)
     case .balance:
         pattern(
-            "^(" + RouteSpec.balanceMethods.joined(separator: "|").replacing("(", with: "\\(").replacing(")", with: "\\)") + "|hash\\((header|cookie):.+\\))$",
+            "^(" + RouteSpec.balanceMethods.joined(separator: "|").replacing("(", with: "\\(").replacing(")", with: "\\)")
+                + "|hash\\((header|cookie):.+\\))$",
             into: &json)
     case .range: pattern("^[0-9a-fA-F.:]+(/[0-9]{1,3})?$", into: &json)
     case .regex: json.member("type", "string")

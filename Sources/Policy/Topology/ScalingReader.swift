@@ -27,19 +27,24 @@ extension StackReader {
             }
         }
         if service.cpu == nil, zip(metrics, origins).contains(where: { $1 == .cpu && isShare($0) }) {
-            checker.report(object.line, object.column, "\(path): cpu as a share needs something to be a share of: resources.cpu, such as 500m")
+            checker.report(
+                object.line, object.column, "\(path): cpu as a share needs something to be a share of: resources.cpu, such as 500m")
         }
         if service.memory == nil, zip(metrics, origins).contains(where: { $1 == .memory && isShare($0) }) {
-            checker.report(object.line, object.column, "\(path): memory as a share needs something to be a share of: resources.memory, such as 512Mi")
+            checker.report(
+                object.line, object.column, "\(path): memory as a share needs something to be a share of: resources.memory, such as 512Mi")
         }
-        var policy = ScalingPolicy(minimum: service.replicas.lowerBound, maximum: service.replicas.upperBound, metrics: metrics, behavior: behavior(object, path))
+        var policy = ScalingPolicy(
+            minimum: service.replicas.lowerBound, maximum: service.replicas.upperBound, metrics: metrics, behavior: behavior(object, path))
         policy.tolerance = object.fraction("tolerance").map { Tolerance(down: $0, up: $0) } ?? Tolerance()
         policy.groups = .init(
-            cpuInitialization: object.duration("initialization") ?? .seconds(300), readinessDelay: object.duration("readiness-delay") ?? .seconds(30),
+            cpuInitialization: object.duration("initialization") ?? .seconds(300),
+            readinessDelay: object.duration("readiness-delay") ?? .seconds(30),
             warmUp: object.duration("warm-up") ?? .zero)
         policy.ceilings = ceilings(object, path, service)
         let spec = ScalingSpec(
-            policy: policy, origins: origins, period: object.duration("every") ?? .seconds(15), idle: object.duration("idle"), floors: floors(object),
+            policy: policy, origins: origins, period: object.duration("every") ?? .seconds(15), idle: object.duration("idle"),
+            floors: floors(object),
             offset: object.duration("offset") ?? .zero, forecast: object.duration("forecast"))
         checkScaling(spec, object, path, service)
         return spec
@@ -52,7 +57,9 @@ extension StackReader {
     /// The keys of which one names the kind.
     private static let kinds = ["cpu", "memory", "requests", "concurrency", "latency", "metric", "redis", "kafka"]
 
-    private mutating func metric(_ one: CheckedObject, _ path: String, _ service: ScaledService, _ stores: [String]) -> (ScalingMetric, MetricOrigin)? {
+    private mutating func metric(_ one: CheckedObject, _ path: String, _ service: ScaledService, _ stores: [String]) -> (
+        ScalingMetric, MetricOrigin
+    )? {
         let given = Self.kinds.filter { one.places[$0] != nil }
         guard given.count == 1, let kind = given.first else {
             let found = given.isEmpty ? "found none of them" : "found \(given.joined(separator: " and "))"
@@ -60,7 +67,8 @@ extension StackReader {
             return nil
         }
         let allowed: [String: Set<String>] = [
-            "metric": ["from", "average", "total"], "redis": ["list", "sorted-set", "stream", "group", "average", "total"], "kafka": ["group", "lag", "from"],
+            "metric": ["from", "average", "total"], "redis": ["list", "sorted-set", "stream", "group", "average", "total"],
+            "kafka": ["group", "lag", "from"],
         ]
         for key in one.places.keys.sorted() where key != kind && !(allowed[kind] ?? []).contains(key) {
             let place = one.places[key]!
@@ -76,7 +84,9 @@ extension StackReader {
         case "concurrency": return (ScalingMetric(kind, .replicas, .average(one.integer(kind)!)), .gateway(.concurrency))
         case "latency":
             // Thousandths of a millisecond.
-            return (ScalingMetric("latency in ms", .object, .value(max(1, Int(one.duration(kind)!.nanoseconds / 1000)))), .gateway(.latency))
+            return (
+                ScalingMetric("latency in ms", .object, .value(max(1, Int(one.duration(kind)!.nanoseconds / 1000)))), .gateway(.latency)
+            )
         case "metric": return pageFigure(one, path, service)
         case "redis": return length(one, path, stores)
         default: return lag(one, path)
@@ -116,13 +126,16 @@ extension StackReader {
         if let url = one.string("from") {
             guard isPage(url) else {
                 let place = one.places["from"]!
-                checker.report(place.line, place.column, "\(path).from: expected the address of a page, such as http://127.0.0.1:9121/metrics, found '\(url)'")
+                checker.report(
+                    place.line, place.column,
+                    "\(path).from: expected the address of a page, such as http://127.0.0.1:9121/metrics, found '\(url)'")
                 return nil
             }
             return target.map { (ScalingMetric(selector, .external, $0), .page(url: url, selector: selector)) }
         }
         if service.http?.metrics == nil {
-            checker.report(one.line, one.column, "\(path): the replicas have no page to read it from: set http.metrics, such as /metrics, or from")
+            checker.report(
+                one.line, one.column, "\(path): the replicas have no page to read it from: set http.metrics, such as /metrics, or from")
         }
         guard let target else { return nil }
         // A total of the replicas' own figures is one figure about the service.
@@ -153,22 +166,31 @@ extension StackReader {
             return nil
         }
         if one.places["group"] != nil, keys[0] != "stream" { checker.report(one.line, one.column, "\(path): only a stream has groups") }
-        let length: MetricOrigin.Length = keys[0] == "list" ? .list(key) : keys[0] == "stream" ? .stream(key, group: one.string("group")) : .sortedSet(key)
+        let length: MetricOrigin.Length =
+            keys[0] == "list" ? .list(key) : keys[0] == "stream" ? .stream(key, group: one.string("group")) : .sortedSet(key)
         return target(one, path).map { (ScalingMetric("\(keys[0]) \(key)", .external, $0), .redis(store: store, length)) }
     }
 
     private mutating func lag(_ one: CheckedObject, _ path: String) -> (ScalingMetric, MetricOrigin)? {
         for key in ["group", "lag", "from"] where one.places[key] == nil {
-            checker.report(one.line, one.column, "\(path): '\(key)' is missing: kafka needs its group, the lag that one replica may have, and from, an exporter's page")
+            checker.report(
+                one.line, one.column,
+                "\(path): '\(key)' is missing: kafka needs its group, the lag that one replica may have, and from, an exporter's page")
             return nil
         }
-        guard let topic = one.string("kafka"), let group = one.string("group"), let lag = one.integer("lag"), let page = one.string("from") else { return nil }
+        guard let topic = one.string("kafka"), let group = one.string("group"), let lag = one.integer("lag"), let page = one.string("from")
+        else { return nil }
         guard isPage(page) else {
             let place = one.places["from"]!
-            checker.report(place.line, place.column, "\(path).from: expected the address of an exporter's page, such as http://127.0.0.1:9308/metrics, found '\(page)'")
+            checker.report(
+                place.line, place.column,
+                "\(path).from: expected the address of an exporter's page, such as http://127.0.0.1:9308/metrics, found '\(page)'")
             return nil
         }
-        return (ScalingMetric("lag of \(group) on \(topic)", .external, .average(lag)), .kafka(topic: topic, group: group, page: page, threshold: lag))
+        return (
+            ScalingMetric("lag of \(group) on \(topic)", .external, .average(lag)),
+            .kafka(topic: topic, group: group, page: page, threshold: lag)
+        )
     }
 
     // MARK: pace, floors, ceilings
@@ -188,7 +210,8 @@ extension StackReader {
         if let percent = object.integer("percent") { policies.append(.init(.percent, percent, per: period)) }
         let selections: [String: ScalingRules.Selection] = ["max": .max, "min": .min, "disabled": .disabled]
         return ScalingRules(
-            stabilization: object.duration("stabilization"), selection: object.string("select").flatMap { selections[$0] }, policies: policies.isEmpty ? nil : policies,
+            stabilization: object.duration("stabilization"), selection: object.string("select").flatMap { selections[$0] },
+            policies: policies.isEmpty ? nil : policies,
             tolerance: object.fraction("tolerance"), defaults: defaults)
     }
 
@@ -213,11 +236,15 @@ extension StackReader {
             if let each = service.memory {
                 kinds.append(.memory(available: available, each: each))
             } else {
-                checker.report(declared.line, declared.column, "\(path).ceilings.memory: how much does a replica take? Declare resources.memory, such as 512Mi")
+                checker.report(
+                    declared.line, declared.column,
+                    "\(path).ceilings.memory: how much does a replica take? Declare resources.memory, such as 512Mi")
             }
         }
         if let licences = declared.integer("licences") { kinds.append(.licences(licences)) }
-        if let cost = declared.object("cost"), let each = cost.integer("replica"), let hour = cost.integer("hour") { kinds.append(.cost(perHour: hour, each: each)) }
+        if let cost = declared.object("cost"), let each = cost.integer("replica"), let hour = cost.integer("hour") {
+            kinds.append(.cost(perHour: hour, each: each))
+        }
         let ceilings = kinds.compactMap(Ceiling.init)
         if let lowest = ceilings.min(by: { $0.most < $1.most }), lowest.most < service.replicas.lowerBound {
             checker.report(
@@ -235,20 +262,30 @@ extension StackReader {
             checker.report(place.line, place.column, "\(path)\(object.places[key] == nil ? "" : ".\(key)"): \(reason)")
         }
         if service.replicas.lowerBound == service.replicas.upperBound {
-            complain("metrics", "a fixed count of \(service.replicas.lowerBound) leaves nothing to scale: declare a range, such as replicas: 1..10")
+            complain(
+                "metrics",
+                "a fixed count of \(service.replicas.lowerBound) leaves nothing to scale: declare a range, such as replicas: 1..10")
         }
         if !(Duration.seconds(1)...Duration.seconds(600)).contains(spec.period) { complain("every", "from 1s to 10m") }
         for floor in spec.floors where floor.replicas > service.replicas.upperBound {
             complain("floors", "\(floor.replicas) at \(floor.text) are more than the declared maximum of \(service.replicas.upperBound)")
         }
         if let ceiling = spec.policy.ceilings.min(by: { $0.most < $1.most }) {
-            for floor in spec.floors where floor.replicas > ceiling.most { complain("floors", "\(floor.replicas) at \(floor.text) are too many: \(ceiling.reason)") }
+            for floor in spec.floors where floor.replicas > ceiling.most {
+                complain("floors", "\(floor.replicas) at \(floor.text) are too many: \(ceiling.reason)")
+            }
         }
-        if let ahead = spec.forecast, !(Duration.seconds(60)...Duration.seconds(3600)).contains(ahead) { complain("forecast", "from 1m to 1h") }
-        if spec.idle != nil, service.replicas.lowerBound > 0 { complain("idle", "the last replica may end only with replicas: 0..\(service.replicas.upperBound)") }
+        if let ahead = spec.forecast, !(Duration.seconds(60)...Duration.seconds(3600)).contains(ahead) {
+            complain("forecast", "from 1m to 1h")
+        }
+        if spec.idle != nil, service.replicas.lowerBound > 0 {
+            complain("idle", "the last replica may end only with replicas: 0..\(service.replicas.upperBound)")
+        }
         if let idle = spec.idle, idle < .seconds(1) { complain("idle", "at least 1s") }
         if service.replicas.lowerBound == 0, spec.idle == nil, !spec.policy.metrics.contains(where: \.isReadableAtZero) {
-            complain("metrics", "at 0 replicas nothing can be measured: add idle, so that a request wakes it, or a metric that exists without replicas")
+            complain(
+                "metrics",
+                "at 0 replicas nothing can be measured: add idle, so that a request wakes it, or a metric that exists without replicas")
         }
     }
 
@@ -262,7 +299,9 @@ extension StackReader {
                 let place = top.places["services"] ?? (top.line, top.column)
                 checker.report(
                     place.line, place.column,
-                    "services.\(service.name).scale: requests, concurrency, latency and idle are what the gateway sees, and no route of it leads to \(service.name)")
+                    "services.\(service.name).scale: requests, concurrency, latency and idle are what the gateway sees, and no route of "
+                        + "it leads to \(service.name)"
+                )
             }
         }
     }

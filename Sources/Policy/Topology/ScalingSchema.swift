@@ -7,9 +7,15 @@ extension StackSchema {
             KeySpec("memory", .usage(of: .size), "of each replica: a share of resources.memory such as 80%, or a size such as 400Mi"),
             KeySpec("requests", .rate, "to each replica, as the gateway counts them: 100/s"),
             KeySpec("concurrency", .amount, "requests under way on each replica, as the gateway counts them"),
-            KeySpec("latency", .duration, "95 of 100 requests are answered within this; it rarely falls in proportion to replicas, so prefer requests or concurrency"),
             KeySpec(
-                "metric", .string, "a figure of a Prometheus page, such as queue_depth or jobs{state=\"waiting\"}; of each replica's page, or of the page named in from"),
+                "latency", .duration,
+                "95 of 100 requests are answered within this; it rarely falls in proportion to replicas, so prefer requests or "
+                    + "concurrency"),
+            KeySpec(
+                "metric", .string,
+                "a figure of a Prometheus page, such as queue_depth or jobs{state=\"waiting\"}; of each replica's page, or of the page "
+                    + "named in from"
+            ),
             KeySpec("from", .string, "the page that is not the replicas' own: http://127.0.0.1:9121/metrics"),
             KeySpec("redis", .name, "a store of the stack in which something is counted"),
             KeySpec("list", .string, "its length: a key of a list"),
@@ -27,7 +33,9 @@ extension StackSchema {
             KeySpec("percent", .integer(1...1000), "by so many percent of the replicas"),
             KeySpec("pods", .integer(1...1000), "by so many replicas"),
             KeySpec("every", .duration, "in this time, 1s to 30m; default 60s"),
-            KeySpec("select", .choice(["max", "min", "disabled"]), "of percent and pods the larger (default) or the smaller change; disabled forbids the direction"),
+            KeySpec(
+                "select", .choice(["max", "min", "disabled"]),
+                "of percent and pods the larger (default) or the smaller change; disabled forbids the direction"),
             KeySpec("stabilization", .duration, "it follows what lasts this long, 0s to 1h; default 0s up, 5m down"),
             KeySpec("tolerance", .percent, "no change while the metric is this near to its target; default scale.tolerance"),
         ])
@@ -75,12 +83,18 @@ extension StackSchema {
             KeySpec("every", .duration, "how often it is decided, 1s to 10m; default 15s"),
             KeySpec("tolerance", .percent, "no change while a metric is this near to its target; default 10%"),
             KeySpec("warm-up", .duration, "a replica ready for less than this counts as coming, not yet as sharing the load; default 0s"),
-            KeySpec("initialization", .duration, "the CPU of a younger replica is not believed before a window after it became ready; default 5m"),
+            KeySpec(
+                "initialization", .duration,
+                "the CPU of a younger replica is not believed before a window after it became ready; default 5m"),
             KeySpec("readiness-delay", .duration, "a replica that became unready this soon after its start was never ready; default 30s"),
-            KeySpec("idle", .duration, "with replicas: 0..n, no request for this long ends the last replica; the gateway holds the next ones until one is ready"),
+            KeySpec(
+                "idle", .duration,
+                "with replicas: 0..n, no request for this long ends the last replica; the gateway holds the next ones until one is ready"),
             KeySpec("floors", .list(.object(floor)), "at least so many at certain hours"),
             KeySpec("offset", .duration, "how far the clock of floors is ahead of UTC; default 0s"),
             KeySpec("ceilings", .object(ceilings), "what more replicas would run into"),
-            KeySpec("forecast", .duration, "grow this early for what the same time of earlier days and weeks has needed; never shrinks sooner; default off"),
+            KeySpec(
+                "forecast", .duration,
+                "grow this early for what the same time of earlier days and weeks has needed; never shrinks sooner; default off"),
         ])
 }

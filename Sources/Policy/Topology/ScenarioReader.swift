@@ -6,7 +6,8 @@ extension Scenario {
     ///
     /// `path` is for messages and the default name; `readFile` is asked for the files that `body-file` names.
     public static func read(
-        _ text: [UInt8], path: String, readFile: @escaping (String) throws(SystemError) -> [UInt8] = { name throws(SystemError) in throw SystemError("open \(name)", 2) }
+        _ text: [UInt8], path: String,
+        readFile: @escaping (String) throws(SystemError) -> [UInt8] = { name throws(SystemError) in throw SystemError("open \(name)", 2) }
     ) throws(Problems) -> Scenario {
         let root: YAMLNode
         do throws(Problem) { root = try YAMLNode.parse(text, file: path) } catch { throw Problems(list: [error]) }
@@ -38,14 +39,19 @@ struct ScenarioReader {
             if let phase = phase(object, "phases[\(i)]") { phases.append(phase) }
         }
         bound(top, "phases", top.list("phases").count, Scenario.mostPhases)
-        if phases.reduce(Duration.zero, { $0 + $1.duration }) > Scenario.longest { report(top, "phases", "phases: longer than \(Scenario.longest.brief) in all") }
+        if phases.reduce(Duration.zero, { $0 + $1.duration }) > Scenario.longest {
+            report(top, "phases", "phases: longer than \(Scenario.longest.brief) in all")
+        }
         let timeout = top.duration("timeout") ?? Scenario.defaultTimeout
-        if timeout < .milliseconds(1) || timeout > .seconds(600) { report(top, "timeout", "timeout: expected 1ms to 10m, found \(timeout.brief)") }
+        if timeout < .milliseconds(1) || timeout > .seconds(600) {
+            report(top, "timeout", "timeout: expected 1ms to 10m, found \(timeout.brief)")
+        }
         let expectations = expectations(top)
         guard checker.problems.isEmpty else { return nil }
         return Scenario(
             name: top.string("load") ?? defaultName, target: target, requests: requests, phases: phases, expectations: expectations,
-            spacing: ArrivalSchedule.Spacing(rawValue: top.string("arrivals") ?? "") ?? .even, seed: UInt64(top.integer("seed") ?? 1), timeout: timeout,
+            spacing: ArrivalSchedule.Spacing(rawValue: top.string("arrivals") ?? "") ?? .even, seed: UInt64(top.integer("seed") ?? 1),
+            timeout: timeout,
             connections: top.integer("connections") ?? Scenario.defaultConnections)
     }
 
@@ -63,7 +69,9 @@ struct ScenarioReader {
     private mutating func expectations(_ top: CheckedObject) -> [LoadExpectation] {
         var out: [LoadExpectation] = []
         for text in top.strings("expect") {
-            do throws(LoadExpectation.Failure) { out += try LoadExpectation.parse(text) } catch { report(top, "expect", "expect: '\(text)' \(error)") }
+            do throws(LoadExpectation.Failure) { out += try LoadExpectation.parse(text) } catch {
+                report(top, "expect", "expect: '\(text)' \(error)")
+            }
         }
         return out
     }
@@ -75,13 +83,18 @@ struct ScenarioReader {
         guard given.count == 1, let method = given.first else {
             checker.report(
                 object.line, object.column,
-                "\(path): give one of \(ScenarioSchema.methods.joined(separator: ", ")); found \(given.isEmpty ? "none" : given.joined(separator: " and "))")
+                "\(path): give one of \(ScenarioSchema.methods.joined(separator: ", ")); found "
+                    + "\(given.isEmpty ? "none" : given.joined(separator: " and "))"
+            )
             return nil
         }
         guard let text = object.string(method) else { return nil }
         let isPath = text.hasPrefix("/") && text.utf8.count <= 4096 && text.utf8.allSatisfy { $0 > 32 && $0 < 127 && $0 != 35 }
         if !isPath {
-            report(object, method, "\(path).\(method): expected a path that begins with /, of printable ASCII without spaces and #, found '\(text.prefix(60))'")
+            report(
+                object, method,
+                "\(path).\(method): expected a path that begins with /, of printable ASCII without spaces and #, found '\(text.prefix(60))'"
+            )
         }
         let target = self.text(Array(text.utf8), object, method, path)
         let body = self.body(object, method, path)
@@ -126,10 +139,15 @@ struct ScenarioReader {
         let ours = ["content-length", "transfer-encoding", "connection", "expect", "upgrade", "te"]
         for entry in object.map("headers") {
             guard case .string(let value) = entry.value else { continue }
-            if !SchemaChecker.isToken(entry.name) { checker.report(entry.line, entry.column, "\(path).headers: '\(entry.name)' is no name of a header field") }
-            if ours.contains(entry.name.lowercased()) { checker.report(entry.line, entry.column, "\(path).headers: '\(entry.name)' is set by the load generator itself") }
+            if !SchemaChecker.isToken(entry.name) {
+                checker.report(entry.line, entry.column, "\(path).headers: '\(entry.name)' is no name of a header field")
+            }
+            if ours.contains(entry.name.lowercased()) {
+                checker.report(entry.line, entry.column, "\(path).headers: '\(entry.name)' is set by the load generator itself")
+            }
             if !value.utf8.allSatisfy({ $0 >= 32 && $0 != 127 }) || value.utf8.count > 4096 {
-                checker.report(entry.line, entry.column, "\(path).headers.\(entry.name): a value has no control characters and at most 4096 bytes")
+                checker.report(
+                    entry.line, entry.column, "\(path).headers.\(entry.name): a value has no control characters and at most 4096 bytes")
             }
             out.append((entry.name, value))
         }
@@ -145,7 +163,9 @@ struct ScenarioReader {
         guard given.count == 1, let key = given.first else {
             checker.report(
                 object.line, object.column,
-                "\(path): give one of \(ScenarioReader.shapes.joined(separator: ", ")); found \(given.isEmpty ? "none" : given.joined(separator: " and "))")
+                "\(path): give one of \(ScenarioReader.shapes.joined(separator: ", ")); found "
+                    + "\(given.isEmpty ? "none" : given.joined(separator: " and "))"
+            )
             return nil
         }
         if object.places["steps"] != nil, key != "step" { report(object, "steps", "\(path).steps: only a step has steps") }
@@ -183,7 +203,9 @@ struct ScenarioReader {
         let needsTwo = key == "ramp" || key == "step"
         let words = text.split(separator: "..", omittingEmptySubsequences: false).map(String.init)
         let unit: LoadPhase.Unit = key == "rate" || (key != "users" && text.contains("/")) ? .arrivals : .users
-        if words.count == (needsTwo ? 2 : 1), let from = ScenarioReader.level(words[0], unit), let to = ScenarioReader.level(words[words.count - 1], unit) {
+        if words.count == (needsTwo ? 2 : 1), let from = ScenarioReader.level(words[0], unit),
+            let to = ScenarioReader.level(words[words.count - 1], unit)
+        {
             // A level of 0 makes sense only on the way to another.
             if from > 0 || to > 0 { return (unit, from, to) }
         }

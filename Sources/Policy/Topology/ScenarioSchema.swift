@@ -32,7 +32,8 @@ enum ScenarioSchema {
             KeySpec("requests", .list(.object(request)), required: true, "what is asked"),
             KeySpec("phases", .list(.object(phase)), required: true, "how much, and how long"),
             KeySpec("expect", .list(.string), "what the answers are held against, such as p95<150ms"),
-            KeySpec("arrivals", .choice(ArrivalSchedule.Spacing.allCases.map(\.rawValue)), "how requests of a rate are spaced; default even"),
+            KeySpec(
+                "arrivals", .choice(ArrivalSchedule.Spacing.allCases.map(\.rawValue)), "how requests of a rate are spaced; default even"),
             KeySpec("seed", .integer(0...Int.max), "of all that is random; default 1"),
             KeySpec("timeout", .duration, "for an answer, at most; default 10s"),
             KeySpec("connections", .integer(1...Scenario.mostConnections), "of the phases with a rate, at most; default 1000"),

@@ -110,5 +110,7 @@ struct CheckedObject {
     func list(_ key: String) -> [Checked] { if case .list(let v)? = values[key] { v } else { [] } }
     func strings(_ key: String) -> [String] { list(key).compactMap { if case .string(let v) = $0 { v } else { nil } } }
     func objects(_ key: String) -> [CheckedObject] { list(key).compactMap { if case .object(let v) = $0 { v } else { nil } } }
-    func map(_ key: String) -> [(name: String, value: Checked, line: Int, column: Int)] { if case .map(let v)? = values[key] { v } else { [] } }
+    func map(_ key: String) -> [(name: String, value: Checked, line: Int, column: Int)] {
+        if case .map(let v)? = values[key] { v } else { [] }
+    }
 }

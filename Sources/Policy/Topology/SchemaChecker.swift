@@ -36,7 +36,9 @@ struct SchemaChecker {
         guard case .mapping(let pairs) = node.content else {
             report(
                 node.line, node.column,
-                "\(path.isEmpty ? "the file" : path): expected \(spec.title) (keys \(spec.keys.map(\.name).joined(separator: ", "))), found \(node.kind)")
+                "\(path.isEmpty ? "the file" : path): expected \(spec.title) (keys \(spec.keys.map(\.name).joined(separator: ", "))), "
+                    + "found \(node.kind)"
+            )
             return nil
         }
         var values: [String: Checked] = [:]
@@ -45,7 +47,8 @@ struct SchemaChecker {
             guard case .scalar(let name, _) = keyNode.content else { continue }
             guard let key = spec.key(name) else {
                 let known = spec.keys.map(\.name)
-                let hint = nearest(to: name, in: known).map { "; did you mean '\($0)'?" } ?? "; known here: \(known.joined(separator: ", "))"
+                let hint =
+                    nearest(to: name, in: known).map { "; did you mean '\($0)'?" } ?? "; known here: \(known.joined(separator: ", "))"
                 report(keyNode.line, keyNode.column, "unknown key '\(name)' in \(path.isEmpty ? subject : path)\(hint)")
                 continue
             }
@@ -70,7 +73,8 @@ struct SchemaChecker {
         case .objectOr(let spec, let short):
             if case .scalar = node.content, let key = spec.key(short) {
                 return check(node, key.type, path).map {
-                    .object(CheckedObject(line: node.line, column: node.column, values: [short: $0], places: [short: (node.line, node.column)]))
+                    .object(
+                        CheckedObject(line: node.line, column: node.column, values: [short: $0], places: [short: (node.line, node.column)]))
                 }
             }
             return object(node, spec, path).map(Checked.object)
@@ -136,7 +140,8 @@ struct SchemaChecker {
         case .usage(let kind): usage(text, kind)
         case .amount: amount(text).map(Checked.integer)
         case .hours: ScheduleFloor(text: text, replicas: 0).map { _ in .string(text) }
-        case .limitKey: text == "client-ip" || text == "route" || text.hasPrefix("header:") && isToken(text.dropFirst(7)) ? .string(text) : nil
+        case .limitKey:
+            text == "client-ip" || text == "route" || text.hasPrefix("header:") && isToken(text.dropFirst(7)) ? .string(text) : nil
         case .balance: BalanceMethod(rawValue: text) != nil ? .string(text) : nil
         case .range: AddressRange(text).map { _ in .string(text) }
         case .regex: .string(text)
@@ -179,7 +184,9 @@ struct SchemaChecker {
     static func isName(_ text: String) -> Bool {
         let bytes = Array(text.utf8)
         func alphanumeric(_ b: UInt8) -> Bool { (b | 32) &- 97 < 26 || b &- 48 < 10 }
-        guard let first = bytes.first, let last = bytes.last, bytes.count <= 63, alphanumeric(first), alphanumeric(last) else { return false }
+        guard let first = bytes.first, let last = bytes.last, bytes.count <= 63, alphanumeric(first), alphanumeric(last) else {
+            return false
+        }
         return bytes.allSatisfy { alphanumeric($0) || $0 == 45 }
     }
 
@@ -204,7 +211,9 @@ struct SchemaChecker {
 
     /// Kubernetes' suffixes: k M G decimal, Ki Mi Gi binary.
     static func bytes(_ text: String) -> Int? {
-        let units: [(String, Int)] = [("Ki", 1 << 10), ("Mi", 1 << 20), ("Gi", 1 << 30), ("k", 1000), ("M", 1_000_000), ("G", 1_000_000_000), ("", 1)]
+        let units: [(String, Int)] = [
+            ("Ki", 1 << 10), ("Mi", 1 << 20), ("Gi", 1 << 30), ("k", 1000), ("M", 1_000_000), ("G", 1_000_000_000), ("", 1),
+        ]
         for (suffix, factor) in units where text.hasSuffix(suffix) {
             guard let number = Int(text.dropLast(suffix.count)), number > 0 else { return nil }
             let (product, overflow) = number.multipliedReportingOverflow(by: factor)
@@ -226,7 +235,9 @@ struct SchemaChecker {
 
     /// Thousandths, up to a billion.
     static func amount(_ text: String) -> Int? {
-        guard text.utf8.allSatisfy({ $0 &- 48 < 10 || $0 == 46 }), let value = Double(text), value >= 0.001, value <= 1e9 else { return nil }
+        guard text.utf8.allSatisfy({ $0 &- 48 < 10 || $0 == 46 }), let value = Double(text), value >= 0.001, value <= 1e9 else {
+            return nil
+        }
         return Int((value * 1000).rounded())
     }
 
@@ -235,7 +246,9 @@ struct SchemaChecker {
     static func replicas(_ text: String) -> ClosedRange<Int>? {
         if let number = Int(text) { return (0...replicaLimit).contains(number) ? number...number : nil }
         let parts = text.split(separator: ".", omittingEmptySubsequences: true)
-        guard parts.count == 2, text.contains(".."), let low = Int(parts[0]), let high = Int(parts[1]), low >= 0, low <= high, high <= replicaLimit else { return nil }
+        guard parts.count == 2, text.contains(".."), let low = Int(parts[0]), let high = Int(parts[1]), low >= 0, low <= high,
+            high <= replicaLimit
+        else { return nil }
         return low...high
     }
 }

@@ -54,7 +54,9 @@ struct StackReader {
     }
 
     private mutating func checkName(_ name: String, _ what: String, _ line: Int, _ column: Int) {
-        if !SchemaChecker.isName(name) { checker.report(line, column, "'\(name)' is no name for a \(what): use letters, digits and dashes") }
+        if !SchemaChecker.isName(name) {
+            checker.report(line, column, "'\(name)' is no name for a \(what): use letters, digits and dashes")
+        }
     }
 
     private mutating func store(_ name: String, _ redis: CheckedObject) -> StoreSpec {
@@ -71,12 +73,16 @@ struct StackReader {
         if masters == 1, spec.replicas > 0 {
             complain("replicas", "a single server has nobody who would let a replica take over: with masters: 3 a cluster does")
         }
-        if masters == 1, redis.places["failover"] != nil { complain("failover", "a single server is restarted, not replaced: this is for a cluster, masters: 3 or more") }
+        if masters == 1, redis.places["failover"] != nil {
+            complain("failover", "a single server is restarted, not replaced: this is for a cluster, masters: 3 or more")
+        }
         if masters > 1, spec.replicas == 0, redis.places["failover"] != nil {
             complain("failover", "nobody can take over from a master without replicas: replicas: 1 or more")
         }
         if masters > 1 {
-            do throws(FailoverTime.Refusal) { _ = try FailoverTime.nodeTimeout(promise: spec.failover) } catch { complain("failover", error.description) }
+            do throws(FailoverTime.Refusal) { _ = try FailoverTime.nodeTimeout(promise: spec.failover) } catch {
+                complain("failover", error.description)
+            }
         }
         // The cluster bus takes the port 10,000 above.
         if masters > 1, let port = spec.port, Int(port) + spec.nodes + 10_000 > 65_536 {
@@ -97,7 +103,8 @@ struct StackReader {
             checker.report(place.line, place.column, "services.\(name).uses: one store at most, because it arrives as REDIS_URL")
         }
         if object.places["command"] != nil, object.strings("command").first?.isEmpty ?? true {
-            checker.report(object.places["command"]!.line, object.places["command"]!.column, "services.\(name).command: a program is needed")
+            checker.report(
+                object.places["command"]!.line, object.places["command"]!.column, "services.\(name).command: a program is needed")
         }
         var environment: [EnvironmentVariable] = []
         for entry in object.map("environment") {
@@ -111,7 +118,8 @@ struct StackReader {
         let cpu = object.object("resources")?.integer("cpu"), memory = object.object("resources")?.integer("memory")
         let replicas = object.range("replicas") ?? 1...1, http = object.object("http").map(http)
         return ServiceSpec(
-            name: name, command: object.strings("command"), image: object.string("image"), replicas: replicas, http: http, cpu: cpu, memory: memory, uses: uses,
+            name: name, command: object.strings("command"), image: object.string("image"), replicas: replicas, http: http, cpu: cpu,
+            memory: memory, uses: uses,
             environment: environment, grace: object.duration("grace") ?? .seconds(10), startTime: object.duration("start") ?? .seconds(30),
             scaling: object.object("scale").map {
                 scaling($0, ScaledService(name: name, replicas: replicas, cpu: cpu, memory: memory, http: http), stores: stores.map(\.name))

@@ -140,7 +140,8 @@ struct YAMLNode {
                     throw Problem(file: file, line: key.line, column: key.column, message: "a key must be a word")
                 }
                 if let before = lines.updateValue(key.line, forKey: name) {
-                    throw Problem(file: file, line: key.line, column: key.column, message: "'\(name)' is given twice (first in line \(before))")
+                    throw Problem(
+                        file: file, line: key.line, column: key.column, message: "'\(name)' is given twice (first in line \(before))")
                 }
                 pairs.append((key, try convert(yaml_document_get_node(&document, current.pointee.value), &document, depth: depth + 1)))
                 pair = current + 1

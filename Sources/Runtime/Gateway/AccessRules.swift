@@ -27,7 +27,8 @@ struct AccessRules: Sendable {
     }
 }
 
-/// Users and tokens, read once when the configuration is. In memory only digests of tokens stand; passwords are digests in the file already.
+/// Users and tokens, read once when the configuration is. In memory only digests of tokens stand; passwords are digests in the file
+/// already.
 struct Credentials: Sendable {
     private enum Secret: Sendable, Equatable {
         case sha256([UInt8])
@@ -50,7 +51,9 @@ struct Credentials: Sendable {
                 guard let colon = line.firstIndex(of: ":"), let secret = Credentials.secret(line[line.index(after: colon)...]) else {
                     throw Gateway.Failure(
                         description:
-                            "route \(route): \(file) line \(number): expected user:{SHA256}base64 or user:{SSHA}base64 (htpasswd's slow forms would hold up everyone)")
+                            "route \(route): \(file) line \(number): expected user:{SHA256}base64 or user:{SSHA}base64 (htpasswd's slow "
+                            + "forms would hold up everyone)"
+                    )
                 }
                 users[String(line[..<colon])] = secret
             }
@@ -59,7 +62,8 @@ struct Credentials: Sendable {
             for (number, line) in try Credentials.lines(file, route) {
                 if line.hasPrefix("{") {
                     guard case .sha256(let digest)? = Credentials.secret(line) else {
-                        throw Gateway.Failure(description: "route \(route): \(file) line \(number): expected a token, or {SHA256} and its digest in base64")
+                        throw Gateway.Failure(
+                            description: "route \(route): \(file) line \(number): expected a token, or {SHA256} and its digest in base64")
                     }
                     tokens.append(digest)
                 } else {
@@ -71,7 +75,9 @@ struct Credentials: Sendable {
 
     private static func lines(_ file: String, _ route: String) throws(Gateway.Failure) -> [(number: Int, text: Substring)] {
         let bytes: [UInt8]
-        do throws(SystemError) { bytes = try Files.read(file, limit: fileLimit) } catch { throw Gateway.Failure(description: "route \(route): auth: \(error)") }
+        do throws(SystemError) { bytes = try Files.read(file, limit: fileLimit) } catch {
+            throw Gateway.Failure(description: "route \(route): auth: \(error)")
+        }
         let lines = String(decoding: bytes, as: UTF8.self).split(omittingEmptySubsequences: false, whereSeparator: \.isNewline).enumerated()
         return lines.map { ($0 + 1, $1) }.filter { !$1.isEmpty && !$1.hasPrefix("#") }
     }
@@ -118,20 +124,23 @@ struct CrossOrigin: Sendable {
         origins = spec.origins.map { Array($0.utf8) }
         credentials = spec.credentials
         preflight =
-            "Access-Control-Allow-Methods: \(spec.methods.joined(separator: ", "))\r\nAccess-Control-Allow-Headers: \(spec.headers.joined(separator: ", "))\r\n"
+            "Access-Control-Allow-Methods: \(spec.methods.joined(separator: ", "))\r\nAccess-Control-Allow-Headers: "
+            + "\(spec.headers.joined(separator: ", "))\r\n"
             + "Access-Control-Max-Age: \(spec.maxAge.nanoseconds / 1_000_000_000)\r\n"
         exposed = spec.exposed.isEmpty ? "" : "Access-Control-Expose-Headers: \(spec.exposed.joined(separator: ", "))\r\n"
     }
 
     /// What an answer to another origin consists of.
     static let fields = [
-        "access-control-allow-origin", "access-control-allow-credentials", "access-control-allow-methods", "access-control-allow-headers", "access-control-max-age",
+        "access-control-allow-origin", "access-control-allow-credentials", "access-control-allow-methods", "access-control-allow-headers",
+        "access-control-max-age",
         "access-control-expose-headers",
     ]
 
     /// A question whether a request may be made, rather than the request.
     static func isPreflight(_ table: HeadTable) -> Bool {
-        table.methodText.isExactly("OPTIONS") && table.value(Array("origin".utf8)) != nil && table.value(Array("access-control-request-method".utf8)) != nil
+        table.methodText.isExactly("OPTIONS") && table.value(Array("origin".utf8)) != nil
+            && table.value(Array("access-control-request-method".utf8)) != nil
     }
 
     /// The lines that let the request's origin read the answer; `Vary` alone when it may not.
@@ -139,7 +148,8 @@ struct CrossOrigin: Sendable {
         let vary = any ? "" : "Vary: Origin\r\n"
         guard let origin = table.value(Array("origin".utf8)) else { return vary }
         guard any || origins.contains(where: { $0.elementsEqual(origin) }) else { return vary }
-        return vary + "Access-Control-Allow-Origin: \(any ? "*" : origin.string)\r\n" + (credentials ? "Access-Control-Allow-Credentials: true\r\n" : "")
+        return vary + "Access-Control-Allow-Origin: \(any ? "*" : origin.string)\r\n"
+            + (credentials ? "Access-Control-Allow-Credentials: true\r\n" : "")
             + (isPreflight ? preflight : exposed)
     }
 }

@@ -11,7 +11,8 @@ import Topology
 public enum AdminAPI {
     /// `onChange` is called after backends have been changed; `reload` reads the configuration anew, or throws why it was not taken.
     public static func add(
-        to router: inout Router, gateway: Gateway, onChange: @escaping @Sendable () -> Void = {}, reload: (@Sendable () async throws -> Void)? = nil
+        to router: inout Router, gateway: Gateway, onChange: @escaping @Sendable () -> Void = {},
+        reload: (@Sendable () async throws -> Void)? = nil
     ) {
         router.get("/metrics") { _, _ in
             refreshGauges(gateway)
@@ -20,7 +21,9 @@ public enum AdminAPI {
         router.get("/api/state") { _, _ in .json(state(gateway, connections: await gateway.connectionCounts)) }
         // The last is how HAProxy's exporters ask for it.
         for path in ["/stats", "/stats;csv", "/stats;csv;norefresh"] {
-            router.get(path) { _, _ in .text(StatsCSV.render(gateway, connections: await gateway.connectionCounts), type: "text/plain; charset=utf-8") }
+            router.get(path) { _, _ in
+                .text(StatsCSV.render(gateway, connections: await gateway.connectionCounts), type: "text/plain; charset=utf-8")
+            }
         }
         addRequests(to: &router, gateway: gateway)
         addWhy(to: &router, journal: gateway.journal)
@@ -40,13 +43,17 @@ public enum AdminAPI {
     private static func addChanges(to router: inout Router, gateway: Gateway, _ onChange: @escaping @Sendable () -> Void) {
         router.get("/api/backends") { request, _ in
             let label = request.queryValue("route") ?? "/"
-            guard let backends = gateway.backends(of: label) else { throw APIError(404, "unknown_route", "there is no route '\(label)' with backends of its own") }
+            guard let backends = gateway.backends(of: label) else {
+                throw APIError(404, "unknown_route", "there is no route '\(label)' with backends of its own")
+            }
             return .json { $0.backends(backends) }
         }
         router.add("PUT", "/api/backends") { request, _ in
             try authorize(request, gateway)
             let label = request.queryValue("route") ?? "/", backends = try read(request.body)
-            do throws(Gateway.Failure) { try await gateway.setBackends(backends, of: label) } catch { throw APIError(400, "bad_backends", error.description) }
+            do throws(Gateway.Failure) { try await gateway.setBackends(backends, of: label) } catch {
+                throw APIError(400, "bad_backends", error.description)
+            }
             onChange()
             return .json { $0.backends(backends) }
         }
@@ -88,13 +95,17 @@ public enum AdminAPI {
         var out: [BackendSpec] = []
         do {
             try JSONDocument().parse(body) { root in
-                guard let list = root["backends"]?.array else { throw APIError(400, "bad_backends", "expected {\"backends\": [\"host:port\", …]}", field: "backends") }
+                guard let list = root["backends"]?.array else {
+                    throw APIError(400, "bad_backends", "expected {\"backends\": [\"host:port\", …]}", field: "backends")
+                }
                 guard list.count <= 10_000 else { throw APIError(400, "too_many_backends", "at most 10000 backends", field: "backends") }
                 for (i, entry) in list.enumerated() {
                     let address = entry.string ?? entry["address"]?.string ?? ""
                     let weight = entry["weight"]?.int ?? 1, priority = entry["priority"]?.int ?? 0
                     guard Endpoint(address) != nil, (0...256).contains(weight), (0...7).contains(priority) else {
-                        throw APIError(400, "bad_backend", "expected an address host:port, a weight of 0..256, a priority of 0..7", field: "backends[\(i)]")
+                        throw APIError(
+                            400, "bad_backend", "expected an address host:port, a weight of 0..256, a priority of 0..7",
+                            field: "backends[\(i)]")
                     }
                     out.append(BackendSpec(address: address, weight: weight, priority: priority))
                 }
@@ -109,7 +120,8 @@ public enum AdminAPI {
             let id = parameters.string("id")
             guard let found = await gateway.request(id) else {
                 throw APIError(
-                    404, "unknown_request", "'\(id)' is not among the latest \(RecentRequests.capacity) requests of each thread; the access log has older ones")
+                    404, "unknown_request",
+                    "'\(id)' is not among the latest \(RecentRequests.capacity) requests of each thread; the access log has older ones")
             }
             return .json(Journal.json([Journal.Entry(at: found.at, record: found.record)]))
         }
@@ -123,7 +135,9 @@ public enum AdminAPI {
             if let kind = value("kind") { entries = entries.filter { $0.record.kind.rawValue == kind } }
             if let kind = value("without") { entries = entries.filter { $0.record.kind.rawValue != kind } }
             if let text = value("last") {
-                guard let last = Int(text), last >= 0 else { throw APIError(400, "invalid_number", "'\(text)' is not a whole number from 0", field: "last") }
+                guard let last = Int(text), last >= 0 else {
+                    throw APIError(400, "invalid_number", "'\(text)' is not a whole number from 0", field: "last")
+                }
                 entries = entries.suffix(last)
             }
             return .json(Journal.json(entries))

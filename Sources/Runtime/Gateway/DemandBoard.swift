@@ -1,8 +1,8 @@
 import Basics
 import Synchronization
 
-/// What all loops know of the demand for services: whom to tell that one is wanted, and when it was wanted last. Touched only when a request
-/// finds no replica and when routes change, never for a request that finds one.
+/// What all loops know of the demand for services: whom to tell that one is wanted, and when it was wanted last. Touched only when a
+/// request finds no replica and when routes change, never for a request that finds one.
 final class DemandBoard: Sendable {
     private let state = Mutex(State())
 

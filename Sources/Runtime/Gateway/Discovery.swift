@@ -98,7 +98,9 @@ public final class Discovery: Sendable {
 
     /// Once for each new reason.
     private func tell(_ reason: String, _ label: String, _ told: String) -> String {
-        if reason != told { logger.warning("backends_not_found", .init("route", label), .init("error", reason), .init("kept", "the backends before")) }
+        if reason != told {
+            logger.warning("backends_not_found", .init("route", label), .init("error", reason), .init("kept", "the backends before"))
+        }
         return reason
     }
 
@@ -125,13 +127,19 @@ public final class Discovery: Sendable {
     /// `ADDRESS [weight=N] [priority=N]`, a line a backend; `#` begins a comment.
     static func read(_ path: String) -> Result<[BackendSpec], Gateway.Failure> {
         let bytes: [UInt8]
-        do throws(SystemError) { bytes = try Files.read(path, limit: fileLimit) } catch { return .failure(Gateway.Failure(description: "\(error)")) }
+        do throws(SystemError) { bytes = try Files.read(path, limit: fileLimit) } catch {
+            return .failure(Gateway.Failure(description: "\(error)"))
+        }
         var out: [BackendSpec] = []
-        for (number, line) in String(decoding: bytes, as: UTF8.self).split(omittingEmptySubsequences: false, whereSeparator: \.isNewline).enumerated() {
+        for (number, line) in String(decoding: bytes, as: UTF8.self).split(omittingEmptySubsequences: false, whereSeparator: \.isNewline)
+            .enumerated()
+        {
             let words = line.prefix { $0 != "#" }.split(whereSeparator: \.isWhitespace)
             guard let address = words.first else { continue }
             var weight = 1, priority = 0
-            func wrong(_ why: String) -> Result<[BackendSpec], Gateway.Failure> { .failure(Gateway.Failure(description: "\(path) line \(number + 1): \(why)")) }
+            func wrong(_ why: String) -> Result<[BackendSpec], Gateway.Failure> {
+                .failure(Gateway.Failure(description: "\(path) line \(number + 1): \(why)"))
+            }
             if Endpoint(String(address)) == nil { return wrong("'\(address)' is no host:port") }
             for word in words.dropFirst() {
                 let parts = word.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)

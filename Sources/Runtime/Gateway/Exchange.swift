@@ -149,7 +149,11 @@ final class Exchange {
         methodEnd = line.count
         line.append(table.targetText)
         targetEnd = line.count
-        if let given = table.first(.xRequestID), HeadRewriter.acceptable(given) { line.append(given) } else { HeadRewriter.hex(gateway.nextID(), into: &line) }
+        if let given = table.first(.xRequestID), HeadRewriter.acceptable(given) {
+            line.append(given)
+        } else {
+            HeadRewriter.hex(gateway.nextID(), into: &line)
+        }
         clientAddress = gateway.settings.clientAddress(table, peer: client.peer.ip, isTrusted: client.comesFromTrusted)
         if let given = table.first(.xMusterExplain) { wantsReason = gateway.settings.isAdminToken(given) }
         gateway.accessLog.noteFields(table, into: self)
@@ -160,7 +164,9 @@ final class Exchange {
         pool = pool ?? found.main
         if ready == nil, PathRules.isAmbiguous(table.targetText) || readsElsewhere(table, found) { ready = .failure(.badPath) }
         key = hashKey(table, route)
-        isIdempotent = route.spec.isIdempotent || table.methodIsIdempotent || (table.contains(.idempotencyKey) && !isNominated(table, "idempotency-key"))
+        isIdempotent =
+            route.spec.isIdempotent || table.methodIsIdempotent
+            || (table.contains(.idempotencyKey) && !isNominated(table, "idempotency-key"))
         if case .length(let count) = table.framing, count > route.spec.bodyLimit { ready = ready ?? .failure(.bodyTooLarge) }
         if ready == nil { writeHead(table, route) }
         if !route.guards.limiters.isEmpty { return askLimits(table, route) }
@@ -231,12 +237,15 @@ final class Exchange {
         } else if let cors = access.cors {
             additions.append(text: cors.lines(table, isPreflight: false))
         }
-        if let cookie = route.spec.balancing.sticky, let value = table.cookie(Array(cookie.utf8)), value.count == 16, let bytes = decodeHex(value) {
+        if let cookie = route.spec.balancing.sticky, let value = table.cookie(Array(cookie.utf8)), value.count == 16,
+            let bytes = decodeHex(value)
+        {
             sticky = bytes.reduce(0) { $0 << 8 | UInt64($1) }
         }
         guard let canary = route.canary, let other = found.canary else { return }
         let choice = canary.decide(
-            headerValue: canary.header.flatMap { table.value(Array($0.utf8)) }, cookieValue: canary.cookie.flatMap { table.cookie(Array($0.utf8)) },
+            headerValue: canary.header.flatMap { table.value(Array($0.utf8)) },
+            cookieValue: canary.cookie.flatMap { table.cookie(Array($0.utf8)) },
             draw: gateway.draw())
         if choice.toCanary { pool = other } else { pool = found.main }
         // Who was sent to one of them stays there, unless told otherwise.
@@ -255,7 +264,9 @@ final class Exchange {
         if !route.deny.isEmpty {
             // As the client wrote it, and as the backend will be asked for it.
             if PathRules.isDenied(table.targetText, route.deny) { return .failure(.denied) }
-            if let rewritten = route.rewrite?.apply(table.targetText), rewritten.withUnsafeBytes({ PathRules.isDenied($0, route.deny) }) { return .failure(.denied) }
+            if let rewritten = route.rewrite?.apply(table.targetText), rewritten.withUnsafeBytes({ PathRules.isDenied($0, route.deny) }) {
+                return .failure(.denied)
+            }
         }
         if access.cors != nil, CrossOrigin.isPreflight(table) { return .preflight }
         if let credentials = access.credentials, !credentials.admits(table.value(Array("authorization".utf8))) {
@@ -266,14 +277,18 @@ final class Exchange {
         case .page(let status, let body, let type)?: return .page(status: status, body: body, type: type)
         case .redirect(let template, let status)?:
             let target = table.targetText.string, host = (table.first(.host) ?? table.targetText.part(0, 0)).string
-            guard let place = FixedAnswer.place(template, scheme: scheme(table), host: host, target: target) else { return .failure(.badPath) }
+            guard let place = FixedAnswer.place(template, scheme: scheme(table), host: host, target: target) else {
+                return .failure(.badPath)
+            }
             return .redirect(to: place, status: status)
         case nil: return nil
         }
     }
 
     /// A trusted proxy may have taken the request over TLS.
-    private func scheme(_ table: HeadTable) -> String { client.comesFromTrusted && table.first(.xForwardedProto)?.equals("https") == true ? "https" : "http" }
+    private func scheme(_ table: HeadTable) -> String {
+        client.comesFromTrusted && table.first(.xForwardedProto)?.equals("https") == true ? "https" : "http"
+    }
 
     private func hashKey(_ table: HeadTable, _ route: Route) -> UInt64? {
         switch route.method {
@@ -318,7 +333,9 @@ final class Exchange {
     private func settleDeadline(_ table: HeadTable, _ route: Route) {
         var time = route.spec.timeout.total
         deadlineIsOurs = true
-        if let given = table.first(.xRequestTimeout), given.count <= 16, let wish = Duration(text: given.string), wish > .zero, wish < time ?? .seconds(9_999) {
+        if let given = table.first(.xRequestTimeout), given.count <= 16, let wish = Duration(text: given.string), wish > .zero,
+            wish < time ?? .seconds(9_999)
+        {
             time = wish
             deadlineIsOurs = false
         }
@@ -377,7 +394,11 @@ final class Exchange {
     func sendOn() {
         if isHeld {
             // Of one that waits for a replica no body is read; when it is all here, its client's going is to be seen.
-            if place != nil { if requestIsComplete { client.resumeBody() } } else if outgoing.count > Exchange.window { client.holdBody(true) }
+            if place != nil {
+                if requestIsComplete { client.resumeBody() }
+            } else if outgoing.count > Exchange.window {
+                client.holdBody(true)
+            }
             return
         }
         guard outgoing.count > sent || first == nil else { return }
@@ -387,7 +408,9 @@ final class Exchange {
         sent = outgoing.count
         if requestIsComplete { sentWhole = loop.now }
         upstream.watchAnswer()
-        if outgoing.count > (route?.route.spec.retry.keptBody ?? 0) + 32_768, !requestIsComplete || outgoing.count > 1 << 20 { forgetBody() }
+        if outgoing.count > (route?.route.spec.retry.keptBody ?? 0) + 32_768, !requestIsComplete || outgoing.count > 1 << 20 {
+            forgetBody()
+        }
         if upstream.waiting > Exchange.window { client.holdBody(true) }
     }
 
@@ -425,7 +448,9 @@ final class Exchange {
         guard let route, let pool else { return nil }
         let now = loop.now
         // When every replica has been tried, one that failed may have come back (or its connection was merely stale).
-        guard let selection = pool.pick(tried, key: key, sticky: sticky, now: now) ?? (tries > 0 ? pool.pick(TriedSet(), key: key, sticky: nil, now: now) : nil)
+        guard
+            let selection = pool.pick(tried, key: key, sticky: sticky, now: now)
+                ?? (tries > 0 ? pool.pick(TriedSet(), key: key, sticky: nil, now: now) : nil)
         else { return nil }
         tried.insert(selection.index)
         tries += 1
@@ -473,7 +498,9 @@ final class Exchange {
 
     /// The first replica has not answered yet: a second one is asked the same.
     private func askSecond() {
-        guard phase == .asking, first != nil, second == nil, keepsBody, let route, isIdempotent, route.budget.tryRetry(loop.now) else { return }
+        guard phase == .asking, first != nil, second == nil, keepsBody, let route, isIdempotent, route.budget.tryRetry(loop.now) else {
+            return
+        }
         guard pool.map({ $0.replicas.count > 1 }) == true, let attempt = nextAttempt() else { return }
         guard attempt.replica !== first?.replica else {
             attempt.upstream.abandon()
@@ -543,7 +570,9 @@ final class Exchange {
             return
         }
         let now = loop.now
-        let verdict = route.route.retry.verdict(failure, tries: tries, isIdempotent: isIdempotent, bodyIsHere: keepsBody) { route.budget.tryRetry(now) }
+        let verdict = route.route.retry.verdict(failure, tries: tries, isIdempotent: isIdempotent, bodyIsHere: keepsBody) {
+            route.budget.tryRetry(now)
+        }
         gateway.journal.append(
             route.route.retry.record(
                 verdict, failure, tries: tries, isIdempotent: isIdempotent, subject: failed.name, budget: route.budget.inputs))

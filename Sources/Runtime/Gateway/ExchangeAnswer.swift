@@ -147,7 +147,9 @@ extension Exchange {
     private func writeReason() {
         var text = "X-Muster-Why: route=\(route?.route.label ?? "-")"
         if let selection, let replica = lastReplica, let pool {
-            text += "; replica=\(replica.name); balance=\(route!.route.method.rawValue); reason=\(selection.reason.rawValue); tries=\(tries); candidates="
+            text +=
+                "; replica=\(replica.name); balance=\(route!.route.method.rawValue); reason=\(selection.reason.rawValue); tries=\(tries); "
+                + "candidates="
             text += zip(pool.replicas, candidates).map { "\($0.name):\(RecentRequests.text($1))" }.joined(separator: ",")
         }
         if held > .zero { text += "; held=\(held.brief)" }

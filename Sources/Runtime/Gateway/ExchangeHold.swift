@@ -5,8 +5,9 @@ import Observability
 
 /// A request whose service has no replica waits for one, if its route holds requests.
 ///
-/// While it waits its body is not read (what came with its head stays), its connection takes no further requests, and its places in the route's
-/// limits stay taken. A client that ends its side is taken for gone: otherwise those who gave up would keep the places of those who wait.
+/// While it waits its body is not read (what came with its head stays), its connection takes no further requests, and its places in the
+/// route's limits stay taken. A client that ends its side is taken for gone: otherwise those who gave up would keep the places of those who
+/// wait.
 extension Exchange {
     /// A place in the line.
     struct HoldPlace {
@@ -46,7 +47,9 @@ extension Exchange {
         if let waiting = hold.waiting.enter(most: hold.spec.most) {
             hold.metrics.count(.refused)
             additions.append("Retry-After: 1\r\n")
-            answer(.wakingUp, "\(service) is waking up and \(waiting) requests wait already; send again after the seconds that Retry-After names")
+            answer(
+                .wakingUp,
+                "\(service) is waking up and \(waiting) requests wait already; send again after the seconds that Retry-After names")
             return true
         }
         let now = loop.now, queue = gateway.holdQueue(route.route)
@@ -81,7 +84,9 @@ extension Exchange {
         guard failure == .wakeTimeout else { return answer(failure) }
         // About what a small service takes to start: until then there is nothing new.
         additions.append("Retry-After: 5\r\n")
-        answer(.wakeTimeout, "no replica of \(service) was ready within \(patience.brief); send again later, and see why with: muster why \(service)")
+        answer(
+            .wakeTimeout,
+            "no replica of \(service) was ready within \(patience.brief); send again later, and see why with: muster why \(service)")
     }
 
     func leaveLine(_ outcome: HoldOutcome) {

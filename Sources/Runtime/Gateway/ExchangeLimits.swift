@@ -5,8 +5,8 @@ import Resilience
 
 /// Whether a request may go on now: rate limits first, then what needs no replica, then the breaker and the requests under way.
 extension Exchange {
-    /// Asks all limits of the route. What one of them answers in the same moment and what comes later from the store are the same: the request
-    /// goes on, or is refused, when the last word is there.
+    /// Asks all limits of the route. What one of them answers in the same moment and what comes later from the store are the same: the
+    /// request goes on, or is refused, when the last word is there.
     func askLimits(_ table: HeadTable, _ route: Route) {
         let now = loop.now, generation = generation
         isHeld = true

@@ -57,12 +57,15 @@ public final class Gateway: Sendable {
         for i in 0..<spec.threads {
             let loop = try EventLoop.start(name: "gateway-\(i)")
             let part = GatewayLoop(
-                loop: loop, limits: limits, journal: journal, accessLog: AccessLog(descriptor: accessLog, format: spec.accessLog.format, loop: loop), clients: clients,
+                loop: loop, limits: limits, journal: journal,
+                accessLog: AccessLog(descriptor: accessLog, format: spec.accessLog.format, loop: loop), clients: clients,
                 metrics: metrics, demand: demand, logger: logger)
             // Each loop takes its share of the connections; the kernel spreads them.
             part.context.connectionLimit = max(1, (spec.limits.connections + spec.threads - 1) / spec.threads)
             if let tracing = spec.tracing {
-                part.tracer = Tracer(target: tracing.target, sample: tracing.sample, loop: loop, metrics: metrics) { [unowned part] in part.drawBits() }
+                part.tracer = Tracer(target: tracing.target, sample: tracing.sample, loop: loop, metrics: metrics) { [unowned part] in
+                    part.drawBits()
+                }
             }
             if let store {
                 let client = RedisClient(url: store, loop: loop, options: SharedRateLimits.options())
@@ -103,8 +106,9 @@ public final class Gateway: Sendable {
     public var routes: [Route] { state.withLock { $0.routes } }
     var settings: GatewaySettings { state.withLock { $0.settings } }
 
-    /// Publishes what the file says. `replicas` gives those of a service; for declared backends, a replica that was there before is kept with
-    /// what is known of its health. Returns when every loop has taken it. When something is wrong (a file that cannot be read), nothing changes.
+    /// Publishes what the file says. `replicas` gives those of a service; for declared backends, a replica that was there before is kept
+    /// with what is known of its health. Returns when every loop has taken it. When something is wrong (a file that cannot be read),
+    /// nothing changes.
     public func apply(_ spec: GatewaySpec, replicas: (String) -> [Replica]) async throws(Failure) {
         let settings = try GatewaySettings(spec)
         let before = routes
@@ -117,7 +121,9 @@ public final class Gateway: Sendable {
         var routes: [Route] = []
         for route in spec.routes {
             let old = before.first { $0.label == route.label }
-            let guards = old.flatMap { $0.guards.spec == route.guards ? $0.guards : nil } ?? RouteGuards(route.guards, route: route.label, journal: journal)
+            let guards =
+                old.flatMap { $0.guards.spec == route.guards ? $0.guards : nil }
+                ?? RouteGuards(route.guards, route: route.label, journal: journal)
             routes.append(
                 try Route(
                     spec: route, replicas: try members(route, found[route.label], old?.replicas ?? [], isFirst: before.isEmpty, replicas),
@@ -129,7 +135,9 @@ public final class Gateway: Sendable {
             $0.routes = published
             $0.settings = settings
         }
-        for service in Set(published.flatMap(\.services)) where replicas(service).contains(where: { !$0.obstacles.contains(.draining) }) { demand.woke(service) }
+        for service in Set(published.flatMap(\.services)) where replicas(service).contains(where: { !$0.obstacles.contains(.draining) }) {
+            demand.woke(service)
+        }
         await publish(published, settings)
         rememberRequests(before)
     }
@@ -148,24 +156,33 @@ public final class Gateway: Sendable {
         }
     }
 
-    private func canaries(_ spec: RouteSpec, _ known: [Replica], isFirst: Bool, _ replicas: (String) -> [Replica]) throws(Failure) -> [Replica] {
+    private func canaries(_ spec: RouteSpec, _ known: [Replica], isFirst: Bool, _ replicas: (String) -> [Replica]) throws(Failure)
+        -> [Replica]
+    {
         guard let canary = spec.canary else { return [] }
         if let service = canary.service { return replicas(service) }
         return try Gateway.replicas(canary.backends, spec, known, isFirst: isFirst)
     }
 
-    private static func replicas(_ backends: [BackendSpec], _ spec: RouteSpec, _ known: [Replica], isFirst: Bool) throws(Failure) -> [Replica] {
+    private static func replicas(_ backends: [BackendSpec], _ spec: RouteSpec, _ known: [Replica], isFirst: Bool) throws(Failure)
+        -> [Replica]
+    {
         var out: [Replica] = []
         for backend in backends {
             guard let endpoint = Endpoint(backend.address) else {
-                throw Failure(description: "route \(spec.label): backend '\(backend.address)' is no host:port\(backend.line > 0 ? " (line \(backend.line))" : "")")
+                throw Failure(
+                    description:
+                        "route \(spec.label): backend '\(backend.address)' is no "
+                        + "host:port\(backend.line > 0 ? " (line \(backend.line))" : "")"
+                )
             }
             let same = known.first { $0.endpoint == endpoint && $0.weight == backend.weight && $0.priority == backend.priority }
             same?.follow(eject(spec))
             out.append(
                 same
                     ?? Replica(
-                        name: backend.address, endpoint: endpoint, weight: backend.weight, priority: backend.priority, isNew: !isFirst, eject: eject(spec)))
+                        name: backend.address, endpoint: endpoint, weight: backend.weight, priority: backend.priority, isNew: !isFirst,
+                        eject: eject(spec)))
         }
         return out
     }
@@ -173,7 +190,8 @@ public final class Gateway: Sendable {
     /// A route's ejection rule in the balancer's terms.
     public static func eject(_ spec: RouteSpec) -> PassiveHealth.Settings {
         PassiveHealth.Settings(
-            failures: spec.eject.failures, window: spec.eject.within, ejection: spec.eject.time, longest: max(.seconds(60), spec.eject.time))
+            failures: spec.eject.failures, window: spec.eject.within, ejection: spec.eject.time, longest: max(.seconds(60), spec.eject.time)
+        )
     }
 
     /// Other backends for one route, until they are set again: from discovery or the API. Those that stay keep their health.
@@ -182,7 +200,8 @@ public final class Gateway: Sendable {
             throw Failure(description: "there is no route '\(label)' with backends of its own")
         }
         let route = try Route(
-            spec: old.spec, replicas: try Gateway.replicas(backends, old.spec, old.replicas, isFirst: old.replicas.isEmpty), canaryReplicas: old.canaryReplicas,
+            spec: old.spec, replicas: try Gateway.replicas(backends, old.spec, old.replicas, isFirst: old.replicas.isEmpty),
+            canaryReplicas: old.canaryReplicas,
             metrics: old.metrics, guards: old.guards, hold: old.hold)
         let (published, settings) = state.withLock { state in
             state.found[label] = backends
@@ -246,7 +265,9 @@ public final class Gateway: Sendable {
     private func sendLastSpans() async {
         let deadline = MonotonicTime.now + .seconds(2)
         for (loop, part) in zip(loops, parts) {
-            while MonotonicTime.now < deadline, (try? await loop.run({ part.value.tracer?.isIdle ?? true })) == false { await loop.sleep(.milliseconds(10)) }
+            while MonotonicTime.now < deadline, (try? await loop.run({ part.value.tracer?.isIdle ?? true })) == false {
+                await loop.sleep(.milliseconds(10))
+            }
         }
     }
 

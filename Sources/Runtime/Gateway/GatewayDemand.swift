@@ -4,15 +4,15 @@ import Topology
 
 /// What whoever starts and ends replicas has to know: that one is wanted, and whether any is needed still.
 extension Gateway {
-    /// Told that requests wait for a service without a replica: once for a request that begins to wait, at most every 100 ms for each service
-    /// and loop, and every second again as long as any waits. Called on a loop's thread: it must not block. Set it before `listen`.
+    /// Told that requests wait for a service without a replica: once for a request that begins to wait, at most every 100 ms for each
+    /// service and loop, and every second again as long as any waits. Called on a loop's thread: it must not block. Set it before `listen`.
     public var onDemand: (@Sendable (_ service: String) -> Void)? {
         get { demand.onDemand }
         set { demand.onDemand = newValue }
     }
 
-    /// When a request for a service last went to a replica (each try counts) or began to wait for one, to about the length of a loop's turn;
-    /// nil: never since the gateway began. What the gateway answered itself (limits, refusals, pages) does not count.
+    /// When a request for a service last went to a replica (each try counts) or began to wait for one, to about the length of a loop's
+    /// turn; nil: never since the gateway began. What the gateway answered itself (limits, refusals, pages) does not count.
     public func lastRequest(service: String) -> MonotonicTime? { demand.latest(service, and: Gateway.latest(replicas(of: service))) }
 
     /// Requests under way on the replicas that the service's routes have, upgraded connections too, and those that wait for one. Those that
@@ -20,7 +20,9 @@ extension Gateway {
     public func inFlight(service: String) -> Int { replicas(of: service).reduce(waiting(for: service)) { $0 + $1.inFlight } }
 
     /// Requests that wait for a replica of a service.
-    public func waiting(for service: String) -> Int { routes.reduce(0) { $0 + ($1.leads(to: service) ? $1.hold?.waiting.current ?? 0 : 0) } }
+    public func waiting(for service: String) -> Int {
+        routes.reduce(0) { $0 + ($1.leads(to: service) ? $1.hold?.waiting.current ?? 0 : 0) }
+    }
 
     private static func latest(_ replicas: [Replica]) -> MonotonicTime? { replicas.compactMap(\.lastRequest).max() }
 
@@ -32,7 +34,9 @@ extension Gateway {
 
     /// Keeps what is known of replicas that routes no longer have.
     func rememberRequests(_ old: [Route]) {
-        for service in Set(old.flatMap(\.services)) { _ = demand.latest(service, and: Gateway.latest(old.flatMap { $0.replicas(of: service) })) }
+        for service in Set(old.flatMap(\.services)) {
+            _ = demand.latest(service, and: Gateway.latest(old.flatMap { $0.replicas(of: service) }))
+        }
     }
 
     /// How many requests a route holds, when it may; a predecessor's count goes on.

@@ -59,10 +59,13 @@ enum GatewayFailure: String, CaseIterable {
         case .overloaded: "as many requests are under way as this route takes; send again in a moment"
         case .breakerOpen: "what serves this path has failed several times; it is tried again soon"
         case .deadline: "the time that this request had was over before there was an answer"
-        case .badPath: "the path can be read in more than one way ('.' or '..' segments, a backslash, a bad escape); resolve it before asking"
+        case .badPath:
+            "the path can be read in more than one way ('.' or '..' segments, a backslash, a bad escape); resolve it before asking"
         case .bodyTooLarge: "the body is larger than this route takes"
         case .noReplica: "no replica is running; send again in a moment"
-        case .wakingUp: "the service is waking up and as many requests wait already as this route holds; send again after the seconds that Retry-After names"
+        case .wakingUp:
+            "the service is waking up and as many requests wait already as this route holds; send again after the seconds that "
+                + "Retry-After names"
         case .wakeTimeout: "no replica was ready in the time that this route holds requests; send again later"
         case .holdEnded: "the gateway stopped holding requests for this path (it ends, or its routes changed); send again in a moment"
         case .unreachable: "no replica could be reached"

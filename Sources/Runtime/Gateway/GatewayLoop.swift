@@ -47,7 +47,8 @@ final class GatewayLoop {
     private static let spareLimit = 256
 
     init(
-        loop: EventLoop, limits: HTTPLimits, journal: Journal, accessLog: AccessLog, clients: ClientCounts, metrics: MetricsRegistry, demand: DemandBoard,
+        loop: EventLoop, limits: HTTPLimits, journal: Journal, accessLog: AccessLog, clients: ClientCounts, metrics: MetricsRegistry,
+        demand: DemandBoard,
         logger: Logger
     ) {
         self.loop = loop
@@ -75,7 +76,9 @@ final class GatewayLoop {
 
     /// Listens anew, or takes over a descriptor that listens already.
     func listen(_ address: SocketAddress, shared: Bool, inherited: Int32? = nil) throws(SystemError) -> SocketAddress {
-        let listener = try Listener(loop: loop, address: address, shared: shared, inherited: inherited) { [unowned self] fd, peer in accept(fd, peer) }
+        let listener = try Listener(loop: loop, address: address, shared: shared, inherited: inherited) { [unowned self] fd, peer in
+            accept(fd, peer)
+        }
         listeners.append(listener)
         return listener.address
     }
@@ -85,7 +88,9 @@ final class GatewayLoop {
         do throws(SystemError) { try connection.start(fd) } catch { return closeDescriptor(fd) }
         if settings.takesProxyProtocol {
             // Whoever may not speak for others has nothing to do here; whoever may is counted when it has said for whom.
-            if !settings.trusts(peer.ip) { connection.turnAway(status: 403, code: "no_proxy", message: "this address may only be used by the proxies before it") }
+            if !settings.trusts(peer.ip) {
+                connection.turnAway(status: 403, code: "no_proxy", message: "this address may only be used by the proxies before it")
+            }
         } else {
             countNamed(connection)
         }
@@ -116,7 +121,9 @@ final class GatewayLoop {
     func closeUnwantedIdle() {
         var wanted: Set<ObjectIdentifier> = []
         for route in routes.routes {
-            for replica in route.route.allReplicas where replica.obstacles.isDisjoint(with: [.draining, .down, .disabled]) { wanted.insert(ObjectIdentifier(replica)) }
+            for replica in route.route.allReplicas where replica.obstacles.isDisjoint(with: [.draining, .down, .disabled]) {
+                wanted.insert(ObjectIdentifier(replica))
+            }
         }
         for (id, connections) in idle where !wanted.contains(id) {
             idle[id] = nil
@@ -249,7 +256,9 @@ final class GatewayLoop {
                 .route, subject: service,
                 inputs: [.init("route", route.label), .init("replicas", 0), .init("most", hold.spec.most), .init("for", patience)],
                 raw: "no replica", outcome: "held",
-                sentence: "A request for \(route.label) waits, because \(service) has no replica: up to \(hold.spec.most) wait, each for at most \(patience).",
+                sentence:
+                    "A request for \(route.label) waits, because \(service) has no replica: up to \(hold.spec.most) wait, each for at "
+                    + "most \(patience).",
                 flip: "a replica of \(service)"))
     }
 
@@ -257,7 +266,9 @@ final class GatewayLoop {
 
     func noteRouting(_ route: RouteOnLoop, _ pool: PoolOnLoop, _ selection: Selection, tries: Int) {
         routed &+= 1
-        if selection.reason == .panic || routed % GatewayLoop.routeSample == 1 { journal.append(route.record(pool, selection, tries: tries)) }
+        if selection.reason == .panic || routed % GatewayLoop.routeSample == 1 {
+            journal.append(route.record(pool, selection, tries: tries))
+        }
     }
 
     func noteBroken(_ route: RouteOnLoop, _ replica: Replica, _ detail: String) {

@@ -19,9 +19,13 @@ struct GatewaySettings: Sendable {
             return
         }
         let text: [UInt8]
-        do throws(SystemError) { text = try Files.read(file, limit: 4096) } catch { throw Gateway.Failure(description: "gateway.admin-token-file: \(error)") }
+        do throws(SystemError) { text = try Files.read(file, limit: 4096) } catch {
+            throw Gateway.Failure(description: "gateway.admin-token-file: \(error)")
+        }
         let token = String(decoding: text, as: UTF8.self).split(whereSeparator: \.isWhitespace).first.map(String.init) ?? ""
-        guard token.utf8.count >= 16 else { throw Gateway.Failure(description: "gateway.admin-token-file: \(file): the token needs at least 16 characters") }
+        guard token.utf8.count >= 16 else {
+            throw Gateway.Failure(description: "gateway.admin-token-file: \(file): the token needs at least 16 characters")
+        }
         tokenDigest = SecretDigest.of(Array(token.utf8))
     }
 
@@ -45,8 +49,8 @@ struct GatewaySettings: Sendable {
         return SecretDigest.areEqual(tokenDigest, SecretDigest.of(Array(given)))
     }
 
-    /// Who asks: the peer, or, as far as those before it are trusted, whom X-Forwarded-For names: the last address that is no trusted proxy.
-    /// What is no address ends the search.
+    /// Who asks: the peer, or, as far as those before it are trusted, whom X-Forwarded-For names: the last address that is no trusted
+    /// proxy. What is no address ends the search.
     func clientAddress(_ table: HeadTable, peer: IPAddress?, isTrusted: Bool) -> IPAddress? {
         guard isTrusted else { return peer }
         var found = peer

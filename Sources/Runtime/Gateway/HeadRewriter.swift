@@ -114,7 +114,9 @@ enum HeadRewriter {
             append(forwarding.client, into: &out)
             out.append("\r\n")
         }
-        if !leavesOut("x-forwarded-proto") { out.append(proto?.equals("https") == true ? "X-Forwarded-Proto: https\r\n" : "X-Forwarded-Proto: http\r\n") }
+        if !leavesOut("x-forwarded-proto") {
+            out.append(proto?.equals("https") == true ? "X-Forwarded-Proto: https\r\n" : "X-Forwarded-Proto: http\r\n")
+        }
         if let host, !leavesOut("x-forwarded-host") { copy("X-Forwarded-Host", host, into: &out) }
     }
 
@@ -152,7 +154,8 @@ enum HeadRewriter {
         let edits = additions.edits.flatMap { $0.isEmpty ? nil : $0 }
         for field in table.fields {
             switch field.known {
-            case .other, .contentType, .host, .idempotencyKey, .proxyAuthenticate, .expect, .xForwardedFor, .xForwardedProto, .xForwardedHost, .xRealIP, .xRequestTimeout:
+            case .other, .contentType, .host, .idempotencyKey, .proxyAuthenticate, .expect, .xForwardedFor, .xForwardedProto,
+                .xForwardedHost, .xRealIP, .xRequestTimeout:
                 if field.known == .other || field.known == .contentType, table.nominatesFields, table.isNominated(field.name) { continue }
                 if let edits, edits.leavesOut(table.text(field.name)) { continue }
                 copy(table.text(field.name), table.text(field.value), into: &out)
@@ -196,7 +199,9 @@ enum HeadRewriter {
     /// A request id from outside is kept if it is short and plain.
     static func acceptable(_ id: UnsafeRawBufferPointer) -> Bool {
         guard !id.isEmpty, id.count <= 128 else { return false }
-        for byte in id where !((byte | 32) &- 97 < 26 || byte &- 48 < 10 || byte == 45 || byte == 95 || byte == 46 || byte == 58) { return false }
+        for byte in id where !((byte | 32) &- 97 < 26 || byte &- 48 < 10 || byte == 45 || byte == 95 || byte == 46 || byte == 58) {
+            return false
+        }
         return true
     }
 

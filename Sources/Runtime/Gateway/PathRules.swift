@@ -59,9 +59,9 @@ enum PathRules {
         return plain.withUnsafeBytes { plain in deny.contains { begins(plain, with: $0) } }
     }
 
-    /// Whether a backend could read another path than we do: `.` and `..` as segments, escaped or not (a client resolves them before it asks,
-    /// RFC 3986, 5.2.4, and a route chosen before a backend resolves them would not be the route of what is served); a backslash, which some
-    /// take for a slash; an escaped NUL, where some stop; overlong UTF-8; an escape that is none.
+    /// Whether a backend could read another path than we do: `.` and `..` as segments, escaped or not (a client resolves them before it
+    /// asks, RFC 3986, 5.2.4, and a route chosen before a backend resolves them would not be the route of what is served); a backslash,
+    /// which some take for a slash; an escaped NUL, where some stop; overlong UTF-8; an escape that is none.
     static func isAmbiguous(_ target: UnsafeRawBufferPointer) -> Bool {
         // Most paths have nothing of the kind.
         var suspicious = false
@@ -88,7 +88,9 @@ enum PathRules {
                 at += 2
                 if byte == 0 || byte == 92 { return true }
                 // Overlong UTF-8 (RFC 3629, 3): a long way of writing what has a short one, `/` and `.` among them.
-                if byte == 0xC0 || byte == 0xC1 || (lead == 0xE0 && byte & 0xE0 == 0x80) || (lead == 0xF0 && byte & 0xF0 == 0x80) { return true }
+                if byte == 0xC0 || byte == 0xC1 || (lead == 0xE0 && byte & 0xE0 == 0x80) || (lead == 0xF0 && byte & 0xF0 == 0x80) {
+                    return true
+                }
                 lead = byte
             } else {
                 lead = 0

@@ -108,13 +108,15 @@ public final class Prober: Sendable {
             var now: [ObjectIdentifier: Totals] = [:]
             for replica in route.replicas {
                 let totals = Totals(
-                    requests: replica.requests.current, failures: replica.failures.current + (route.spec.eject.countsErrors ? 0 : replica.errors.current),
+                    requests: replica.requests.current,
+                    failures: replica.failures.current + (route.spec.eject.countsErrors ? 0 : replica.errors.current),
                     latency: replica.latency.current)
                 now[ObjectIdentifier(replica)] = totals
                 let old = before[ObjectIdentifier(replica)] ?? totals
                 samples.append(
                     .init(
-                        replica.name, requests: totals.requests - old.requests, failures: totals.failures - old.failures, latency: Int64(totals.latency - old.latency),
+                        replica.name, requests: totals.requests - old.requests, failures: totals.failures - old.failures,
+                        latency: Int64(totals.latency - old.latency),
                         isEjected: replica.obstacles.contains(.ejected)))
             }
             before = now

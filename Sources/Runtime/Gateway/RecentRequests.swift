@@ -75,7 +75,9 @@ final class RecentRequests {
 
     private func record(_ slot: Slot, _ route: Route, _ place: Int, _ id: String) -> DecisionRecord {
         let replicas = slot.isCanary ? route.canaryReplicas : route.replicas
-        var inputs: [DecisionRecord.Input] = [.init("route", route.label), .init("balance", route.method.rawValue), .init("tries", Int(slot.tries))]
+        var inputs: [DecisionRecord.Input] = [
+            .init("route", route.label), .init("balance", route.method.rawValue), .init("tries", Int(slot.tries)),
+        ]
         for i in 0..<min(Int(slot.candidates), replicas.count) {
             inputs.append(.init(replicas[i].name, RecentRequests.text(seen[place * RecentRequests.candidateLimit + i])))
         }
@@ -89,7 +91,8 @@ final class RecentRequests {
             chosen.map { "Request \(id)\(waited) went to \($0): \(slot.reason.sentence)\(slot.tries > 1 ? ", at try \(slot.tries)" : "")." }
             ?? "Request \(id)\(waited) was answered by the gateway itself with status \(slot.status), before any replica was chosen."
         return DecisionRecord(
-            .route, subject: chosen ?? route.label, inputs: inputs, raw: route.method.rawValue, outcome: chosen == nil ? "status \(slot.status)" : slot.reason.rawValue,
+            .route, subject: chosen ?? route.label, inputs: inputs, raw: route.method.rawValue,
+            outcome: chosen == nil ? "status \(slot.status)" : slot.reason.rawValue,
             sentence: sentence, flip: slot.reason == .panic ? "one fit replica" : "another load, another turn, or another key")
     }
 }

@@ -57,7 +57,8 @@ public final class Replica: Sendable {
     }
 
     public init(
-        name: String, endpoint: Endpoint, weight: Int = 1, priority: Int = 0, startsDown: Bool = false, isNew: Bool = false, eject: PassiveHealth.Settings = .init()
+        name: String, endpoint: Endpoint, weight: Int = 1, priority: Int = 0, startsDown: Bool = false, isNew: Bool = false,
+        eject: PassiveHealth.Settings = .init()
     ) {
         self.name = name
         self.endpoint = endpoint

@@ -127,7 +127,9 @@ enum PathMatcher: Sendable {
         case .prefix(let text): self = .prefix(Array(text.utf8))
         case .exact(let text): self = .exact(Array(text.utf8))
         case .regex(let text):
-            do throws(Pattern.Failure) { self = .regex(try Pattern(text)) } catch { throw Gateway.Failure(description: "'\(text)': \(error)") }
+            do throws(Pattern.Failure) { self = .regex(try Pattern(text)) } catch {
+                throw Gateway.Failure(description: "'\(text)': \(error)")
+            }
         }
     }
 
@@ -165,7 +167,8 @@ enum Rewrite: Sendable {
 
     init(_ spec: RewriteSpec, _ path: RouteMatch.Path) throws(Gateway.Failure) {
         switch (spec, path) {
-        case (.prefix(let to), .prefix(let from)), (.prefix(let to), .exact(let from)): self = .prefix(from: from.utf8.count, to: Array(to.utf8))
+        case (.prefix(let to), .prefix(let from)), (.prefix(let to), .exact(let from)):
+            self = .prefix(from: from.utf8.count, to: Array(to.utf8))
         case (.regex(let text, let to), _):
             guard let pattern = try? Pattern(text), let replacement = Replacement(to, groups: pattern.groups) else {
                 throw Gateway.Failure(description: "rewrite '\(text)' to '\(to)' is not possible")
@@ -211,14 +214,18 @@ struct RouteMetrics: Sendable {
     init(_ registry: MetricsRegistry, route: String) {
         let labels = [("route", route)]
         classes = (1...5).map {
-            registry.counter("gateway_requests_total", "Requests answered, by route and class of status.", labels: [("route", route), ("status", "\($0)xx")])
+            registry.counter(
+                "gateway_requests_total", "Requests answered, by route and class of status.",
+                labels: [("route", route), ("status", "\($0)xx")])
         }
         duration = registry.histogram("gateway_request_duration_seconds", "From a request's head to the end of its answer.", labels: labels)
         retries = registry.counter("gateway_retries_total", "Tries after the first.", labels: labels)
         failures = registry.counter("gateway_upstream_failures_total", "Tries that got no whole response.", labels: labels)
         limited = registry.counter("gateway_limited_total", "Requests that came faster than the route's limit.", labels: labels)
-        shed = registry.counter("gateway_shed_total", "Requests that were refused because too many were under way or the breaker was open.", labels: labels)
-        hedges = registry.counter("gateway_hedges_total", "Second questions that were asked because the first had no answer yet.", labels: labels)
+        shed = registry.counter(
+            "gateway_shed_total", "Requests that were refused because too many were under way or the breaker was open.", labels: labels)
+        hedges = registry.counter(
+            "gateway_hedges_total", "Second questions that were asked because the first had no answer yet.", labels: labels)
         tunnels = registry.gauge("gateway_tunnels", "Upgraded connections that are open.", labels: labels)
     }
 }

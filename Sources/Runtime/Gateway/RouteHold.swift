@@ -54,7 +54,8 @@ struct HoldMetrics: Sendable {
         held = registry.gauge("gateway_held_requests", "Requests that wait until their service has a replica.", labels: [("route", route)])
         outcomes = HoldOutcome.allCases.map {
             registry.counter(
-                "gateway_held_total", "Requests that found no replica, by what became of their wait.", labels: [("route", route), ("outcome", $0.rawValue)])
+                "gateway_held_total", "Requests that found no replica, by what became of their wait.",
+                labels: [("route", route), ("outcome", $0.rawValue)])
         }
     }
 

@@ -61,7 +61,8 @@ final class RouteOnLoop {
         let replica = pool.replicas[selection.index]
         let inputs = pool.replicas.map { DecisionRecord.Input($0.name, "\($0.inFlight) under way, weight \($0.weight), \($0.state)") }
         return DecisionRecord(
-            .route, subject: replica.name, inputs: inputs + [.init("try", tries)], raw: route.method.rawValue, outcome: selection.reason.rawValue,
+            .route, subject: replica.name, inputs: inputs + [.init("try", tries)], raw: route.method.rawValue,
+            outcome: selection.reason.rawValue,
             sentence: "A request for \(route.label) went to \(replica.name): \(selection.reason.sentence).",
             flip: selection.reason == .panic ? "one fit replica" : "another load or another turn")
     }
@@ -91,7 +92,9 @@ final class RouteTableOnLoop {
 
     init(_ routes: [Route], seed: UInt64) {
         // A stable sort: expressions keep the file's order.
-        let ordered = routes.enumerated().sorted { a, b in a.element.precedes(b.element) || (!b.element.precedes(a.element) && a.offset < b.offset) }
+        let ordered = routes.enumerated().sorted { a, b in
+            a.element.precedes(b.element) || (!b.element.precedes(a.element) && a.offset < b.offset)
+        }
         self.routes = ordered.map { RouteOnLoop($0.element, seed: seed &+ UInt64($0.offset) &* 0x9E37_79B9_7F4A_7C15) }
         isSimple = routes.allSatisfy { $0.hosts.isEmpty && $0.methods.isEmpty && $0.headers.isEmpty && $0.path.rank == 2 }
     }

@@ -47,7 +47,8 @@ final class SharedRateLimits {
         self.journal = journal
         me = name
         calls = metrics.counter("gateway_limit_calls_total", "Calls to the store of shared limits.")
-        local = metrics.counter("gateway_limit_local_total", "Requests of shared limits that were counted here because the store did not answer.")
+        local = metrics.counter(
+            "gateway_limit_local_total", "Requests of shared limits that were counted here because the store did not answer.")
     }
 
     static func options() -> RedisClient.Options {
@@ -62,7 +63,9 @@ final class SharedRateLimits {
     }
 
     func take(_ limiter: RateLimiter, _ key: UInt64, _ answer: @escaping (TokenBucket.Verdict) -> Void) {
-        if isAway, loop.now - triedAt < SharedRateLimits.retryAfter { return countHere(Question(limiter: limiter, key: key, answer: answer)) }
+        if isAway, loop.now - triedAt < SharedRateLimits.retryAfter {
+            return countHere(Question(limiter: limiter, key: key, answer: answer))
+        }
         if waiting.count >= SharedRateLimits.waitingLimit { return countHere(Question(limiter: limiter, key: key, answer: answer)) }
         waiting.append(Question(limiter: limiter, key: key, answer: answer))
         guard !isAsking, !isQueued else { return }
@@ -86,7 +89,8 @@ final class SharedRateLimits {
         let count = min(waiting.count, SharedRateLimits.batchLimit)
         let batch = Array(waiting[..<count])
         waiting.removeFirst(count)
-        var call = SharedRateLimits.script.call(keys: [SharedRateLimits.tag + "gateways"] + batch.map { $0.limiter.prefix + String($0.key, radix: 16) })
+        var call = SharedRateLimits.script.call(
+            keys: [SharedRateLimits.tag + "gateways"] + batch.map { $0.limiter.prefix + String($0.key, radix: 16) })
         call.add(me)
         for question in batch {
             call.add(question.limiter.bucket.intervalMicroseconds)
@@ -107,7 +111,9 @@ final class SharedRateLimits {
         if case .success(let value)? = result, let numbers = value.array?.compactMap(\.int), numbers.count == 2 * batch.count + 1 {
             gateways = max(1, numbers[0])
             tell(away: false, "")
-            for (i, question) in batch.enumerated() { question.answer(verdict(question, allowed: numbers[2 * i + 1] == 1, debt: numbers[2 * i + 2])) }
+            for (i, question) in batch.enumerated() {
+                question.answer(verdict(question, allowed: numbers[2 * i + 1] == 1, debt: numbers[2 * i + 2]))
+            }
         } else {
             if case .failure(let error)? = result { tell(away: true, "\(error)") } else { tell(away: true, "an answer of another form") }
             for question in batch + waiting { countHere(question) }
@@ -119,7 +125,8 @@ final class SharedRateLimits {
     private func verdict(_ question: Question, allowed: Bool, debt: Int) -> TokenBucket.Verdict {
         let interval = question.limiter.bucket.intervalMicroseconds, span = interval * (question.limiter.spec.burst + 1)
         return TokenBucket.Verdict(
-            allowed: allowed, remaining: max(0, (span - debt) / interval), wait: .microseconds(max(0, debt + interval - span)), reset: .microseconds(debt))
+            allowed: allowed, remaining: max(0, (span - debt) / interval), wait: .microseconds(max(0, debt + interval - span)),
+            reset: .microseconds(debt))
     }
 
     private func tell(away: Bool, _ detail: String) {
@@ -130,9 +137,12 @@ final class SharedRateLimits {
                 .limit, subject: "limit-store", inputs: [.init("gateways", gateways), .init("error", detail)], raw: "count in Redis",
                 outcome: away ? "count here" : "count in Redis",
                 sentence: away
-                    ? "The store of shared limits does not answer (\(detail)): this gateway counts for itself, with 1/\(gateways) of each rate."
+                    ? "The store of shared limits does not answer (\(detail)): this gateway counts for itself, with 1/\(gateways) of each "
+                        + "rate."
                     : "The store of shared limits answers again: the gateways count together.",
-                flip: away ? "an answer of the store within \(SharedRateLimits.patience.brief)" : "no answer of the store within \(SharedRateLimits.patience.brief)"))
+                flip: away
+                    ? "an answer of the store within \(SharedRateLimits.patience.brief)"
+                    : "no answer of the store within \(SharedRateLimits.patience.brief)"))
     }
 
     /// The generic cell rate algorithm on Redis' own clock, for many keys at once; and who counts here: a gateway that has not asked for

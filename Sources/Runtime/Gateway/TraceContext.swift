@@ -14,8 +14,12 @@ struct TraceContext: Equatable {
     /// agrees with this one.
     init?(_ text: UnsafeRawBufferPointer) {
         guard text.count >= 55, text.count <= 512, text[2] == 45, text[35] == 45, text[52] == 45 else { return nil }
-        guard let version = TraceContext.hex(text.part(0, 2)), version != 255, version != 0 || text.count == 55, text.count == 55 || text[55] == 45 else { return nil }
-        guard let high = TraceContext.hex(text.part(3, 16)), let low = TraceContext.hex(text.part(19, 16)), let span = TraceContext.hex(text.part(36, 16)) else {
+        guard let version = TraceContext.hex(text.part(0, 2)), version != 255, version != 0 || text.count == 55,
+            text.count == 55 || text[55] == 45
+        else { return nil }
+        guard let high = TraceContext.hex(text.part(3, 16)), let low = TraceContext.hex(text.part(19, 16)),
+            let span = TraceContext.hex(text.part(36, 16))
+        else {
             return nil
         }
         guard let flags = TraceContext.hex(text.part(53, 2)), high | low != 0, span != 0 else { return nil }

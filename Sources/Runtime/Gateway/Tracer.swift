@@ -38,7 +38,8 @@ final class Tracer {
         self.draw = draw
         client = HTTPClient(loop: loop, responseLimit: 65_536)
         sent = metrics.counter("gateway_spans_total", "Spans of the gateway's own, by what became of them.", labels: [("outcome", "sent")])
-        dropped = metrics.counter("gateway_spans_total", "Spans of the gateway's own, by what became of them.", labels: [("outcome", "dropped")])
+        dropped = metrics.counter(
+            "gateway_spans_total", "Spans of the gateway's own, by what became of them.", labels: [("outcome", "dropped")])
         timer = LoopTimer(loop: loop) { [unowned self] in flush() }
     }
 
@@ -111,7 +112,8 @@ final class Tracer {
         let bound = LoopBound(self, on: loop)
         // Ends with its answer, or after the client's ten seconds.
         Task(executorPreference: loop) {
-            let response = try? await client.send("POST", path, to: endpoint, headers: [("Content-Type", "application/x-protobuf")], body: body)
+            let response = try? await client.send(
+                "POST", path, to: endpoint, headers: [("Content-Type", "application/x-protobuf")], body: body)
             bound.value.answered(batch.count, response?.status)
         }
     }

@@ -7,9 +7,9 @@ import LoadPlanning
 
 /// Sends what a scenario says, when it says so, and counts what comes back. Lives on its loop.
 ///
-/// Requests of a rate are sent when they are due, on a free connection or a new one; when `Scenario.connections` are all taken they wait, in
-/// their order, and their latency goes on counting. What waits takes no memory: it is the schedule, not yet read. What still waits a `timeout`
-/// after the schedule's end is counted as unsent. Users are added and taken away as the phases say.
+/// Requests of a rate are sent when they are due, on a free connection or a new one; when `Scenario.connections` are all taken they wait,
+/// in their order, and their latency goes on counting. What waits takes no memory: it is the schedule, not yet read. What still waits a
+/// `timeout` after the schedule's end is counted as unsent. Users are added and taken away as the phases say.
 final class LoadEngine {
     let loop: EventLoop
     let endpoint: Endpoint
@@ -147,7 +147,8 @@ final class LoadEngine {
     }
 
     func send(again exchange: LoadConnection.Exchange, on connection: LoadConnection) {
-        let again = LoadConnection.Exchange(request: exchange.request, number: exchange.number, due: exchange.due, begun: exchange.begun, isRepeated: true)
+        let again = LoadConnection.Exchange(
+            request: exchange.request, number: exchange.number, due: exchange.due, begun: exchange.begun, isRepeated: true)
         let count = write(again, on: connection)
         report.repeats(bytes: count)
     }
@@ -160,7 +161,8 @@ final class LoadEngine {
         }
     }
 
-    func ended(_ exchange: LoadConnection.Exchange, _ outcome: LoadOutcome, _ connection: LoadConnection, keeps: Bool, _ why: () -> String) {
+    func ended(_ exchange: LoadConnection.Exchange, _ outcome: LoadOutcome, _ connection: LoadConnection, keeps: Bool, _ why: () -> String)
+    {
         inFlight -= 1
         let now = elapsed
         report.ended(exchange.request, outcome, due: exchange.due, begun: exchange.begun, at: now, why: why())
@@ -281,7 +283,9 @@ final class LoadEngine {
         for timer in [arrivalTimer, userTimer, secondTimer, endTimer] { timer?.cancel() }
         for connection in idle { connection.leave() }
         idle = []
-        report.finish(elapsed: max(elapsed, isStopping ? 0 : total), endedEarly: isStopping, processorTime: LoadEngine.processorTime() - processorStart)
+        report.finish(
+            elapsed: max(elapsed, isStopping ? 0 : total), endedEarly: isStopping,
+            processorTime: LoadEngine.processorTime() - processorStart)
         // In the next turn: the connection that ended last is still in the middle of its call.
         let bound = LoopBound(self, on: loop)
         loop.execute { bound.value.tellEnd() }

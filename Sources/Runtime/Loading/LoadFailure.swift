@@ -36,20 +36,25 @@ enum LoadRoom {
         limit.rlim_cur = needed
         guard setrlimit(resource, &limit) == 0 else {
             let why = SystemError("setrlimit")
-            throw LoadFailure(code: .descriptors, description: "the limit of open files could not be raised to \(needed): \(why); try ulimit -n \(needed)")
+            throw LoadFailure(
+                code: .descriptors, description: "the limit of open files could not be raised to \(needed): \(why); try ulimit -n \(needed)"
+            )
         }
     }
 
     /// From one address to one place there are as many connections as ports for outgoing ones. Open phases do not need all of theirs.
     private static func ports(_ scenario: Scenario) throws(LoadFailure) {
-        let range = (Files.text("/proc/sys/net/ipv4/ip_local_port_range") ?? "").split { $0 == " " || $0 == "\t" || $0 == "\n" }.compactMap { Int($0) }
+        let range = (Files.text("/proc/sys/net/ipv4/ip_local_port_range") ?? "").split { $0 == " " || $0 == "\t" || $0 == "\n" }.compactMap
+        { Int($0) }
         guard range.count == 2 else { return }
         let most = range[1] - range[0] + 1
         let users = scenario.phases.filter { $0.unit == .users }.map { Int(max($0.from, $0.to)) }.max() ?? 0
         if users > most {
             throw LoadFailure(
                 code: .ports,
-                description: "\(users) users need a connection each, and this machine has \(most) ports for connections to one place (net.ipv4.ip_local_port_range): "
+                description:
+                    "\(users) users need a connection each, and this machine has \(most) ports for connections to one place "
+                    + "(net.ipv4.ip_local_port_range): "
                     + "fewer users, a wider range, or an open model (rate:), whose connections are shared")
         }
     }

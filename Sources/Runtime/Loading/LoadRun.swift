@@ -5,8 +5,8 @@ import Synchronization
 
 /// A load test as a library: `run` sends what the scenario says and returns what came of it.
 ///
-/// Everything happens on `loop`, which should have nothing else to do: its other work would be measured too. Not on the loop of the server under
-/// test.
+/// Everything happens on `loop`, which should have nothing else to do: its other work would be measured too. Not on the loop of the server
+/// under test.
 public final class LoadRun: Sendable {
     private let scenario: Scenario
     private let endpoint: Endpoint
@@ -27,8 +27,8 @@ public final class LoadRun: Sendable {
         self.onSecond = onSecond
     }
 
-    /// Returns when every request has ended, each at most the scenario's timeout after it was sent. Once for each `LoadRun`. Cancelling it, like
-    /// `stop`, ends the schedule: what is under way is waited for, and the report tells of what was until then.
+    /// Returns when every request has ended, each at most the scenario's timeout after it was sent. Once for each `LoadRun`. Cancelling it,
+    /// like `stop`, ends the schedule: what is under way is waited for, and the report tells of what was until then.
     ///
     /// Throws before anything is sent when the machine has too few descriptors or ports.
     public func run() async throws(LoadFailure) -> LoadReport {

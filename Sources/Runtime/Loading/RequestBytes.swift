@@ -35,7 +35,9 @@ struct RequestBytes {
 
     private let method: [UInt8]
 
-    private static func bytes(_ text: LoadText) -> [UInt8] { text.parts.flatMap { if case .bytes(let bytes) = $0 { bytes } else { [UInt8]() } } }
+    private static func bytes(_ text: LoadText) -> [UInt8] {
+        text.parts.flatMap { if case .bytes(let bytes) = $0 { bytes } else { [UInt8]() } }
+    }
 
     /// Hands the bytes of request `number` to `body`, valid until it returns.
     func with<T>(_ number: Int, _ random: inout SeededRandom, _ scratch: inout [UInt8], _ body: (UnsafeRawBufferPointer) -> T) -> T {

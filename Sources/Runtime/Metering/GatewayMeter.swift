@@ -9,7 +9,8 @@ import Synchronization
 /// - requests: tries sent to replicas, a second. A service's is counted over all its replicas, those that have gone too.
 /// - concurrency: requests under way, the mean over the window of looks by `sample` (and by each reading).
 /// - latency-mean: from a request's last byte to the head of its answer, seconds, over the answers of the window.
-/// - latency-p95: from a request's head to the end of its answer, seconds, of the service's routes; services only. It is interpolated in the
+/// - latency-p95: from a request's head to the end of its answer, seconds, of the service's routes; services only. It is interpolated in
+///   the
 ///   buckets of the gateway's histogram, and never above ten seconds.
 ///
 /// Latency has no figure while there was no answer in the window (`absent`): no answers are not fast answers.
@@ -61,7 +62,9 @@ public final class GatewayMeter: Sendable {
     public func follow(_ services: Set<String>) {
         watched.withLock { watched in
             watched = watched.filter { services.contains($0.key) }
-            for service in services where watched[service] == nil { watched[service] = Watched(service: service, all: Subject(service, window)) }
+            for service in services where watched[service] == nil {
+                watched[service] = Watched(service: service, all: Subject(service, window))
+            }
         }
     }
 
@@ -87,7 +90,8 @@ public final class GatewayMeter: Sendable {
     private static func replicas(_ service: String, _ routes: [Route]) -> [Replica] {
         var seen = Set<ObjectIdentifier>(), found: [Replica] = []
         for route in routes {
-            for replica in route.allReplicas where replica.name.hasPrefix(service + "/") && seen.insert(ObjectIdentifier(replica)).inserted { found.append(replica) }
+            for replica in route.allReplicas where replica.name.hasPrefix(service + "/") && seen.insert(ObjectIdentifier(replica)).inserted
+            { found.append(replica) }
         }
         return found
     }
@@ -114,7 +118,9 @@ public final class GatewayMeter: Sendable {
         Totals(requests: replica.requests.current, answers: replica.answers.current, latency: replica.latency.current)
     }
 
-    private func read(_ watched: inout Watched, _ routes: [Route], _ now: MonotonicTime, into all: inout [MeterKey: Result<MeterFigure, MeterFault>]) {
+    private func read(
+        _ watched: inout Watched, _ routes: [Route], _ now: MonotonicTime, into all: inout [MeterKey: Result<MeterFigure, MeterFault>]
+    ) {
         let replicas = GatewayMeter.replicas(watched.service, routes)
         note(&watched, replicas, now)
         for replica in replicas {
@@ -147,7 +153,8 @@ public final class GatewayMeter: Sendable {
     }
 
     private func mean(
-        _ answers: Result<CounterRate.Rate, MeterFault>, _ latency: Result<CounterRate.Rate, MeterFault>, _ now: MonotonicTime, _ key: MeterKey
+        _ answers: Result<CounterRate.Rate, MeterFault>, _ latency: Result<CounterRate.Rate, MeterFault>, _ now: MonotonicTime,
+        _ key: MeterKey
     ) -> Result<MeterFigure, MeterFault> {
         switch (answers, latency) {
         case (.failure(let fault), _), (_, .failure(let fault)): return .failure(fault)
@@ -166,9 +173,13 @@ public final class GatewayMeter: Sendable {
         var durations = watched.durations ?? HistogramWindow(window: window, bounds: first.durations.bounds)
         durations.add(counts, at: now)
         watched.durations = durations
-        guard let (value, _, window) = durations.quantile(0.95) else { return .failure(MeterFault(.absent, "\(key): no answer within \(self.window.brief)")) }
+        guard let (value, _, window) = durations.quantile(0.95) else {
+            return .failure(MeterFault(.absent, "\(key): no answer within \(self.window.brief)"))
+        }
         let isCapped = value == first.durations.bounds.last
         return .success(
-            MeterFigure(value.secondsAsDouble, .seconds, takenAt: now, window: window, note: isCapped ? "at least this: the histogram ends here" : ""))
+            MeterFigure(
+                value.secondsAsDouble, .seconds, takenAt: now, window: window,
+                note: isCapped ? "at least this: the histogram ends here" : ""))
     }
 }

@@ -34,7 +34,8 @@ public struct LagMeter: Sendable, CustomStringConvertible {
             group: "consumergroup", topic: "topic", partition: "partition")
         /// redpanda-data/kminion, as its documentation lists them.
         public static let kminion = Names(
-            lag: "kminion_kafka_consumer_group_topic_partition_lag", committed: nil, latest: "kminion_kafka_topic_partition_high_water_mark",
+            lag: "kminion_kafka_consumer_group_topic_partition_lag", committed: nil,
+            latest: "kminion_kafka_topic_partition_high_water_mark",
             group: "group_id", topic: "topic_name", partition: "partition_id")
     }
 
@@ -72,8 +73,8 @@ public struct LagMeter: Sendable, CustomStringConvertible {
         return out
     }
 
-    /// Asks for the page once: the sum of the lags, with all partitions. Those whose lag nobody knows (the group has committed nothing there) add
-    /// nothing and are noted; when it is known of none, that is a fault.
+    /// Asks for the page once: the sum of the lags, with all partitions. Those whose lag nobody knows (the group has committed nothing
+    /// there) add nothing and are noted; when it is known of none, that is a fault.
     public func read() async -> Result<MeterFigure, MeterFault> {
         switch await source.fetch(selectors, keepsSamples: true) {
         case .failure(let fault): return .failure(fault)
@@ -90,7 +91,9 @@ public struct LagMeter: Sendable, CustomStringConvertible {
             }
             // Exporters write -1 where there is no offset.
             let isUnknown = sample.value == -1
-            if !isUnknown, let fault = Plausibility.fault(sample.value, called: "\(selector), partition \(number)") { return .failure(fault) }
+            if !isUnknown, let fault = Plausibility.fault(sample.value, called: "\(selector), partition \(number)") {
+                return .failure(fault)
+            }
             let value = isUnknown ? nil : Int(sample.value)
             var entry = partitions[number] ?? PartitionOffsets(topic: topic, partition: number)
             switch selector.name {

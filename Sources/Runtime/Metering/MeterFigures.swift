@@ -14,12 +14,15 @@ struct MeterFigures: Sendable {
         var durations: [MeterSource.Kind: Histogram] = [:], skipped: [MeterSource.Kind: Counter] = [:]
         for kind in MeterSource.Kind.allCases {
             let labels = [("source", kind.rawValue)]
-            durations[kind] = registry.histogram("muster_meter_read_seconds", "How long a source of figures took to answer.", labels: labels)
-            skipped[kind] = registry.counter("muster_meter_turns_skipped_total", "Turns at which a source was not asked: it was still at work.", labels: labels)
+            durations[kind] = registry.histogram(
+                "muster_meter_read_seconds", "How long a source of figures took to answer.", labels: labels)
+            skipped[kind] = registry.counter(
+                "muster_meter_turns_skipped_total", "Turns at which a source was not asked: it was still at work.", labels: labels)
         }
         var faults: [MeterFault.Kind: Counter] = [:]
         for kind in MeterFault.Kind.allCases {
-            faults[kind] = registry.counter("muster_meter_faults_total", "Figures that were not given, or not believed.", labels: [("kind", kind.rawValue)])
+            faults[kind] = registry.counter(
+                "muster_meter_faults_total", "Figures that were not given, or not believed.", labels: [("kind", kind.rawValue)])
         }
         self.durations = durations
         self.skipped = skipped

@@ -40,9 +40,11 @@ public final class MeterSchedule: Sendable {
     private let everySecond: @Sendable () -> Void
     private let state: Mutex<State>
 
-    /// The sources' own work is done on `loop`, which should be no loop of the gateway: a pass over /proc holds it up for some milliseconds.
-    /// `everySecond` is called while `run` runs, for what wants more looks than one a round.
-    public init(loop: EventLoop, settings: Settings = Settings(), metrics: MetricsRegistry, everySecond: @escaping @Sendable () -> Void = {}) {
+    /// The sources' own work is done on `loop`, which should be no loop of the gateway: a pass over /proc holds it up for some
+    /// milliseconds. `everySecond` is called while `run` runs, for what wants more looks than one a round.
+    public init(
+        loop: EventLoop, settings: Settings = Settings(), metrics: MetricsRegistry, everySecond: @escaping @Sendable () -> Void = {}
+    ) {
         self.loop = loop
         self.settings = settings
         self.everySecond = everySecond
@@ -50,7 +52,8 @@ public final class MeterSchedule: Sendable {
         state = Mutex(State(rounds: MeterRounds(period: settings.period, concurrency: settings.concurrency)))
     }
 
-    /// The sources that there are now. Those that were there before, by their id, keep their figures and their turns; new ones are asked at once.
+    /// The sources that there are now. Those that were there before, by their id, keep their figures and their turns; new ones are asked at
+    /// once.
     public func follow(_ sources: [MeterSource], now: MonotonicTime = .now) {
         let count = state.withLock { state in
             state.sources = Dictionary(sources.map { ($0.id, $0) }) { first, _ in first }
@@ -159,13 +162,15 @@ public final class MeterSchedule: Sendable {
         for reading in readings(now: now) where reading.fault?.kind == .outlier { figures.fault(.outlier) }
     }
 
-    /// What is known now of everything that is followed, or of one service: by service, metric, replica. Outliers among siblings have no figure.
+    /// What is known now of everything that is followed, or of one service: by service, metric, replica. Outliers among siblings have no
+    /// figure.
     public func readings(of service: String? = nil, now: MonotonicTime = .now) -> [MeterReading] {
         let all = state.withLock { state in
             state.known.compactMap { key, known -> MeterReading? in
                 guard service == nil || key.service == service else { return nil }
                 let fault = known.figure == nil ? known.fault ?? MeterFault(.pending, "\(key) has not been read yet") : known.fault
-                return MeterReading(key: key, figure: known.figure, fault: fault, now: now, skippedRounds: state.rounds.skipped(known.source))
+                return MeterReading(
+                    key: key, figure: known.figure, fault: fault, now: now, skippedRounds: state.rounds.skipped(known.source))
             }
         }
         return Plausibility.withoutOutliers(all).sorted {

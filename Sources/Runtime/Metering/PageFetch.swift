@@ -39,7 +39,9 @@ final class PageFetch: HTTPClientConnection {
     func begin() {
         kept = self
         timer = LoopTimer(loop: loop) { [unowned self] in
-            end(.failure(MeterFault(.timedOut, "\(source) did not end its answer within \(source.limits.time.brief) (\(bytes) bytes came)")))
+            end(
+                .failure(MeterFault(.timedOut, "\(source) did not end its answer within \(source.limits.time.brief) (\(bytes) bytes came)"))
+            )
         }
         timer?.schedule(after: source.limits.time)
         begin(isHead: false)

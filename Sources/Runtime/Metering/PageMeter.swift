@@ -93,8 +93,10 @@ public final class PageMeter: Sendable {
     static func isCounter(_ metric: PageMetric, _ type: String?) -> Result<Bool, MeterFault> {
         let name = metric.selector.name
         switch (metric.kind, type) {
-        case (.counter, "gauge"): return .failure(MeterFault(.wrongType, "the page says that \(name) is a gauge: ask for its value, not for its rate"))
-        case (.gauge, "counter"): return .failure(MeterFault(.wrongType, "the page says that \(name) is a counter: ask for its rate, not for its value"))
+        case (.counter, "gauge"):
+            return .failure(MeterFault(.wrongType, "the page says that \(name) is a gauge: ask for its value, not for its rate"))
+        case (.gauge, "counter"):
+            return .failure(MeterFault(.wrongType, "the page says that \(name) is a counter: ask for its rate, not for its value"))
         case (.counter, _), (.automatic, "counter"): return .success(true)
         case (.gauge, _), (.automatic, "gauge"): return .success(false)
         case (.automatic, _): return .success(["_total", "_count", "_sum", "_bucket"].contains { name.hasSuffix($0) })

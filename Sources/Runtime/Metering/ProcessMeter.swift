@@ -26,10 +26,11 @@ public struct MeteredProcess: Sendable, Hashable {
 ///
 /// CPU is user and system time of all processes of the replica's group, and of their children that have ended and were waited for, in
 /// milli-cores over the window; the kernel counts in ticks of 10 ms. Memory is the resident pages (anonymous, of files, shared) of all of
-/// them, in bytes. That is not quite the working set that Kubernetes scales by (a cgroup's usage without inactive pages of files): it has no
-/// page cache of files that are read and not mapped, it has mapped pages of files that nobody touched lately, and pages that processes
-/// of one group share are counted for each (their proportional share, from smaps_rollup, was measured and left: 10 ms for a process of 280 MB,
-/// while its memory map is locked, against 10 µs for its line of stat). The kernel keeps it with an error of up to 64 pages a processor and kind.
+/// them, in bytes. That is not quite the working set that Kubernetes scales by (a cgroup's usage without inactive pages of files): it has
+/// no page cache of files that are read and not mapped, it has mapped pages of files that nobody touched lately, and pages that processes
+/// of one group share are counted for each (their proportional share, from smaps_rollup, was measured and left: 10 ms for a process of 280
+/// MB, while its memory map is locked, against 10 µs for its line of stat). The kernel keeps it with an error of up to 64 pages a processor
+/// and kind.
 public final class ProcessMeter: Sendable {
     /// The metrics that it gives, by their names in `MeterKey.metric`.
     public static let cpu = "cpu", memory = "memory"
@@ -56,7 +57,10 @@ public final class ProcessMeter: Sendable {
         watched.withLock { watched in
             let known = Dictionary(watched.map { ($0.process, $0) }) { first, _ in first }
             watched = processes.map { process in
-                known[process] ?? Watched(process: process, started: process.started, rate: CounterRate("the CPU time of process \(process.pid)", window: window))
+                known[process]
+                    ?? Watched(
+                        process: process, started: process.started,
+                        rate: CounterRate("the CPU time of process \(process.pid)", window: window))
             }
         }
     }
@@ -89,7 +93,8 @@ public final class ProcessMeter: Sendable {
         let started = watched.started ?? leader.member.started
         watched.started = started
         guard leader.member.started == started else {
-            let fault = MeterFault(.gone, "process \(pid) of \(watched.process.service)/\(watched.process.replica) has ended; another one has its number")
+            let fault = MeterFault(
+                .gone, "process \(pid) of \(watched.process.service)/\(watched.process.replica) has ended; another one has its number")
             return (.failure(fault), .failure(fault))
         }
         watched.time.look(entries.map(\.member), at: ticks)

@@ -4,7 +4,8 @@ import Measurement
 
 /// What /proc says of the processes of some groups, in one pass over all processes.
 ///
-/// - Complexity: one open, read and close for every process of the machine, whatever the number of groups: about 10 µs each, so 1.3 ms for 129
+/// - Complexity: one open, read and close for every process of the machine, whatever the number of groups: about 10 µs each, so 1.3 ms for
+///   129
 ///   processes (a release build on two busy processors).
 enum ProcessScan {
     /// One process as its stat line has it.

@@ -15,8 +15,8 @@ public struct RedisMeter: Sendable {
         case stream
         /// ZCARD
         case sortedSet
-        /// What a group has not read yet, and what it has read and not acknowledged. Where Redis does not know the first (entries were deleted
-        /// in between), all entries of the stream are counted instead, with a note: an upper bound.
+        /// What a group has not read yet, and what it has read and not acknowledged. Where Redis does not know the first (entries were
+        /// deleted in between), all entries of the stream are counted instead, with a note: an upper bound.
         case group(String)
     }
 

@@ -161,7 +161,9 @@ public final class ServiceMeters: Sendable {
         switch metric.source {
         case .redis(let client, let name, let kind):
             let meter = RedisMeter(client, key: name, kind: kind)
-            return MeterSource(id: "redis \(service.name) \(metric.name) \(name) \(kind)", kind: .redis, keys: [key]) { [key: await meter.read()] }
+            return MeterSource(id: "redis \(service.name) \(metric.name) \(name) \(kind)", kind: .redis, keys: [key]) {
+                [key: await meter.read()]
+            }
         case .lag(let meter):
             return MeterSource(id: "lag \(service.name) \(metric.name) \(meter)", kind: .lag, keys: [key]) { [key: await meter.read()] }
         case .otherPage(let page, let selector):

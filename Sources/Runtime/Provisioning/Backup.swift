@@ -7,8 +7,9 @@ import Synchronization
 
 /// A backup of a whole cluster: one snapshot of each master that there is now, taken at the same moment, checked, with a manifest.
 ///
-/// A folder with a manifest is a complete backup; one that is still made, or was cut off, has another name (`DIR.unfinished`) and is swept away by the
-/// next. The topology must be whole before and the same afterwards: a slot that changed hands meanwhile might be in no snapshot or in two.
+/// A folder with a manifest is a complete backup; one that is still made, or was cut off, has another name (`DIR.unfinished`) and is swept
+/// away by the next. The topology must be whole before and the same afterwards: a slot that changed hands meanwhile might be in no snapshot
+/// or in two.
 public struct Backup: Sendable {
     /// Whose snapshot stands for a master.
     public struct Source: Sendable, Equatable {
@@ -53,7 +54,10 @@ public struct Backup: Sendable {
         let needed = sources.reduce(0) { $0 + $1.memory }
         guard free >= needed else {
             throw ProvisioningFailure(
-                .refused, "\(parent) has \(ByteSize.text(free)) free; the masters use \(ByteSize.text(needed)) of memory, and their snapshots may need as much")
+                .refused,
+                "\(parent) has \(ByteSize.text(free)) free; the masters use \(ByteSize.text(needed)) of memory, and their snapshots may "
+                    + "need as much"
+            )
         }
         return Backup(sources: sources, folder: folder, fromReplicas: fromReplicas, freeBytes: free)
     }
@@ -72,17 +76,22 @@ public struct Backup: Sendable {
         let view = reading.view
         if let reason = shortcoming(reading) { throw ProvisioningFailure(.refused, "\(reason); a backup now would not be whole") }
         return try view.masters.filter { !$0.slots.isEmpty }.map { master throws(ProvisioningFailure) in
-            guard let report = reading.report(master.id) else { throw ProvisioningFailure(.unreachable, "does not answer", node: master.address) }
+            guard let report = reading.report(master.id) else {
+                throw ProvisioningFailure(.unreachable, "does not answer", node: master.address)
+            }
             guard fromReplicas else {
                 return Source(master: master, id: master.id, address: report.asked, lag: 0, memory: report.number("used_memory"))
             }
             let offset = report.number("master_repl_offset")
             let candidates = reading.reports.filter { $0.nodes.myself.master == master.id && $0.info["master_link_status"] == "up" }
             guard let best = candidates.max(by: { $0.number("slave_repl_offset") < $1.number("slave_repl_offset") }) else {
-                throw ProvisioningFailure(.refused, "has no replica that is in step; take its backup from the masters (without --from-replicas)", node: master.address)
+                throw ProvisioningFailure(
+                    .refused, "has no replica that is in step; take its backup from the masters (without --from-replicas)",
+                    node: master.address)
             }
             return Source(
-                master: master, id: best.id, address: best.asked, lag: max(0, offset - best.number("slave_repl_offset")), memory: best.number("used_memory"))
+                master: master, id: best.id, address: best.asked, lag: max(0, offset - best.number("slave_repl_offset")),
+                memory: best.number("used_memory"))
         }
     }
 
@@ -90,12 +99,18 @@ public struct Backup: Sendable {
     private static func shortcoming(_ reading: ClusterReading) -> String? {
         let view = reading.view
         for member in view.members where !member.slots.isEmpty {
-            if !member.answers { return "\(member.address), which has slots \(member.slots), does not answer: wait for its replica to take over, or start it" }
-            if let open = member.open.first { return "slot \(open.slot) is on its way at \(member.address): let that be finished, or mend it with muster redis fix" }
+            if !member.answers {
+                return "\(member.address), which has slots \(member.slots), does not answer: wait for its replica to take over, or start it"
+            }
+            if let open = member.open.first {
+                return "slot \(open.slot) is on its way at \(member.address): let that be finished, or mend it with muster redis fix"
+            }
             let state = reading.report(member.id)?.cluster["cluster_state"] ?? "unknown"
             if state != "ok" { return "\(member.address) says that the cluster's state is \(state): see muster redis status" }
             if let other = view.members.first(where: { $0.id != member.id && !$0.slots.intersection(member.slots).isEmpty }) {
-                return "\(member.address) and \(other.address) both claim slots \(other.slots.intersection(member.slots)): wait until they agree, or see muster redis fix"
+                return
+                    "\(member.address) and \(other.address) both claim slots \(other.slots.intersection(member.slots)): wait until they "
+                    + "agree, or see muster redis fix"
             }
         }
         if !view.unassigned.isEmpty { return "nobody has slots \(SlotSet(Array(view.unassigned.ranges.prefix(4)))): see muster redis fix" }
@@ -104,8 +119,11 @@ public struct Backup: Sendable {
 
     // MARK: taking
 
-    /// Takes the backup. When the topology changed meanwhile, or a node was lost, it is void and taken once more, as soon as the cluster is whole again.
-    public func take(_ session: ClusterSession, tell: @escaping @Sendable (String) -> Void) async throws(ProvisioningFailure) -> BackupManifest {
+    /// Takes the backup. When the topology changed meanwhile, or a node was lost, it is void and taken once more, as soon as the cluster is
+    /// whole again.
+    public func take(_ session: ClusterSession, tell: @escaping @Sendable (String) -> Void) async throws(ProvisioningFailure)
+        -> BackupManifest
+    {
         let lock = try begin()
         defer { close(lock) }
         do throws(ProvisioningFailure) {
@@ -172,7 +190,8 @@ public struct Backup: Sendable {
         for source in sources {
             let now = after.first { $0.master.id == source.master.id }?.master
             guard now?.slots == source.master.slots, now?.configEpoch == source.master.configEpoch else {
-                throw ProvisioningFailure(.unfinished, "the backup is void: slots or roles changed while it was taken", node: source.master.address)
+                throw ProvisioningFailure(
+                    .unfinished, "the backup is void: slots or roles changed while it was taken", node: source.master.address)
             }
         }
         return BackupManifest(begun: begun, ended: .now, shards: shards)
@@ -224,10 +243,15 @@ public struct Backup: Sendable {
         guard file.bytes == snapshot.bytes, file.sha256 == snapshot.sha256 else {
             throw ProvisioningFailure(.local, "\(path): what the disk gives back is not what was written to it")
         }
-        tell("\(source.address): \(file.header.keys) keys, \(ByteSize.text(file.bytes)), checksums fit\(file.hasChecksum ? "" : " (the server writes none of its own)")")
+        tell(
+            "\(source.address): \(file.header.keys) keys, \(ByteSize.text(file.bytes)), checksums "
+                + "fit\(file.hasChecksum ? "" : " (the server writes none of its own)")"
+        )
         return BackupManifest.Shard(
-            id: source.master.id, address: source.master.address.description, configEpoch: Int(clamping: source.master.configEpoch), slots: source.master.slots,
-            sourceID: source.id, source: source.address.description, replicationID: snapshot.replicationID, offset: snapshot.offset, lag: source.lag,
+            id: source.master.id, address: source.master.address.description, configEpoch: Int(clamping: source.master.configEpoch),
+            slots: source.master.slots,
+            sourceID: source.id, source: source.address.description, replicationID: snapshot.replicationID, offset: snapshot.offset,
+            lag: source.lag,
             file: "\(source.master.id).rdb", bytes: file.bytes, sha256: file.sha256, keys: file.header.keys, expiring: file.header.expiring,
             redisVersion: file.header.fields["redis-ver"] ?? "unknown", begun: snapshot.begun, ended: snapshot.ended)
     }
@@ -271,7 +295,8 @@ private final class BackupProgress: Sendable {
             state.bytes[i] = bytes
             guard MonotonicTime.now >= state.next else { return nil }
             state.next = .now + .seconds(1)
-            return "\(ByteSize.text(state.bytes.reduce(0, +))) have come: " + zip(names, state.bytes).map { "\($0) \(ByteSize.text($1))" }.joined(separator: ", ")
+            return "\(ByteSize.text(state.bytes.reduce(0, +))) have come: "
+                + zip(names, state.bytes).map { "\($0) \(ByteSize.text($1))" }.joined(separator: ", ")
         }
         if let line { tell(line) }
     }

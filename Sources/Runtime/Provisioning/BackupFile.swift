@@ -23,7 +23,8 @@ final class RunningDigest {
     }
 }
 
-/// A new file of a backup: only its owner may read it, its digest is made while it is written. Writes block; whoever writes has a thread for it.
+/// A new file of a backup: only its owner may read it, its digest is made while it is written. Writes block; whoever writes has a thread
+/// for it.
 final class BackupFile {
     let path: String
     private let fd: Int32

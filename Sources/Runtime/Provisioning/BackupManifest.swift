@@ -107,7 +107,9 @@ public struct BackupManifest: Sendable, Equatable {
                 guard root.kind == .object else { throw Failure(description: "is no object") }
                 guard let format = root["format"]?.int else { throw Failure(description: "does not say its format") }
                 guard format <= BackupManifest.format else {
-                    throw Failure(description: "has format \(format), which a later version of muster wrote; this one reads up to \(BackupManifest.format)")
+                    throw Failure(
+                        description:
+                            "has format \(format), which a later version of muster wrote; this one reads up to \(BackupManifest.format)")
                 }
                 guard let masters = root["masters"]?.array, !masters.isEmpty else { throw Failure(description: "names no masters") }
                 let shards = try masters.enumerated().map { i, element in try BackupManifest.shard(element, "masters[\(i)]") }
@@ -115,7 +117,9 @@ public struct BackupManifest: Sendable, Equatable {
                 guard all == .all, shards.reduce(0, { $0 + $1.slots.count }) == HashSlot.count else {
                     throw Failure(description: "does not give each of the \(HashSlot.count) slots to exactly one master")
                 }
-                return BackupManifest(begun: try BackupManifest.moment(root, "begun", "root"), ended: try BackupManifest.moment(root, "ended", "root"), shards: shards)
+                return BackupManifest(
+                    begun: try BackupManifest.moment(root, "begun", "root"), ended: try BackupManifest.moment(root, "ended", "root"),
+                    shards: shards)
             }
         } catch let failure as Failure { throw failure } catch { throw Failure(description: "cannot be read: \(error)") }
     }
@@ -125,15 +129,20 @@ public struct BackupManifest: Sendable, Equatable {
         guard !file.contains("/"), file.hasSuffix(".rdb") else { throw Failure(description: "\(place).file is no name of a snapshot") }
         var ranges: [ClosedRange<Int>] = []
         for word in try text(element, "slots", place).split(separator: " ") {
-            guard let range = SlotSet.range(word) else { throw Failure(description: "\(place).slots: '\(word.prefix(32))' is no range of slots") }
+            guard let range = SlotSet.range(word) else {
+                throw Failure(description: "\(place).slots: '\(word.prefix(32))' is no range of slots")
+            }
             ranges.append(range)
         }
         return Shard(
-            id: try text(element, "id", place), address: try text(element, "address", place), configEpoch: try number(element, "config_epoch", place),
+            id: try text(element, "id", place), address: try text(element, "address", place),
+            configEpoch: try number(element, "config_epoch", place),
             slots: SlotSet(ranges), sourceID: try text(element, "source_id", place), source: try text(element, "source", place),
             replicationID: try text(element, "replication_id", place), offset: try number(element, "replication_offset", place),
-            lag: try number(element, "lag_bytes", place), file: file, bytes: try number(element, "bytes", place), sha256: try text(element, "sha256", place),
-            keys: try number(element, "keys", place), expiring: try number(element, "keys_with_ttl", place), redisVersion: try text(element, "redis_version", place),
+            lag: try number(element, "lag_bytes", place), file: file, bytes: try number(element, "bytes", place),
+            sha256: try text(element, "sha256", place),
+            keys: try number(element, "keys", place), expiring: try number(element, "keys_with_ttl", place),
+            redisVersion: try text(element, "redis_version", place),
             begun: try moment(element, "begun", place), ended: try moment(element, "ended", place))
     }
 
@@ -148,7 +157,9 @@ public struct BackupManifest: Sendable, Equatable {
     }
 
     private static func moment(_ element: JSONElement, _ key: StaticString, _ place: String) throws(Failure) -> WallTime {
-        guard let value = element[key]?.string, let time = try? CalendarTime.parse(value) else { throw Failure(description: "\(place).\(key) is missing or no time") }
+        guard let value = element[key]?.string, let time = try? CalendarTime.parse(value) else {
+            throw Failure(description: "\(place).\(key) is missing or no time")
+        }
         return time
     }
 
@@ -163,8 +174,8 @@ public struct BackupManifest: Sendable, Equatable {
         } catch { throw ProvisioningFailure(.refused, "\(path) \(error)") }
     }
 
-    /// Reads every snapshot and compares it with what is said of it here. The first thing that does not fit is thrown. Returns the memory that the
-    /// servers used.
+    /// Reads every snapshot and compares it with what is said of it here. The first thing that does not fit is thrown. Returns the memory
+    /// that the servers used.
     @discardableResult
     public func verify(folder: String, tell: @Sendable (String) -> Void) throws(ProvisioningFailure) -> Int {
         var memory = 0
@@ -172,16 +183,23 @@ public struct BackupManifest: Sendable, Equatable {
             let path = "\(folder)/\(shard.file)"
             let file = try BackupManifest.inspect(path)
             guard file.bytes == shard.bytes else {
-                throw ProvisioningFailure(.refused, "\(path) has \(file.bytes) bytes; the manifest says \(shard.bytes): it is cut off or altered")
+                throw ProvisioningFailure(
+                    .refused, "\(path) has \(file.bytes) bytes; the manifest says \(shard.bytes): it is cut off or altered")
             }
             guard file.sha256 == shard.sha256 else {
-                throw ProvisioningFailure(.refused, "\(path) is altered: its SHA-256 is \(file.sha256.prefix(16))…, and the manifest says \(shard.sha256.prefix(16))…")
+                throw ProvisioningFailure(
+                    .refused,
+                    "\(path) is altered: its SHA-256 is \(file.sha256.prefix(16))…, and the manifest says \(shard.sha256.prefix(16))…")
             }
             guard file.header.keys == shard.keys else {
-                throw ProvisioningFailure(.refused, "\(path) has \(file.header.keys) keys; the manifest says \(shard.keys): the manifest is altered")
+                throw ProvisioningFailure(
+                    .refused, "\(path) has \(file.header.keys) keys; the manifest says \(shard.keys): the manifest is altered")
             }
             memory += file.header.fields["used-mem"].flatMap { Int($0) } ?? 0
-            tell("\(shard.file): \(ByteSize.text(shard.bytes)), \(shard.keys) keys, checksums fit\(file.hasChecksum ? "" : " (it has none of its own)")")
+            tell(
+                "\(shard.file): \(ByteSize.text(shard.bytes)), \(shard.keys) keys, checksums "
+                    + "fit\(file.hasChecksum ? "" : " (it has none of its own)")"
+            )
         }
         return memory
     }

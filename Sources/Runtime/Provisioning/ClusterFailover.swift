@@ -4,8 +4,8 @@ import Sharding
 
 /// A replica takes over from its master on demand.
 ///
-/// Graceful: the master stops writing until the replica has everything, so nothing is lost. Forced: for a master that is away or hangs; what it had not sent is
-/// lost, and a majority of masters must still vote for it.
+/// Graceful: the master stops writing until the replica has everything, so nothing is lost. Forced: for a master that is away or hangs;
+/// what it had not sent is lost, and a majority of masters must still vote for it.
 public struct ClusterFailover: Sendable {
     public let replica: ClusterView.Member
     public let master: ClusterView.Member
@@ -21,10 +21,14 @@ public struct ClusterFailover: Sendable {
         let reading = try await session.read()
         let view = reading.view
         guard let named = view.member(named: name) else {
-            throw ProvisioningFailure(.refused, "no node of the cluster is called '\(name)'; it has \(view.members.map(\.address.description).joined(separator: ", "))")
+            throw ProvisioningFailure(
+                .refused,
+                "no node of the cluster is called '\(name)'; it has \(view.members.map(\.address.description).joined(separator: ", "))")
         }
         let masterID = named.isMaster ? named.id : named.master ?? ""
-        guard let master = view.member(masterID) else { throw ProvisioningFailure(.refused, "its master is not known", node: named.address) }
+        guard let master = view.member(masterID) else {
+            throw ProvisioningFailure(.refused, "its master is not known", node: named.address)
+        }
         let candidates = named.isMaster ? view.members.filter { $0.master == named.id && $0.answers } : [named]
         let offset: (ClusterView.Member) -> Int = { reading.report($0.id)?.number("slave_repl_offset") ?? -1 }
         guard let replica = candidates.max(by: { (offset($0), $1.id) < (offset($1), $0.id) }) else {
@@ -33,10 +37,12 @@ public struct ClusterFailover: Sendable {
         guard replica.answers else { throw ProvisioningFailure(.refused, "does not answer", node: replica.address) }
         if !isForced {
             guard master.answers else {
-                throw ProvisioningFailure(.refused, "its master \(master.address) does not answer; --force takes over without it", node: replica.address)
+                throw ProvisioningFailure(
+                    .refused, "its master \(master.address) does not answer; --force takes over without it", node: replica.address)
             }
             guard reading.report(replica.id)?.info["master_link_status"] == "up" else {
-                throw ProvisioningFailure(.refused, "is not in step with its master; --force takes over all the same", node: replica.address)
+                throw ProvisioningFailure(
+                    .refused, "is not in step with its master; --force takes over all the same", node: replica.address)
             }
         }
         return ClusterFailover(replica: replica, master: master, isForced: isForced)
@@ -45,7 +51,9 @@ public struct ClusterFailover: Sendable {
     /// Returns how long it took until every node that answers knew.
     public func apply(_ session: ClusterSession) async throws(ProvisioningFailure) -> Duration {
         // A node that does not know yet whose replica it speaks to does not answer its request.
-        _ = try await session.eventually(.seconds(5)) { () async throws(ProvisioningFailure) in try await session.read().view.disagreements.isEmpty }
+        _ = try await session.eventually(.seconds(5)) { () async throws(ProvisioningFailure) in
+            try await session.read().view.disagreements.isEmpty
+        }
         let client = try session.client(replica.address)
         let start = MonotonicTime.now
         for _ in 0..<ClusterFailover.tries {
@@ -53,13 +61,15 @@ public struct ClusterFailover: Sendable {
             let done = try await session.eventually(ClusterFailover.limit) { () async throws(ProvisioningFailure) in
                 let view = try await session.read().view
                 guard let now = view.member(replica.id), now.isMaster, now.slots.count >= master.slots.count else { return false }
-                return view.views.allSatisfy { $0.node(replica.id).map { $0.isMaster && $0.slots == now.slots } ?? false } && (isForced || view.disagreements.isEmpty)
+                return view.views.allSatisfy { $0.node(replica.id).map { $0.isMaster && $0.slots == now.slots } ?? false }
+                    && (isForced || view.disagreements.isEmpty)
             }
             if done { return .now - start }
         }
         throw ProvisioningFailure(
             .unfinished,
-            "did not take over within \((ClusterFailover.limit * ClusterFailover.tries).brief); a majority of masters must vote for it, and it must have heard of its master lately",
+            "did not take over within \((ClusterFailover.limit * ClusterFailover.tries).brief); a majority of masters must vote for it, "
+                + "and it must have heard of its master lately",
             node: replica.address)
     }
 

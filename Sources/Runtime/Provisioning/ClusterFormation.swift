@@ -5,9 +5,9 @@ import Sharding
 
 /// Makes one cluster of nodes that run.
 ///
-/// Idempotent: what is there already is left as it is, a cluster that was cut off while it was formed is completed, and a formed one, whoever is master in
-/// it by now, is left alone. Never over data: a node that has keys, or slots that the plan does not give it, or that knows nodes which are not among those
-/// given, is refused by name.
+/// Idempotent: what is there already is left as it is, a cluster that was cut off while it was formed is completed, and a formed one,
+/// whoever is master in it by now, is left alone. Never over data: a node that has keys, or slots that the plan does not give it, or that
+/// knows nodes which are not among those given, is refused by name.
 public struct ClusterFormation: Sendable {
     public enum Step: Sendable, Equatable {
         case addSlots(NodeAddress, SlotSet)
@@ -72,7 +72,8 @@ public struct ClusterFormation: Sendable {
         for (report, address) in zip(reports, addresses) {
             let stranger = report.nodes.nodes.first { !ids.contains($0.id) && !$0.isInHandshake && !$0.flags.contains(.noAddress) }
             if let stranger {
-                throw ProvisioningFailure(.refused, "belongs to another cluster: it knows \(stranger.address), which is not among the nodes given", node: address)
+                throw ProvisioningFailure(
+                    .refused, "belongs to another cluster: it knows \(stranger.address), which is not among the nodes given", node: address)
             }
         }
         let held = reports.reduce(SlotSet()) { $0.union($1.nodes.myself.slots) }
@@ -83,7 +84,9 @@ public struct ClusterFormation: Sendable {
             steps = ClusterFormation.completing(Array(everyone), ids, replicas)
         } else {
             let placement: Placement
-            do { placement = try Placement(nodes: addresses, replicas: replicas) } catch { throw ProvisioningFailure(.refused, error.description) }
+            do { placement = try Placement(nodes: addresses, replicas: replicas) } catch {
+                throw ProvisioningFailure(.refused, error.description)
+            }
             notes = placement.notes
             let known = Dictionary(uniqueKeysWithValues: zip(addresses, reports))
             for (i, master) in placement.masters.enumerated() {
@@ -112,7 +115,9 @@ public struct ClusterFormation: Sendable {
         var steps = meetings(nodes, ids)
         let masters = nodes.filter { !$0.0.nodes.myself.slots.isEmpty }
         var followers: [String: [String]] = [:]
-        for (report, address) in nodes { if let master = report.nodes.myself.master { followers[master, default: []].append(address.host) } }
+        for (report, address) in nodes {
+            if let master = report.nodes.myself.master { followers[master, default: []].append(address.host) }
+        }
         for (report, address) in nodes where report.nodes.myself.isMaster && report.nodes.myself.slots.isEmpty && report.keys == 0 {
             let bare = masters.filter { (followers[$0.0.id] ?? []).count < replicas }
             let chosen = bare.min { a, b in
@@ -139,9 +144,12 @@ public struct ClusterFormation: Sendable {
         let own = report.nodes.myself
         let foreign = own.slots.subtracting(share)
         if !foreign.isEmpty {
-            throw ProvisioningFailure(.refused, "has slots already that the plan does not give it (\(SlotSet(Array(foreign.ranges.prefix(3)))))", node: address)
+            throw ProvisioningFailure(
+                .refused, "has slots already that the plan does not give it (\(SlotSet(Array(foreign.ranges.prefix(3)))))", node: address)
         }
-        if own.isReplica, !share.isEmpty { throw ProvisioningFailure(.refused, "is a replica already, and the plan makes it a master", node: address) }
+        if own.isReplica, !share.isEmpty {
+            throw ProvisioningFailure(.refused, "is a replica already, and the plan makes it a master", node: address)
+        }
         if report.keys > 0, own.isMaster, own.slots.isEmpty || report.nodes.nodes.count == 1 {
             throw ProvisioningFailure(.refused, "has \(report.keys) keys; a cluster is never formed over data", node: address)
         }
@@ -188,7 +196,8 @@ public struct ClusterFormation: Sendable {
                 var views: [ClusterNodes] = []
                 for address in addresses { views.append(try await session.client(address).nodes()) }
                 for (view, address) in zip(views, addresses) {
-                    let knowsAll = views.allSatisfy { other in view.node(other.myself.id).map { !$0.isInHandshake && $0.isLinkUp } ?? false }
+                    let knowsAll = views.allSatisfy { other in view.node(other.myself.id).map { !$0.isInHandshake && $0.isLinkUp } ?? false
+                    }
                     if !knowsAll { strangers.append(address) }
                 }
                 return strangers.isEmpty
@@ -198,7 +207,9 @@ public struct ClusterFormation: Sendable {
         }
         throw ProvisioningFailure(
             .unfinished,
-            "the nodes do not all come to know each other; each must reach every other one's port and bus port (port + 10000). Run the same again to go on")
+            "the nodes do not all come to know each other; each must reach every other one's port and bus port (port + 10000). Run the "
+                + "same again to go on"
+        )
     }
 }
 
@@ -219,11 +230,14 @@ extension ClusterSession {
         let found = await withUnsafeContinuation { (continuation: UnsafeContinuation<Result<[SocketAddress], Resolver.Failure>, Never>) in
             Resolver.shared.resolve(address.host, port: address.port, on: loop) { continuation.resume(returning: $0) }
         }
-        guard case .success(let addresses) = found, let first = addresses.first else { throw ProvisioningFailure(.unreachable, "the name has no address", node: address) }
+        guard case .success(let addresses) = found, let first = addresses.first else {
+            throw ProvisioningFailure(.unreachable, "the name has no address", node: address)
+        }
         return first.host
     }
 
-    /// Until every node answers, says that the state is ok, agrees with the others, and every replica's link is up. `forgotten` are no longer waited for.
+    /// Until every node answers, says that the state is ok, agrees with the others, and every replica's link is up. `forgotten` are no
+    /// longer waited for.
     public func waitUntilWhole(_ limit: Duration) async throws(ProvisioningFailure) {
         var missing: [String] = []
         let isWhole = try await eventually(limit) { () async throws(ProvisioningFailure) in
@@ -231,7 +245,8 @@ extension ClusterSession {
             return missing.isEmpty
         }
         if !isWhole {
-            throw ProvisioningFailure(.unfinished, "the cluster is not whole after \(limit.brief): " + missing.prefix(4).joined(separator: "; "))
+            throw ProvisioningFailure(
+                .unfinished, "the cluster is not whole after \(limit.brief): " + missing.prefix(4).joined(separator: "; "))
         }
     }
 
@@ -239,8 +254,12 @@ extension ClusterSession {
     func shortcomings(_ reading: ClusterReading) -> [String] {
         var missing = reading.silent.map { "\($0.address) does not answer" }
         for report in reading.reports {
-            if report.cluster["cluster_state"] != "ok" { missing.append("\(report.asked) says that the state is \(report.cluster["cluster_state"] ?? "unknown")") }
-            if report.nodes.myself.isReplica, report.info["master_link_status"] != "up" { missing.append("\(report.asked) is not in step with its master yet") }
+            if report.cluster["cluster_state"] != "ok" {
+                missing.append("\(report.asked) says that the state is \(report.cluster["cluster_state"] ?? "unknown")")
+            }
+            if report.nodes.myself.isReplica, report.info["master_link_status"] != "up" {
+                missing.append("\(report.asked) is not in step with its master yet")
+            }
         }
         if !reading.view.unassigned.isEmpty { missing.append("\(reading.view.unassigned.count) slots belong to nobody") }
         return missing + reading.view.disagreements

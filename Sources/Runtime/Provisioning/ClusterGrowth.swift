@@ -1,8 +1,8 @@
 import Redis
 import Sharding
 
-/// Nodes that join a cluster: as replicas, or as masters with their replicas. A master joins without slots, and gets its replicas before it gets any
-/// (`ClusterRebalance`), so that no slot ever stands on one node alone.
+/// Nodes that join a cluster: as replicas, or as masters with their replicas. A master joins without slots, and gets its replicas before it
+/// gets any (`ClusterRebalance`), so that no slot ever stands on one node alone.
 public struct ClusterGrowth: Sendable {
     public enum Wish: Sendable, Equatable {
         /// Of the masters with the fewest replicas.
@@ -18,7 +18,9 @@ public struct ClusterGrowth: Sendable {
     private let joining: [NodeAddress]
 
     /// Nodes that are members already and stand as wished are passed over, so the same again goes on after it was cut off.
-    public static func plan(_ session: ClusterSession, joining: [NodeAddress], wish: Wish) async throws(ProvisioningFailure) -> ClusterGrowth {
+    public static func plan(_ session: ClusterSession, joining: [NodeAddress], wish: Wish) async throws(ProvisioningFailure)
+        -> ClusterGrowth
+    {
         let reading = try await session.read()
         if let silent = reading.silent.first(where: { !joining.contains($0.address) }) {
             throw ProvisioningFailure(.refused, "nodes join a whole cluster only; \(silent.failure.message)", node: silent.address)
@@ -33,14 +35,20 @@ public struct ClusterGrowth: Sendable {
     /// A new node is bare: no keys, no slots, and it knows nobody but nodes of this cluster.
     private static func check(_ report: NodeReport, _ address: NodeAddress, _ known: Set<String>) throws(ProvisioningFailure) {
         if report.keys > 0 { throw ProvisioningFailure(.refused, "has \(report.keys) keys; a node joins without data", node: address) }
-        if !report.nodes.myself.slots.isEmpty { throw ProvisioningFailure(.refused, "has \(report.nodes.myself.slots.count) slots of its own", node: address) }
-        let stranger = report.nodes.nodes.first { !known.contains($0.id) && !$0.isInHandshake && !$0.flags.contains(.myself) && !$0.flags.contains(.noAddress) }
+        if !report.nodes.myself.slots.isEmpty {
+            throw ProvisioningFailure(.refused, "has \(report.nodes.myself.slots.count) slots of its own", node: address)
+        }
+        let stranger = report.nodes.nodes.first {
+            !known.contains($0.id) && !$0.isInHandshake && !$0.flags.contains(.myself) && !$0.flags.contains(.noAddress)
+        }
         if let stranger { throw ProvisioningFailure(.refused, "belongs to another cluster: it knows \(stranger.address)", node: address) }
     }
 
     private init(_ reading: ClusterReading, _ reports: [NodeReport], _ joining: [NodeAddress], _ wish: Wish) throws(ProvisioningFailure) {
         let view = reading.view
-        guard let door = view.masters.first(where: { master in master.answers && !reports.contains { $0.id == master.id } }) ?? view.members.first(where: \.answers)
+        guard
+            let door = view.masters.first(where: { master in master.answers && !reports.contains { $0.id == master.id } })
+                ?? view.members.first(where: \.answers)
         else { throw ProvisioningFailure(.unreachable, "no master answers") }
         var steps: [ClusterFormation.Step] = []
         for (report, address) in zip(reports, joining) where view.views.contains(where: { $0.node(report.id) == nil }) {
@@ -48,7 +56,9 @@ public struct ClusterGrowth: Sendable {
         }
         /// Masters that may be followed, and the hosts of those who follow.
         var followers: [NodeAddress: [String]] = [:]
-        for master in view.masters where !master.slots.isEmpty { followers[master.address] = view.replicas(of: master.id).map(\.address.host) }
+        for master in view.masters where !master.slots.isEmpty {
+            followers[master.address] = view.replicas(of: master.id).map(\.address.host)
+        }
         var notes: [String] = []
         var free = Array(zip(reports, joining))
         switch wish {
@@ -64,7 +74,8 @@ public struct ClusterGrowth: Sendable {
         case .masters(let replicas):
             guard joining.count % (replicas + 1) == 0 else {
                 throw ProvisioningFailure(
-                    .refused, "\(joining.count) nodes do not make masters with \(replicas) replicas each: \(replicas + 1) are needed for one")
+                    .refused,
+                    "\(joining.count) nodes do not make masters with \(replicas) replicas each: \(replicas + 1) are needed for one")
             }
             let count = joining.count / (replicas + 1)
             followers = [:]
@@ -124,7 +135,8 @@ public struct ClusterGrowth: Sendable {
         }
         if !known {
             throw ProvisioningFailure(
-                .unfinished, "not all nodes come to know the new ones; each must reach every other one's port and bus port. Run the same again to go on")
+                .unfinished,
+                "not all nodes come to know the new ones; each must reach every other one's port and bus port. Run the same again to go on")
         }
     }
 }

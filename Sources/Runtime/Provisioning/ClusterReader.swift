@@ -56,7 +56,8 @@ extension ClusterSession {
             }
             var more: Set<NodeAddress> = []
             for report in reports {
-                for node in report.nodes.nodes where !node.flags.contains(.myself) && !node.isInHandshake && !node.flags.contains(.noAddress) {
+                for node in report.nodes.nodes
+                where !node.flags.contains(.myself) && !node.isInHandshake && !node.flags.contains(.noAddress) {
                     if !node.address.host.isEmpty, !reports.contains(where: { $0.id == node.id }) { more.insert(node.address) }
                 }
             }
@@ -66,8 +67,8 @@ extension ClusterSession {
         return ClusterReading(reports, silent)
     }
 
-    /// What one node answered: a report, or why there is none. A value of its own, because the optimizer of Swift 6.3 breaks a task group whose element is a tuple
-    /// with a typed `Result`.
+    /// What one node answered: a report, or why there is none. A value of its own, because the optimizer of Swift 6.3 breaks a task group
+    /// whose element is a tuple with a typed `Result`.
     private final class Answer: Sendable {
         let address: NodeAddress
         let report: NodeReport?
@@ -99,16 +100,21 @@ extension ClusterSession {
     /// One node, asked in one round trip.
     func report(of address: NodeAddress) async throws(ProvisioningFailure) -> NodeReport {
         let client = try client(address)
-        let answers = try await client.ask(all: [RedisCommand("CLUSTER NODES"), RedisCommand("CLUSTER INFO"), RedisCommand("INFO"), RedisCommand("DBSIZE")])
+        let answers = try await client.ask(all: [
+            RedisCommand("CLUSTER NODES"), RedisCommand("CLUSTER INFO"), RedisCommand("INFO"), RedisCommand("DBSIZE"),
+        ])
         let nodes: ClusterNodes
         do { nodes = try ClusterNodes(answers[0].string ?? "") } catch { throw ProvisioningFailure(.server, "\(error)", node: address) }
-        let settings = (try? await client.ask("CONFIG GET", "cluster-node-timeout", "bind-source-addr").array)?.map { $0.string ?? "" } ?? []
+        let settings =
+            (try? await client.ask("CONFIG GET", "cluster-node-timeout", "bind-source-addr").array)?.map { $0.string ?? "" } ?? []
         func setting(_ name: String) -> String? {
             settings.firstIndex(of: name).flatMap { $0 + 1 < settings.count && !settings[$0 + 1].isEmpty ? settings[$0 + 1] : nil }
         }
         return NodeReport(
-            asked: address, nodes: nodes, cluster: ClusterSession.fields(answers[1]), info: ClusterSession.fields(answers[2]), keys: answers[3].int ?? 0,
-            nodeTimeout: setting("cluster-node-timeout").flatMap { Int($0) }.map { .milliseconds($0) }, bindSource: setting("bind-source-addr"))
+            asked: address, nodes: nodes, cluster: ClusterSession.fields(answers[1]), info: ClusterSession.fields(answers[2]),
+            keys: answers[3].int ?? 0,
+            nodeTimeout: setting("cluster-node-timeout").flatMap { Int($0) }.map { .milliseconds($0) },
+            bindSource: setting("bind-source-addr"))
     }
 
     /// Lines of `name:value`.

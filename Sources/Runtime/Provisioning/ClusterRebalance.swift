@@ -21,12 +21,18 @@ public enum ClusterRebalance {
         var weightOf: [String: Double] = [:]
         for (name, weight) in weights {
             guard let member = reading.view.member(named: name) else { throw ProvisioningFailure(.refused, "no node is called '\(name)'") }
-            guard member.isMaster else { throw ProvisioningFailure(.refused, "is a replica and has no slots; weigh its master", node: member.address) }
+            guard member.isMaster else {
+                throw ProvisioningFailure(.refused, "is a replica and has no slots; weigh its master", node: member.address)
+            }
             weightOf[member.id] = weight
         }
-        let masters = reading.view.masters.filter(\.answers).map { RebalancePlan.Master(id: $0.id, slots: $0.slots, weight: weightOf[$0.id] ?? 1) }
+        let masters = reading.view.masters.filter(\.answers).map {
+            RebalancePlan.Master(id: $0.id, slots: $0.slots, weight: weightOf[$0.id] ?? 1)
+        }
         let load = try await load(reading, session, measure)
-        do { return (reading, try RebalancePlan.make(masters, load: load, threshold: threshold)) } catch { throw ProvisioningFailure(.refused, error.description) }
+        do { return (reading, try RebalancePlan.make(masters, load: load, threshold: threshold)) } catch {
+            throw ProvisioningFailure(.refused, error.description)
+        }
     }
 
     /// Moving slots while a node is away, or while nodes disagree, makes a small trouble a large one.
@@ -39,7 +45,9 @@ public enum ClusterRebalance {
         }
     }
 
-    private static func load(_ reading: ClusterReading, _ session: ClusterSession, _ measure: Measure) async throws(ProvisioningFailure) -> [Double]? {
+    private static func load(_ reading: ClusterReading, _ session: ClusterSession, _ measure: Measure) async throws(ProvisioningFailure)
+        -> [Double]?
+    {
         if measure == .slots { return nil }
         var load = [Double](repeating: 0, count: HashSlot.count)
         for master in reading.view.masters where master.answers {
@@ -48,14 +56,16 @@ public enum ClusterRebalance {
                 let share = Double(reading.report(master.id)?.number("instantaneous_ops_per_sec") ?? 0) / Double(max(1, slots.count))
                 for slot in slots { load[slot] = share }
             } else {
-                let counts = try await session.client(master.address).ask(all: slots.map { RedisCommand("CLUSTER COUNTKEYSINSLOT", String($0)) })
+                let counts = try await session.client(master.address).ask(
+                    all: slots.map { RedisCommand("CLUSTER COUNTKEYSINSLOT", String($0)) })
                 for (slot, count) in zip(slots, counts) { load[slot] = Double(count.int ?? 0) }
             }
         }
         return load
     }
 
-    /// Carries a plan out. Each part looks at the cluster anew, so that a failover in between is no harm: a part that fails is tried again from what is there then.
+    /// Carries a plan out. Each part looks at the cluster anew, so that a failover in between is no harm: a part that fails is tried again
+    /// from what is there then.
     public static func apply(
         _ plan: RebalancePlan, _ session: ClusterSession, rate: MoveRate, tell: @escaping @Sendable (String) -> Void
     ) async throws(ProvisioningFailure) -> (slots: Int, keys: Int) {
@@ -89,6 +99,7 @@ public enum ClusterRebalance {
     private static func current(_ id: String, _ view: ClusterView) -> ClusterView.Member? {
         guard let member = view.member(id) else { return nil }
         if member.isMaster, !member.isFailed { return member }
-        return member.master.flatMap { view.member($0) } ?? view.masters.first { other in view.views.contains { $0.node(id)?.master == other.id } }
+        return member.master.flatMap { view.member($0) }
+            ?? view.masters.first { other in view.views.contains { $0.node(id)?.master == other.id } }
     }
 }

@@ -14,7 +14,8 @@ public struct ClusterRepair: Sendable {
     }
 
     /// The cluster and what is wrong in it. `thorough` also looks for keys outside their slot's owner, 16,384 small questions a master.
-    public static func diagnose(_ session: ClusterSession, thorough: Bool) async throws(ProvisioningFailure) -> (ClusterReading, Diagnosis) {
+    public static func diagnose(_ session: ClusterSession, thorough: Bool) async throws(ProvisioningFailure) -> (ClusterReading, Diagnosis)
+    {
         let reading = try await session.read()
         var keys = try await session.keys(ofOpenSlots: reading.view)
         if thorough {
@@ -84,7 +85,9 @@ public struct ClusterRepair: Sendable {
             guard let member = view.member(id), let other = view.members.first(where: { $0.answers && $0.id != id }) else { return }
             try await session.introduce(member.address, to: other.address)
         case .forget(let id):
-            for member in view.members where member.answers && member.id != id { _ = try? await session.client(member.address).ask("CLUSTER FORGET", id) }
+            for member in view.members where member.answers && member.id != id {
+                _ = try? await session.client(member.address).ask("CLUSTER FORGET", id)
+            }
         case .bumpEpoch(let id):
             if let member = view.member(id) { _ = try await session.client(member.address).ask("CLUSTER BUMPEPOCH") }
         case .wait, .none: break
@@ -125,7 +128,10 @@ public struct ClusterRepair: Sendable {
         _ = try await from.ask("CLUSTER SETSLOT", String(slot), "STABLE")
         let stay = try await from.ask("CLUSTER COUNTKEYSINSLOT", String(slot)).int ?? 0
         if stay > 0 {
-            tell("slot \(slot): \(stay) keys are on both nodes; the owner's count, and the copies on \(from.address) stay: look at them, then delete them there")
+            tell(
+                "slot \(slot): \(stay) keys are on both nodes; the owner's count, and the copies on \(from.address) stay: look at them, "
+                    + "then delete them there"
+            )
         }
     }
 

@@ -2,9 +2,11 @@ import Basics
 import Redis
 import Sharding
 
-/// Nodes that leave a cluster: their slots first, then the replicas of who leaves find other masters, then all forget them and they forget all.
+/// Nodes that leave a cluster: their slots first, then the replicas of who leaves find other masters, then all forget them and they forget
+/// all.
 ///
-/// No master with slots is left without a replica that it had: such a plan is refused, or a replica that another master can spare is moved first.
+/// No master with slots is left without a replica that it had: such a plan is refused, or a replica that another master can spare is moved
+/// first.
 public struct ClusterShrink: Sendable {
     public enum Step: Sendable, Equatable {
         case drain(RebalancePlan)
@@ -28,7 +30,10 @@ public struct ClusterShrink: Sendable {
                     continue
                 }
                 throw ProvisioningFailure(
-                    .refused, "no node of the cluster is called '\(name)'; it has \(reading.view.members.map(\.address.description).joined(separator: ", "))")
+                    .refused,
+                    "no node of the cluster is called '\(name)'; it has "
+                        + "\(reading.view.members.map(\.address.description).joined(separator: ", "))"
+                )
             }
             if !leaving.contains(where: { $0.id == member.id }) { leaving.append(member) }
         }
@@ -36,7 +41,9 @@ public struct ClusterShrink: Sendable {
     }
 
     /// One that the others have forgotten already, when a run was cut off before it was told to forget them.
-    private static func half(_ session: ClusterSession, _ name: String, _ view: ClusterView) async throws(ProvisioningFailure) -> ClusterView.Member? {
+    private static func half(_ session: ClusterSession, _ name: String, _ view: ClusterView) async throws(ProvisioningFailure)
+        -> ClusterView.Member?
+    {
         guard let address = NodeAddress(name), let report = try? await session.report(of: address) else { return nil }
         let own = report.nodes.myself
         guard own.slots.isEmpty, report.nodes.nodes.contains(where: { view.member($0.id) != nil }) else { return nil }
@@ -52,16 +59,22 @@ public struct ClusterShrink: Sendable {
         let drained = leaving.filter { $0.isMaster && !$0.slots.isEmpty }
         if let lost = drained.first(where: { !$0.answers }) {
             throw ProvisioningFailure(
-                .refused, "has \(lost.slots.count) slots and does not answer; start it, or let a replica take over: muster redis failover", node: lost.address)
+                .refused, "has \(lost.slots.count) slots and does not answer; start it, or let a replica take over: muster redis failover",
+                node: lost.address)
         }
         if !drained.isEmpty {
             guard staying.count >= Placement.fewestMasters else {
                 throw ProvisioningFailure(
-                    .refused, "\(staying.count) masters would be left; a cluster needs \(Placement.fewestMasters), or no majority is left when one dies")
+                    .refused,
+                    "\(staying.count) masters would be left; a cluster needs \(Placement.fewestMasters), or no majority is left when one "
+                        + "dies"
+                )
             }
             let plan = try ClusterShrink.drain(drained, staying)
             steps.append(.drain(plan))
-            for move in plan.moves { sentences.append("\(move.slots.count) slots go from \(view.name(move.from)) to \(view.name(move.to))") }
+            for move in plan.moves {
+                sentences.append("\(move.slots.count) slots go from \(view.name(move.from)) to \(view.name(move.to))")
+            }
         }
         let moves = try ClusterShrink.replicaMoves(view, ids, staying.filter { !$0.slots.isEmpty || !drained.isEmpty })
         for (replica, master) in moves {
@@ -78,9 +91,11 @@ public struct ClusterShrink: Sendable {
     }
 
     /// Only what leaves moves: the others' shares are not evened out by the way.
-    private static func drain(_ drained: [ClusterView.Member], _ staying: [ClusterView.Member]) throws(ProvisioningFailure) -> RebalancePlan {
+    private static func drain(_ drained: [ClusterView.Member], _ staying: [ClusterView.Member]) throws(ProvisioningFailure) -> RebalancePlan
+    {
         let masters =
-            staying.map { RebalancePlan.Master(id: $0.id, slots: $0.slots) } + drained.map { RebalancePlan.Master(id: $0.id, slots: $0.slots, weight: 0) }
+            staying.map { RebalancePlan.Master(id: $0.id, slots: $0.slots) }
+            + drained.map { RebalancePlan.Master(id: $0.id, slots: $0.slots, weight: 0) }
         do {
             let plan = try RebalancePlan.make(masters).result
             let gone = Set(drained.map(\.id))
@@ -89,17 +104,22 @@ public struct ClusterShrink: Sendable {
     }
 
     /// Which replica goes to which master, so that those whose master leaves have one, and no master that stays is bare.
-    private static func replicaMoves(_ view: ClusterView, _ ids: Set<String>, _ staying: [ClusterView.Member]) throws(ProvisioningFailure) -> [(String, String)] {
+    private static func replicaMoves(_ view: ClusterView, _ ids: Set<String>, _ staying: [ClusterView.Member]) throws(ProvisioningFailure)
+        -> [(String, String)]
+    {
         var followers: [String: [ClusterView.Member]] = [:]
         for master in staying { followers[master.id] = view.replicas(of: master.id).filter { !ids.contains($0.id) && $0.answers } }
         var moves: [(String, String)] = []
         func fewest(except replica: ClusterView.Member) -> String? {
             staying.min { a, b in
-                func rank(_ m: ClusterView.Member) -> (Int, Int, String) { (followers[m.id]!.count, m.address.host == replica.address.host ? 1 : 0, m.id) }
+                func rank(_ m: ClusterView.Member) -> (Int, Int, String) {
+                    (followers[m.id]!.count, m.address.host == replica.address.host ? 1 : 0, m.id)
+                }
                 return rank(a) < rank(b)
             }?.id
         }
-        for orphan in view.members where !orphan.isMaster && !ids.contains(orphan.id) && orphan.answers && ids.contains(orphan.master ?? "") {
+        for orphan in view.members where !orphan.isMaster && !ids.contains(orphan.id) && orphan.answers && ids.contains(orphan.master ?? "")
+        {
             guard let master = fewest(except: orphan) else { continue }
             followers[master]!.append(orphan)
             moves.append((orphan.id, master))
@@ -107,11 +127,14 @@ public struct ClusterShrink: Sendable {
         for master in staying where followers[master.id]!.isEmpty {
             // It was bare before: this plan does not make it worse.
             if view.replicas(of: master.id).isEmpty { continue }
-            guard let rich = staying.max(by: { (followers[$0.id]!.count, $1.id) < (followers[$1.id]!.count, $0.id) }), followers[rich.id]!.count > 1 else {
+            guard let rich = staying.max(by: { (followers[$0.id]!.count, $1.id) < (followers[$1.id]!.count, $0.id) }),
+                followers[rich.id]!.count > 1
+            else {
                 let gone = view.replicas(of: master.id).map(\.address.description).joined(separator: ", ")
                 throw ProvisioningFailure(
                     .refused,
-                    "without \(gone) the master \(master.address) has no replica, and no other master can spare one; add a replica first: muster redis add HOST:PORT --replica-of \(master.address)"
+                    "without \(gone) the master \(master.address) has no replica, and no other master can spare one; add a replica first: "
+                        + "muster redis add HOST:PORT --replica-of \(master.address)"
                 )
             }
             let spare = followers[rich.id]!.max { $0.id < $1.id }!
@@ -124,7 +147,9 @@ public struct ClusterShrink: Sendable {
 
     // MARK: apply
 
-    public func apply(_ session: ClusterSession, rate: MoveRate, tell: @escaping @Sendable (String) -> Void) async throws(ProvisioningFailure) {
+    public func apply(_ session: ClusterSession, rate: MoveRate, tell: @escaping @Sendable (String) -> Void)
+        async throws(ProvisioningFailure)
+    {
         for step in steps {
             switch step {
             case .drain(let plan):
@@ -137,11 +162,16 @@ public struct ClusterShrink: Sendable {
         try await session.waitUntilWhole(.seconds(120))
     }
 
-    /// The new master may have been replaced meanwhile; the replica may follow it already. Waits until it is in step: until then its old place still counts.
-    private func follow(_ replica: String, _ master: String, _ session: ClusterSession, _ tell: @Sendable (String) -> Void) async throws(ProvisioningFailure) {
+    /// The new master may have been replaced meanwhile; the replica may follow it already. Waits until it is in step: until then its old
+    /// place still counts.
+    private func follow(_ replica: String, _ master: String, _ session: ClusterSession, _ tell: @Sendable (String) -> Void)
+        async throws(ProvisioningFailure)
+    {
         let view = try await session.read().view
         guard let member = view.member(replica), let target = view.member(master) else { return }
-        if member.isMaster { throw ProvisioningFailure(.unfinished, "has become a master meanwhile; run the same again", node: member.address) }
+        if member.isMaster {
+            throw ProvisioningFailure(.unfinished, "has become a master meanwhile; run the same again", node: member.address)
+        }
         if member.master != master {
             _ = try await session.client(member.address).ask("CLUSTER REPLICATE", target.isMaster ? master : target.master ?? master)
         }
@@ -156,7 +186,9 @@ public struct ClusterShrink: Sendable {
     private func forget(_ id: String, _ session: ClusterSession, _ tell: @Sendable (String) -> Void) async throws(ProvisioningFailure) {
         let view = try await session.read().view
         let member = view.member(id) ?? leaving.first { $0.id == id }
-        if let member, !member.slots.isEmpty, member.isMaster { throw ProvisioningFailure(.unfinished, "has slots again; run the same again", node: member.address) }
+        if let member, !member.slots.isEmpty, member.isMaster {
+            throw ProvisioningFailure(.unfinished, "has slots again; run the same again", node: member.address)
+        }
         for other in view.members where other.answers && other.id != id {
             let client = try session.client(other.address)
             guard try await client.nodes().node(id) != nil else { continue }
@@ -164,7 +196,9 @@ public struct ClusterShrink: Sendable {
         }
         guard let member else { return }
         // One that is gone for good cannot be told.
-        guard member.answers, let client = try? session.client(member.address) else { return tell("\(member.address) is forgotten; it does not answer") }
+        guard member.answers, let client = try? session.client(member.address) else {
+            return tell("\(member.address) is forgotten; it does not answer")
+        }
         // A replica's data is its master's: RESET deletes it. A master with keys refuses, and rightly.
         _ = try await client.ask("CLUSTER RESET", "HARD")
         // RESET empties the memory and writes nothing of that down: without this, the next start would bring the keys back.

@@ -19,7 +19,8 @@ public struct ClusterStatus: Sendable {
 
     public static let memoryLimit = Capacity.fillLimit
 
-    /// Samples the masters' offsets for 600 ms, four times, before it reads everything: a replica's lag in seconds is the age of its offset.
+    /// Samples the masters' offsets for 600 ms, four times, before it reads everything: a replica's lag in seconds is the age of its
+    /// offset.
     public static func take(_ session: ClusterSession) async throws(ProvisioningFailure) -> ClusterStatus {
         var reading = try await session.read()
         var histories: [String: OffsetHistory] = [:]
@@ -79,7 +80,8 @@ public struct ClusterStatus: Sendable {
             notes.append("all nodes are on this machine: the cluster survives the end of a process, not of the machine")
         }
         if let timeout = reading.reports.lazy.compactMap(\.nodeTimeout).max() {
-            notes.append("a dead master is replaced within \(FailoverTime.arithmetic(nodeTimeout: timeout)) (node timeout \(timeout.brief))")
+            notes.append(
+                "a dead master is replaced within \(FailoverTime.arithmetic(nodeTimeout: timeout)) (node timeout \(timeout.brief))")
         }
         return (reasons, notes)
     }
@@ -89,15 +91,22 @@ public struct ClusterStatus: Sendable {
         guard limit > 0, Double(used) > memoryLimit * Double(limit) else { return [] }
         // A cache is meant to be full.
         if report.info["maxmemory_policy"]?.hasPrefix("allkeys") == true { return [] }
-        return ["\(name) uses \(ByteSize.text(used)) of \(ByteSize.text(limit)), more than \(Int(memoryLimit * 100)) %: writes will be refused when it is full"]
+        return [
+            "\(name) uses \(ByteSize.text(used)) of \(ByteSize.text(limit)), more than \(Int(memoryLimit * 100)) %: writes will be "
+                + "refused when it is full"
+        ]
     }
 
     private static func persistence(_ report: NodeReport, _ name: String) -> [String] {
         var reasons: [String] = []
         if report.info["rdb_last_bgsave_status"] == "err" { reasons.append("\(name): the last snapshot failed; see its log") }
         if report.info["aof_enabled"] == "1" {
-            if report.info["aof_last_write_status"] == "err" { reasons.append("\(name): the last write to the append-only file failed; see its log") }
-            if report.info["aof_last_bgrewrite_status"] == "err" { reasons.append("\(name): the last rewrite of the append-only file failed; see its log") }
+            if report.info["aof_last_write_status"] == "err" {
+                reasons.append("\(name): the last write to the append-only file failed; see its log")
+            }
+            if report.info["aof_last_bgrewrite_status"] == "err" {
+                reasons.append("\(name): the last rewrite of the append-only file failed; see its log")
+            }
         }
         if report.info["loading"] == "1" { reasons.append("\(name) is loading its data") }
         return reasons

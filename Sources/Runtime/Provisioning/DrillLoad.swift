@@ -3,8 +3,8 @@ import EventLoops
 import Redis
 import Sharding
 
-/// A steady stream of writes over all slots, and the books of what was acknowledged: each write is a key of its own, so that what is missing
-/// afterwards is seen. On its loop.
+/// A steady stream of writes over all slots, and the books of what was acknowledged: each write is a key of its own, so that what is
+/// missing afterwards is seen. On its loop.
 final class DrillLoad {
     /// Writes without an answer, at most: a client that waits for a master holds back what it would send.
     private static let inFlightLimit = 9_000

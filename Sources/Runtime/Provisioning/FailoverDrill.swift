@@ -4,8 +4,8 @@ import Glibc
 import Redis
 import Sharding
 
-/// Loses a master on purpose, under load, and tells what became of it: when it was noticed, when another took over, when writes of its slots went on, and
-/// how many acknowledged writes were lost. Local nodes only, because it signals processes.
+/// Loses a master on purpose, under load, and tells what became of it: when it was noticed, when another took over, when writes of its
+/// slots went on, and how many acknowledged writes were lost. Local nodes only, because it signals processes.
 public struct FailoverDrill: Sendable {
     public enum Fault: String, Sendable, CaseIterable {
         /// kill -9.
@@ -61,9 +61,12 @@ public struct FailoverDrill: Sendable {
         let what =
             switch fault {
             case .kill:
-                "kill -9 \(victim) (pid \(pid)), master of \(slots.count) slots; \(isSupervised ? "its supervisor starts it again" : "it is started again when another has taken over")"
+                "kill -9 \(victim) (pid \(pid)), master of \(slots.count) slots; "
+                    + "\(isSupervised ? "its supervisor starts it again" : "it is started again when another has taken over")"
             case .stop: "SIGSTOP \(victim) (pid \(pid)), master of \(slots.count) slots; SIGCONT when another has taken over"
-            case .partition: "cut \(victim), master of \(slots.count) slots, off from its peers by dropping packets on loopback; healed when another has taken over"
+            case .partition:
+                "cut \(victim), master of \(slots.count) slots, off from its peers by dropping packets on loopback; healed when another "
+                    + "has taken over"
             }
         return [
             "write \(rate) keys a second over all slots\(wait > 0 ? ", each confirmed by \(wait) replica\(wait == 1 ? "" : "s")" : ""), and count what was acknowledged",
@@ -75,17 +78,23 @@ public struct FailoverDrill: Sendable {
     private var limit: Duration { max(.seconds(20), nodeTimeout * 4 + .seconds(10)) }
 
     /// `node`: the master that is to go; nil: the first one that has a replica.
-    public static func plan(_ session: ClusterSession, fault: Fault, node: NodeAddress?, wait: Int, rate: Int) async throws(ProvisioningFailure) -> FailoverDrill {
+    public static func plan(_ session: ClusterSession, fault: Fault, node: NodeAddress?, wait: Int, rate: Int)
+        async throws(ProvisioningFailure) -> FailoverDrill
+    {
         let reading = try await session.read()
         let missing = session.shortcomings(reading)
         guard missing.isEmpty else {
-            throw ProvisioningFailure(.refused, "the cluster is not whole, so a drill would show something else: \(missing.prefix(3).joined(separator: "; "))")
+            throw ProvisioningFailure(
+                .refused, "the cluster is not whole, so a drill would show something else: \(missing.prefix(3).joined(separator: "; "))")
         }
         let masters = reading.reports.filter { report in
-            report.nodes.myself.isMaster && !report.nodes.myself.slots.isEmpty && reading.reports.contains { $0.nodes.myself.master == report.id }
+            report.nodes.myself.isMaster && !report.nodes.myself.slots.isEmpty
+                && reading.reports.contains { $0.nodes.myself.master == report.id }
         }
         guard let victim = node.map({ node in masters.first { $0.asked == node } }) ?? masters.min(by: { $0.asked < $1.asked }) else {
-            throw ProvisioningFailure(.refused, node == nil ? "no master has a replica: nobody could take over" : "is no master with slots and a replica", node: node)
+            throw ProvisioningFailure(
+                .refused, node == nil ? "no master has a replica: nobody could take over" : "is no master with slots and a replica",
+                node: node)
         }
         return try FailoverDrill(victim, reading, fault: fault, wait: wait, rate: rate)
     }
@@ -113,7 +122,9 @@ public struct FailoverDrill: Sendable {
             if let obstacle = Partition.obstacle() { throw ProvisioningFailure(.refused, obstacle) }
             for other in [report] + reading.reports.filter({ $0.id != report.id }) {
                 guard let source = other.bindSource, source != other.asked.host else {
-                    throw ProvisioningFailure(.refused, "has no bind-source-addr of its own, by which its traffic could be told from a client's", node: other.asked)
+                    throw ProvisioningFailure(
+                        .refused, "has no bind-source-addr of its own, by which its traffic could be told from a client's",
+                        node: other.asked)
                 }
                 ends.append(.init(source: source, port: other.asked.port, bus: other.nodes.myself.busPort))
             }
@@ -144,7 +155,8 @@ public struct FailoverDrill: Sendable {
         client.start()
         defer { client.close() }
         let load = LoopBound(
-            DrillLoad(client: client, prefix: "muster:drill:\(secretHex(bytes: 4)):", lost: slots, confirmedBy: wait, rate: rate), on: session.loop)
+            DrillLoad(client: client, prefix: "muster:drill:\(secretHex(bytes: 4)):", lost: slots, confirmedBy: wait, rate: rate),
+            on: session.loop)
         try await onLoop(session) { load.value.start() }
         let isSteady = try await session.eventually(.seconds(20)) { () async throws(ProvisioningFailure) in
             try await onLoop(session) { load.value.acknowledgedInLost > 200 }
@@ -152,31 +164,40 @@ public struct FailoverDrill: Sendable {
         guard isSteady else {
             try await onLoop(session) { load.value.stop() }
             throw ProvisioningFailure(
-                .unfinished, "writes to \(victim)'s slots are not acknowledged: \(wait > 0 ? "does it have \(wait) replicas in step?" : "nothing was done")")
+                .unfinished,
+                "writes to \(victim)'s slots are not acknowledged: "
+                    + "\(wait > 0 ? "does it have \(wait) replicas in step?" : "nothing was done")"
+            )
         }
         await session.loop.sleep(.seconds(1))
         let result: Result<(Timeline, NodeAddress?, WallTime), ProvisioningFailure>
         do throws(ProvisioningFailure) { result = .success(try await lose(session, load, tell)) } catch { result = .failure(error) }
         try await onLoop(session) { load.value.stop() }
-        _ = try await session.eventually(limit + .seconds(5)) { () async throws(ProvisioningFailure) in try await onLoop(session) { load.value.isQuiet } }
+        _ = try await session.eventually(limit + .seconds(5)) { () async throws(ProvisioningFailure) in
+            try await onLoop(session) { load.value.isQuiet }
+        }
         let lost = await audit(session, client, load)
         let (timeline, heir, at) = try result.get()
         return try await onLoop(session) { [self] in
             let load = load.value
             return Outcome(
-                at: at, timeline: timeline, wait: wait, acknowledged: load.acknowledged.count, lost: lost, failedInLost: load.failuresInLost,
+                at: at, timeline: timeline, wait: wait, acknowledged: load.acknowledged.count, lost: lost,
+                failedInLost: load.failuresInLost,
                 failedElsewhere: load.failuresElsewhere, firstFailureElsewhere: load.firstFailureElsewhere, victim: victim, heir: heir)
         }
     }
 
-    private func onLoop<T: Sendable>(_ session: ClusterSession, _ body: @escaping @Sendable () -> T) async throws(ProvisioningFailure) -> T {
+    private func onLoop<T: Sendable>(_ session: ClusterSession, _ body: @escaping @Sendable () -> T) async throws(ProvisioningFailure) -> T
+    {
         do { return try await session.loop.run(body) } catch { throw ProvisioningFailure(.local, "\(error)") }
     }
 
     /// The fault, what was seen of it, and its end.
-    private func lose(_ session: ClusterSession, _ load: LoopBound<DrillLoad>, _ tell: @Sendable (String) -> Void) async throws(ProvisioningFailure) -> (
-        Timeline, NodeAddress?, WallTime
-    ) {
+    private func lose(_ session: ClusterSession, _ load: LoopBound<DrillLoad>, _ tell: @Sendable (String) -> Void)
+        async throws(ProvisioningFailure) -> (
+            Timeline, NodeAddress?, WallTime
+        )
+    {
         var timeline = Timeline()
         var heir: NodeAddress?
         // Those that live are asked, each within a short time: it is their view that counts.
@@ -255,7 +276,9 @@ public struct FailoverDrill: Sendable {
 
         func saw(_ address: NodeAddress, _ nodes: ClusterNodes) { latest.append((address, nodes, .now)) }
 
-        func judge(_ victim: String, _ slots: SlotSet) -> (suspected: MonotonicTime?, failed: MonotonicTime?, elected: (MonotonicTime, NodeAddress)?) {
+        func judge(_ victim: String, _ slots: SlotSet) -> (
+            suspected: MonotonicTime?, failed: MonotonicTime?, elected: (MonotonicTime, NodeAddress)?
+        ) {
             for (address, nodes, time) in latest {
                 let line = nodes.node(victim)
                 if suspected == nil, line.map({ $0.flags.contains(.suspected) || $0.isFailed }) ?? false { suspected = time }

@@ -52,7 +52,9 @@ public struct NodeClient: Sendable {
     func text(_ command: RedisCommand) async throws(ProvisioningFailure) -> String { try await ask(command).string ?? "" }
 
     func nodes() async throws(ProvisioningFailure) -> ClusterNodes {
-        do { return try ClusterNodes(try await text(RedisCommand("CLUSTER NODES"))) } catch let failure as ProvisioningFailure { throw failure } catch {
+        do { return try ClusterNodes(try await text(RedisCommand("CLUSTER NODES"))) } catch let failure as ProvisioningFailure {
+            throw failure
+        } catch {
             throw ProvisioningFailure(.server, "\(error)", node: address)
         }
     }
@@ -97,7 +99,9 @@ public final class ClusterSession: Sendable {
     }
 
     /// Asks `condition` until it holds, with a pause between; false when `limit` has passed.
-    public func eventually(_ limit: Duration, every pause: Duration = .milliseconds(50), _ condition: () async throws(ProvisioningFailure) -> Bool)
+    public func eventually(
+        _ limit: Duration, every pause: Duration = .milliseconds(50), _ condition: () async throws(ProvisioningFailure) -> Bool
+    )
         async throws(ProvisioningFailure) -> Bool
     {
         let deadline = ContinuousClock.now + limit

@@ -2,8 +2,8 @@ import Basics
 import CLinux
 import Glibc
 
-/// A redis-server that an operation started on this machine, in a session of its own, so that it outlives the terminal. What is known of it stands in
-/// its folder: `redis.conf`, `redis.log`, and `process` (boot, pid, start time: pids are reused, the three are not).
+/// A redis-server that an operation started on this machine, in a session of its own, so that it outlives the terminal. What is known of it
+/// stands in its folder: `redis.conf`, `redis.log`, and `process` (boot, pid, start time: pids are reused, the three are not).
 public struct NodeProcess: Sendable {
     public let folder: String
     public let port: UInt16
@@ -31,7 +31,9 @@ public struct NodeProcess: Sendable {
     /// nil when it does not run.
     public var pid: Int32? {
         let words = (Files.text(record) ?? "").split(whereSeparator: \.isWhitespace)
-        guard words.count == 3, words[0] == ProcessIdentity.boot, let pid = Int32(words[1]), ProcessIdentity.startTime(pid) == UInt64(words[2]) else { return nil }
+        guard words.count == 3, words[0] == ProcessIdentity.boot, let pid = Int32(words[1]),
+            ProcessIdentity.startTime(pid) == UInt64(words[2])
+        else { return nil }
         return pid
     }
 
@@ -39,7 +41,9 @@ public struct NodeProcess: Sendable {
     public func start(password: String) throws(ProvisioningFailure) -> Bool {
         if pid != nil { return false }
         do throws(SystemError) {
-            guard let program = NodeProcess.program else { throw SystemError("redis-server is not installed: apt-get install redis-server", ENOENT) }
+            guard let program = NodeProcess.program else {
+                throw SystemError("redis-server is not installed: apt-get install redis-server", ENOENT)
+            }
             let pid = try spawn(program, input: Array(RedisConfiguration.secrets(password: password, isCluster: true).utf8))
             let text = "\(ProcessIdentity.boot) \(pid) \(ProcessIdentity.startTime(pid) ?? 0)\n"
             try Files.replace(record, with: Array(text.utf8), mode: 0o600)

@@ -2,11 +2,11 @@ import Basics
 import CLinux
 import Glibc
 
-/// Cuts one local node off from its peers, and lets clients through: packets between it and the others' ports and buses are dropped, in both
-/// directions, by rules in a chain of their own.
+/// Cuts one local node off from its peers, and lets clients through: packets between it and the others' ports and buses are dropped, in
+/// both directions, by rules in a chain of their own.
 ///
-/// It tells nodes apart by the address that their own connections come from (`bind-source-addr`), which `muster redis create` and the supervisor give
-/// each node. Clients come from other addresses.
+/// It tells nodes apart by the address that their own connections come from (`bind-source-addr`), which `muster redis create` and the
+/// supervisor give each node. Clients come from other addresses.
 struct Partition {
     struct Node {
         let source: String
@@ -97,7 +97,9 @@ struct Partition {
         var code: Int32 = 0
         while muster_reap(pid, &code) == 0 { usleep(1000) }
         let said = String(decoding: text.prefix(65_536), as: UTF8.self)
-        guard code == 0 else { throw ProvisioningFailure(.local, "\(name): \(said.split(whereSeparator: \.isNewline).first ?? "status \(code)")") }
+        guard code == 0 else {
+            throw ProvisioningFailure(.local, "\(name): \(said.split(whereSeparator: \.isNewline).first ?? "status \(code)")")
+        }
         return said
     }
 }

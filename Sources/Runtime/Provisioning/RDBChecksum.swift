@@ -1,4 +1,5 @@
-/// CRC-64 as Redis computes it: Jones' polynomial 0xad93d23594c935a9, reflected, begun with zero. It stands in the last eight bytes of a snapshot.
+/// CRC-64 as Redis computes it: Jones' polynomial 0xad93d23594c935a9, reflected, begun with zero. It stands in the last eight bytes of a
+/// snapshot.
 ///
 /// - Complexity: eight bytes a step (slicing by eight), no allocation.
 struct RDBChecksum {
@@ -11,7 +12,8 @@ struct RDBChecksum {
             while i + 8 <= bytes.count {
                 let word = crc ^ UInt64(littleEndian: bytes.loadUnaligned(fromByteOffset: i, as: UInt64.self))
                 let low = table[7 << 8 | Int(word & 255)] ^ table[6 << 8 | Int(word >> 8 & 255)] ^ table[5 << 8 | Int(word >> 16 & 255)]
-                let middle = table[4 << 8 | Int(word >> 24 & 255)] ^ table[3 << 8 | Int(word >> 32 & 255)] ^ table[2 << 8 | Int(word >> 40 & 255)]
+                let middle =
+                    table[4 << 8 | Int(word >> 24 & 255)] ^ table[3 << 8 | Int(word >> 32 & 255)] ^ table[2 << 8 | Int(word >> 40 & 255)]
                 crc = low ^ middle ^ table[1 << 8 | Int(word >> 48 & 255)] ^ table[Int(word >> 56)]
                 i += 8
             }

@@ -45,7 +45,9 @@ public struct RDBFile: Sendable, Equatable {
         var at = 0
         while at < size {
             let got = pread(fd, chunk.baseAddress, chunk.count, off_t(at))
-            guard got > 0 else { throw Failure(description: got == 0 ? "\(path) became shorter while it was read" : "\(SystemError("read \(path)"))") }
+            guard got > 0 else {
+                throw Failure(description: got == 0 ? "\(path) became shorter while it was read" : "\(SystemError("read \(path)"))")
+            }
             let piece = UnsafeRawBufferPointer(rebasing: chunk[..<got])
             digest.add(piece)
             let covered = min(max(size - 8 - at, 0), got)
@@ -59,7 +61,9 @@ public struct RDBFile: Sendable, Equatable {
         guard tail[0] == 0xFF else { throw Failure(description: "\(path) does not end as a snapshot does: it is cut off or altered") }
         let said = tail[1...].reversed().reduce(UInt64(0)) { $0 << 8 | UInt64($1) }
         hasChecksum = said != 0
-        guard said == 0 || said == checksum.value else { throw Failure(description: "\(path) is damaged: its own checksum (CRC-64) does not fit") }
+        guard said == 0 || said == checksum.value else {
+            throw Failure(description: "\(path) is damaged: its own checksum (CRC-64) does not fit")
+        }
     }
 
     private static func header(_ reader: inout RDBReader) throws(Failure) -> RDBHeader {
@@ -85,7 +89,10 @@ public struct RDBFile: Sendable, Equatable {
                 return header
             case 0xFF: return header
             case let other:
-                throw Failure(description: "\(reader.path): what stands before the first key is not understood (code \(other)); it may come from a later Redis")
+                throw Failure(
+                    description:
+                        "\(reader.path): what stands before the first key is not understood (code \(other)); it may come from a later Redis"
+                )
             }
         }
     }
@@ -144,7 +151,9 @@ struct RDBReader {
         case 0: return .plain(UInt64(first & 63))
         case 1: return .plain(UInt64(first & 63) << 8 | UInt64(try byte()))
         case 2:
-            guard first == 0x80 || first == 0x81 else { throw RDBFile.Failure(description: "\(path): a length that cannot be: it is damaged") }
+            guard first == 0x80 || first == 0x81 else {
+                throw RDBFile.Failure(description: "\(path): a length that cannot be: it is damaged")
+            }
             var value: UInt64 = 0
             for _ in 0..<(first == 0x80 ? 4 : 8) { value = value << 8 | UInt64(try byte()) }
             return .plain(value)
@@ -153,19 +162,25 @@ struct RDBReader {
     }
 
     mutating func length() throws(RDBFile.Failure) -> UInt64 {
-        guard case .plain(let value) = try encodedLength() else { throw RDBFile.Failure(description: "\(path): a length was expected: it is damaged") }
+        guard case .plain(let value) = try encodedLength() else {
+            throw RDBFile.Failure(description: "\(path): a length was expected: it is damaged")
+        }
         return value
     }
 
     mutating func count() throws(RDBFile.Failure) -> Int {
-        guard let value = Int(exactly: try length()) else { throw RDBFile.Failure(description: "\(path): a count that cannot be: it is damaged") }
+        guard let value = Int(exactly: try length()) else {
+            throw RDBFile.Failure(description: "\(path): a count that cannot be: it is damaged")
+        }
         return value
     }
 
     mutating func string() throws(RDBFile.Failure) -> String {
         switch try encodedLength() {
         case .plain(let count):
-            guard count <= RDBReader.stringLimit else { throw RDBFile.Failure(description: "\(path): a name of \(count) bytes: it is damaged") }
+            guard count <= RDBReader.stringLimit else {
+                throw RDBFile.Failure(description: "\(path): a name of \(count) bytes: it is damaged")
+            }
             return String(decoding: try take(Int(count)), as: UTF8.self)
         case .encoded(let kind) where kind < 3:
             let bytes = try take(1 << Int(kind))

@@ -19,18 +19,19 @@ public struct RedisConfiguration: Sendable, Equatable {
         public var announceHost: String?
         public var announcePort: UInt16?
         public var announceBusPort: UInt16?
-        /// The address that the node's own connections come from, such as `127.27.89.1`: on loopback it tells nodes apart, so that traffic between two of them
-        /// can be cut. `announceHost` must then be set, or others take it for the node's address.
+        /// The address that the node's own connections come from, such as `127.27.89.1`: on loopback it tells nodes apart, so that traffic
+        /// between two of them can be cut. `announceHost` must then be set, or others take it for the node's address.
         public var bindSource: String?
 
-        /// Of a node on this machine: its own connections come from an address that no other node has, `127.<port / 256>.<port % 256>.1`, which the kernel takes
-        /// for loopback like all of 127.0.0.0/8.
+        /// Of a node on this machine: its own connections come from an address that no other node has, `127.<port / 256>.<port % 256>.1`,
+        /// which the kernel takes for loopback like all of 127.0.0.0/8.
         public static func local(port: UInt16, nodeTimeout: Duration) -> Cluster {
             Cluster(nodeTimeout: nodeTimeout, announceHost: "127.0.0.1", bindSource: "127.\(port >> 8).\(port & 255).1")
         }
 
         public init(
-            nodeTimeout: Duration, announceHost: String? = nil, announcePort: UInt16? = nil, announceBusPort: UInt16? = nil, bindSource: String? = nil
+            nodeTimeout: Duration, announceHost: String? = nil, announcePort: UInt16? = nil, announceBusPort: UInt16? = nil,
+            bindSource: String? = nil
         ) {
             self.nodeTimeout = nodeTimeout
             self.announceHost = announceHost
@@ -65,7 +66,8 @@ public struct RedisConfiguration: Sendable, Equatable {
         var lines = [
             "# Written by muster.",
             "bind \(bind.joined(separator: " "))", "port \(port)", "dir \(RedisConfiguration.quoted(folder))", "maxmemory \(memory)",
-            "maxmemory-policy \(role == .state ? "noeviction" : "allkeys-lru")", "appendonly \(role == .state ? "yes" : "no")", "appendfsync everysec",
+            "maxmemory-policy \(role == .state ? "noeviction" : "allkeys-lru")", "appendonly \(role == .state ? "yes" : "no")",
+            "appendfsync everysec",
         ]
         lines += role == .state ? ["save 900 1", "save 300 10", "save 60 10000"] : ["save \"\""]
         lines += ["tcp-backlog 511", "daemonize no", "loglevel notice"]

@@ -9,29 +9,36 @@ public enum RedisPassword {
     public static let shortest = 16
     /// From examples and guides, and what stands in the seed documents; compared without case.
     static let known: Set<String> = [
-        "alphapulse_redis_secret", "alphapulse_redis_secret_production_change_me", "your_secure_password", "your_strong_password", "changemechangeme", "passwordpassword",
+        "alphapulse_redis_secret", "alphapulse_redis_secret_production_change_me", "your_secure_password", "your_strong_password",
+        "changemechangeme", "passwordpassword",
         "redispassword123", "mysecretpassword", "supersecretpassword", "1234567890123456",
     ]
 
-    /// The first line. Refused: a file that others can read, a password that is short or known (only where `isNew`: an old cluster has the one it has).
+    /// The first line. Refused: a file that others can read, a password that is short or known (only where `isNew`: an old cluster has the
+    /// one it has).
     public static func read(_ path: String, isNew: Bool) throws(ProvisioningFailure) -> String {
         var info = stat()
         guard stat(path, &info) == 0 else { throw ProvisioningFailure(.local, "\(SystemError("password file \(path)"))") }
         guard info.st_mode & 0o077 == 0 else {
-            throw ProvisioningFailure(.refused, "others can read the password file \(path) (mode \(String(info.st_mode & 0o777, radix: 8))): chmod 600 \(path)")
+            throw ProvisioningFailure(
+                .refused, "others can read the password file \(path) (mode \(String(info.st_mode & 0o777, radix: 8))): chmod 600 \(path)")
         }
         let text: [UInt8]
         do { text = try Files.read(path, limit: 4096) } catch { throw ProvisioningFailure(.local, "\(error)") }
         let password = String(decoding: text.prefix { $0 != 10 && $0 != 13 }, as: UTF8.self)
         guard !password.isEmpty else { throw ProvisioningFailure(.refused, "the password file \(path) is empty") }
-        if isNew, let reason = refusal(password) { throw ProvisioningFailure(.refused, "the password in \(path) \(reason); a good one: openssl rand -hex 24 > \(path)") }
+        if isNew, let reason = refusal(password) {
+            throw ProvisioningFailure(.refused, "the password in \(path) \(reason); a good one: openssl rand -hex 24 > \(path)")
+        }
         return password
     }
 
     /// Why it may not be a new cluster's password; never quotes it.
     public static func refusal(_ password: String) -> String? {
         if password.count < shortest { return "has \(password.count) characters; at least \(shortest) are needed" }
-        if known.contains(password.lowercased()) || password.lowercased().contains("change_me") || password.lowercased().contains("changeme") {
+        if known.contains(password.lowercased()) || password.lowercased().contains("change_me")
+            || password.lowercased().contains("changeme")
+        {
             return "is a known default"
         }
         if Set(password).count < 6 { return "has fewer than six different characters" }

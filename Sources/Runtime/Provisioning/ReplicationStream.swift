@@ -6,12 +6,13 @@ import Sharding
 
 /// Fetches one server's snapshot as a replica does when it first synchronises (`PSYNC ? -1`), straight into a file.
 ///
-/// So no access to the server's files is needed and it does not matter how it persists: since Redis 7 the append-only log is a folder of several files
-/// with a manifest (`appendonlydir`), and a copy of one `appendonly.aof` is no backup. The server forks once, as for any new replica. Where it can
-/// (6.2 and later) it is told that only the snapshot is wanted (`REPLCONF rdb-only`): then it keeps no replication stream for us meanwhile.
+/// So no access to the server's files is needed and it does not matter how it persists: since Redis 7 the append-only log is a folder of
+/// several files with a manifest (`appendonlydir`), and a copy of one `appendonly.aof` is no backup. The server forks once, as for any new
+/// replica. Where it can (6.2 and later) it is told that only the snapshot is wanted (`REPLCONF rdb-only`): then it keeps no replication
+/// stream for us meanwhile.
 ///
-/// States: connecting → authenticating → describing → ready → asked (the answer `+FULLRESYNC`) → waiting (newlines while the server prepares) →
-/// body (a length, or until a mark of 40 bytes) → gone. Lives on a loop of its own, whose thread writes the file.
+/// States: connecting → authenticating → describing → ready → asked (the answer `+FULLRESYNC`) → waiting (newlines while the server
+/// prepares) → body (a length, or until a mark of 40 bytes) → gone. Lives on a loop of its own, whose thread writes the file.
 final class ReplicationStream: Stream {
     struct Snapshot: Sendable {
         let replicationID: String
@@ -67,7 +68,8 @@ final class ReplicationStream: Stream {
     }
 
     /// Asks for the snapshot. `progress` is told every so often how many bytes have come.
-    func fetch(into file: BackupFile, progress: @escaping (Int) -> Void, _ done: @escaping (Result<Snapshot, ProvisioningFailure>) -> Void) {
+    func fetch(into file: BackupFile, progress: @escaping (Int) -> Void, _ done: @escaping (Result<Snapshot, ProvisioningFailure>) -> Void)
+    {
         self.file = file
         onProgress = progress
         onDone = done
@@ -168,7 +170,9 @@ final class ReplicationStream: Stream {
     private func take(_ piece: UnsafeRawBufferPointer, until mark: [UInt8]) {
         let certain = tail.count + piece.count - 40
         if certain >= tail.count {
-            guard tail.withUnsafeBytes({ keep($0) }), keep(UnsafeRawBufferPointer(rebasing: piece[..<(certain - tail.count)])) else { return }
+            guard tail.withUnsafeBytes({ keep($0) }), keep(UnsafeRawBufferPointer(rebasing: piece[..<(certain - tail.count)])) else {
+                return
+            }
             tail = Array(piece[(certain - tail.count)...])
         } else {
             if certain > 0 {
@@ -198,7 +202,9 @@ final class ReplicationStream: Stream {
         guard let file else { return }
         do {
             let digest = try file.finish()
-            finish(.success(Snapshot(replicationID: replicationID, offset: offset, begun: begun, ended: .now, bytes: file.bytes, sha256: digest)))
+            finish(
+                .success(
+                    Snapshot(replicationID: replicationID, offset: offset, begun: begun, ended: .now, bytes: file.bytes, sha256: digest)))
         } catch { finish(.failure(ProvisioningFailure(.local, "\(error)"))) }
         close()
     }
@@ -239,7 +245,8 @@ struct SnapshotSource: Sendable {
     static func open(_ address: NodeAddress, _ credentials: RedisCredentials) async throws(ProvisioningFailure) -> SnapshotSource {
         let loop: EventLoop
         do { loop = try EventLoop.start(name: "snapshot") } catch { throw ProvisioningFailure(.local, "\(error)") }
-        let result = await withUnsafeContinuation { (continuation: UnsafeContinuation<Result<SnapshotSource, ProvisioningFailure>, Never>) in
+        let result = await withUnsafeContinuation {
+            (continuation: UnsafeContinuation<Result<SnapshotSource, ProvisioningFailure>, Never>) in
             loop.execute {
                 let stream = ReplicationStream(address, credentials, loop: loop)
                 let source = SnapshotSource(loop: loop, stream: LoopBound(stream, on: loop))
@@ -250,9 +257,12 @@ struct SnapshotSource: Sendable {
         return try result.get()
     }
 
-    func fetch(into path: String, progress: @escaping @Sendable (Int) -> Void) async -> Result<ReplicationStream.Snapshot, ProvisioningFailure> {
+    func fetch(into path: String, progress: @escaping @Sendable (Int) -> Void) async -> Result<
+        ReplicationStream.Snapshot, ProvisioningFailure
+    > {
         let stream = stream
-        return await withUnsafeContinuation { (continuation: UnsafeContinuation<Result<ReplicationStream.Snapshot, ProvisioningFailure>, Never>) in
+        return await withUnsafeContinuation {
+            (continuation: UnsafeContinuation<Result<ReplicationStream.Snapshot, ProvisioningFailure>, Never>) in
             loop.execute {
                 do {
                     stream.value.fetch(into: try BackupFile(path), progress: progress) { continuation.resume(returning: $0) }

@@ -35,10 +35,15 @@ public struct RestoreReport: Sendable {
         if counts.conflicts > 0 {
             let more = counts.conflicts > counts.conflictNames.count ? " …" : ""
             out.append(
-                "\(counts.conflicts) keys exist with another content and were left alone (--replace overwrites): \(counts.conflictNames.joined(separator: ", "))\(more)")
+                "\(counts.conflicts) keys exist with another content and were left alone (--replace overwrites): "
+                    + "\(counts.conflictNames.joined(separator: ", "))\(more)"
+            )
         }
         if !libraryConflicts.isEmpty {
-            out.append("libraries exist with another content and were left alone (--replace overwrites): \(libraryConflicts.joined(separator: ", "))")
+            out.append(
+                "libraries exist with another content and were left alone (--replace overwrites): "
+                    + "\(libraryConflicts.joined(separator: ", "))"
+            )
         }
         return out + differences
     }
@@ -46,8 +51,8 @@ public struct RestoreReport: Sendable {
 
 /// Puts a backup's keys into a cluster of any size, or into one server.
 ///
-/// Each snapshot is loaded into a private server, whose keys are sent to the masters that have their slots now; afterwards they are read back and
-/// compared. Cut off at any moment, the same command goes on: what is there and equal is not touched again.
+/// Each snapshot is loaded into a private server, whose keys are sent to the masters that have their slots now; afterwards they are read
+/// back and compared. Cut off at any moment, the same command goes on: what is there and equal is not touched again.
 public struct Restore: Sendable {
     public struct Options: Sendable {
         public var folder: String
@@ -76,21 +81,29 @@ public struct Restore: Sendable {
     public var plan: [String] {
         let form = target.isCluster ? "a cluster of \(target.masters.count) masters" : "one server"
         let keys =
-            "\(manifest.keys) keys (\(ByteSize.text(manifest.bytes)) of snapshots from \(manifest.shards.count) masters, taken \(CalendarTime.render(manifest.begun)))"
+            "\(manifest.keys) keys (\(ByteSize.text(manifest.bytes)) of snapshots from \(manifest.shards.count) masters, taken "
+            + "\(CalendarTime.render(manifest.begun)))"
         var lines = ["\(keys) into \(form), \(target.masters.map(\.name).joined(separator: ", "))"]
         if isResumed { lines.append("an earlier run was cut off: goes on, what is there is compared") }
         if existing > 0, !isResumed {
-            lines.append("the target has \(existing) keys: \(options.replaces ? "those of the same name are OVERWRITTEN" : "those of the same name stay")")
+            lines.append(
+                "the target has \(existing) keys: "
+                    + "\(options.replaces ? "those of the same name are OVERWRITTEN" : "those of the same name stay")"
+            )
         }
         lines.append(
-            options.verifiesAll ? "every key is compared afterwards" : "every key is looked for afterwards, one in \(Restore.sample) is compared (--verify full: all)")
+            options.verifiesAll
+                ? "every key is compared afterwards"
+                : "every key is looked for afterwards, one in \(Restore.sample) is compared (--verify full: all)")
         return lines
     }
 
     // MARK: planning
 
     /// Checks the backup first, then the target. Changes nothing.
-    public static func plan(_ session: ClusterSession, _ options: Options, tell: @escaping @Sendable (String) -> Void) async throws(ProvisioningFailure) -> Restore {
+    public static func plan(_ session: ClusterSession, _ options: Options, tell: @escaping @Sendable (String) -> Void)
+        async throws(ProvisioningFailure) -> Restore
+    {
         let manifest = try BackupManifest.read(folder: options.folder)
         let needed = try manifest.verify(folder: options.folder, tell: tell)
         let target = try await RestoreTarget.open(session)
@@ -100,20 +113,28 @@ public struct Restore: Sendable {
             if isResumed { existing -= 1 }
             guard existing == 0 || isResumed || options.intoExisting || options.replaces else {
                 throw ProvisioningFailure(
-                    .refused, "the target has \(existing) keys already; --into-existing restores beside them, and with --replace over those of the same name")
+                    .refused,
+                    "the target has \(existing) keys already; --into-existing restores beside them, and with --replace over those of the "
+                        + "same name"
+                )
             }
             try check(manifest, target, needed: needed, isResumed: isResumed)
-            return Restore(manifest: manifest, options: options, target: target, loop: session.loop, existing: existing, isResumed: isResumed)
+            return Restore(
+                manifest: manifest, options: options, target: target, loop: session.loop, existing: existing, isResumed: isResumed)
         } catch {
             target.close()
             throw error
         }
     }
 
-    private static func check(_ manifest: BackupManifest, _ target: RestoreTarget, needed: Int, isResumed: Bool) throws(ProvisioningFailure) {
+    private static func check(_ manifest: BackupManifest, _ target: RestoreTarget, needed: Int, isResumed: Bool) throws(ProvisioningFailure)
+    {
         for shard in manifest.shards where version(shard.redisVersion) > version(target.version) {
             throw ProvisioningFailure(
-                .refused, "the backup is from Redis \(shard.redisVersion) and the target runs \(target.version), which cannot read what a later one wrote")
+                .refused,
+                "the backup is from Redis \(shard.redisVersion) and the target runs \(target.version), which cannot read what a later one "
+                    + "wrote"
+            )
         }
         guard version(target.version) >= version("7.0") else {
             throw ProvisioningFailure(.refused, "the target runs Redis \(target.version); 7.0 or later is needed (PEXPIRETIME, FUNCTION)")
@@ -122,7 +143,9 @@ public struct Restore: Sendable {
         if let room = target.room, needed / 10 * 9 > room, !isResumed {
             throw ProvisioningFailure(
                 .refused,
-                "the data took \(ByteSize.text(needed)) of memory, and the target's masters may take \(ByteSize.text(max(0, room))) more: raise maxmemory or add masters")
+                "the data took \(ByteSize.text(needed)) of memory, and the target's masters may take \(ByteSize.text(max(0, room))) more: "
+                    + "raise maxmemory or add masters"
+            )
         }
     }
 
@@ -157,13 +180,17 @@ public struct Restore: Sendable {
         return try result.get()
     }
 
-    private func one(_ shard: BackupManifest.Shard, _ report: inout RestoreReport, _ tell: @escaping @Sendable (String) -> Void) async throws(ProvisioningFailure) {
+    private func one(_ shard: BackupManifest.Shard, _ report: inout RestoreReport, _ tell: @escaping @Sendable (String) -> Void)
+        async throws(ProvisioningFailure)
+    {
         let path = "\(options.folder)/\(shard.file)"
         let server = try await ScratchServer.start(snapshot: path, on: loop, tell: tell)
         do throws(ProvisioningFailure) {
             let loaded = try await server.loaded()
             guard loaded.keys + loaded.expired == shard.keys else {
-                throw ProvisioningFailure(.refused, "\(path): \(loaded.keys) keys and \(loaded.expired) that had expired were loaded; the manifest says \(shard.keys)")
+                throw ProvisioningFailure(
+                    .refused,
+                    "\(path): \(loaded.keys) keys and \(loaded.expired) that had expired were loaded; the manifest says \(shard.keys)")
             }
             report.expected += shard.keys
             report.counts.expired += loaded.expired
@@ -174,7 +201,8 @@ public struct Restore: Sendable {
             let pace = RestorePace { counts in
                 let done = counts.restored + counts.already - before
                 let seconds = max(0.001, (MonotonicTime.now - begun).secondsAsDouble)
-                tell("\(name): \(done) of \(loaded.keys) keys, \(ByteSize.text(counts.bytes)) in all, \(Int(Double(done) / seconds)) keys/s")
+                tell(
+                    "\(name): \(done) of \(loaded.keys) keys, \(ByteSize.text(counts.bytes)) in all, \(Int(Double(done) / seconds)) keys/s")
             }
             let source = RestoreSource(server, limit: RestoreMove.wholeLimit)
             let move = RestoreMove(source, target, slots: shard.slots, replaces: options.replaces, counts: report.counts) { pace.tell($0) }

@@ -4,8 +4,8 @@ import Redis
 
 /// Compares keys of the target with those of a snapshot: content and time of expiry, to the millisecond.
 ///
-/// What DUMP writes is compared first. It differs for equal content where a collection is a hash table (each server has an order of its own) or was
-/// put together in pieces: then elements are compared one by one, in pieces of the same bounds as `RestoreLargeKey` has.
+/// What DUMP writes is compared first. It differs for equal content where a collection is a hash table (each server has an order of its
+/// own) or was put together in pieces: then elements are compared one by one, in pieces of the same bounds as `RestoreLargeKey` has.
 struct RestoreComparison: Sendable {
     enum Verdict: Sendable, Equatable {
         case same
@@ -104,7 +104,9 @@ struct RestoreComparison: Sendable {
         return (0, .differs("has \(theirs.int ?? 0) instead of \(ours.int ?? 0) (\(verb))"))
     }
 
-    private func compareRanges(_ key: RestoreKey, _ measure: String, _ verb: String, step: Int?) async throws(ProvisioningFailure) -> Verdict {
+    private func compareRanges(_ key: RestoreKey, _ measure: String, _ verb: String, step: Int?) async throws(ProvisioningFailure)
+        -> Verdict
+    {
         let (length, verdict) = try await length(key, measure)
         if let verdict { return verdict }
         let step = step ?? RestoreLargeKey.count(size: key.size, length: length)
@@ -131,8 +133,12 @@ struct RestoreComparison: Sendable {
                 var question = command(verb, key.name)
                 for element in elements { question.add(element[0]) }
                 let theirs = try await target.ask(question).array ?? []
-                guard theirs.count == elements.count else { return .differs("is answered with \(theirs.count) elements instead of \(elements.count)") }
-                for (ours, other) in zip(elements, theirs) where !isSame(ours, other) { return .differs("differs at '\(RestoreCounts.text(ours[0]))'") }
+                guard theirs.count == elements.count else {
+                    return .differs("is answered with \(theirs.count) elements instead of \(elements.count)")
+                }
+                for (ours, other) in zip(elements, theirs) where !isSame(ours, other) {
+                    return .differs("differs at '\(RestoreCounts.text(ours[0]))'")
+                }
             }
             cursor = next
         } while cursor != "0"
@@ -164,7 +170,9 @@ struct RestoreComparison: Sendable {
                 skips = false
                 continue
             }
-            if let word = part.string, ["radix-tree-keys", "radix-tree-nodes", "entries", "seen-time", "active-time", "idle", "inactive"].contains(word) {
+            if let word = part.string,
+                ["radix-tree-keys", "radix-tree-nodes", "entries", "seen-time", "active-time", "idle", "inactive"].contains(word)
+            {
                 skips = true
                 continue
             }

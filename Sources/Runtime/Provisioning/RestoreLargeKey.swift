@@ -4,9 +4,10 @@ import Sharding
 
 /// Moves one large key in pieces, so that neither this process nor the target ever holds all of it in one command.
 ///
-/// It grows under another name in the same slot, which expires by itself should nobody come back to it, and takes its own name and time at the end:
-/// nobody sees half a key. What is begun again after a failure is begun from nothing, under the same name. Pieces: 4 MiB of a string, and as many
-/// elements of a collection as have 1 MiB on average, at most 1,000. A stream has no pieces that keep its groups: it goes as a whole.
+/// It grows under another name in the same slot, which expires by itself should nobody come back to it, and takes its own name and time at
+/// the end: nobody sees half a key. What is begun again after a failure is begun from nothing, under the same name. Pieces: 4 MiB of a
+/// string, and as many elements of a collection as have 1 MiB on average, at most 1,000. A stream has no pieces that keep its groups: it
+/// goes as a whole.
 struct RestoreLargeKey {
     enum Outcome { case restored, already, expired, conflict }
 
@@ -107,7 +108,9 @@ struct RestoreLargeKey {
     /// How many elements have about `elementBytes`.
     static func count(size: Int, length: Int) -> Int { max(1, min(elements, length * elementBytes / max(1, size))) }
 
-    private func scan(_ length: String, _ verb: String, _ write: ([RESPValue]) -> (RedisCommand, [RESPValue])) async throws(ProvisioningFailure) {
+    private func scan(_ length: String, _ verb: String, _ write: ([RESPValue]) -> (RedisCommand, [RESPValue]))
+        async throws(ProvisioningFailure)
+    {
         let count = RestoreLargeKey.count(size: key.size, length: try await source.ask(command(length, key.name)).int ?? 0)
         var cursor = "0", isFirst = true
         repeat {
@@ -153,7 +156,9 @@ struct RestoreLargeKey {
                 return try await compared()
             }
         } catch {
-            guard error.message.contains("no such key"), let expiry = key.expiry, expiry <= Int(WallTime.now.milliseconds) else { throw error }
+            guard error.message.contains("no such key"), let expiry = key.expiry, expiry <= Int(WallTime.now.milliseconds) else {
+                throw error
+            }
             return .expired
         }
         return .restored
@@ -164,7 +169,8 @@ struct RestoreLargeKey {
         guard key.size <= RESPParser.bulkLimit * 3 / 4 else {
             throw ProvisioningFailure(
                 .refused,
-                "'\(RestoreCounts.text(key.name))' takes \(ByteSize.text(key.size)) and has no pieces; at most \(ByteSize.text(RESPParser.bulkLimit * 3 / 4)) can be moved"
+                "'\(RestoreCounts.text(key.name))' takes \(ByteSize.text(key.size)) and has no pieces; at most "
+                    + "\(ByteSize.text(RESPParser.bulkLimit * 3 / 4)) can be moved"
             )
         }
         guard let payload = try await source.ask(command("DUMP", key.name)).bytes else { return .expired }

@@ -28,9 +28,9 @@ public struct RestoreCounts: Sendable, Equatable {
 
 /// Brings the keys of one snapshot to the target: RESTORE with the time of expiry as it is, many on their way at once.
 ///
-/// Bounded: at most `window` bytes are on their way, and what is larger than `wholeLimit` goes in pieces (`RestoreLargeKey`). A key that exists is
-/// never overwritten unless that was asked for: it is compared, so that whatever is done twice, after a lost connection or a kill, is done once.
-/// On the loop.
+/// Bounded: at most `window` bytes are on their way, and what is larger than `wholeLimit` goes in pieces (`RestoreLargeKey`). A key that
+/// exists is never overwritten unless that was asked for: it is compared, so that whatever is done twice, after a lost connection or a
+/// kill, is done once. On the loop.
 final class RestoreMove {
     /// On their way to the target: enough for several masters, little beside what a snapshot needs.
     static let window = 16 << 20
@@ -53,7 +53,8 @@ final class RestoreMove {
     private var busy: [RestoreKey] = []
 
     init(
-        _ source: RestoreSource, _ target: RestoreTarget, slots: SlotSet, replaces: Bool, counts: RestoreCounts, tell: @escaping (RestoreCounts) -> Void
+        _ source: RestoreSource, _ target: RestoreTarget, slots: SlotSet, replaces: Bool, counts: RestoreCounts,
+        tell: @escaping (RestoreCounts) -> Void
     ) {
         self.source = source
         self.target = target

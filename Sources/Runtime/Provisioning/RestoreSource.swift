@@ -5,11 +5,11 @@ import Glibc
 import Redis
 import Sharding
 
-/// A redis-server of our own, for the length of one task: on a Unix socket in a private folder, without any port, writing nothing down. Restore loads a
-/// snapshot into it, so that Redis itself reads what Redis wrote; a drill has an empty one as its target.
+/// A redis-server of our own, for the length of one task: on a Unix socket in a private folder, without any port, writing nothing down.
+/// Restore loads a snapshot into it, so that Redis itself reads what Redis wrote; a drill has an empty one as its target.
 ///
-/// It ends with `end`, and with us: the kernel kills it when the thread that started it is no more (`setpriv --pdeathsig`, of util-linux), which is the
-/// loop's, because a pool's threads come and go. Its folder is in TMPDIR, or /tmp.
+/// It ends with `end`, and with us: the kernel kills it when the thread that started it is no more (`setpriv --pdeathsig`, of util-linux),
+/// which is the loop's, because a pool's threads come and go. Its folder is in TMPDIR, or /tmp.
 final class ScratchServer: Sendable {
     let client: RedisClient
     let url: RedisURL
@@ -18,7 +18,9 @@ final class ScratchServer: Sendable {
     private let loop: EventLoop
 
     /// Starts it, on the snapshot at `path` if there is one, and waits until it has loaded it. `tell` hears of a long load.
-    static func start(snapshot path: String?, on loop: EventLoop, tell: @escaping @Sendable (String) -> Void) async throws(ProvisioningFailure) -> ScratchServer {
+    static func start(snapshot path: String?, on loop: EventLoop, tell: @escaping @Sendable (String) -> Void)
+        async throws(ProvisioningFailure) -> ScratchServer
+    {
         let server: ScratchServer
         do { server = try await loop.run { try ScratchServer(snapshot: path, loop) } } catch {
             throw error as? ProvisioningFailure ?? ProvisioningFailure(.local, "\(error)")
@@ -33,7 +35,8 @@ final class ScratchServer: Sendable {
     private init(snapshot: String?, _ loop: EventLoop) throws {
         self.loop = loop
         guard let program = NodeProcess.program else {
-            throw ProvisioningFailure(.local, "redis-server is not installed on this machine, and restore needs one (7.0 or later): apt-get install redis-server")
+            throw ProvisioningFailure(
+                .local, "redis-server is not installed on this machine, and restore needs one (7.0 or later): apt-get install redis-server")
         }
         var template = Array("\(environmentValue("TMPDIR") ?? "/tmp")/muster-redis-XXXXXX".utf8CString)
         guard mkdtemp(&template) != nil else { throw SystemError("create a folder in \(environmentValue("TMPDIR") ?? "/tmp")") }
@@ -41,10 +44,13 @@ final class ScratchServer: Sendable {
         do {
             let socket = folder + "/socket"
             // A socket's path may have 107 bytes.
-            guard socket.utf8.count < 108 else { throw ProvisioningFailure(.local, "\(socket) is too long a path for a socket; set TMPDIR to a shorter one") }
+            guard socket.utf8.count < 108 else {
+                throw ProvisioningFailure(.local, "\(socket) is too long a path for a socket; set TMPDIR to a shorter one")
+            }
             if let snapshot, symlink(Files.absolute(snapshot), folder + "/dump.rdb") != 0 { throw SystemError("link to \(snapshot)") }
             let lines = [
-                "port 0", "unixsocket \(socket)", "unixsocketperm 700", "dir \(folder)", "dbfilename dump.rdb", "save \"\"", "appendonly no", "daemonize no",
+                "port 0", "unixsocket \(socket)", "unixsocketperm 700", "dir \(folder)", "dbfilename dump.rdb", "save \"\"",
+                "appendonly no", "daemonize no",
                 "rdbcompression no", "lazyfree-lazy-expire yes", "enable-module-command no",
             ]
             pid = try ScratchServer.spawn(program, folder, input: lines.joined(separator: "\n") + "\n")
@@ -109,14 +115,19 @@ final class ScratchServer: Sendable {
     /// Keys that it found in the snapshot: those it has, and those whose time had come.
     func loaded() async throws(ProvisioningFailure) -> (keys: Int, expired: Int) {
         let info = ClusterSession.fields(try await ask(RedisCommand("INFO", "persistence")))
-        guard let keys = info["rdb_last_load_keys_loaded"].flatMap({ Int($0) }), let expired = info["rdb_last_load_keys_expired"].flatMap({ Int($0) }) else {
-            throw ProvisioningFailure(.local, "the redis-server of this machine does not say how many keys it loaded: 7.0 or later is needed")
+        guard let keys = info["rdb_last_load_keys_loaded"].flatMap({ Int($0) }),
+            let expired = info["rdb_last_load_keys_expired"].flatMap({ Int($0) })
+        else {
+            throw ProvisioningFailure(
+                .local, "the redis-server of this machine does not say how many keys it loaded: 7.0 or later is needed")
         }
         return (keys, expired)
     }
 
     func ask(_ command: RedisCommand) async throws(ProvisioningFailure) -> RESPValue {
-        do { return try await client.send(command) } catch { throw ProvisioningFailure(.local, "the private redis-server: \(error.message)") }
+        do { return try await client.send(command) } catch {
+            throw ProvisioningFailure(.local, "the private redis-server: \(error.message)")
+        }
     }
 
     func ask(all commands: [RedisCommand]) async throws(ProvisioningFailure) -> [RESPValue] {
@@ -148,10 +159,11 @@ struct RestoreKey: Sendable {
     let payload: [UInt8]?
 }
 
-/// A snapshot's keys, as a private server that loaded it hands them out: about a megabyte at a time, with what they hold. The next ones are asked for
-/// before these are used. On the loop.
+/// A snapshot's keys, as a private server that loaded it hands them out: about a megabyte at a time, with what they hold. The next ones are
+/// asked for before these are used. On the loop.
 final class RestoreSource {
-    /// Bytes of one answer that are aimed at, and beyond which no further key is written into it: several are on their way to the target at any time.
+    /// Bytes of one answer that are aimed at, and beyond which no further key is written into it: several are on their way to the target at
+    /// any time.
     static let stepBytes = 1 << 20
     /// Keys that one look goes on by; between them it adapts to their size.
     static let steps = 16...2000
@@ -211,11 +223,14 @@ final class RestoreSource {
         var bytes = 1
         for i in stride(from: 1, to: parts.count, by: 4) {
             let expiry = parts[i + 1].int ?? -1
-            let key = RestoreKey(name: parts[i].bytes ?? [], expiry: expiry < 0 ? nil : expiry, size: parts[i + 2].int ?? 0, payload: parts[i + 3].bytes)
+            let key = RestoreKey(
+                name: parts[i].bytes ?? [], expiry: expiry < 0 ? nil : expiry, size: parts[i + 2].int ?? 0, payload: parts[i + 3].bytes)
             bytes += limit == 0 ? key.name.count : min(key.size, limit)
             keys.append(key)
         }
-        count = min(max(count * RestoreSource.stepBytes / bytes, count / 4, RestoreSource.steps.lowerBound), count * 4, RestoreSource.steps.upperBound)
+        count = min(
+            max(count * RestoreSource.stepBytes / bytes, count / 4, RestoreSource.steps.lowerBound), count * 4,
+            RestoreSource.steps.upperBound)
         if cursor == "0" { isOver = true } else { ask(cursor) }
         return keys
     }

@@ -33,16 +33,20 @@ struct RestoreTarget: Sendable {
         let info = ClusterSession.fields(try await session.client(first).ask("INFO"))
         do {
             guard info["cluster_enabled"] == "1" else {
-                guard info["role"] == "master" else { throw ProvisioningFailure(.refused, "is a replica; restore into its master", node: first) }
+                guard info["role"] == "master" else {
+                    throw ProvisioningFailure(.refused, "is a replica; restore into its master", node: first)
+                }
                 let client = RedisClient(url: try session.credentials.url(first.description), loop: session.loop, options: options)
                 client.start()
                 let limit = info["maxmemory"].flatMap { Int($0) } ?? 0
                 let room = limit > 0 ? limit - (info["used_memory"].flatMap { Int($0) } ?? 0) : nil
                 return RestoreTarget(
-                    client: client, masters: [Master(name: first.description, client: client)], isCluster: false, version: info["redis_version"] ?? "0", room: room)
+                    client: client, masters: [Master(name: first.description, client: client)], isCluster: false,
+                    version: info["redis_version"] ?? "0", room: room)
             }
             let reading = try await session.read()
-            if let reason = session.shortcomings(reading).first ?? reading.view.members.first(where: { !$0.open.isEmpty }).map({ "\($0.address) has a slot on its way" })
+            if let reason = session.shortcomings(reading).first
+                ?? reading.view.members.first(where: { !$0.open.isEmpty }).map({ "\($0.address) has a slot on its way" })
             {
                 throw ProvisioningFailure(.refused, "the target is not whole: \(reason)")
             }
@@ -64,7 +68,9 @@ struct RestoreTarget: Sendable {
 
     /// A private server, for a drill.
     static func open(_ server: ScratchServer) -> RestoreTarget {
-        RestoreTarget(client: server.client, masters: [Master(name: "the drill's server", client: server.client)], isCluster: false, version: "7.0", room: nil)
+        RestoreTarget(
+            client: server.client, masters: [Master(name: "the drill's server", client: server.client)], isCluster: false, version: "7.0",
+            room: nil)
     }
 
     func close() {

@@ -33,7 +33,8 @@ public struct MoveRate: Sendable, Equatable {
 
 /// Carries out `SlotMove`s on a real cluster, several slots at a time.
 ///
-/// Keys go in batches that adapt: what takes the sender longer than 5 ms halves them, what takes under 1 ms doubles them, from 1 to 128 keys.
+/// Keys go in batches that adapt: what takes the sender longer than 5 ms halves them, what takes under 1 ms doubles them, from 1 to 128
+/// keys.
 final class SlotMover: Sendable {
     struct Pace {
         var next = MonotonicTime.now
@@ -59,13 +60,18 @@ final class SlotMover: Sendable {
 
     var moved: (slots: Int, keys: Int) { pace.withLock { ($0.slots, $0.keys) } }
 
-    /// Moves slots from one master to another. Ends with the first failure, after those under way have ended; the same again goes on from there.
-    func move(_ slots: [Int], from sender: String, to receiver: String, in view: ClusterView, of total: Int) async throws(ProvisioningFailure) {
+    /// Moves slots from one master to another. Ends with the first failure, after those under way have ended; the same again goes on from
+    /// there.
+    func move(_ slots: [Int], from sender: String, to receiver: String, in view: ClusterView, of total: Int)
+        async throws(ProvisioningFailure)
+    {
         let failure = await withTaskGroup(of: ProvisioningFailure?.self) { group in
             var rest = slots[...]
             var failure: ProvisioningFailure?
             // Each ends with its slot.
-            for _ in 0..<SlotMover.width { if let slot = rest.popFirst() { group.addTask { await self.attempt(slot, sender, receiver, view) } } }
+            for _ in 0..<SlotMover.width {
+                if let slot = rest.popFirst() { group.addTask { await self.attempt(slot, sender, receiver, view) } }
+            }
             for await result in group {
                 failure = failure ?? result
                 progress(total)
@@ -99,7 +105,8 @@ final class SlotMover: Sendable {
     func move(_ slot: Int, from sender: String, to receiver: String, in view: ClusterView) async throws(ProvisioningFailure) {
         let from = try client(sender, view), to = try client(receiver, view)
         let ends = SlotMove.Ends(
-            senderOwns: view.member(sender)?.slots.contains(slot) ?? false, receiverOwns: view.member(receiver)?.slots.contains(slot) ?? false,
+            senderOwns: view.member(sender)?.slots.contains(slot) ?? false,
+            receiverOwns: view.member(receiver)?.slots.contains(slot) ?? false,
             receiverIsNewer: (view.member(receiver)?.configEpoch ?? 0) > (view.member(sender)?.configEpoch ?? 0),
             senderKeys: try await from.ask("CLUSTER COUNTKEYSINSLOT", String(slot)).int ?? 0)
         let others = view.masters.filter { $0.answers && $0.id != sender && $0.id != receiver }.map(\.id)
@@ -144,7 +151,8 @@ final class SlotMover: Sendable {
     }
 
     private func set(
-        _ slot: Int, _ action: SlotMove.Action, _ from: NodeClient, _ to: NodeClient, _ sender: String, _ receiver: String, _ view: ClusterView
+        _ slot: Int, _ action: SlotMove.Action, _ from: NodeClient, _ to: NodeClient, _ sender: String, _ receiver: String,
+        _ view: ClusterView
     ) async throws(ProvisioningFailure) {
         let number = String(slot)
         switch action {
@@ -161,8 +169,8 @@ final class SlotMover: Sendable {
         }
     }
 
-    /// With `replacing`, what the receiver has under the same key gives way: the sender owns the slot, so its value is the newer one. Without, such keys stay where they are,
-    /// and BUSYKEY is thrown after the others have gone.
+    /// With `replacing`, what the receiver has under the same key gives way: the sender owns the slot, so its value is the newer one.
+    /// Without, such keys stay where they are, and BUSYKEY is thrown after the others have gone.
     func send(_ keys: [[UInt8]], from: NodeClient, to: NodeClient, replacing: Bool) async throws(ProvisioningFailure) {
         if keys.isEmpty { return }
         await waitForTurn(keys.count, bytes: try await size(keys, from))
@@ -183,7 +191,11 @@ final class SlotMover: Sendable {
         pace.withLock { pace in
             pace.keys += keys.count
             // The time includes the queue of the other slots under way, so this errs on the careful side.
-            if took > .milliseconds(5) { pace.batch = max(1, pace.batch / 2) } else if took < .milliseconds(1) { pace.batch = min(128, pace.batch * 2) }
+            if took > .milliseconds(5) {
+                pace.batch = max(1, pace.batch / 2)
+            } else if took < .milliseconds(1) {
+                pace.batch = min(128, pace.batch * 2)
+            }
         }
     }
 

@@ -29,7 +29,8 @@ enum ControlAPI {
     static func addScaling(to router: inout Router, _ runner: LoopBound<StackRunner>) {
         router.get("/api/scaling") { request, _ in
             let points = request.queryValue("points").flatMap(Int.init) ?? 240
-            return .json(ScalingJSON.write(runner.value.scaling?.standings ?? [], only: request.queryValue("service"), points: points, runner.value))
+            return .json(
+                ScalingJSON.write(runner.value.scaling?.standings ?? [], only: request.queryValue("service"), points: points, runner.value))
         }
     }
 
@@ -43,7 +44,9 @@ enum ControlAPI {
         }
     }
 
-    static func addChanging(to router: inout Router, _ runner: LoopBound<StackRunner>, readStack: @escaping @Sendable (String, [String: String]) throws -> Stack) {
+    static func addChanging(
+        to router: inout Router, _ runner: LoopBound<StackRunner>, readStack: @escaping @Sendable (String, [String: String]) throws -> Stack
+    ) {
         router.post("/api/scale") { request, _ in
             let (service, count) = try parse(request) { ($0["service"]?.string, $0["replicas"].map(\.int)) }
             // Absent means auto; anything but a whole number is a mistake.
@@ -54,7 +57,9 @@ enum ControlAPI {
         router.post("/api/roll") { request, _ in
             let name = try required(try parse(request) { $0["service"]?.string }, "service")
             let failure: String? = try await withUnsafeThrowingContinuation { continuation in
-                do throws(APIError) { try runner.value.roll(name) { continuation.resume(returning: $0) } } catch { continuation.resume(throwing: error) }
+                do throws(APIError) { try runner.value.roll(name) { continuation.resume(returning: $0) } } catch {
+                    continuation.resume(throwing: error)
+                }
             }
             if let failure { throw APIError(500, "roll_failed", failure) }
             return .json { $0.member("done", true) }
@@ -78,7 +83,9 @@ enum ControlAPI {
             )
         }
         let stack: Stack
-        do { stack = try readStack(try required(file, "file"), Dictionary(variables) { $1 }) } catch { throw APIError(400, "bad_stack", "\(error)") }
+        do { stack = try readStack(try required(file, "file"), Dictionary(variables) { $1 }) } catch {
+            throw APIError(400, "bad_stack", "\(error)")
+        }
         let failures = RollResults()
         let done: [String] = try await withUnsafeThrowingContinuation { continuation in
             do throws(APIError) {

@@ -65,6 +65,9 @@ public func inheritedEnvironment() -> [String: String] {
 /// How a process ended, in words.
 func ending(_ code: Int32) -> String {
     if code >= 0 { return "exit status \(code)" }
-    let names: [Int32: String] = [SIGKILL: "SIGKILL", SIGTERM: "SIGTERM", SIGSEGV: "SIGSEGV", SIGABRT: "SIGABRT", SIGILL: "SIGILL", SIGINT: "SIGINT", SIGBUS: "SIGBUS"]
+    let names: [Int32: String] = [
+        SIGKILL: "SIGKILL", SIGTERM: "SIGTERM", SIGSEGV: "SIGSEGV", SIGABRT: "SIGABRT", SIGILL: "SIGILL", SIGINT: "SIGINT",
+        SIGBUS: "SIGBUS",
+    ]
     return "killed by \(names[-code] ?? "signal \(-code)")"
 }

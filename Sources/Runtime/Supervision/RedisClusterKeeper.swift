@@ -6,13 +6,13 @@ import Redis
 import Sharding
 import Topology
 
-/// Keeps the nodes of one store a cluster: forms it when all nodes answer for the first time, and lets a replica take over when a master's process has
-/// ended, long before the nodes themselves would notice.
+/// Keeps the nodes of one store a cluster: forms it when all nodes answer for the first time, and lets a replica take over when a master's
+/// process has ended, long before the nodes themselves would notice.
 ///
 /// The supervisor knows of a death by the kernel, at once; the cluster only after its node timeout. So the most advanced replica is told
-/// `CLUSTER FAILOVER FORCE`: it need not wait, and the other masters' votes are still needed, so that a supervisor that errs makes no second master. The
-/// dead process is started again when that is decided: before, it would come back as the master that it was. Hangs and partitions are left to the
-/// cluster's own detection. On the control loop.
+/// `CLUSTER FAILOVER FORCE`: it need not wait, and the other masters' votes are still needed, so that a supervisor that errs makes no
+/// second master. The dead process is started again when that is decided: before, it would come back as the master that it was. Hangs and
+/// partitions are left to the cluster's own detection. On the control loop.
 final class RedisClusterKeeper {
     let store: RedisStore
     private let loop: EventLoop
@@ -33,7 +33,8 @@ final class RedisClusterKeeper {
     private static let askAgain = Duration.milliseconds(500)
 
     init(
-        _ store: RedisStore, loop: EventLoop, tell: @escaping (String) -> Void, decided: @escaping (DecisionRecord) -> Void, onFailure: @escaping (String) -> Void
+        _ store: RedisStore, loop: EventLoop, tell: @escaping (String) -> Void, decided: @escaping (DecisionRecord) -> Void,
+        onFailure: @escaping (String) -> Void
     ) {
         self.store = store
         self.loop = loop
@@ -41,7 +42,8 @@ final class RedisClusterKeeper {
         self.decided = decided
         self.onFailure = onFailure
         session = ClusterSession(
-            seeds: store.nodes.map(\.address), credentials: RedisCredentials(password: store.password), loop: loop, commandTime: RedisClusterKeeper.questionTime)
+            seeds: store.nodes.map(\.address), credentials: RedisCredentials(password: store.password), loop: loop,
+            commandTime: RedisClusterKeeper.questionTime)
     }
 
     func close() { session.close() }
@@ -54,7 +56,8 @@ final class RedisClusterKeeper {
         guard !isFormed, !isForming, answering.count == store.nodes.count else { return }
         isForming = true
         let bound = LoopBound(self, on: loop)
-        let nodes = store.nodes.map(\.address), replicas = store.spec.replicas, credentials = session.credentials, loop = loop, name = store.spec.name
+        let nodes = store.nodes.map(\.address), replicas = store.spec.replicas, credentials = session.credentials, loop = loop,
+            name = store.spec.name
         // Ends when the cluster is whole, or cannot be made so: after 60 s at most beyond what its steps take.
         Task(executorPreference: loop) {
             do throws(ProvisioningFailure) {
@@ -69,7 +72,8 @@ final class RedisClusterKeeper {
         isFormed = true
         let spec = store.spec
         tell(
-            "\(spec.name): \(isNew ? "formed a cluster of" : "the cluster is whole again:") \(spec.masters) masters with \(spec.replicas) replica\(spec.replicas == 1 ? "" : "s") each"
+            "\(spec.name): \(isNew ? "formed a cluster of" : "the cluster is whole again:") \(spec.masters) masters with \(spec.replicas) "
+                + "replica\(spec.replicas == 1 ? "" : "s") each"
         )
     }
 
@@ -113,7 +117,9 @@ final class RedisClusterKeeper {
         guard let seen = views.lazy.compactMap({ $0.nodes.nodes.first { $0.address.port == dead.port } }).first else { return }
         let heirs = views.filter { $0.nodes.myself.master == seen.id }
         // A replica, or a master without slots: nobody has to follow it. One that has been replaced already shows as a replica, too.
-        guard seen.isMaster, !seen.slots.isEmpty, !views.contains(where: { !$0.nodes.myself.slots.intersection(seen.slots).isEmpty }) else { return }
+        guard seen.isMaster, !seen.slots.isEmpty, !views.contains(where: { !$0.nodes.myself.slots.intersection(seen.slots).isEmpty }) else {
+            return
+        }
         let choice = Heir.choose(of: name(number), slots: seen.slots, among: heirs.map { .init(name: name($0.number), offset: $0.offset) })
         decided(choice.record)
         guard let heir = heirs.first(where: { name($0.number) == choice.result }) else { return tell(choice.record.sentence) }
@@ -139,7 +145,10 @@ final class RedisClusterKeeper {
             for server in servers {
                 let number = server.number, address = server.address
                 group.addTask(executorPreference: loop) {
-                    guard let answers = try? await session.client(address).ask(all: [RedisCommand("CLUSTER NODES"), RedisCommand("INFO", "replication")]),
+                    guard
+                        let answers = try? await session.client(address).ask(all: [
+                            RedisCommand("CLUSTER NODES"), RedisCommand("INFO", "replication"),
+                        ]),
                         let nodes = try? ClusterNodes(answers[0].string ?? "")
                     else { return nil }
                     let line = (answers[1].string ?? "").split(whereSeparator: \.isNewline).first { $0.hasPrefix("slave_repl_offset:") }

@@ -30,13 +30,15 @@ struct RedisStore {
             for number in 1...spec.nodes {
                 let place = spec.isCluster ? "\(folder)/node-\(number)" : folder
                 let declared = spec.port.map { $0 + UInt16(number - 1) }
-                nodes.append(try RedisServer(spec, number: number, folder: place, password: password, port: declared, taken: nodes.map(\.port)))
+                nodes.append(
+                    try RedisServer(spec, number: number, folder: place, password: password, port: declared, taken: nodes.map(\.port)))
             }
             self.nodes = nodes
         } catch { throw StackFolder.Failure("store \(spec.name): \(error)") }
     }
 
-    /// A single server's data is no cluster's, and a cluster grows and shrinks by moving slots, not by another number in the file: what is on disk must fit.
+    /// A single server's data is no cluster's, and a cluster grows and shrinks by moving slots, not by another number in the file: what is
+    /// on disk must fit.
     private static func keepLayout(_ spec: StoreSpec, _ folder: String) throws(SystemError) {
         let file = folder + "/layout"
         let layout = spec.isCluster ? "cluster \(spec.masters) \(spec.replicas)" : "single"
@@ -44,7 +46,8 @@ struct RedisStore {
         let known = Files.text(file)?.split(separator: "\n").first.map(String.init) ?? (hasData ? "single" : layout)
         guard known == layout else {
             throw SystemError(
-                "its data in \(folder) is of another layout (\(known), and the stack file says \(layout)): back it up, 'muster down --purge', and restore it, or say what was said before",
+                "its data in \(folder) is of another layout (\(known), and the stack file says \(layout)): back it up, 'muster down "
+                    + "--purge', and restore it, or say what was said before",
                 EEXIST)
         }
         try Files.replace(file, with: Array((layout + "\n").utf8))
@@ -87,7 +90,8 @@ struct RedisServer {
     /// A node of a cluster needs the port 10,000 above for its bus.
     private static func choose(isCluster: Bool, _ taken: [UInt16]) throws(SystemError) -> UInt16 {
         if !isCluster { return try freePort() }
-        // Below the ports that the kernel gives to outgoing connections (from 32768 on), and so is the bus: an outgoing connection could have it at the next start.
+        // Below the ports that the kernel gives to outgoing connections (from 32768 on), and so is the bus: an outgoing connection could
+        // have it at the next start.
         for _ in 0..<200 {
             let port = UInt16.random(in: 11_000...20_000)
             if !taken.contains(port), isFreePort(port), isFreePort(port + 10_000) { return port }
@@ -102,11 +106,15 @@ struct RedisServer {
         var cluster: RedisConfiguration.Cluster?
         if spec.isCluster {
             let timeout: Duration
-            do { timeout = try FailoverTime.nodeTimeout(promise: spec.failover, subject: spec.name).result } catch { throw SystemError(error.description, EINVAL) }
+            do { timeout = try FailoverTime.nodeTimeout(promise: spec.failover, subject: spec.name).result } catch {
+                throw SystemError(error.description, EINVAL)
+            }
             // A source of its own, so that a partition between two nodes can be tried on one machine.
             cluster = .local(port: port, nodeTimeout: timeout)
         }
-        return RedisConfiguration(port: port, folder: folder, memory: spec.memory, role: spec.role == .state ? .state : .cache, cluster: cluster).text
+        return RedisConfiguration(
+            port: port, folder: folder, memory: spec.memory, role: spec.role == .state ? .state : .cache, cluster: cluster
+        ).text
     }
 
     /// The password comes by standard input: it stands in no argument and in no configuration file.

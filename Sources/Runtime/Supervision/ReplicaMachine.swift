@@ -156,7 +156,8 @@ struct ReplicaMachine {
         case (.ready, .ready), (.degraded, .degraded):
             failedProbes = 0
             return []
-        case (.ready, .failed(let detail)), (.degraded, .failed(let detail)), (.ready, .unready(let detail)), (.degraded, .unready(let detail)):
+        case (.ready, .failed(let detail)), (.degraded, .failed(let detail)), (.ready, .unready(let detail)),
+            (.degraded, .unready(let detail)):
             failedProbes += 1
             guard failedProbes >= settings.withdrawAfter else { return [] }
             enter(.failing, now)
@@ -234,8 +235,10 @@ struct ReplicaMachine {
 
     private func hung(_ detail: String) -> DecisionRecord {
         DecisionRecord(
-            .restart, subject: subject, inputs: [.init("failed_probes", failedProbes), .init("limit", settings.killAfter), .init("last_probe", detail)],
+            .restart, subject: subject,
+            inputs: [.init("failed_probes", failedProbes), .init("limit", settings.killAfter), .init("last_probe", detail)],
             raw: "kill", outcome: "killed, to be started again",
-            sentence: "\(subject) is killed: it runs but has failed \(failedProbes) probes in a row (\(detail)).", flip: "one successful probe before")
+            sentence: "\(subject) is killed: it runs but has failed \(failedProbes) probes in a row (\(detail)).",
+            flip: "one successful probe before")
     }
 }

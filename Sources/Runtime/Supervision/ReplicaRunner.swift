@@ -158,7 +158,9 @@ final class ReplicaRunner {
             return
         }
         if case .service(_?) = kind, let port {
-            replica = Replica(name: "\(unit)/\(number)", endpoint: .address(.loopback(port: port)), startsDown: true, isNew: true, eject: host.eject(unit))
+            replica = Replica(
+                name: "\(unit)/\(number)", endpoint: .address(.loopback(port: port)), startsDown: true, isNew: true, eject: host.eject(unit)
+            )
         }
         if case .redis(let server, _) = kind { redis = host.redisClient(server) }
         probe(after: ReplicaRunner.startingInterval)

@@ -4,8 +4,8 @@ import Rightsizing
 
 /// What each replica of each service was seen to use, for the vertical recommender. No I/O and no clock.
 ///
-/// A replica is asked for a sample as soon as there is a figure of it, and then once an interval; the sample is the figure that its meter has
-/// then, over the meter's own window. Figures of one replica number go on when another process takes the number over.
+/// A replica is asked for a sample as soon as there is a figure of it, and then once an interval; the sample is the figure that its meter
+/// has then, over the meter's own window. Figures of one replica number go on when another process takes the number over.
 ///
 /// - Complexity: some 4 kB a replica number that was ever there within 8 days; a sample allocates nothing.
 struct ResourceRecorder {
@@ -39,7 +39,9 @@ struct ResourceRecorder {
     mutating func take(_ readings: [MeterReading], of service: String, now: MonotonicTime, wall: WallTime) {
         guard services[service] != nil else { return }
         for reading in readings {
-            guard let number = reading.key.replica, let figure = reading.figure, now - figure.takenAt <= max(interval, .seconds(30)) else { continue }
+            guard let number = reading.key.replica, let figure = reading.figure, now - figure.takenAt <= max(interval, .seconds(30)) else {
+                continue
+            }
             let at = WallTime(milliseconds: wall.milliseconds - (now - figure.takenAt).nanoseconds / 1_000_000)
             switch reading.key.metric {
             case ResourceRecorder.cpu:
@@ -55,7 +57,9 @@ struct ResourceRecorder {
         }
     }
 
-    private func isDue(_ last: MonotonicTime?, _ figure: MeterFigure) -> Bool { last.map { figure.takenAt > $0 && figure.takenAt - $0 >= interval } ?? true }
+    private func isDue(_ last: MonotonicTime?, _ figure: MeterFigure) -> Bool {
+        last.map { figure.takenAt > $0 && figure.takenAt - $0 >= interval } ?? true
+    }
 
     /// Drops what has had no sample for 8 days.
     mutating func forget(_ wall: WallTime) {

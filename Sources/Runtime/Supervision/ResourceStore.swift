@@ -74,7 +74,8 @@ struct ResourceStore {
             for entry in list {
                 guard let number = entry["replica"]?.int, let samples = entry["samples"]?.int else { throw Damage() }
                 let checkpoint = UsageCheckpoint(
-                    version: version, first: time(entry["first_ms"]), last: time(entry["last_ms"]), samples: samples, cpu: try histogram(entry["cpu"]),
+                    version: version, first: time(entry["first_ms"]), last: time(entry["last_ms"]), samples: samples,
+                    cpu: try histogram(entry["cpu"]),
                     memory: try histogram(entry["memory"]))
                 let one = try ContainerUsage(checkpoint, created: now)
                 // A clock that was set back leaves what lies ahead of it, and what is too old says nothing any more.

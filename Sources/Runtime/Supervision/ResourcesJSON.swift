@@ -15,8 +15,8 @@ enum ResourcesJSON {
         return settings
     }
 
-    /// Of each service in the order of the stack file, or of one: what is declared, how much is known, and of each resource the figures with
-    /// their decision. `target`, `lower` and `upper` are null until enough is known.
+    /// Of each service in the order of the stack file, or of one: what is declared, how much is known, and of each resource the figures
+    /// with their decision. `target`, `lower` and `upper` are null until enough is known.
     static func write(_ services: [ServiceSpec], only name: String?, _ recorder: ResourceRecorder, now: WallTime) -> [UInt8] {
         var json = JSONWriter(reserving: 4096)
         json.beginArray()
@@ -51,7 +51,8 @@ enum ResourcesJSON {
 
     /// Milli-cores or bytes.
     private static func write(
-        _ decision: Decision<Recommendation>, _ usage: ContainerUsage, _ declared: OptionalResources, isEnough: Bool, _ json: inout JSONWriter
+        _ decision: Decision<Recommendation>, _ usage: ContainerUsage, _ declared: OptionalResources, isEnough: Bool,
+        _ json: inout JSONWriter
     ) {
         let result = decision.result, isCPU = result.resource == .cpu
         let histogram = isCPU ? usage.cpu : usage.memory, isKnown = isEnough && !histogram.isEmpty

@@ -6,7 +6,9 @@ import Topology
 
 /// What the autoscalers stand at and have seen, as JSON: for `muster why`, the dashboard, and the recording of a replay.
 enum ScalingJSON {
-    static func write(_ standings: [(name: String, scaler: ServiceScaler)], only service: String?, points: Int, _ runner: StackRunner) -> [UInt8] {
+    static func write(_ standings: [(name: String, scaler: ServiceScaler)], only service: String?, points: Int, _ runner: StackRunner)
+        -> [UInt8]
+    {
         var json = JSONWriter(reserving: 16_384)
         json.beginArray()
         for (name, scaler) in standings where service == nil || service == name {

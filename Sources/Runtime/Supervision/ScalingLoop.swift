@@ -113,7 +113,9 @@ final class ScalingLoop {
     func scales(_ service: String) -> Bool { scalers[service] != nil }
 
     /// Somebody has set the size of a service, or freed it (nil). What is to be told.
-    func set(_ service: String, _ count: Int?, from current: Int) -> DecisionRecord? { scalers[service]?.set(count, from: current, now: .now) }
+    func set(_ service: String, _ count: Int?, from current: Int) -> DecisionRecord? {
+        scalers[service]?.set(count, from: current, now: .now)
+    }
 
     /// Of each service that is scaled, its present standing.
     var standings: [(name: String, scaler: ServiceScaler)] { scalers.sorted { $0.key < $1.key }.map { ($0.key, $0.value) } }
@@ -181,7 +183,8 @@ final class ScalingLoop {
         let isLeaving = [.draining, .stopping, .stopped].contains(runner.machine.phase)
         return ServiceScaler.ReplicaNow(
             state: ReplicaState(
-                id: runner.number, phase: phase, isLeaving: isLeaving, ready: ready, startedAt: runner.bornAt, readyChangedAt: runner.servingChangedAt),
+                id: runner.number, phase: phase, isLeaving: isLeaving, ready: ready, startedAt: runner.bornAt,
+                readyChangedAt: runner.servingChangedAt),
             isServing: runner.machine.isServing)
     }
 

@@ -65,7 +65,10 @@ struct ScalingReadings {
         for one in known where one.key.replica != nil {
             switch one.usable(within: limit) {
             case .success(let figure):
-                samples.append(MetricSample(replica: one.key.replica!, value: ScalingReadings.milli(figure.value * scale), at: figure.takenAt, window: figure.window))
+                samples.append(
+                    MetricSample(
+                        replica: one.key.replica!, value: ScalingReadings.milli(figure.value * scale), at: figure.takenAt,
+                        window: figure.window))
             case .failure(let why): if fault == nil || fault?.kind == .pending { fault = why }
             }
         }
@@ -84,7 +87,9 @@ struct ScalingReadings {
     /// Seconds as thousandths of a millisecond. Where nobody has asked for anything there is no latency, and no reason for more either; but
     /// where requests are under way, no answer is no fast answer.
     private func latency(_ known: [MeterReading]) -> Autoscaling.MetricReading {
-        if isQuiet, let one = known.first(where: { $0.key.replica == nil }), case .failure(let fault) = one.usable(within: limit), fault.kind == .absent {
+        if isQuiet, let one = known.first(where: { $0.key.replica == nil }), case .failure(let fault) = one.usable(within: limit),
+            fault.kind == .absent
+        {
             return .value(0)
         }
         return whole(known, scale: 1_000_000)

@@ -133,14 +133,18 @@ struct ServiceMachine {
             // The others must serve as well: a roll and a crash together would take away capacity.
             let others = members.values.filter { !$0.isLeaving && $0.number != old && $0.number != surge }
             // An old one that has stopped serving meanwhile goes instead: the new version may be its cure.
-            let victim = members[old]?.isReady == false ? old : others.filter { $0.generation < generation && !$0.isReady }.map(\.number).min() ?? old
+            let victim =
+                members[old]?.isReady == false
+                ? old : others.filter { $0.generation < generation && !$0.isReady }.map(\.number).min() ?? old
             guard others.allSatisfy({ $0.isReady || $0.number == victim }) || members[old]?.isReady == false else { return [] }
             roll = .stopping(old: victim)
             return stop(victim)
         }
         guard roll == .none, !members.values.contains(where: \.isLeaving) else { return [] }
         // One that does not serve is replaced first.
-        let old = members.values.filter { $0.generation < generation }.min { ($0.isReady ? 1 : 0, $0.number) < ($1.isReady ? 1 : 0, $1.number) }?.number
+        let old = members.values.filter { $0.generation < generation }.min {
+            ($0.isReady ? 1 : 0, $0.number) < ($1.isReady ? 1 : 0, $1.number)
+        }?.number
         guard let old else {
             guard members.values.allSatisfy(\.isReady) else { return [] }
             isRolling = false

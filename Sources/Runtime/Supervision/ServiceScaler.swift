@@ -104,7 +104,8 @@ struct ServiceScaler {
     private mutating func leaveZero(_ situation: Situation, _ lowest: Int, _ floor: ScheduleFloor.Standing?) -> Outcome {
         let during = lowest > scaling.policy.minimum ? floor.map { " for \($0.text)" } ?? "" : ""
         let record = DecisionRecord(
-            .scale, subject: service.name, inputs: [.init("replicas", 0), .init("range", "\(scaling.policy.minimum)..\(scaling.policy.maximum)")], raw: String(lowest),
+            .scale, subject: service.name,
+            inputs: [.init("replicas", 0), .init("range", "\(scaling.policy.minimum)..\(scaling.policy.maximum)")], raw: String(lowest),
             outcome: String(lowest), sentence: "\(service.name) goes from 0 to \(lowest): at least \(lowest) are declared\(during).",
             flip: during.isEmpty ? "a minimum of 0 in the stack file" : "the end of that time, or another floor in the stack file")
         standing = record
@@ -177,7 +178,9 @@ struct ServiceScaler {
     /// A topic's partitions as they are now: consumers beyond them sit idle.
     private func partitionCeilings(_ readings: [MeterReading]) -> [Ceiling] {
         zip(scaling.origins, ScalingReadings.names(scaling)).compactMap { origin, name in
-            guard case .kafka(let topic, _, _, _) = origin, let figure = readings.first(where: { $0.key.metric == name })?.figure, !figure.partitions.isEmpty else {
+            guard case .kafka(let topic, _, _, _) = origin, let figure = readings.first(where: { $0.key.metric == name })?.figure,
+                !figure.partitions.isEmpty
+            else {
                 return nil
             }
             return Ceiling(.partitions(topic: topic, count: figure.partitions.count))

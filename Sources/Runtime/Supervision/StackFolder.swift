@@ -49,7 +49,8 @@ public struct StackFolder: Sendable {
             if let found = Files.text(versionFile)?.split(separator: "\n").first {
                 guard found == StackFolder.version else {
                     throw Failure(
-                        "\(path) was made by another version of Muster (layout \(found), this one writes \(StackFolder.version)): move it away, or remove it with its data"
+                        "\(path) was made by another version of Muster (layout \(found), this one writes \(StackFolder.version)): move it "
+                            + "away, or remove it with its data"
                     )
                 }
             } else if Files.list(path).contains(where: { $0 != "lock" && $0 != "logs" }) {

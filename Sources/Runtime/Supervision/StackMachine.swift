@@ -100,7 +100,9 @@ struct StackMachine {
         return []
     }
 
-    private static func each(_ machines: inout [String: ServiceMachine], _ body: (inout ServiceMachine) -> [ServiceMachine.Action]) -> [Action] {
+    private static func each(_ machines: inout [String: ServiceMachine], _ body: (inout ServiceMachine) -> [ServiceMachine.Action])
+        -> [Action]
+    {
         machines.keys.sorted().flatMap { StackMachine.lift($0, body(&machines[$0]!)) }
     }
 

@@ -52,7 +52,8 @@ final class StackRunner: ReplicaHost, ScalingHost {
     private let onEnd: (Ending) -> Void
 
     init(
-        stack: Stack, file: String, folder: StackFolder, counts: [String: Int], gateway: Gateway?, journal: Journal, metrics: MetricsRegistry, loop: EventLoop,
+        stack: Stack, file: String, folder: StackFolder, counts: [String: Int], gateway: Gateway?, journal: Journal,
+        metrics: MetricsRegistry, loop: EventLoop,
         tell: @escaping (String) -> Void, onRunning: @escaping () -> Void, onEnd: @escaping (Ending) -> Void
     ) throws(StackFolder.Failure) {
         self.stack = stack
@@ -75,10 +76,13 @@ final class StackRunner: ReplicaHost, ScalingHost {
         for store in stack.stores { stores[store.name] = try RedisStore(store, folder: folder.store(store.name)) }
         for service in stack.services where Program.find(service.command[0], stackFolder: stackFolder) == nil {
             throw StackFolder.Failure(
-                "service \(service.name): there is no program '\(service.command[0])' (looked beside the stack file, beside muster, and on PATH)")
+                "service \(service.name): there is no program '\(service.command[0])' (looked beside the stack file, beside muster, and "
+                    + "on PATH)"
+            )
         }
         if !stack.stores.isEmpty, Program.find("redis-server", stackFolder: stackFolder) == nil {
-            throw StackFolder.Failure("store \(stack.stores[0].name) needs redis-server, which is not installed: apt-get install redis-server")
+            throw StackFolder.Failure(
+                "store \(stack.stores[0].name) needs redis-server, which is not installed: apt-get install redis-server")
         }
     }
 
@@ -122,7 +126,8 @@ final class StackRunner: ReplicaHost, ScalingHost {
             journal.append(
                 DecisionRecord(
                     .roll, subject: service, raw: "replace every replica", outcome: failure == nil ? "rolled" : "given up",
-                    sentence: failure.map { "The roll of \(service) was given up: \($0)." } ?? "\(service) is rolled: every replica is a new one.",
+                    sentence: failure.map { "The roll of \(service) was given up: \($0)." }
+                        ?? "\(service) is rolled: every replica is a new one.",
                     flip: failure == nil ? "a new replica that does not become ready" : "a new version that becomes ready and stays so"))
             let waiters = rollWaiters.removeValue(forKey: service) ?? []
             for done in waiters { done(failure) }
@@ -242,7 +247,8 @@ final class StackRunner: ReplicaHost, ScalingHost {
     /// The end of a log, for an error message.
     private func lastLines(_ path: String) -> String {
         let lines = (Files.text(path) ?? "").split(separator: "\n").suffix(5)
-        return lines.isEmpty ? "its log is empty (\(path))" : "the end of its log (\(path)):\n" + lines.map { "  | \($0)" }.joined(separator: "\n")
+        return lines.isEmpty
+            ? "its log is empty (\(path))" : "the end of its log (\(path)):\n" + lines.map { "  | \($0)" }.joined(separator: "\n")
     }
 
     func finished(_ runner: ReplicaRunner) {
@@ -343,7 +349,8 @@ final class StackRunner: ReplicaHost, ScalingHost {
                     .scale, subject: service, inputs: [.init("asked", count.map(String.init) ?? "auto"), .init("before", before)],
                     raw: String(wanted), outcome: String(wanted),
                     sentence:
-                        "\(service) goes from \(before) to \(wanted) replicas: \(count == nil ? "its count was freed, and the stack declares \(wanted)" : "somebody asked for \(wanted)").",
+                        "\(service) goes from \(before) to \(wanted) replicas: "
+                        + "\(count == nil ? "its count was freed, and the stack declares \(wanted)" : "somebody asked for \(wanted)").",
                     flip: "muster scale \(service)=\(before)"))
         tell("scale: \(service) from \(before) to \(wanted)")
         apply(.scale(service: service, count: wanted))
@@ -361,7 +368,8 @@ final class StackRunner: ReplicaHost, ScalingHost {
         journal.append(
             DecisionRecord(
                 .roll, subject: service, raw: "replace every replica", outcome: "rolling",
-                sentence: "A roll of \(service) begins: a new replica is ready before an old one is drained, one after the other.", flip: "nothing; somebody asked"))
+                sentence: "A roll of \(service) begins: a new replica is ready before an old one is drained, one after the other.",
+                flip: "nothing; somebody asked"))
         apply(.roll(service: service))
     }
 
@@ -371,18 +379,26 @@ final class StackRunner: ReplicaHost, ScalingHost {
     }
 
     /// Takes a changed stack file while it runs: routes are replaced, counts scaled, and changed services rolled (`rolled` is called once
-    /// for each, with why it was given up). Returns what is being done; throws, before anything has changed, when a change needs a new start.
-    func reconcile(_ new: Stack, counts: [String: Int], rolled: @escaping (String, String?) -> Void) throws(APIError) -> (done: [String], rolls: Int) {
+    /// for each, with why it was given up). Returns what is being done; throws, before anything has changed, when a change needs a new
+    /// start.
+    func reconcile(_ new: Stack, counts: [String: Int], rolled: @escaping (String, String?) -> Void) throws(APIError) -> (
+        done: [String], rolls: Int
+    ) {
         let same =
             Set(new.services.map(\.name)) == Set(stack.services.map(\.name)) && new.stores == stack.stores
             && new.gateway?.listen == stack.gateway?.listen && new.gateway?.admin == stack.gateway?.admin
-            && new.gateway?.threads == stack.gateway?.threads && new.gateway?.accessLog == stack.gateway?.accessLog && new.name == stack.name
+            && new.gateway?.threads == stack.gateway?.threads && new.gateway?.accessLog == stack.gateway?.accessLog
+            && new.name == stack.name
             && new.gateway?.limits == stack.gateway?.limits && new.gateway?.tracing == stack.gateway?.tracing
             && new.gateway?.limitStore == stack.gateway?.limitStore
         guard same else {
-            throw APIError(409, "needs_restart", "services, stores or the gateway's addresses were added, removed or changed: run muster down, then muster up")
+            throw APIError(
+                409, "needs_restart",
+                "services, stores or the gateway's addresses were added, removed or changed: run muster down, then muster up")
         }
-        guard machine.phase == .running else { throw APIError(409, "not_running", "the stack is \(machine.phase.rawValue); change it when it runs") }
+        guard machine.phase == .running else {
+            throw APIError(409, "not_running", "the stack is \(machine.phase.rawValue); change it when it runs")
+        }
         for spec in new.services {
             if let count = counts[spec.name] { try check(count, spec) }
         }
@@ -399,7 +415,8 @@ final class StackRunner: ReplicaHost, ScalingHost {
             let before = old.service(spec.name)!
             // A count that the file does not allow (it was scaled, or the file has changed) goes back to what the file says.
             // One that scales by itself finds its own way there.
-            let fits = spec.scaling != nil || spec.replicas == before.replicas && spec.replicas.contains(machine.services[spec.name]?.desired ?? 0)
+            let fits =
+                spec.scaling != nil || spec.replicas == before.replicas && spec.replicas.contains(machine.services[spec.name]?.desired ?? 0)
             let wanted = counts[spec.name] ?? (fits ? nil : spec.replicas.lowerBound)
             if let wanted, wanted != machine.services[spec.name]?.desired {
                 try scale(spec.name, to: wanted)

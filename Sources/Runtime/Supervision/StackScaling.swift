@@ -3,7 +3,8 @@ import Topology
 
 /// The stack as its autoscalers see it.
 extension StackRunner {
-    /// The services have changed, or have all started, before which there is no load to scale by: what they use is recorded even where none scales.
+    /// The services have changed, or have all started, before which there is no load to scale by: what they use is recorded even where none
+    /// scales.
     func followScaling() {
         let scales = stack.services.contains { $0.scaling != nil }
         // The first that scale by themselves set the pace of the meters, so these begin anew; what was recorded is kept and read again.

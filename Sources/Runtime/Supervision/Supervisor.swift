@@ -55,14 +55,16 @@ public final class Supervisor: Sendable {
         if cleaned > 0 { tell("ended \(cleaned) processes that a supervisor before this one had left") }
         let loop = try EventLoop()
         let onSignal = Mutex<(@Sendable () -> Void)?>(nil)
-        let signals = try SignalWatch([SIGTERM, SIGINT, SIGHUP], loop: loop) { signal in if signal != SIGHUP { onSignal.withLock { $0 }?() } }
+        let signals = try SignalWatch([SIGTERM, SIGINT, SIGHUP], loop: loop) { signal in if signal != SIGHUP { onSignal.withLock { $0 }?() }
+        }
         let journal = Journal()
         let metrics = MetricsRegistry()
         let gateway = try makeGateway(journal, metrics)
         defer { gateway?.stop() }
         let end = LoopBound(loop, on: loop)
         let runner = try StackRunner(
-            stack: stack, file: file, folder: folder, counts: counts, gateway: gateway, journal: journal, metrics: metrics, loop: loop, tell: tell, onRunning: onRunning
+            stack: stack, file: file, folder: folder, counts: counts, gateway: gateway, journal: journal, metrics: metrics, loop: loop,
+            tell: tell, onRunning: onRunning
         ) { [self] ending in
             if case .failed(let why) = ending { outcome.withLock { $0 = why } }
             end.value.stop()
@@ -113,7 +115,9 @@ public final class Supervisor: Sendable {
             try await gateway.apply(spec) { _ in [] }
             if let admin = spec.admin { try await openAdmin(admin, gateway, runner, loop) }
             let prober = Prober(gateway: gateway, loop: loop)
-            let discovery = Discovery(gateway: gateway, loop: loop, logger: Logger(level: .info, format: .text, descriptor: 2, immediate: true)) { prober.follow() }
+            let discovery = Discovery(
+                gateway: gateway, loop: loop, logger: Logger(level: .info, format: .text, descriptor: 2, immediate: true)
+            ) { prober.follow() }
             runner.value.onRoutes = {
                 prober.follow()
                 discovery.follow()
@@ -144,11 +148,15 @@ public final class Supervisor: Sendable {
     }
 
     private func listen(_ key: String, _ address: ListenAddress, _ open: (SocketAddress) async throws -> Void) async throws {
-        guard let socket = SocketAddress(host: address.host, port: address.port) else { throw Failure("\(key): '\(address)' is no address") }
+        guard let socket = SocketAddress(host: address.host, port: address.port) else {
+            throw Failure("\(key): '\(address)' is no address")
+        }
         do { try await open(socket) } catch let error as SystemError {
             let advice =
                 error.code == EADDRINUSE
-                ? "port \(address.port) is in use: stop what listens there (ss -ltnp 'sport = :\(address.port)'), or change \(key) in \(file)" : error.description
+                ? "port \(address.port) is in use: stop what listens there (ss -ltnp 'sport = :\(address.port)'), or change \(key) in "
+                    + "\(file)"
+                : error.description
             throw Failure("\(key): \(advice)")
         }
     }

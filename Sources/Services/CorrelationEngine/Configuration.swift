@@ -57,7 +57,9 @@ public struct Configuration: Sendable {
         port = UInt16(try whole("PORT", 0...65535, 8080))
         instanceID = environment("INSTANCE_ID") ?? instanceID
         // It is a part of names in the store and of labels.
-        guard (1...64).contains(instanceID.utf8.count), instanceID.utf8.allSatisfy({ ($0 | 32) &- 97 < 26 || $0 &- 48 < 10 || [45, 46, 95].contains($0) }) else {
+        guard (1...64).contains(instanceID.utf8.count),
+            instanceID.utf8.allSatisfy({ ($0 | 32) &- 97 < 26 || $0 &- 48 < 10 || [45, 46, 95].contains($0) })
+        else {
             throw Failure(description: "INSTANCE_ID: '\(instanceID)' is not 1 to 64 letters, digits, '-', '_' and '.'")
         }
         switch environment("USE_REDIS_STATE")?.lowercased() {
@@ -103,14 +105,18 @@ public struct Configuration: Sendable {
         }
         func target(_ name: String, _ path: String) throws(Failure) -> ExportURL? {
             guard let text = environment(name), !text.isEmpty else { return nil }
-            guard let url = ExportURL(text, path: path) else { throw Failure(description: "\(name): is not of the form http://host[:port][/path]") }
+            guard let url = ExportURL(text, path: path) else {
+                throw Failure(description: "\(name): is not of the form http://host[:port][/path]")
+            }
             return url
         }
         loki = try target("LOKI_URL", LokiFormat.path)
         tempo = try target("TEMPO_URL", TempoFormat.path)
     }
 
-    private mutating func readRedis(_ environment: (String) -> String?, _ whole: (String, ClosedRange<Int>, Int) throws(Failure) -> Int) throws(Failure) {
+    private mutating func readRedis(_ environment: (String) -> String?, _ whole: (String, ClosedRange<Int>, Int) throws(Failure) -> Int)
+        throws(Failure)
+    {
         if usesRedis {
             let url = environment("REDIS_URL") ?? "redis://127.0.0.1:6379"
             do throws(RedisURL.Failure) { redis = try RedisURL(url) } catch { throw Failure(description: error.description) }

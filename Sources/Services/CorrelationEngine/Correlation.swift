@@ -120,7 +120,8 @@ public struct Correlation {
                         known[hash] = source
                         sources.append(try OTLP.Resource(field.bytes))
                     }
-                case RecordGroup.Field.span...RecordGroup.Field.log where sources.isEmpty: throw ProtobufFailure("a record stands before any resource")
+                case RecordGroup.Field.span...RecordGroup.Field.log where sources.isEmpty:
+                    throw ProtobufFailure("a record stands before any resource")
                 case RecordGroup.Field.span: spans.append(SpanEntry(span: try OTLP.Span(field.bytes), source: source))
                 case RecordGroup.Field.log:
                     let log = try OTLP.LogRecord(field.bytes)

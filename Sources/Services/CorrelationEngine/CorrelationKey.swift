@@ -23,7 +23,8 @@ public enum CorrelationKey: Hashable, Sendable {
     /// `bytes` has 16.
     init(traceID bytes: UnsafeRawBufferPointer) {
         self = .w3c(
-            UInt64(bigEndian: bytes.loadUnaligned(fromByteOffset: 0, as: UInt64.self)), UInt64(bigEndian: bytes.loadUnaligned(fromByteOffset: 8, as: UInt64.self)))
+            UInt64(bigEndian: bytes.loadUnaligned(fromByteOffset: 0, as: UInt64.self)),
+            UInt64(bigEndian: bytes.loadUnaligned(fromByteOffset: 8, as: UInt64.self)))
     }
 
     /// `start` in milliseconds since 1970.
@@ -42,7 +43,13 @@ public enum CorrelationKey: Hashable, Sendable {
     /// The key of an id; nil when it is none.
     init?(id: String) {
         guard id.utf8.count <= 200 else { return nil }
-        if id.hasPrefix("t-") { self = .trace(String(id.dropFirst(2))) } else if id.hasPrefix("w-") { self = .window(String(id.dropFirst(2))) } else { return nil }
+        if id.hasPrefix("t-") {
+            self = .trace(String(id.dropFirst(2)))
+        } else if id.hasPrefix("w-") {
+            self = .window(String(id.dropFirst(2)))
+        } else {
+            return nil
+        }
     }
 
     public var traceID: String? { if case .window = self { nil } else { String(id.dropFirst(2)) } }

@@ -6,16 +6,16 @@ import Sharding
 /// `corr:trace:<trace id>` (or `corr:window:<digest>`) its state, `corr:time_index` every id, scored by the time of its last change in
 /// milliseconds (`ZCARD` counts correlations).
 ///
-/// Several shards, for a cluster: all keys of a shard have one hash tag (`corr:{7}:time_index`), so that they lie in one slot, and every script
-/// works on one shard. A trace's shard follows from its id alone. The tags are chosen so that the shards' slots lie evenly over all slots: each
-/// master of a cluster gets its part.
+/// Several shards, for a cluster: all keys of a shard have one hash tag (`corr:{7}:time_index`), so that they lie in one slot, and every
+/// script works on one shard. A trace's shard follows from its id alone. The tags are chosen so that the shards' slots lie evenly over all
+/// slots: each master of a cluster gets its part.
 struct CorrelationKeys: Sendable {
     let prefix: String
     let shards: Int
     private let tags: [String]
 
-    /// Shards in a cluster, when nothing else is said: as many for each of 2, 3, 4, 6, 8 or 12 masters. Another number is another layout: what
-    /// was stored under the old one is not found.
+    /// Shards in a cluster, when nothing else is said: as many for each of 2, 3, 4, 6, 8 or 12 masters. Another number is another layout:
+    /// what was stored under the old one is not found.
     static let clusterShards = 24
 
     init(prefix: String, shards: Int = 1) {

@@ -8,7 +8,9 @@ extension Engine {
     func one(_ id: String) async throws -> HTTPResponse {
         let missing = APIError(404, "no_such_correlation", "no correlation has this id; it may have expired", field: "id")
         guard let key = CorrelationKey(id: id) else { throw missing }
-        guard let stored = try await reading({ () throws(StoreFailure) in try await store.correlation(key) }), let json = stored.read({ $0.json() }) else {
+        guard let stored = try await reading({ () throws(StoreFailure) in try await store.correlation(key) }),
+            let json = stored.read({ $0.json() })
+        else {
             throw missing
         }
         return .json(json)
@@ -66,21 +68,24 @@ extension Engine {
     /// Emissions read at a time.
     static let streamStep = 256
 
-    /// Server-sent events, one for each correlation that becomes complete (or complete again): its summary, under the filters of the list. A client
-    /// that comes back with `Last-Event-ID` goes on where it was, as far as the store remembers (the last 200 batches or more).
+    /// Server-sent events, one for each correlation that becomes complete (or complete again): its summary, under the filters of the list.
+    /// A client that comes back with `Last-Event-ID` goes on where it was, as far as the store remembers (the last 200 batches or more).
     func stream(_ request: HTTPRequest) async throws -> HTTPResponse {
         let query = try CorrelationQuery(request)
         var place = EmissionPlace.now
         if let last = request.header("last-event-id"), !last.isEmpty {
             guard let parsed = EmissionPlace(parsing: last) else {
-                throw APIError(400, "invalid_header", "is no event id of ours; leave it out to begin with what comes now", field: "Last-Event-ID")
+                throw APIError(
+                    400, "invalid_header", "is no event id of ours; leave it out to begin with what comes now", field: "Last-Event-ID")
             }
             place = parsed
         }
         guard streams.current < Engine.streamLimit else {
             throw APIError(503, "too_many_streams", "\(Engine.streamLimit) streams are open here; try again later", retryAfter: 5)
         }
-        let start = try await reading { () throws(StoreFailure) in try await store.emissions(after: place, limit: place == .now ? 1 : 0).next }
+        let start = try await reading { () throws(StoreFailure) in
+            try await store.emissions(after: place, limit: place == .now ? 1 : 0).next
+        }
         let begin = place == .now ? start : place
         let headers = [("Content-Type", "text/event-stream"), ("Cache-Control", "no-store"), ("X-Accel-Buffering", "no")]
         return HTTPResponse(headers: headers, body: .stream({ [self] writer in try await follow(query, from: begin, writer) }))
@@ -141,7 +146,8 @@ extension CorrelationQuery {
         func whole(_ name: String, _ range: ClosedRange<Int>) throws(APIError) -> Int? {
             guard let text = request.queryValue(name), !text.isEmpty else { return nil }
             guard let value = Int(text), range.contains(value) else {
-                throw APIError(400, "invalid_parameter", "must be a whole number from \(range.lowerBound) to \(range.upperBound)", field: name)
+                throw APIError(
+                    400, "invalid_parameter", "must be a whole number from \(range.lowerBound) to \(range.upperBound)", field: name)
             }
             return value
         }

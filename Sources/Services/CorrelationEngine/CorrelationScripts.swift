@@ -2,18 +2,20 @@ import Redis
 
 /// The scripts that change correlations in Redis. Each works on keys of one shard only, which is one slot of a cluster.
 ///
-/// The state of a correlation (`corr:trace:<id>`) is one string: `revision|mark|length|owners|` and then the marks of all its records. `mark`
-/// is how much of the text (`corr:<id>`) had been emitted, `length` how long it is, `owners` who took in the records that were not
+/// The state of a correlation (`corr:trace:<id>`) is one string: `revision|mark|length|owners|` and then the marks of all its records.
+/// `mark` is how much of the text (`corr:<id>`) had been emitted, `length` how long it is, `owners` who took in the records that were not
 /// emitted yet: `;1=5;2=3`. No owners: complete.
 ///
-/// Calls are few and their work is batched (MGET, MSET, ZADD of many): a command inside a script costs about half a microsecond, a call ten.
+/// Calls are few and their work is batched (MGET, MSET, ZADD of many): a command inside a script costs about half a microsecond, a call
+/// ten.
 enum CorrelationScripts {
     /// Takes in groups.
     ///
-    /// KEYS: index, ledger, cursor, rooted; then state and text of each group, all different. ARGV: instance, most records, most bytes of text,
-    /// rejected and duplicate records that were found before, where an id begins in the key of a text, `R` or `-` for each group (whether its root
-    /// is to be noted), the number of records in groups; then for each group: the state that it has if it is new, and its piece. Returns of each group that was not
-    /// new its index (from 1), added, duplicates and refused; or only its index, negative, when all of it was added. A new one has all added.
+    /// KEYS: index, ledger, cursor, rooted; then state and text of each group, all different. ARGV: instance, most records, most bytes of
+    /// text, rejected and duplicate records that were found before, where an id begins in the key of a text, `R` or `-` for each group
+    /// (whether its root is to be noted), the number of records in groups; then for each group: the state that it has if it is new, and its
+    /// piece. Returns of each group that was not new its index (from 1), added, duplicates and refused; or only its index, negative, when
+    /// all of it was added. A new one has all added.
     static let ingest = RedisScript(
         """
         local sub, find, byte = string.sub, string.find, string.byte
@@ -166,12 +168,12 @@ enum CorrelationScripts {
         return reply
         """)
 
-    /// Completes correlations: marks them emitted, moves the ledger, and puts batches into the stream of emissions and each export queue. What is
-    /// complete already is passed over, so that this is done once for each, whoever asks.
+    /// Completes correlations: marks them emitted, moves the ledger, and puts batches into the stream of emissions and each export queue.
+    /// What is complete already is passed over, so that this is done once for each, whoever asks.
     ///
-    /// KEYS: ledger, cursor, rooted, emissions; queue and count of dropped ones for each target; then the states. ARGV: the new cursor or an empty
-    /// string, correlations of a batch, bytes of a batch, batches of a queue, number of targets; then id and time of change of each state.
-    /// Returns emitted, of these updated.
+    /// KEYS: ledger, cursor, rooted, emissions; queue and count of dropped ones for each target; then the states. ARGV: the new cursor or
+    /// an empty string, correlations of a batch, bytes of a batch, batches of a queue, number of targets; then id and time of change of
+    /// each state. Returns emitted, of these updated.
     static let complete = RedisScript(
         """
         local targets = tonumber(ARGV[5])
@@ -231,10 +233,11 @@ enum CorrelationScripts {
         return {emitted, updated}
         """)
 
-    /// Forgets correlations that did not change since `bound`, with everything that belongs to them, except what an export still waits for. Returns
-    /// how many.
+    /// Forgets correlations that did not change since `bound`, with everything that belongs to them, except what an export still waits for.
+    /// Returns how many.
     ///
-    /// KEYS: index, ledger, rooted; queue and taken of each target; then state and text of each. ARGV: bound in ms, number of targets, then the ids.
+    /// KEYS: index, ledger, rooted; queue and taken of each target; then state and text of each. ARGV: bound in ms, number of targets, then
+    /// the ids.
     static let expire = RedisScript(
         """
         local bound, targets, states, asked = tonumber(ARGV[1]), tonumber(ARGV[2]), {}, {}
@@ -279,8 +282,8 @@ enum CorrelationScripts {
         return #ids
         """)
 
-    /// Takes or keeps the turn to settle, which one instance has at a time. KEYS: turn, cursor. ARGV: who, for how long in ms. Returns whether it
-    /// has it, the time in ms, and the cursor.
+    /// Takes or keeps the turn to settle, which one instance has at a time. KEYS: turn, cursor. ARGV: who, for how long in ms. Returns
+    /// whether it has it, the time in ms, and the cursor.
     static let turn = RedisScript(
         """
         local clock = redis.call('TIME')
@@ -291,8 +294,8 @@ enum CorrelationScripts {
         return {1, now, tonumber(redis.call('GET', KEYS[2]) or '0')}
         """)
 
-    /// Takes batches on lease. KEYS: queue, taken. ARGV: lease in ms, at most. Returns how many of them had been taken before by an instance that did
-    /// not finish them, and the batches, these first.
+    /// Takes batches on lease. KEYS: queue, taken. ARGV: lease in ms, at most. Returns how many of them had been taken before by an
+    /// instance that did not finish them, and the batches, these first.
     static let take = RedisScript(
         """
         local clock = redis.call('TIME')

@@ -30,7 +30,8 @@ public final class Engine: Sendable {
     private let correlations: Counter
 
     public init(
-        configuration: Configuration, store: any CorrelationStore, redis: RedisOperations?, exporters: [LoopBound<Exporter>] = [], journal: Journal = Journal(),
+        configuration: Configuration, store: any CorrelationStore, redis: RedisOperations?, exporters: [LoopBound<Exporter>] = [],
+        journal: Journal = Journal(),
         metrics: MetricsRegistry,
         logger: Logger, loop: EventLoop
     ) {
@@ -51,7 +52,8 @@ public final class Engine: Sendable {
         streams = metrics.gauge("correlation_streams", "Open streams of new correlations.")
         var counters: [String: Counter] = [:]
         for outcome in ["accepted", "duplicate", "rejected"] {
-            counters[outcome] = metrics.counter("correlation_records_total", "Records by what became of them.", labels: [("outcome", outcome)])
+            counters[outcome] = metrics.counter(
+                "correlation_records_total", "Records by what became of them.", labels: [("outcome", outcome)])
         }
         records = counters
         // Made once: the registry's look-up takes a lock, and a series must be there at 0 for its first increase to show.
@@ -127,14 +129,16 @@ public final class Engine: Sendable {
         let count = delivery.recordCount
         guard depth.current + count <= configuration.queueCapacity || depth.current == 0 else {
             throw APIError(
-                503, "queue_full", "\(depth.current) of \(configuration.queueCapacity) records wait to be stored; send again later", retryAfter: 1)
+                503, "queue_full", "\(depth.current) of \(configuration.queueCapacity) records wait to be stored; send again later",
+                retryAfter: 1)
         }
         depth.add(count)
         defer { depth.add(-count) }
         let outcomes: [IngestOutcome]
         do throws(StoreFailure) { outcomes = try await store.ingest(delivery) } catch {
             logger.error("correlation_store_failed", .init("records", count), .init("error", error.reason))
-            throw APIError(503, "state_unavailable", "the shared state does not answer; nothing was acknowledged, send again", retryAfter: 1)
+            throw APIError(
+                503, "state_unavailable", "the shared state does not answer; nothing was acknowledged, send again", retryAfter: 1)
         }
         var sum = IngestOutcome()
         for outcome in outcomes {
@@ -179,7 +183,9 @@ public final class Engine: Sendable {
         }
     }
 
-    static func full(_ key: CorrelationKey, _ refused: Int) -> String { "\(refused) records refused: correlation \(key.id) holds all that one may" }
+    static func full(_ key: CorrelationKey, _ refused: Int) -> String {
+        "\(refused) records refused: correlation \(key.id) holds all that one may"
+    }
 
     private static func distinct(_ ids: [String]) -> [String] {
         var seen: Set<String> = []

@@ -40,11 +40,13 @@ public enum EngineProcess {
         let exporters = configuration.targets.map { target in
             LoopBound(
                 Exporter(
-                    target: target, url: configuration.url(target)!, queue: store.exports(target), limits: configuration.exports, loop: loop, metrics: metrics,
+                    target: target, url: configuration.url(target)!, queue: store.exports(target), limits: configuration.exports,
+                    loop: loop, metrics: metrics,
                     logger: logger, journal: journal), on: loop)
         }
         let engine = Engine(
-            configuration: configuration, store: store, redis: redis, exporters: exporters, journal: journal, metrics: metrics, logger: logger,
+            configuration: configuration, store: store, redis: redis, exporters: exporters, journal: journal, metrics: metrics,
+            logger: logger,
             loop: loop)
         let settler = Settler(store: store, loop: loop, metrics: metrics, logger: logger)
         let server = makeServer(engine, metrics, logger, loop)
@@ -98,7 +100,8 @@ public enum EngineProcess {
         let client = RedisClient(url: url, loop: loop, options: options) { status in
             switch status {
             case .connected: logger.info("redis_connected", .init("url", configuration.redisLabel))
-            case .disconnected(let reason): logger.error("Failed to connect to Redis", .init("url", configuration.redisLabel), .init("error", reason))
+            case .disconnected(let reason):
+                logger.error("Failed to connect to Redis", .init("url", configuration.redisLabel), .init("error", reason))
             case .connecting: break
             }
         }
@@ -130,11 +133,13 @@ public enum EngineProcess {
     private static func makeStore(_ configuration: Configuration, _ redis: RedisOperations?) -> any CorrelationStore {
         guard let redis else {
             return MemoryCorrelationStore(
-                lifetime: configuration.lifetime, instance: configuration.instanceID, rule: configuration.completion, capacity: configuration.memory,
+                lifetime: configuration.lifetime, instance: configuration.instanceID, rule: configuration.completion,
+                capacity: configuration.memory,
                 targets: configuration.targets, exports: configuration.exports)
         }
         return RedisCorrelationStore(
-            redis: redis, prefix: configuration.keyPrefix, shards: configuration.shards, confirmedBy: configuration.redisConfirmations, lifetime: configuration.lifetime,
+            redis: redis, prefix: configuration.keyPrefix, shards: configuration.shards, confirmedBy: configuration.redisConfirmations,
+            lifetime: configuration.lifetime,
             instance: configuration.instanceID, rule: configuration.completion,
             targets: configuration.targets, exports: configuration.exports)
     }
@@ -144,7 +149,8 @@ public enum EngineProcess {
         Task(executorPreference: loop) { await exporter.value.run() }
     }
 
-    /// Lets what is being sent arrive; a target that takes longer than a request may is not waited for, and its batch is sent again by another instance.
+    /// Lets what is being sent arrive; a target that takes longer than a request may is not waited for, and its batch is sent again by
+    /// another instance.
     private static func stop(_ exporters: [Exporter], _ loop: EventLoop, _ done: @escaping () -> Void) {
         if exporters.isEmpty { return done() }
         let left = Box(exporters.count)

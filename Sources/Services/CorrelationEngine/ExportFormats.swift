@@ -5,8 +5,8 @@ import ProtobufCoding
 
 /// Loki's push API in JSON: `{"streams":[{"stream":{labels},"values":[[ns, line, {metadata}]]}]}`.
 ///
-/// Labels are few and bounded (service, environment, level), because each combination is a stream of its own in Loki. Everything that varies
-/// (trace, span, host, attributes) is structured metadata.
+/// Labels are few and bounded (service, environment, level), because each combination is a stream of its own in Loki. Everything that
+/// varies (trace, span, host, attributes) is structured metadata.
 enum LokiFormat {
     static let path = "/loki/api/v1/push"
     static let contentType = "application/json"
@@ -19,7 +19,9 @@ enum LokiFormat {
             _ = stored.read { correlation in
                 for entry in correlation.logs {
                     let source = correlation.sources[entry.source]
-                    let stream = Stream(service: source.service.isEmpty ? "unknown_service" : source.service, environment: source.environment, level: entry.severity)
+                    let stream = Stream(
+                        service: source.service.isEmpty ? "unknown_service" : source.service, environment: source.environment,
+                        level: entry.severity)
                     if streams[stream] == nil {
                         streams[stream] = JSONWriter(reserving: 1024)
                         streams[stream]!.beginArray()

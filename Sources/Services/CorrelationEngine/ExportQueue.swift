@@ -3,7 +3,8 @@ import Basics
 /// Where emissions are sent.
 public enum ExportTarget: String, Sendable, CaseIterable { case loki, tempo }
 
-/// A batch of emissions that is to be sent to one target. Its text is what the queue stores: `<oldest change> <key>|<from>|<to>|<revision> …`.
+/// A batch of emissions that is to be sent to one target. Its text is what the queue stores: `<oldest change> <key>|<from>|<to>|<revision>
+/// …`.
 public struct ExportBatch: Sendable, Equatable {
     public let text: String
     public let emissions: [Emission]
@@ -11,8 +12,9 @@ public struct ExportBatch: Sendable, Equatable {
     public var redelivered = false
 }
 
-/// Batches waiting for one target, for all instances. A batch is taken on lease: whoever takes it finishes it, gives it back, or loses it to
-/// another one when the lease has run out. So every batch is sent at least once, and twice only if an instance died between sending and finishing.
+/// Batches waiting for one target, for all instances. A batch is taken on lease: whoever takes it finishes it, gives it back, or loses it
+/// to another one when the lease has run out. So every batch is sent at least once, and twice only if an instance died between sending and
+/// finishing.
 public protocol ExportQueue: Sendable {
     /// At most `limit` batches, oldest first.
     func take(_ limit: Int) async throws(StoreFailure) -> [ExportBatch]
@@ -45,7 +47,8 @@ extension Emission {
 
     init?(text: Substring) {
         let parts = text.split(separator: "|")
-        guard parts.count == 4, let key = CorrelationKey(id: String(parts[0])), let from = Int(parts[1]), let to = Int(parts[2]), let revision = Int(parts[3]),
+        guard parts.count == 4, let key = CorrelationKey(id: String(parts[0])), let from = Int(parts[1]), let to = Int(parts[2]),
+            let revision = Int(parts[3]),
             from >= 0, to >= from
         else { return nil }
         self.init(key: key, revision: revision, from: from, to: to)

@@ -22,9 +22,9 @@ public struct ExportURL: Sendable, Equatable {
     }
 }
 
-/// Sends one target's batches: takes them on lease, sends, finishes them. A target that is away costs nothing but its queue: the breaker opens, and
-/// batches stay where they are. What a target refuses for good (400) is halved until the one correlation is found that it refuses; that one
-/// is counted and told, and the others go through.
+/// Sends one target's batches: takes them on lease, sends, finishes them. A target that is away costs nothing but its queue: the breaker
+/// opens, and batches stay where they are. What a target refuses for good (400) is halved until the one correlation is found that it
+/// refuses; that one is counted and told, and the others go through.
 ///
 /// It lives on its loop; `run` ends after `stop`.
 public final class Exporter {
@@ -56,7 +56,8 @@ public final class Exporter {
     private let timeout: Duration
 
     public init(
-        target: ExportTarget, url: ExportURL, queue: any ExportQueue, limits: ExportLimits, loop: EventLoop, metrics: MetricsRegistry, logger: Logger,
+        target: ExportTarget, url: ExportURL, queue: any ExportQueue, limits: ExportLimits, loop: EventLoop, metrics: MetricsRegistry,
+        logger: Logger,
         journal: Journal
     ) {
         self.target = target
@@ -70,13 +71,15 @@ public final class Exporter {
         breaker = Breaker(subject: "correlation-engine/\(target.rawValue)")
         let labels = [("target", target.rawValue)]
         depth = metrics.gauge("correlation_export_queue_depth", "Batches that wait to be sent, of the whole fleet.", labels: labels)
-        metrics.gauge("correlation_export_queue_capacity", "The depth at which the oldest batch is dropped.", labels: labels).set(limits.batches)
+        metrics.gauge("correlation_export_queue_capacity", "The depth at which the oldest batch is dropped.", labels: labels).set(
+            limits.batches)
         state = metrics.gauge("correlation_export_breaker", "0 closed, 1 half-open, 2 open.", labels: labels)
         duration = metrics.histogram("correlation_export_duration_seconds", "Time of one request to the target.", labels: labels)
         var counters: [String: Counter] = [:]
         for outcome in ["sent", "rejected", "dropped", "retried", "redelivered"] {
             counters[outcome] = metrics.counter(
-                "correlation_exports_total", "Correlations sent to the target, by what became of them.", labels: labels + [("outcome", outcome)])
+                "correlation_exports_total", "Correlations sent to the target, by what became of them.",
+                labels: labels + [("outcome", outcome)])
         }
         outcomes = counters
     }
@@ -196,7 +199,8 @@ public final class Exporter {
         let result: Result<HTTPClientResponse, HTTPClientError>
         do throws(HTTPClientError) {
             result = .success(
-                try await client.send("POST", url.path, to: url.endpoint, headers: headers, body: packed ? Gzip.pack(body) : body, timeout: timeout))
+                try await client.send(
+                    "POST", url.path, to: url.endpoint, headers: headers, body: packed ? Gzip.pack(body) : body, timeout: timeout))
         } catch { result = .failure(error) }
         duration.observe(.now - start)
         switch result {
@@ -208,10 +212,12 @@ public final class Exporter {
                 count("sent", correlations.count)
                 sent.formUnion(correlations.map(\.key))
                 return .done
-            // These say that this body will never do. Anything else (no such path, no access, moved, busy) may be mended, and is waited for.
+            // These say that this body will never do. Anything else (no such path, no access, moved, busy) may be mended, and is waited
+            // for.
             case 400, 413, 422: return await refused(correlations, response, of: batch, &sent)
             default:
-                return failed("status \(response.status)", response.header("retry-after").flatMap { Int($0) }.map { .seconds(min(max($0, 0), 3600)) })
+                return failed(
+                    "status \(response.status)", response.header("retry-after").flatMap { Int($0) }.map { .seconds(min(max($0, 0), 3600)) })
             }
         }
     }
@@ -224,7 +230,8 @@ public final class Exporter {
         if correlations.count == 1 {
             count("rejected", 1)
             logger.error(
-                "export_rejected", .init("target", target.rawValue), .init("correlation", correlations[0].key.id), .init("status", response.status),
+                "export_rejected", .init("target", target.rawValue), .init("correlation", correlations[0].key.id),
+                .init("status", response.status),
                 .init("answer", String(response.text.prefix(200))))
             sent.insert(correlations[0].key)
             return .done
@@ -251,6 +258,7 @@ public final class Exporter {
         noteState()
         guard let decision else { return }
         journal.append(decision.record)
-        logger.info("breaker", .init("target", target.rawValue), .init("state", decision.result.rawValue), .init("why", decision.record.sentence))
+        logger.info(
+            "breaker", .init("target", target.rawValue), .init("state", decision.result.rawValue), .init("why", decision.record.sentence))
     }
 }

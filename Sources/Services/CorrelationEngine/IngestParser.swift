@@ -72,7 +72,8 @@ struct IngestParser {
             self.service = service
             self.host = host
             var writer = ProtobufWriter()
-            for (key, value) in [("service.name", service), ("host.name", host), ("deployment.environment.name", environment)] where !value.isEmpty {
+            for (key, value) in [("service.name", service), ("host.name", host), ("deployment.environment.name", environment)]
+            where !value.isEmpty {
                 writer.attribute(OTLP.Field.resourceAttributes, key, value)
             }
             resource = writer.bytes
@@ -98,7 +99,9 @@ struct IngestParser {
         let identity = try optional(element["id"], "id")
         let key =
             trace.map { CorrelationKey.trace($0) }
-            ?? .window(service: source.service, host: source.host, start: time.milliseconds / (window.nanoseconds / 1_000_000) * (window.nanoseconds / 1_000_000))
+            ?? .window(
+                service: source.service, host: source.host,
+                start: time.milliseconds / (window.nanoseconds / 1_000_000) * (window.nanoseconds / 1_000_000))
         if irregular { builder.sawIrregularTrace() }
         // Its own id, or its content, makes it the same record when it is delivered again.
         let hash =
@@ -114,11 +117,16 @@ struct IngestParser {
             var text = span
             let bytes = text.withUTF8 { $0.count == 16 ? decodeHex(UnsafeRawBufferPointer($0)) : nil }
             // OTLP has room for 8 bytes only; what another form of id says is kept as it is.
-            if let bytes { log.bytes(OTLP.Field.logSpanID, bytes) } else { log.attribute(OTLP.Field.logAttributes, IngestParser.spanAttribute, span) }
+            if let bytes {
+                log.bytes(OTLP.Field.logSpanID, bytes)
+            } else {
+                log.attribute(OTLP.Field.logAttributes, IngestParser.spanAttribute, span)
+            }
         }
         log.bytes.withUnsafeBytes { record in
             source.resource.withUnsafeBytes { resource in
-                let around = OTLP.Surroundings(resource: resource, scope: UnsafeRawBufferPointer(start: nil, count: 0), resourceNumber: 0, scopeNumber: 0)
+                let around = OTLP.Surroundings(
+                    resource: resource, scope: UnsafeRawBufferPointer(start: nil, count: 0), resourceNumber: 0, scopeNumber: 0)
                 builder.add(key, Marks.kind(log: severity), hash: hash, record: record, isSpan: false, around: around)
             }
         }
@@ -135,14 +143,18 @@ struct IngestParser {
             let reason = error == .syntax ? "must be an RFC 3339 time such as 2026-11-21T03:30:00Z" : "is not a time that exists"
             throw Problem(field: "timestamp", message: reason)
         }
-        if let reason = AgeLimit(maximumAge: maximumAge, now: now).refusal(of: time.milliseconds) { throw Problem(field: "timestamp", message: reason) }
+        if let reason = AgeLimit(maximumAge: maximumAge, now: now).refusal(of: time.milliseconds) {
+            throw Problem(field: "timestamp", message: reason)
+        }
         return time
     }
 
     /// nil when absent, null or empty. 32 hex digits are W3C's form and become lower case.
     private func traceID(_ element: JSONElement?) throws(Problem) -> (String?, irregular: Bool) {
         guard let element, !element.isNull else { return (nil, false) }
-        guard let bytes = element.stringBytes else { throw Problem(field: "trace_id", message: "must be a string, not \(element.kind.article)") }
+        guard let bytes = element.stringBytes else {
+            throw Problem(field: "trace_id", message: "must be a string, not \(element.kind.article)")
+        }
         if bytes.isEmpty { return (nil, false) }
         guard bytes.count <= IngestParser.traceLimit else {
             throw Problem(field: "trace_id", message: "is longer than \(IngestParser.traceLimit) characters")
@@ -198,8 +210,12 @@ struct AgeLimit {
 
     /// Why a record of this time (milliseconds since 1970) is refused; nil when it is not.
     func refusal(of time: Int64) -> String? {
-        if time > now.milliseconds + AgeLimit.future.nanoseconds / 1_000_000 { return "is more than \(AgeLimit.future.brief) in the future" }
-        if time < now.milliseconds - maximumAge.nanoseconds / 1_000_000 { return "is older than \(maximumAge.brief) (MAX_CORRELATION_AGE_HOURS)" }
+        if time > now.milliseconds + AgeLimit.future.nanoseconds / 1_000_000 {
+            return "is more than \(AgeLimit.future.brief) in the future"
+        }
+        if time < now.milliseconds - maximumAge.nanoseconds / 1_000_000 {
+            return "is older than \(maximumAge.brief) (MAX_CORRELATION_AGE_HOURS)"
+        }
         return nil
     }
 }

@@ -4,8 +4,8 @@ import Synchronization
 /// Correlations in this process: document 000's in-memory mode, for one instance. Lost when it ends, its queues with it.
 ///
 /// Memory is bounded by `capacity` bytes. When it is full, the oldest correlations that are complete and exported are forgotten before
-/// their time; when there are none, a delivery is refused as a failure of the store (503), because nothing that was acknowledged and not yet
-/// emitted may be pushed out.
+/// their time; when there are none, a delivery is refused as a failure of the store (503), because nothing that was acknowledged and not
+/// yet emitted may be pushed out.
 public final class MemoryCorrelationStore: CorrelationStore {
     private struct Entry {
         var text: [UInt8]
@@ -55,8 +55,10 @@ public final class MemoryCorrelationStore: CorrelationStore {
     private let queues: [ExportTarget: MemoryExportQueue]
 
     public init(
-        lifetime: Duration, instance: String = "1", rule: CompletionRule = CompletionRule(), bounds: CorrelationBounds = CorrelationBounds(),
-        capacity: Int = 512 << 20, targets: [ExportTarget] = [], exports: ExportLimits = ExportLimits(), now: @escaping @Sendable () -> WallTime = { .now }
+        lifetime: Duration, instance: String = "1", rule: CompletionRule = CompletionRule(),
+        bounds: CorrelationBounds = CorrelationBounds(),
+        capacity: Int = 512 << 20, targets: [ExportTarget] = [], exports: ExportLimits = ExportLimits(),
+        now: @escaping @Sendable () -> WallTime = { .now }
     ) {
         self.lifetime = lifetime.nanoseconds / 1_000_000
         self.instance = instance
@@ -323,7 +325,8 @@ public final class MemoryCorrelationStore: CorrelationStore {
         state.withLock { state in
             guard let entry = state.entries[emission.key], entry.text.count >= emission.to else { return nil }
             return StoredCorrelation(
-                key: emission.key, marks: entry.marks, text: Array(entry.text[emission.from..<emission.to]), pending: 0, revision: emission.revision)
+                key: emission.key, marks: entry.marks, text: Array(entry.text[emission.from..<emission.to]), pending: 0,
+                revision: emission.revision)
         }
     }
 
@@ -333,7 +336,9 @@ public final class MemoryCorrelationStore: CorrelationStore {
         var page = CorrelationPage()
         for (examined, entry) in found.enumerated() {
             if page.items.count == query.limit || examined == CorrelationQuery.examineLimit { return page }
-            if let stored = try await correlation(entry.key), let json = stored.read({ query.matches($0) ? $0.json() : nil }), let json { page.items.append(json) }
+            if let stored = try await correlation(entry.key), let json = stored.read({ query.matches($0) ? $0.json() : nil }), let json {
+                page.items.append(json)
+            }
             page.next = examined == found.count - 1 ? nil : CorrelationQuery.Cursor(score: entry.score, id: entry.id)
         }
         return page
@@ -362,7 +367,8 @@ public final class MemoryCorrelationStore: CorrelationStore {
 
     public func ledger() async throws(StoreFailure) -> [String: Ledger] { [instance: state.withLock { $0.ledger }] }
 
-    public func emissions(after place: EmissionPlace, limit: Int) async throws(StoreFailure) -> (emissions: [Emission], next: EmissionPlace) {
+    public func emissions(after place: EmissionPlace, limit: Int) async throws(StoreFailure) -> (emissions: [Emission], next: EmissionPlace)
+    {
         state.withLock { state in
             let given = place == .now ? state.emitted : place.text.split(separator: "-").last.flatMap { Int($0) } ?? state.emitted
             // A place of before this process began: everything since is new.

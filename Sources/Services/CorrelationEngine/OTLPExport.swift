@@ -6,7 +6,8 @@ import OpenTelemetry
 import ProtobufCoding
 
 /// `POST /v1/logs` and `/v1/traces`, as the OTLP specification has them: protobuf or JSON, plain or gzip; 200 with a partial success
-/// where records were rejected; failures as `google.rpc.Status` in the request's own encoding; 503 with Retry-After where sending again helps.
+/// where records were rejected; failures as `google.rpc.Status` in the request's own encoding; 503 with Retry-After where sending again
+/// helps.
 extension Engine {
     /// Of a body when it is unpacked.
     static let unpackedLimit = 16 << 20
@@ -59,7 +60,8 @@ extension Engine {
         case "application/x-protobuf": return .protobuf
         case "application/json": return .json
         default:
-            throw Refusal(status: 415, code: 3, message: "Content-Type must be application/x-protobuf or application/json, not '\(type.prefix(60))'")
+            throw Refusal(
+                status: 415, code: 3, message: "Content-Type must be application/x-protobuf or application/json, not '\(type.prefix(60))'")
         }
     }
 

@@ -27,15 +27,25 @@ struct OTLPIngest {
         var index = 0
         let limit = AgeLimit(maximumAge: maximumAge, now: now)
         try OTLP.visit(request, signal) { (around, record) throws(ProtobufFailure) in
-            if index == OTLPIngest.recordLimit { throw ProtobufFailure("a request has at most \(OTLPIngest.recordLimit) records; split it") }
+            if index == OTLPIngest.recordLimit {
+                throw ProtobufFailure("a request has at most \(OTLPIngest.recordLimit) records; split it")
+            }
             if source.number != around.resourceNumber { source = try Source(around) }
             do throws(ProtobufFailure) {
-                guard record.count <= OTLPIngest.recordBytes else { throw ProtobufFailure("has \(record.count) bytes; at most \(OTLPIngest.recordBytes) are taken") }
+                guard record.count <= OTLPIngest.recordBytes else {
+                    throw ProtobufFailure("has \(record.count) bytes; at most \(OTLPIngest.recordBytes) are taken")
+                }
                 try OTLP.schema.check(record, as: signal.record)
-                if signal == .traces { try span(record, around, source, limit, &builder) } else { try log(record, around, source, limit, &builder) }
+                if signal == .traces {
+                    try span(record, around, source, limit, &builder)
+                } else {
+                    try log(record, around, source, limit, &builder)
+                }
             } catch {
                 builder.reject()
-                if problems.count < OTLPIngest.told { problems.append("\(signal == .traces ? "span" : "log record") \(index): \(error.description)") }
+                if problems.count < OTLPIngest.told {
+                    problems.append("\(signal == .traces ? "span" : "log record") \(index): \(error.description)")
+                }
             }
             index += 1
         }
@@ -63,7 +73,9 @@ struct OTLPIngest {
         _ record: UnsafeRawBufferPointer, _ around: OTLP.Surroundings, _ source: Source, _ limit: AgeLimit, _ builder: inout DeliveryBuilder
     ) throws(ProtobufFailure) {
         let span = try OTLP.Span(record)
-        guard span.traceID.count == 16, !span.traceID.isZero else { throw ProtobufFailure("traceId must be 16 bytes that are not all zero") }
+        guard span.traceID.count == 16, !span.traceID.isZero else {
+            throw ProtobufFailure("traceId must be 16 bytes that are not all zero")
+        }
         guard span.spanID.count == 8, !span.spanID.isZero else { throw ProtobufFailure("spanId must be 8 bytes that are not all zero") }
         guard span.parentID.isEmpty || span.parentID.count == 8 else { throw ProtobufFailure("parentSpanId must be 8 bytes or none") }
         guard span.end >= span.start else { throw ProtobufFailure("endTimeUnixNano lies before startTimeUnixNano") }
@@ -84,7 +96,9 @@ struct OTLPIngest {
         // A log without any time is of now, as the specification has the receiver do.
         let nanoseconds = log.time != 0 ? log.time : log.observed
         let time = nanoseconds == 0 ? limit.now.milliseconds : OTLPIngest.milliseconds(nanoseconds)
-        if let reason = limit.refusal(of: time) { throw ProtobufFailure("\(log.time != 0 ? "timeUnixNano" : "observedTimeUnixNano") \(reason)") }
+        if let reason = limit.refusal(of: time) {
+            throw ProtobufFailure("\(log.time != 0 ? "timeUnixNano" : "observedTimeUnixNano") \(reason)")
+        }
         let key: CorrelationKey
         if log.traceID.isEmpty || log.traceID.isZero {
             let length = window.nanoseconds / 1_000_000
@@ -92,7 +106,8 @@ struct OTLPIngest {
         } else {
             key = CorrelationKey(traceID: log.traceID)
         }
-        let kind = Marks.kind(log: Severity(number: log.severityNumber, text: log.severityText)), hash = hash64(record, seed: source.identity)
+        let kind = Marks.kind(log: Severity(number: log.severityNumber, text: log.severityText)),
+            hash = hash64(record, seed: source.identity)
         guard nanoseconds == 0 else { return builder.add(key, kind, hash: hash, record: record, isSpan: false, around: around) }
         var stamped = ProtobufWriter(reserving: record.count + 9)
         stamped.fixed64(OTLP.Field.logObservedTime, UInt64(time) * 1_000_000)

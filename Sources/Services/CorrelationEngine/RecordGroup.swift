@@ -20,9 +20,9 @@ public struct RecordGroup: Sendable, Equatable {
     enum Field { static let resource = 1, scope = 2, span = 3, log = 4 }
 }
 
-/// What identifies and classes each record of a correlation, nine bytes each: eight of a hash, one for its kind (in this order: a search for a
-/// mark among thousands is a search for its first byte, which must be a rare one). All that is counted is
-/// counted here, so that counts stay right where a record itself is no longer kept.
+/// What identifies and classes each record of a correlation, nine bytes each: eight of a hash, one for its kind (in this order: a search
+/// for a mark among thousands is a search for its first byte, which must be a rare one). All that is counted is counted here, so that
+/// counts stay right where a record itself is no longer kept.
 public struct Marks: Sendable, Equatable {
     public static let width = 9
     public internal(set) var bytes: [UInt8] = []
@@ -134,7 +134,8 @@ struct DeliveryBuilder {
             return
         }
         if let known = place,
-            delivery.groups[known].marks.count >= DeliveryBuilder.groupRecords || delivery.groups[known].piece.count >= DeliveryBuilder.groupBytes
+            delivery.groups[known].marks.count >= DeliveryBuilder.groupRecords
+                || delivery.groups[known].piece.count >= DeliveryBuilder.groupBytes
         {
             place = nil
         }

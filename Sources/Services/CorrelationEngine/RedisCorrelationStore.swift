@@ -6,8 +6,8 @@ import Synchronization
 
 /// Correlations in Redis, shared by every instance (the layout: `CorrelationKeys`).
 ///
-/// Nothing has a time to live by itself: a correlation goes when its place in the index goes, by one script, so that neither is ever without
-/// the other, and what was not emitted or exported yet is never lost to a clock (F1.1, F1.4).
+/// Nothing has a time to live by itself: a correlation goes when its place in the index goes, by one script, so that neither is ever
+/// without the other, and what was not emitted or exported yet is never lost to a clock (F1.1, F1.4).
 ///
 /// It belongs to the loop of its client.
 public final class RedisCorrelationStore: CorrelationStore {
@@ -45,7 +45,8 @@ public final class RedisCorrelationStore: CorrelationStore {
         limits = exports
         holder = "\(instance)-\(UInt64.random(in: 0 ... .max))"
         ingest = LoopBound(
-            RedisIngest(redis: redis, keys: keys, instance: instance, bounds: bounds, notesRoots: rule.afterRoot != nil, confirmedBy: confirmedBy),
+            RedisIngest(
+                redis: redis, keys: keys, instance: instance, bounds: bounds, notesRoots: rule.afterRoot != nil, confirmedBy: confirmedBy),
             on: redis.client.loop)
     }
 
@@ -102,8 +103,8 @@ public final class RedisCorrelationStore: CorrelationStore {
         // Never this very millisecond, of which more may come.
         let due = now - max(quiet, 1)
         guard cursor < due else { return cursor }
-        // A millisecond is done as a whole, because the cursor goes on behind it. So many may have changed in one that they fill the answer:
-        // then more are asked for.
+        // A millisecond is done as a whole, because the cursor goes on behind it. So many may have changed in one that they fill the
+        // answer: then more are asked for.
         var limit = RedisCorrelationStore.settleLimit
         var found = try await range(keys.index(shard), from: String(cursor + 1), to: due, limit: limit)
         while found.count == limit, found.last?.score == found.first?.score {
@@ -126,7 +127,9 @@ public final class RedisCorrelationStore: CorrelationStore {
         return isFull ? Int(last.score) : due
     }
 
-    private func complete(_ due: [CorrelationQuery.Cursor], _ shard: Int, cursor: Int64?, _ all: inout Settled) async throws(StoreFailure) -> Int {
+    private func complete(_ due: [CorrelationQuery.Cursor], _ shard: Int, cursor: Int64?, _ all: inout Settled) async throws(StoreFailure)
+        -> Int
+    {
         let known = due.compactMap { entry in CorrelationKey(id: entry.id).map { (entry, $0) } }
         try await discard(due, shard)
         var names = [keys.ledger(shard), keys.cursor(shard), keys.rooted(shard), keys.emissions(shard)]
@@ -159,11 +162,11 @@ public final class RedisCorrelationStore: CorrelationStore {
         }
     }
 
-    /// What was not complete before `done` stays, however old: an outage of all instances makes nothing expire that was never emitted. (Unless the
-    /// lifetime is shorter than the quiet time, which is to say that it may.)
+    /// What was not complete before `done` stays, however old: an outage of all instances makes nothing expire that was never emitted.
+    /// (Unless the lifetime is shorter than the quiet time, which is to say that it may.)
     ///
-    /// When Redis is nearly full (`early`), what is complete and exported goes before its time, the oldest first, so that ingest goes on: refusing new
-    /// records to keep answers about old ones would be the wrong way round.
+    /// When Redis is nearly full (`early`), what is complete and exported goes before its time, the oldest first, so that ingest goes on:
+    /// refusing new records to keep answers about old ones would be the wrong way round.
     private func expire(_ shard: Int, now: Int, done: Int, early: Bool, _ all: inout Settled) async throws(StoreFailure) {
         let due = now - lifetime
         let bound = lifetime < quiet ? due : early ? done : min(due, done)
@@ -199,7 +202,8 @@ public final class RedisCorrelationStore: CorrelationStore {
         if !known.isFull, MonotonicTime.now - known.asked < .milliseconds(500) { return false }
         let text = try await run(.settle, RedisCommand("INFO", "memory").routed(by: keys.index(shard))).string ?? ""
         func field(_ name: String) -> Double {
-            text.split(whereSeparator: \.isNewline).first { $0.hasPrefix(name + ":") }.flatMap { Double($0.dropFirst(name.utf8.count + 1)) } ?? 0
+            text.split(whereSeparator: \.isNewline).first { $0.hasPrefix(name + ":") }.flatMap { Double($0.dropFirst(name.utf8.count + 1)) }
+                ?? 0
         }
         let most = field("maxmemory"), used = field("used_memory")
         let isFull = most > 0 && used > most * (known.isFull ? RedisCorrelationStore.roomAt : RedisCorrelationStore.fullAt)
@@ -217,7 +221,9 @@ public final class RedisCorrelationStore: CorrelationStore {
         let replies = await redis.run(.get, wanted.map { RedisCommand("MGET", keys.state($0), keys.text($0)) })
         var out: [StoredCorrelation?] = []
         for (key, reply) in zip(wanted, replies) {
-            guard let pair = try reply.orStoreFailure().array, pair.count == 2, let state = pair[0].bytes.flatMap(StoredState.init), let text = pair[1].bytes else {
+            guard let pair = try reply.orStoreFailure().array, pair.count == 2, let state = pair[0].bytes.flatMap(StoredState.init),
+                let text = pair[1].bytes
+            else {
                 out.append(nil)
                 continue
             }
@@ -259,7 +265,9 @@ public final class RedisCorrelationStore: CorrelationStore {
         return Array(found.sorted { ($0.score, $0.id) > ($1.score, $1.id) }.prefix(batch))
     }
 
-    private func entries(after cursor: CorrelationQuery.Cursor?, _ batch: Int, _ shard: Int) async throws(StoreFailure) -> [CorrelationQuery.Cursor] {
+    private func entries(after cursor: CorrelationQuery.Cursor?, _ batch: Int, _ shard: Int) async throws(StoreFailure) -> [CorrelationQuery
+        .Cursor]
+    {
         var offset = 0
         while true {
             let command = RedisCommand(
@@ -312,14 +320,17 @@ public final class RedisCorrelationStore: CorrelationStore {
             let reply = try await run(.ledger, RedisCommand("HGETALL", keys.ledger(shard))).array ?? []
             for i in stride(from: 0, to: reply.count - 1, by: 2) {
                 let parts = (reply[i].string ?? "").split(separator: ":")
-                guard parts.count == 2, let column = Ledger.columns.first(where: { $0.name == parts[1] }), let value = Int(reply[i + 1].string ?? "") else { continue }
+                guard parts.count == 2, let column = Ledger.columns.first(where: { $0.name == parts[1] }),
+                    let value = Int(reply[i + 1].string ?? "")
+                else { continue }
                 rows[String(parts[0]), default: Ledger()][keyPath: column.path] &+= value
             }
         }
         return rows
     }
 
-    public func emissions(after place: EmissionPlace, limit: Int) async throws(StoreFailure) -> (emissions: [Emission], next: EmissionPlace) {
+    public func emissions(after place: EmissionPlace, limit: Int) async throws(StoreFailure) -> (emissions: [Emission], next: EmissionPlace)
+    {
         var places = place.text.split(separator: ".").map(String.init)
         var found: [Emission] = []
         if places.count != keys.shards {
@@ -331,9 +342,14 @@ public final class RedisCorrelationStore: CorrelationStore {
             return ([], EmissionPlace(text: places.joined(separator: ".")))
         }
         for shard in 0..<keys.shards {
-            let entries = try await run(.query, RedisCommand("XRANGE", keys.emissions(shard), "(" + places[shard], "+", "COUNT", String(max(limit / 64, 1)))).array ?? []
+            let entries =
+                try await run(
+                    .query, RedisCommand("XRANGE", keys.emissions(shard), "(" + places[shard], "+", "COUNT", String(max(limit / 64, 1)))
+                ).array ?? []
             for entry in entries {
-                guard let pair = entry.array, pair.count == 2, let id = pair[0].string, let text = pair[1].array?.last?.string else { continue }
+                guard let pair = entry.array, pair.count == 2, let id = pair[0].string, let text = pair[1].array?.last?.string else {
+                    continue
+                }
                 found += ExportBatch(text: text).emissions
                 places[shard] = id
             }
@@ -356,7 +372,9 @@ public final class RedisCorrelationStore: CorrelationStore {
                 call.add(Int(store.limits.lease.nanoseconds / 1_000_000))
                 call.add(limit - batches.count)
                 let reply = try await store.run(.export, CorrelationScripts.take, call).array ?? []
-                guard reply.count == 2, let again = reply[0].int, let texts = reply[1].array else { throw StoreFailure(reason: "the script answered no batches") }
+                guard reply.count == 2, let again = reply[0].int, let texts = reply[1].array else {
+                    throw StoreFailure(reason: "the script answered no batches")
+                }
                 for (i, text) in texts.compactMap(\.string).enumerated() { batches.append(ExportBatch(text: text, redelivered: i < again)) }
             }
             return batches
@@ -367,7 +385,8 @@ public final class RedisCorrelationStore: CorrelationStore {
             var out: [StoredCorrelation] = []
             for (emission, reply) in zip(batch.emissions, await store.redis.run(.export, commands)) {
                 // An empty range is read as everything by GETRANGE.
-                guard let text = try reply.orStoreFailure().bytes, emission.to > emission.from, text.count == emission.to - emission.from else { continue }
+                guard let text = try reply.orStoreFailure().bytes, emission.to > emission.from, text.count == emission.to - emission.from
+                else { continue }
                 out.append(StoredCorrelation(key: emission.key, marks: Marks(), text: text, pending: 0, revision: emission.revision))
             }
             return out
@@ -418,7 +437,9 @@ public final class RedisCorrelationStore: CorrelationStore {
         try await redis.run(operation, [command])[0].orStoreFailure()
     }
 
-    private func run(_ operation: RedisOperations.Operation, _ script: RedisScript, _ call: RedisCommand) async throws(StoreFailure) -> RESPValue {
+    private func run(_ operation: RedisOperations.Operation, _ script: RedisScript, _ call: RedisCommand) async throws(StoreFailure)
+        -> RESPValue
+    {
         try await redis.run(operation, script, [call])[0].orStoreFailure()
     }
 }

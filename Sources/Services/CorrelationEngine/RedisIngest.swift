@@ -13,7 +13,8 @@ final class RedisIngest {
     /// Groups and bytes of one call; a call of this size keeps Redis for about two milliseconds.
     static let callGroups = 256
     static let callBytes = 1 << 20
-    /// Records of one call. Each is searched for among the marks of its correlation, which costs ten microseconds where there are ten thousand.
+    /// Records of one call. Each is searched for among the marks of its correlation, which costs ten microseconds where there are ten
+    /// thousand.
     static let callRecords = 4096
 
     private let redis: RedisOperations
@@ -110,7 +111,8 @@ final class RedisIngest {
         var keys: Set<CorrelationKey> = []
         var bytes = 0, records = 0, looked = 0
         let waiting = shards[shard].waiting
-        while looked < waiting.count, taken.count < RedisIngest.callGroups, bytes < RedisIngest.callBytes, records < RedisIngest.callRecords,
+        while looked < waiting.count, taken.count < RedisIngest.callGroups, bytes < RedisIngest.callBytes,
+            records < RedisIngest.callRecords,
             held.count < RedisIngest.callGroups
         {
             let item = waiting[looked]

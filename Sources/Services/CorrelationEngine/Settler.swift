@@ -3,8 +3,8 @@ import EventLoops
 import Observability
 import Synchronization
 
-/// Completes and forgets correlations now and then, and reads the ledger for the metrics page. Every instance has one; the store sees to it that
-/// work is done once.
+/// Completes and forgets correlations now and then, and reads the ledger for the metrics page. Every instance has one; the store sees to it
+/// that work is done once.
 final class Settler {
     private static let pause = Duration.milliseconds(200)
     /// The ledger is read every so many rounds.

@@ -4,7 +4,9 @@ import Basics
 /// One decision about many replicas, some of them starting, some without a figure: what the pure core costs.
 func hpaBenchmark(_ words: [String]) {
     let replicas = words.first.flatMap { Int($0) } ?? 10_000, rounds = words.dropFirst().first.flatMap { Int($0) } ?? 200
-    guard (1...1_000_000).contains(replicas), (1...100_000).contains(rounds) else { stop("hpa [REPLICAS] [DECISIONS]: from 1 to 1000000 and 1 to 100000") }
+    guard (1...1_000_000).contains(replicas), (1...100_000).contains(rounds) else {
+        stop("hpa [REPLICAS] [DECISIONS]: from 1 to 1000000 and 1 to 100000")
+    }
     var random = SeededRandom(seed: 6), now = MonotonicTime(nanoseconds: 100_000_000_000_000)
     var policy = ScalingPolicy(
         minimum: 1, maximum: 1_000_000,
@@ -22,12 +24,15 @@ func hpaBenchmark(_ words: [String]) {
     for _ in 0..<rounds {
         now = now + .seconds(15)
         func samples(_ range: ClosedRange<Int>) -> [MetricSample] {
-            (0..<replicas).filter { $0 % 37 != 0 }.map { MetricSample(replica: $0, value: Int.random(in: range, using: &random), at: now, window: .seconds(15)) }
+            (0..<replicas).filter { $0 % 37 != 0 }.map {
+                MetricSample(replica: $0, value: Int.random(in: range, using: &random), at: now, window: .seconds(15))
+            }
         }
         let seen = ScalingObservation(
             now: now, current: size, status: size, replicas: states,
             readings: [
-                .samples(samples(100...600), requests: .success(.init(repeating: 500, count: replicas))), .samples(samples(10_000...200_000)), .value(replicas * 40_000),
+                .samples(samples(100...600), requests: .success(.init(repeating: 500, count: replicas))),
+                .samples(samples(10_000...200_000)), .value(replicas * 40_000),
             ])
         let began = MonotonicTime.now
         let verdict = Autoscaler.decide(policy, seen, &memory)
@@ -38,6 +43,8 @@ func hpaBenchmark(_ words: [String]) {
     }
     times.sort()
     say(
-        "mode=hpa replicas=\(replicas) decisions=\(rounds) metrics=3 median_us=\(times[rounds / 2].nanoseconds / 1000) p99_us=\(times[min(rounds - 1, rounds * 99 / 100)].nanoseconds / 1000) most_us=\(times[rounds - 1].nanoseconds / 1000) checksum=\(checksum)"
+        "mode=hpa replicas=\(replicas) decisions=\(rounds) metrics=3 median_us=\(times[rounds / 2].nanoseconds / 1000) "
+            + "p99_us=\(times[min(rounds - 1, rounds * 99 / 100)].nanoseconds / 1000) most_us=\(times[rounds - 1].nanoseconds / 1000) "
+            + "checksum=\(checksum)"
     )
 }

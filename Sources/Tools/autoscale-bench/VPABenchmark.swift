@@ -14,7 +14,8 @@ struct VPACost {
     var check = 0
 }
 
-/// A sample of CPU and one of memory a minute for each container, then a recommendation for each. A container's load is a daily wave with noise.
+/// A sample of CPU and one of memory a minute for each container, then a recommendation for each. A container's load is a daily wave with
+/// noise.
 func measureVPA(containers: Int, minutes: Int) -> VPACost {
     var random = SeededRandom(seed: 8)
     let begin: Int64 = 1_700_000_000_000
@@ -49,14 +50,18 @@ func measureVPA(containers: Int, minutes: Int) -> VPACost {
 
 func vpaBenchmark(_ words: [String]) {
     let numbers = words.map { word -> Int in
-        guard let number = Int(word), number > 0, number <= 1_000_000 else { stop("'\(word)' is no number of containers or days: a whole number above 0") }
+        guard let number = Int(word), number > 0, number <= 1_000_000 else {
+            stop("'\(word)' is no number of containers or days: a whole number above 0")
+        }
         return number
     }
     let containers = numbers.first ?? 1000, days = numbers.count > 1 ? numbers[1] : 8
     let cost = measureVPA(containers: containers, minutes: days * 1440)
     say(
         "containers=\(containers) days=\(days) samples=\(cost.samples) ns_per_sample=\(tenth(cost.sampleNanoseconds)) "
-            + "us_per_recommendation=\(tenth(cost.recommendationMicroseconds)) bytes_per_container=\(cost.bytesPerContainer) cpu_millicores=\(cost.check)")
+            + "us_per_recommendation=\(tenth(cost.recommendationMicroseconds)) bytes_per_container=\(cost.bytesPerContainer) "
+            + "cpu_millicores=\(cost.check)"
+    )
 }
 
 private func tenth(_ value: Double) -> Double { (value * 10).rounded() / 10 }

@@ -78,7 +78,9 @@ func writeAll(_ descriptor: Int32, _ bytes: UnsafeRawBufferPointer) {
     }
 }
 
-let verbs: [Verb] = [upVerb, downVerb, psVerb, logsVerb, scaleVerb, rollVerb, whyVerb, replayVerb, loadVerb, gatewayVerb, redisVerb, schemaVerb]
+let verbs: [Verb] = [
+    upVerb, downVerb, psVerb, logsVerb, scaleVerb, rollVerb, whyVerb, replayVerb, loadVerb, gatewayVerb, redisVerb, schemaVerb,
+]
 
 func runMuster(_ words: [String]) -> Int32 {
     // A reader of our output that goes away is no reason to die in the middle.

@@ -42,13 +42,16 @@ let gatewayVerb = Verb(
 func readStack(_ path: String, environment: @escaping (String) -> String? = environmentValue) throws(Exit) -> Stack {
     let text: [UInt8]
     do throws(SystemError) { text = try Files.read(path, limit: 1 << 20) } catch { throw .usage("\(error)") }
-    do throws(Problems) { return try Stack.read(text, path: path, environment: environment) } catch { throw .usage("the file is wrong:\n\(error)") }
+    do throws(Problems) { return try Stack.read(text, path: path, environment: environment) } catch {
+        throw .usage("the file is wrong:\n\(error)")
+    }
 }
 
 /// The gateway as a process of its own.
 private final class StandaloneGateway: Sendable {
     private let file: String
-    private let logger = Logger(level: .info, format: environmentValue("LOG_FORMAT") == "json" ? .json : .text, descriptor: 2, immediate: true)
+    private let logger = Logger(
+        level: .info, format: environmentValue("LOG_FORMAT") == "json" ? .json : .text, descriptor: 2, immediate: true)
     private let state = Mutex(State())
     private static let grace = Duration.seconds(30)
 
@@ -78,11 +81,15 @@ private final class StandaloneGateway: Sendable {
         state.withLock { $0.spec = spec }
         let loop = try EventLoop()
         let events = Mutex<(@Sendable (Int32) -> Void)?>(nil)
-        let watch = try SignalWatch([SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR2, SIGCHLD], loop: loop) { signal in events.withLock { $0 }?(signal) }
+        let watch = try SignalWatch([SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR2, SIGCHLD], loop: loop) { signal in
+            events.withLock { $0 }?(signal)
+        }
         let metrics = MetricsRegistry()
         metrics.addProcessMetrics()
         let gateway: Gateway
-        do { gateway = try Gateway(spec, metrics: metrics, journal: Journal(), logger: logger, accessLog: try openLog(spec)) } catch let error as Gateway.Failure {
+        do { gateway = try Gateway(spec, metrics: metrics, journal: Journal(), logger: logger, accessLog: try openLog(spec)) } catch let
+            error as Gateway.Failure
+        {
             throw Exit.usage(error.description)
         }
         let prober = Prober(gateway: gateway, loop: loop)
@@ -130,13 +137,15 @@ private final class StandaloneGateway: Sendable {
     private func start(_ parts: Parts, _ spec: GatewaySpec) async throws {
         let inherited = Succession.inherited(for: ["listen": spec.listen.description, "admin": spec.admin?.description ?? ""])
         try await apply(spec, to: parts.gateway)
-        try await parts.gateway.listen(on: try socketAddress(spec.listen), inherited: inherited.filter { $0.name == "listen" }.map(\.descriptor))
+        try await parts.gateway.listen(
+            on: try socketAddress(spec.listen), inherited: inherited.filter { $0.name == "listen" }.map(\.descriptor))
         parts.prober.follow()
         parts.discovery.follow()
         logger.info("gateway_listening", .init("address", spec.listen), .init("routes", spec.routes.count))
         if let admin = spec.admin {
             var router = Router()
-            AdminAPI.add(to: &router, gateway: parts.gateway, onChange: { parts.prober.follow() }, reload: { try await self.tryReload(parts) })
+            AdminAPI.add(
+                to: &router, gateway: parts.gateway, onChange: { parts.prober.follow() }, reload: { try await self.tryReload(parts) })
             let loop = parts.loop
             let server = LoopBound(HTTPServer(loop: loop, router: router), on: loop)
             let address = try socketAddress(admin)
@@ -161,7 +170,9 @@ private final class StandaloneGateway: Sendable {
     // MARK: reload
 
     private func reload(_ parts: Parts) async {
-        do { try await tryReload(parts) } catch { logger.error("reload_failed", .init("error", "\(error)"), .init("kept", "the configuration before")) }
+        do { try await tryReload(parts) } catch {
+            logger.error("reload_failed", .init("error", "\(error)"), .init("kept", "the configuration before"))
+        }
     }
 
     private struct NotReloaded: Error, CustomStringConvertible {
@@ -170,12 +181,16 @@ private final class StandaloneGateway: Sendable {
 
     private func tryReload(_ parts: Parts) async throws(NotReloaded) {
         do {
-            guard let spec = try readStack(file).gateway, let old = state.withLock({ $0.spec }) else { throw Exit.usage("\(file) has no gateway any more") }
+            guard let spec = try readStack(file).gateway, let old = state.withLock({ $0.spec }) else {
+                throw Exit.usage("\(file) has no gateway any more")
+            }
             if StandaloneGateway.needsReplacement(old, spec) {
                 logger.warning(
                     "reload_partial",
                     .init(
-                        "reason", "listen, admin, threads, access-log, limits, tracing and limit-store take effect when the process is replaced (SIGUSR2) or started anew"
+                        "reason",
+                        "listen, admin, threads, access-log, limits, tracing and limit-store take effect when the process is replaced "
+                            + "(SIGUSR2) or started anew"
                     ))
             }
             try await apply(spec, to: parts.gateway)
@@ -197,7 +212,8 @@ private final class StandaloneGateway: Sendable {
     }
 
     private static func needsReplacement(_ old: GatewaySpec, _ new: GatewaySpec) -> Bool {
-        old.listen != new.listen || old.admin != new.admin || old.threads != new.threads || old.accessLog != new.accessLog || old.limits != new.limits
+        old.listen != new.listen || old.admin != new.admin || old.threads != new.threads || old.accessLog != new.accessLog
+            || old.limits != new.limits
             || old.tracing != new.tracing || old.limitStore != new.limitStore
     }
 
@@ -206,13 +222,16 @@ private final class StandaloneGateway: Sendable {
     /// Starts the program that stands at our place now, with our listening sockets. It tells us to go once it serves.
     private func replace(_ parts: Parts) async {
         guard getpid() != 1 else {
-            return logger.warning("replace_refused", .init("reason", "as process 1 of a container its end is the container's: start a new container instead"))
+            return logger.warning(
+                "replace_refused", .init("reason", "as process 1 of a container its end is the container's: start a new container instead"))
         }
         guard let spec = state.withLock({ $0.successor == 0 && !$0.isStopping ? $0.spec : nil }) else {
             return logger.warning("replace_refused", .init("reason", "a successor is starting already"))
         }
         var sockets: [Succession.Socket] = []
-        for descriptor in await parts.gateway.listening { sockets.append(.init(name: "listen", address: spec.listen.description, descriptor: descriptor)) }
+        for descriptor in await parts.gateway.listening {
+            sockets.append(.init(name: "listen", address: spec.listen.description, descriptor: descriptor))
+        }
         let admin = state.withLock { $0.adminListener }
         if admin >= 0, let address = spec.admin { sockets.append(.init(name: "admin", address: address.description, descriptor: admin)) }
         do {

@@ -21,7 +21,9 @@ final class LoadProgress: Sendable {
             return (totals.ended, totals.errors)
         }
         guard isTerminal || (second.second + 1) % 5 == 0 else { return }
-        var line = "\(second.second + 1) of \(whole) s: \(second.ended)/s, p50 \(latencyText(second.p50)), p95 \(latencyText(second.p95)), \(second.inFlight) under way"
+        var line =
+            "\(second.second + 1) of \(whole) s: \(second.ended)/s, p50 \(latencyText(second.p50)), p95 \(latencyText(second.p95)), "
+            + "\(second.inFlight) under way"
         if second.users > 0 { line += ", \(second.users) users" }
         if second.waiting > 0 { line += ", \(second.waiting) waiting" }
         line += "; \(ended) in all, \(errors) errors"
@@ -42,7 +44,8 @@ func loadTable(_ report: LoadReport, _ verdict: LoadVerdict) -> String {
     var lines: [String] = []
     let share = LoadExpectation.Metric.errors.text(report.errorShare)
     lines.append(
-        "\(report.ended) requests in \(decimals(Double(report.elapsed) / 1e9, 1)) s, \(decimals(report.rate, 1)) answers/s, \(report.errors) errors (\(share))\(report.endedEarly ? "; ended early" : "")"
+        "\(report.ended) requests in \(decimals(Double(report.elapsed) / 1e9, 1)) s, \(decimals(report.rate, 1)) answers/s, "
+            + "\(report.errors) errors (\(share))\(report.endedEarly ? "; ended early" : "")"
     )
     lines.append("")
     lines.append(row("latency", ["p50", "p90", "p95", "p99", "p99.9", "max", "mean"]))
@@ -53,7 +56,10 @@ func loadTable(_ report: LoadReport, _ verdict: LoadVerdict) -> String {
     }
     if report.isClosed {
         lines.append("")
-        lines.append("Users wait for their answers, so what a slow server kept them from asking is not in these latencies (closed model: not corrected).")
+        lines.append(
+            "Users wait for their answers, so what a slow server kept them from asking is not in these latencies (closed model: not "
+                + "corrected)."
+        )
     }
     lines.append("")
     let statuses = report.statuses.sorted { $0.key < $1.key }.map { "\($0.key): \($0.value)" }
@@ -62,7 +68,9 @@ func loadTable(_ report: LoadReport, _ verdict: LoadVerdict) -> String {
     if let first = report.firstFailure { lines.append("first error  \(first)") }
     if report.repeated > 0 { lines.append("sent once more, as the server closed a kept connection  \(report.repeated)") }
     let late = report.delay.quantile(0.99)
-    if report.isOpen, late >= 10_000_000 { lines.append("sent late  p99 \(latencyText(late)): connections were all taken, or this machine was busy") }
+    if report.isOpen, late >= 10_000_000 {
+        lines.append("sent late  p99 \(latencyText(late)): connections were all taken, or this machine was busy")
+    }
     for finding in verdict.findings { lines.append("\(finding.holds ? "holds" : "FAILS")  \(finding.sentence)") }
     return lines.joined(separator: "\n")
 }
@@ -75,5 +83,6 @@ private func row(_ name: String, _ latencies: LatencyDistribution) -> String {
 
 private func row(_ name: String, _ cells: [String]) -> String {
     let label = name.count > 44 ? String(name.prefix(43)) + "…" : name
-    return label + String(repeating: " ", count: 46 - label.count) + cells.map { String(repeating: " ", count: max(9 - $0.count, 1)) + $0 }.joined()
+    return label + String(repeating: " ", count: 46 - label.count)
+        + cells.map { String(repeating: " ", count: max(9 - $0.count, 1)) + $0 }.joined()
 }

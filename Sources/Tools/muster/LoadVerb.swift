@@ -31,7 +31,10 @@ let loadVerb = Verb(
           muster load http://127.0.0.1:8080/api/correlations --rate 500/s --for 30s --expect 'p95<50ms,errors<0.1%'
         """,
     flags: ["--json", "--anywhere"],
-    options: ["--expect", "--target", "--seed", "--rate", "--users", "--think", "--for", "--render", "-o", "--stack", "--connections", "--timeout"]
+    options: [
+        "--expect", "--target", "--seed", "--rate", "--users", "--think", "--for", "--render", "-o", "--stack", "--connections",
+        "--timeout",
+    ]
 ) { arguments in
     try arguments.atMost(1, "one scenario or URL")
     guard let what = arguments.positional.first else { throw Exit.usage("what? A scenario or a URL") }
@@ -41,7 +44,9 @@ let loadVerb = Verb(
     if let tool = arguments.value("--render") { return try render(scenario, target, tool, arguments) }
     if arguments.value("-o") != nil { throw Exit.usage("-o goes with --render") }
     if !target.isLoopback, !arguments.has("--anywhere") {
-        throw Exit.usage("\(target) is not this machine, and a load test aimed at somebody else by mistake is an accident: say --anywhere if it is meant")
+        throw Exit.usage(
+            "\(target) is not this machine, and a load test aimed at somebody else by mistake is an accident: say --anywhere if it is meant"
+        )
     }
     try conduct(scenario, target, asJSON: arguments.has("--json"))
 }
@@ -74,7 +79,9 @@ private func quickScenario(_ url: String, _ arguments: Arguments) throws(Exit) -
         throw .usage("--for: expected 100ms to 24h, such as 30s, found '\(time)'")
     }
     let timeout = try arguments.value("--timeout").map { text throws(Exit) in
-        guard let value = Duration(text: text), value >= .milliseconds(1), value <= .seconds(600) else { throw .usage("--timeout: expected 1ms to 10m, found '\(text)'") }
+        guard let value = Duration(text: text), value >= .milliseconds(1), value <= .seconds(600) else {
+            throw .usage("--timeout: expected 1ms to 10m, found '\(text)'")
+        }
         return value
     }
     var connections = Scenario.defaultConnections
@@ -85,18 +92,24 @@ private func quickScenario(_ url: String, _ arguments: Arguments) throws(Exit) -
         connections = count
     }
     return Scenario(
-        target: LoadTarget(host: target.host, port: target.port), requests: [LoadRequest("GET", request)], phases: [try quickPhase(arguments, duration)],
-        expectations: try expectations(arguments) ?? [], seed: try seed(arguments) ?? 1, timeout: timeout ?? Scenario.defaultTimeout, connections: connections)
+        target: LoadTarget(host: target.host, port: target.port), requests: [LoadRequest("GET", request)],
+        phases: [try quickPhase(arguments, duration)],
+        expectations: try expectations(arguments) ?? [], seed: try seed(arguments) ?? 1, timeout: timeout ?? Scenario.defaultTimeout,
+        connections: connections)
 }
 
 private func quickPhase(_ arguments: Arguments, _ duration: Duration) throws(Exit) -> LoadPhase {
     switch (arguments.value("--rate"), arguments.value("--users")) {
     case (let text?, nil):
-        guard let rate = arrivalRate(text) else { throw .usage("--rate: expected a rate up to \(Int(mostArrivals))/s such as 500/s, found '\(text)'") }
+        guard let rate = arrivalRate(text) else {
+            throw .usage("--rate: expected a rate up to \(Int(mostArrivals))/s such as 500/s, found '\(text)'")
+        }
         if arguments.value("--think") != nil { throw .usage("--think goes with --users: requests of a rate have no users who think") }
         return .hold(.arrivals, rate, for: duration)
     case (nil, let text?):
-        guard let users = Int(text), (1...mostUsers).contains(users) else { throw .usage("--users: expected a number from 1 to \(mostUsers), found '\(text)'") }
+        guard let users = Int(text), (1...mostUsers).contains(users) else {
+            throw .usage("--users: expected a number from 1 to \(mostUsers), found '\(text)'")
+        }
         var think = Duration.zero ... .zero
         if let text = arguments.value("--think") {
             guard let range = thinkTime(text) else { throw .usage("--think: expected a time such as 1s or 500ms..1500ms, found '\(text)'") }
@@ -128,7 +141,9 @@ private func loadTarget(_ scenario: Scenario, _ arguments: Arguments) throws -> 
     }
     if let target = scenario.target { return target }
     let handle = try StackHandle(arguments.value("--stack"))
-    guard let gateway = handle.stack.gateway else { throw Exit.usage("the stack '\(handle.stack.name)' has no gateway to aim at: say --target http://host:port") }
+    guard let gateway = handle.stack.gateway else {
+        throw Exit.usage("the stack '\(handle.stack.name)' has no gateway to aim at: say --target http://host:port")
+    }
     if arguments.value("--render") == nil { try handle.requireRunning() }
     let host = ["0.0.0.0", "::"].contains(gateway.listen.host) ? "127.0.0.1" : gateway.listen.host
     return LoadTarget(host: host, port: gateway.listen.port)

@@ -28,7 +28,10 @@ let logsVerb = Verb(
         }
     }
     let found = names()
-    if found.isEmpty { throw Exit.failed(wanted.map { "there is no log of '\($0)' in \(handle.folder.logs)" } ?? "there are no logs in \(handle.folder.logs)") }
+    if found.isEmpty {
+        throw Exit.failed(
+            wanted.map { "there is no log of '\($0)' in \(handle.folder.logs)" } ?? "there are no logs in \(handle.folder.logs)")
+    }
     var followed: [String: LogTail] = [:]
     for name in found { followed[name] = LogTail(path: "\(handle.folder.logs)/\(name).log", name: name, lines: lines) }
     guard arguments.has("-f") || arguments.has("--follow") else { return }
@@ -38,7 +41,9 @@ let logsVerb = Verb(
         var reader = pollfd(fd: 1, events: 0, revents: 0)
         if poll(&reader, 1, 0) > 0, Int32(reader.revents) & (POLLERR | POLLHUP) != 0 { return }
         // Replicas that came later are followed from their beginning.
-        for name in names() where followed[name] == nil { followed[name] = LogTail(path: "\(handle.folder.logs)/\(name).log", name: name, lines: .max) }
+        for name in names() where followed[name] == nil {
+            followed[name] = LogTail(path: "\(handle.folder.logs)/\(name).log", name: name, lines: .max)
+        }
         for name in followed.keys.sorted() { followed[name]!.showNew() }
     }
 }

@@ -28,7 +28,9 @@ let redisBackupVerb = Verb(
 ) { arguments in
     try arguments.atMost(0, "everything is an option")
     if let folder = arguments.value("--from") {
-        guard arguments.has("--drill"), arguments.value("--to") == nil else { throw Exit.usage("--from DIR goes with --drill, and without --to") }
+        guard arguments.has("--drill"), arguments.value("--to") == nil else {
+            throw Exit.usage("--from DIR goes with --drill, and without --to")
+        }
         return try redisDrill(folder, nil, arguments)
     }
     guard let folder = arguments.value("--to") else { throw Exit.usage("--to DIR is needed: a folder that does not exist yet") }
@@ -46,7 +48,9 @@ let redisBackupVerb = Verb(
 }
 
 private func redisDrill(_ folder: String, _ manifest: BackupManifest?, _ arguments: Arguments) throws {
-    let report = try redisFailures { try blocking { loop in try await BackupDrill.run(folder: folder, on: loop) { printError("  \($0)") } } }
+    let report = try redisFailures {
+        try blocking { loop in try await BackupDrill.run(folder: folder, on: loop) { printError("  \($0)") } }
+    }
     for line in report.sentences { printError(line) }
     redisResult(plan: ["restore \(folder) into a private server, and compare"], applied: true, arguments) { json in
         if let manifest {

@@ -30,7 +30,9 @@ let redisCreateVerb = Verb(
     try arguments.atMost(0, "everything is an option")
     if arguments.value("--address") != nil { return try formForeign(arguments) }
     let request = try CreateRequest(arguments)
-    guard try redisConfirm(request.plan, notes: request.notes, arguments) else { return redisResult(plan: request.plan, notes: request.notes, applied: false, arguments) }
+    guard try redisConfirm(request.plan, notes: request.notes, arguments) else {
+        return redisResult(plan: request.plan, notes: request.notes, applied: false, arguments)
+    }
     let lock = try NodeFolder.lock(request.directory)
     defer { close(lock) }
     let isNew = try redisFailures {
@@ -44,7 +46,8 @@ let redisCreateVerb = Verb(
         }
     }
     printError("the cluster is whole: \(request.addresses.count) nodes. Next:")
-    printError("  \(selfName) redis status --address \(request.addresses[0]) --password-file \(arguments.value("--password-file") ?? "FILE")")
+    printError(
+        "  \(selfName) redis status --address \(request.addresses[0]) --password-file \(arguments.value("--password-file") ?? "FILE")")
     redisResult(plan: request.plan, notes: request.notes, applied: isNew, arguments)
 }
 
@@ -98,7 +101,8 @@ enum NodeFolder {
         var out: [UInt16] = []
         for part in text.split(separator: ",", omittingEmptySubsequences: false) {
             let ends = part.split(separator: "-", omittingEmptySubsequences: false).map { UInt16($0) }
-            guard (1...2).contains(ends.count), let low = ends[0], let high = ends[ends.count - 1], low > 0, low <= high, high - low < 1000 else {
+            guard (1...2).contains(ends.count), let low = ends[0], let high = ends[ends.count - 1], low > 0, low <= high, high - low < 1000
+            else {
                 throw Exit.usage("--ports: '\(text)' is no list of ports such as 7001-7006")
             }
             out += low...high
@@ -137,13 +141,16 @@ private struct CreateRequest: Sendable {
             throw Exit.usage("--memory: '\(arguments.value("--memory") ?? "")' is no size of at least 16Mi, such as 512Mi or 2Gi")
         }
         let roleWord = arguments.value("--role") ?? "state"
-        guard let role = RedisConfiguration.Role(rawValue: roleWord) else { throw Exit.usage("--role: '\(roleWord)' is neither state nor cache") }
+        guard let role = RedisConfiguration.Role(rawValue: roleWord) else {
+            throw Exit.usage("--role: '\(roleWord)' is neither state nor cache")
+        }
         nodes = numbers.map { NodeProcess(under: Files.absolute(directory), port: $0) }
         addresses = numbers.map { NodeAddress(host: "127.0.0.1", port: $0) }
         let placement: Placement
         do { placement = try Placement(nodes: addresses, replicas: replicas) } catch { throw Exit.usage(error.description) }
         configurations = zip(numbers, nodes).map { port, node in
-            RedisConfiguration(port: port, folder: node.folder, memory: memory, role: role, cluster: .local(port: port, nodeTimeout: timeout))
+            RedisConfiguration(
+                port: port, folder: node.folder, memory: memory, role: role, cluster: .local(port: port, nodeTimeout: timeout))
         }
         let known = nodes.filter { Files.exists($0.configuration) }
         var lines: [String] = []
@@ -151,12 +158,17 @@ private struct CreateRequest: Sendable {
         if starting.isEmpty {
             lines.append("all \(nodes.count) nodes run")
         } else {
-            lines.append("start redis-server on \(starting.map { "127.0.0.1:\($0.port)" }.joined(separator: ", ")); data and logs in \(directory)/node-PORT")
+            lines.append(
+                "start redis-server on \(starting.map { "127.0.0.1:\($0.port)" }.joined(separator: ", ")); data and logs in "
+                    + "\(directory)/node-PORT"
+            )
         }
         if known.isEmpty {
             lines += placement.masters.map { master in
                 let behind = master.replicas.isEmpty ? "" : ", replicas \(master.replicas.map(\.description).joined(separator: ", "))"
-                return "master \(master.address) with slots \(master.slots.lowerBound)-\(master.slots.upperBound) (\(master.slots.count))\(behind)"
+                return
+                    "master \(master.address) with slots \(master.slots.lowerBound)-\(master.slots.upperBound) "
+                    + "(\(master.slots.count))\(behind)"
             }
             lines.append(why)
             lines += Capacity(masters: placement.masters.count, nodes: nodes.count, memory: memory).lines
@@ -178,7 +190,8 @@ private struct CreateRequest: Sendable {
         // One that ends at once (a wrong setting, a full disk) says why in its log.
         usleep(started.isEmpty ? 0 : 200_000)
         if let dead = started.first(where: { $0.pid == nil }) {
-            throw ProvisioningFailure(.local, "redis-server on port \(dead.port) ended at once; \(dead.log) ends with:\n  \(dead.lastWords)")
+            throw ProvisioningFailure(
+                .local, "redis-server on port \(dead.port) ended at once; \(dead.log) ends with:\n  \(dead.lastWords)")
         }
         if !started.isEmpty { printError("  started \(started.count) redis-server processes") }
         return !started.isEmpty
@@ -197,7 +210,9 @@ extension NodeFolder {
     static func start(_ node: NodeProcess, _ configuration: RedisConfiguration, password: String) throws(ProvisioningFailure) {
         do throws(SystemError) {
             try Files.makeFolder(node.folder, mode: 0o700)
-            if !Files.exists(node.configuration) { try Files.replace(node.configuration, with: Array(configuration.text.utf8), mode: 0o600) }
+            if !Files.exists(node.configuration) {
+                try Files.replace(node.configuration, with: Array(configuration.text.utf8), mode: 0o600)
+            }
         } catch { throw ProvisioningFailure(.local, "\(error)") }
         // Something that goes just now gets a second to be gone.
         for _ in 0..<20 where !isFreePort(node.port) || !isFreePort(node.port + 10_000) { usleep(50_000) }
@@ -245,7 +260,9 @@ private func formForeign(_ arguments: Arguments) throws {
         printError("the cluster is formed already: nothing to do")
         return redisResult(plan: [], applied: false, arguments)
     }
-    guard try redisConfirm(plan, notes: formation.notes, arguments) else { return redisResult(plan: plan, notes: formation.notes, applied: false, arguments) }
+    guard try redisConfirm(plan, notes: formation.notes, arguments) else {
+        return redisResult(plan: plan, notes: formation.notes, applied: false, arguments)
+    }
     try target.run { session in
         try await formation.apply(session) { printError("  \($0)") }
         try await session.waitUntilWhole(.seconds(60))

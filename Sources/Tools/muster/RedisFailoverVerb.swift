@@ -35,7 +35,10 @@ let redisFailoverVerb = Verb(
     let plan = [failover.sentence]
     guard try redisConfirm(plan, arguments) else { return redisResult(plan: plan, applied: false, arguments) }
     let took = try target.run { session in try await failover.apply(session) }
-    printError("\(failover.replica.address) is the master; every node that answers knew after \(Duration.milliseconds(took.nanoseconds / 1_000_000).brief)")
+    printError(
+        "\(failover.replica.address) is the master; every node that answers knew after "
+            + "\(Duration.milliseconds(took.nanoseconds / 1_000_000).brief)"
+    )
     redisResult(plan: plan, applied: true, arguments) { $0.member("took_ms", Int(took.nanoseconds / 1_000_000)) }
 }
 
@@ -60,7 +63,8 @@ private func redisDrill(_ word: String, _ arguments: Arguments) throws {
         var json = JSONWriter()
         json.beginObject()
         for (name, value) in [
-            ("last_write_ms", line.lastWrite), ("suspected_ms", line.suspected), ("failed_ms", line.failed), ("detected_ms", line.detected), ("elected_ms", line.elected),
+            ("last_write_ms", line.lastWrite), ("suspected_ms", line.suspected), ("failed_ms", line.failed), ("detected_ms", line.detected),
+            ("elected_ms", line.elected),
             ("first_write_ms", line.firstWrite), ("whole_ms", line.whole),
         ] {
             json.key(name)
@@ -79,7 +83,10 @@ private func redisDrill(_ word: String, _ arguments: Arguments) throws {
         printOut(json.text)
     } else {
         func row(_ name: String, _ value: Int?, _ note: String) {
-            printOut("  \(name)\(String(repeating: " ", count: 34 - name.count))\(value.map { "\($0) ms" } ?? "not seen")\(note.isEmpty ? "" : "   \(note)")")
+            printOut(
+                "  "
+                    + "\(name)\(String(repeating: " ", count: 34 - name.count))\(value.map { "\($0) ms" } ?? "not seen")\(note.isEmpty ? "" : "   \(note)")"
+            )
         }
         row("last acknowledged write", line.lastWrite, "")
         row("suspected by a node", line.suspected, "")
@@ -89,7 +96,8 @@ private func redisDrill(_ word: String, _ arguments: Arguments) throws {
         row("the cluster is whole again", line.whole, "")
         printOut("\(outcome.acknowledged) writes acknowledged, \(outcome.lost) of them lost (WAIT \(outcome.wait))")
         printOut(
-            "\(outcome.failedInLost) writes of the lost slots failed, and \(outcome.failedElsewhere) of the others\(outcome.firstFailureElsewhere.isEmpty ? "" : ": " + outcome.firstFailureElsewhere)"
+            "\(outcome.failedInLost) writes of the lost slots failed, and \(outcome.failedElsewhere) of the "
+                + "others\(outcome.firstFailureElsewhere.isEmpty ? "" : ": " + outcome.firstFailureElsewhere)"
         )
     }
     guard line.elected != nil, line.firstWrite != nil else { throw Exit.failed("nobody took over in time") }

@@ -31,7 +31,10 @@ let redisAddVerb = Verb(
     guard Set(joining).count == joining.count else { throw Exit.usage("a node stands twice") }
     var plan: [String] = []
     if let started, !started.missing.isEmpty {
-        plan = ["start redis-server on \(started.missing.map { "127.0.0.1:\($0.port)" }.joined(separator: ", ")), with the settings of \(target.seeds[0])"]
+        plan = [
+            "start redis-server on \(started.missing.map { "127.0.0.1:\($0.port)" }.joined(separator: ", ")), with the settings of "
+                + "\(target.seeds[0])"
+        ]
         // Who would join cannot be asked before it runs.
         guard try redisConfirm(plan, arguments) else { return redisResult(plan: plan, applied: false, arguments) }
         let lock = try NodeFolder.lock(started.directory)
@@ -44,7 +47,9 @@ let redisAddVerb = Verb(
         printError("all of them are members as wished: nothing to do")
         return redisResult(plan: plan, applied: !plan.isEmpty, arguments)
     }
-    guard try redisConfirm(steps, notes: growth.notes, arguments) else { return redisResult(plan: plan + steps, notes: growth.notes, applied: !plan.isEmpty, arguments) }
+    guard try redisConfirm(steps, notes: growth.notes, arguments) else {
+        return redisResult(plan: plan + steps, notes: growth.notes, applied: !plan.isEmpty, arguments)
+    }
     try target.run { session in try await growth.apply(session) { printError("  \($0)") } }
     printError("the cluster is whole with \(joining.map(\.description).joined(separator: ", "))")
     redisResult(plan: plan + steps, notes: growth.notes, applied: true, arguments)
@@ -80,7 +85,9 @@ private struct LocalNodes: Sendable {
 
     /// Memory, role and node timeout as the node at `--address` has them.
     func start(like target: RedisTarget, on loop: EventLoop) async throws(ProvisioningFailure) {
-        guard let password = target.credentials.password else { throw ProvisioningFailure(.refused, "nodes are started with a password only: --password-file FILE") }
+        guard let password = target.credentials.password else {
+            throw ProvisioningFailure(.refused, "nodes are started with a password only: --password-file FILE")
+        }
         let session = ClusterSession(seeds: target.seeds, credentials: target.credentials, loop: loop)
         defer { session.close() }
         let model = try session.client(target.seeds[0])
@@ -91,12 +98,15 @@ private struct LocalNodes: Sendable {
         for node in missing {
             let configuration = RedisConfiguration(
                 port: node.port, folder: node.folder, memory: settings["maxmemory"].flatMap { Int($0) } ?? 0,
-                role: settings["maxmemory-policy"] == "allkeys-lru" ? .cache : .state, cluster: .local(port: node.port, nodeTimeout: timeout))
+                role: settings["maxmemory-policy"] == "allkeys-lru" ? .cache : .state,
+                cluster: .local(port: node.port, nodeTimeout: timeout))
             try NodeFolder.start(node, configuration, password: password)
         }
         for address in addresses {
             let client = try session.client(address)
-            let answers = try await session.eventually(.seconds(15)) { () async throws(ProvisioningFailure) in (try? await client.ask("PING")) != nil }
+            let answers = try await session.eventually(.seconds(15)) { () async throws(ProvisioningFailure) in
+                (try? await client.ask("PING")) != nil
+            }
             if !answers { throw ProvisioningFailure(.unreachable, "does not answer", node: address) }
         }
     }

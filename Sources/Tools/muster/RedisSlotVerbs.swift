@@ -25,7 +25,9 @@ let redisRebalanceVerb = Verb(
     let rate = try redisRate(arguments), weights = try redisWeights(arguments)
     let word = arguments.value("--by") ?? "slots"
     guard let measure = ClusterRebalance.Measure(rawValue: word) else { throw Exit.usage("--by: '\(word)' is none of slots, keys, ops") }
-    guard let threshold = Double(arguments.value("--threshold") ?? "2"), (0...100).contains(threshold) else { throw Exit.usage("--threshold: a number from 0 to 100") }
+    guard let threshold = Double(arguments.value("--threshold") ?? "2"), (0...100).contains(threshold) else {
+        throw Exit.usage("--threshold: a number from 0 to 100")
+    }
     let (open, first): ([Diagnosis.Finding], PlannedRebalance?) = try target.run { session in
         let (_, diagnosis) = try await ClusterRepair.diagnose(session, thorough: false)
         // What is open may stand in the way of a plan; then it is made when that is finished.
@@ -36,7 +38,9 @@ let redisRebalanceVerb = Verb(
         printError(first.sentence)
         return redisResult(plan: [], notes: [first.sentence], applied: false, arguments)
     }
-    let plan = open.map { "finish what was cut off: \($0.sentence)" } + (first.map { [$0.sentence] + $0.lines } ?? ["then share out what is there"])
+    let plan =
+        open.map { "finish what was cut off: \($0.sentence)" }
+        + (first.map { [$0.sentence] + $0.lines } ?? ["then share out what is there"])
     guard try redisConfirm(plan, arguments) else { return redisResult(plan: plan, applied: false, arguments) }
     let moved = try target.run { session in
         try await ClusterRepair(session, rate: rate) { printError("  \($0)") }.settleOpenSlots()
@@ -55,7 +59,8 @@ let redisRebalanceVerb = Verb(
 private func redisWeights(_ arguments: Arguments) throws -> [String: Double] {
     var weights: [String: Double] = [:]
     for word in arguments.all("--weight") {
-        guard let equals = word.lastIndex(of: "="), let weight = Double(word[word.index(after: equals)...]), weight >= 0, weight.isFinite else {
+        guard let equals = word.lastIndex(of: "="), let weight = Double(word[word.index(after: equals)...]), weight >= 0, weight.isFinite
+        else {
             throw Exit.usage("--weight: '\(word)' is not NODE=NUMBER")
         }
         weights[String(word[..<equals])] = weight
@@ -113,7 +118,9 @@ let redisFixVerb = Verb(
         throw Exit.failed("nothing of it is mended by this command alone")
     }
     guard try redisConfirm(plan, arguments) else { return redisResult(plan: plan, applied: false, arguments) }
-    let left = try target.run { session in try await ClusterRepair(session, rate: rate) { printError("  \($0)") }.mendAll(accepting: accepted) }
+    let left = try target.run { session in
+        try await ClusterRepair(session, rate: rate) { printError("  \($0)") }.mendAll(accepting: accepted)
+    }
     redisResult(plan: plan, applied: true, arguments) { $0.member("left", left.map(\.sentence)) }
     if left.isEmpty { return printError("mended; nothing is wrong any more") }
     for finding in left { printError("  left: \(finding.name) (\(finding.risk.rawValue)): \(finding.sentence); \(finding.mend)") }

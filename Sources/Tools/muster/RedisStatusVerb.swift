@@ -28,13 +28,16 @@ private func statusText(_ status: ClusterStatus) -> String {
     let masters = view.masters.filter { !$0.slots.isEmpty }.count
     let assigned = HashSlot.count - view.unassigned.count
     var out =
-        "\(status.reasons.isEmpty ? "whole" : "NOT WHOLE"): \(masters) masters, \(view.members.filter { !$0.isMaster }.count) replicas, \(assigned) of \(HashSlot.count) slots\n\n"
+        "\(status.reasons.isEmpty ? "whole" : "NOT WHOLE"): \(masters) masters, \(view.members.filter { !$0.isMaster }.count) replicas, "
+        + "\(assigned) of \(HashSlot.count) slots\n\n"
     var rows = [["NODE", "ROLE", "SLOTS", "KEYS", "MEMORY", "FRAG", "CLIENTS", "OPS/S", "BEHIND", "WRITTEN DOWN", "ID"]]
     for master in view.members where master.isMaster {
         rows.append(row(master, status, indent: ""))
         for replica in view.members where replica.master == master.id { rows.append(row(replica, status, indent: "└ ")) }
     }
-    for lost in view.members where !lost.isMaster && view.member(lost.master ?? "")?.isMaster != true { rows.append(row(lost, status, indent: "? ")) }
+    for lost in view.members where !lost.isMaster && view.member(lost.master ?? "")?.isMaster != true {
+        rows.append(row(lost, status, indent: "? "))
+    }
     out += table(rows)
     if let capacity = status.capacity { out += "\n\n" + capacity.lines.map { "  \($0)" }.joined(separator: "\n") }
     if !status.notes.isEmpty { out += "\n\n" + Set(status.notes).sorted().map { "  note: \($0)" }.joined(separator: "\n") }
@@ -51,10 +54,12 @@ private func row(_ member: ClusterView.Member, _ status: ClusterStatus, indent: 
     }
     let limit = report.number("maxmemory"), used = report.number("used_memory")
     return [
-        indent + member.address.description, role, place, String(report.keys), "\(ByteSize.text(used)) of \(limit > 0 ? ByteSize.text(limit) : "no limit")",
+        indent + member.address.description, role, place, String(report.keys),
+        "\(ByteSize.text(used)) of \(limit > 0 ? ByteSize.text(limit) : "no limit")",
         // The ratio says nothing of a server that holds next to nothing.
         used < 64 << 20 ? "-" : report.info["mem_fragmentation_ratio"] ?? "-", report.info["connected_clients"] ?? "-",
-        report.info["instantaneous_ops_per_sec"] ?? "-", lagText(report, status.lags[report.id]), persistenceText(report), String(member.id.prefix(8)),
+        report.info["instantaneous_ops_per_sec"] ?? "-", lagText(report, status.lags[report.id]), persistenceText(report),
+        String(member.id.prefix(8)),
     ]
 }
 

@@ -7,7 +7,8 @@ import Sharding
 
 /// The operations on a Redis Cluster; one file each, or two.
 private let redisVerbs = [
-    redisCreateVerb, redisStopVerb, redisStatusVerb, redisFailoverVerb, redisAddVerb, redisRemoveVerb, redisRebalanceVerb, redisFixVerb, redisBackupVerb,
+    redisCreateVerb, redisStopVerb, redisStatusVerb, redisFailoverVerb, redisAddVerb, redisRemoveVerb, redisRebalanceVerb, redisFixVerb,
+    redisBackupVerb,
     redisRestoreVerb,
 ]
 
@@ -32,7 +33,8 @@ let redisVerb = Verb(
 let redisFlags: Set<String> = ["--json", "--dry-run", "--yes"]
 let redisOptions: Set<String> = ["--address", "--password-file", "--user"]
 
-/// The cluster that a verb is about, from `--address HOST:PORT` (more than one may be given, with commas or again), `--password-file` and `--user`.
+/// The cluster that a verb is about, from `--address HOST:PORT` (more than one may be given, with commas or again), `--password-file` and
+/// `--user`.
 struct RedisTarget: Sendable {
     let seeds: [NodeAddress]
     let credentials: RedisCredentials
@@ -83,7 +85,8 @@ func redisRate(_ arguments: Arguments) throws -> MoveRate {
     return rate
 }
 
-/// Shows a plan; returns whether it is to be carried out. Without `--yes` a person at a terminal is asked; without a terminal it is wrong usage.
+/// Shows a plan; returns whether it is to be carried out. Without `--yes` a person at a terminal is asked; without a terminal it is wrong
+/// usage.
 func redisConfirm(_ plan: [String], notes: [String] = [], _ arguments: Arguments) throws -> Bool {
     for line in plan { printError("  \(line)") }
     for note in notes { printError("  note: \(note)") }
@@ -99,7 +102,8 @@ func redisConfirm(_ plan: [String], notes: [String] = [], _ arguments: Arguments
 }
 
 /// `{"plan":[…],"applied":true,"notes":[…]}` on standard output for `--json`.
-func redisResult(plan: [String], notes: [String] = [], applied: Bool, _ arguments: Arguments, _ more: (inout JSONWriter) -> Void = { _ in }) {
+func redisResult(plan: [String], notes: [String] = [], applied: Bool, _ arguments: Arguments, _ more: (inout JSONWriter) -> Void = { _ in })
+{
     guard arguments.has("--json") else { return }
     var json = JSONWriter()
     json.beginObject()

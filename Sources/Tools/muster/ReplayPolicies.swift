@@ -39,7 +39,9 @@ struct ReplayAssumptions {
         slowStart = try duration("--slow-start") ?? .zero
         var capacity: [String: Double] = [:]
         for text in arguments.all("--capacity") {
-            guard let at = text.lastIndex(of: "="), let value = ReplayAssumptions.amount(String(text[text.index(after: at)...])), at != text.startIndex else {
+            guard let at = text.lastIndex(of: "="), let value = ReplayAssumptions.amount(String(text[text.index(after: at)...])),
+                at != text.startIndex
+            else {
                 throw .usage("--capacity: '\(text)' is not METRIC=AMOUNT, such as cpu=500m, memory=512Mi or requests=120")
             }
             capacity[String(text[..<at])] = value
@@ -55,7 +57,9 @@ struct ReplayAssumptions {
 
     /// `500m`, `512Mi`, `120`: in cores, bytes, or the metric's own unit. Above 0.
     private static func amount(_ text: String) -> Double? {
-        let units: [(String, Double)] = [("Ki", 1024), ("Mi", 1_048_576), ("Gi", 1_073_741_824), ("m", 0.001), ("k", 1000), ("M", 1_000_000), ("G", 1_000_000_000)]
+        let units: [(String, Double)] = [
+            ("Ki", 1024), ("Mi", 1_048_576), ("Gi", 1_073_741_824), ("m", 0.001), ("k", 1000), ("M", 1_000_000), ("G", 1_000_000_000),
+        ]
         let unit = units.first { text.hasSuffix($0.0) }
         guard let value = Double(text.dropLast(unit?.0.count ?? 0)), value.isFinite, value > 0 else { return nil }
         return unit?.0 == "m" ? value / 1000 : value * (unit?.1 ?? 1)
@@ -77,7 +81,8 @@ struct ReplayAssumptions {
             for (name, value) in ReplicaModel.capacity(of: other, requests: requests) { carried[name] = max(value, carried[name] ?? 0) }
         }
         return ReplicaModel(
-            startTimes: [startTime ?? ReplayAssumptions.usualStart], capacity: carried.merging(capacity) { $1 }, requests: requests, warmUp: slowStart,
+            startTimes: [startTime ?? ReplayAssumptions.usualStart], capacity: carried.merging(capacity) { $1 }, requests: requests,
+            warmUp: slowStart,
             drain: service.grace, saturates: saturates)
     }
 
@@ -86,7 +91,9 @@ struct ReplayAssumptions {
         var out: [String] = []
         let start = model.startTimes[0].brief
         out.append(
-            startTime == nil ? "a replica is taken to be ready \(start) after its start; --start-time tells another" : "a replica is ready \(start) after its start")
+            startTime == nil
+                ? "a replica is taken to be ready \(start) after its start; --start-time tells another"
+                : "a replica is ready \(start) after its start")
         if capacity.isEmpty {
             out.append(
                 model.capacity.isEmpty

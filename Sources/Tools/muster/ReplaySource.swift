@@ -18,9 +18,13 @@ struct ReplaySource {
             recording = try ReplaySource.ask(place, arguments, service(), step)
             return
         }
-        for option in ["--query", "--from", "--to"] where arguments.value(option) != nil { throw Exit.usage("\(option) is for --prometheus") }
+        for option in ["--query", "--from", "--to"] where arguments.value(option) != nil {
+            throw Exit.usage("\(option) is for --prometheus")
+        }
         try arguments.atMost(1, "one recording")
-        guard let path = arguments.positional.first else { throw Exit.usage("what is to be replayed? A recording (FILE.csv), or --prometheus URL") }
+        guard let path = arguments.positional.first else {
+            throw Exit.usage("what is to be replayed? A recording (FILE.csv), or --prometheus URL")
+        }
         name = path == "-" ? "standard input" : path
         do { recording = try ReplaySource.read(path) } catch let failure as ReplayFailure { throw Exit.usage("\(name): \(failure)") }
     }
@@ -75,7 +79,9 @@ struct ReplaySource {
                     do { answer = try await client.send("GET", target, to: endpoint, timeout: .seconds(120)) } catch {
                         throw Exit.failed("no Prometheus answers at \(place) (\(error)); is the address right, and is it running?")
                     }
-                    do { try range.read(answer.body, of: service, into: &recording) } catch { throw Exit.failed("\(place) (status \(answer.status)): \(error)") }
+                    do { try range.read(answer.body, of: service, into: &recording) } catch {
+                        throw Exit.failed("\(place) (status \(answer.status)): \(error)")
+                    }
                 }
             }
             return recording
@@ -84,7 +90,9 @@ struct ReplaySource {
 
     /// `http://HOST:PORT/base`, or without the scheme; the port is 9090 where none is told.
     private static func address(_ place: String) throws(Exit) -> (Endpoint, String) {
-        if place.hasPrefix("https://") { throw .usage("--prometheus: only http:// is spoken here; reach it by a tunnel or a proxy on this machine") }
+        if place.hasPrefix("https://") {
+            throw .usage("--prometheus: only http:// is spoken here; reach it by a tunnel or a proxy on this machine")
+        }
         let rest = place.hasPrefix("http://") ? place.dropFirst(7) : place[...]
         let host = rest.prefix { $0 != "/" }
         var base = String(rest.dropFirst(host.count))

@@ -41,7 +41,8 @@ let replayVerb = Verb(
         """,
     flags: ["--json", "--example", "--saturates"],
     options: [
-        "--policy", "--against", "--service", "--step", "--start-time", "--slow-start", "--capacity", "--average", "--initial", "--explain", "--report", "--svg",
+        "--policy", "--against", "--service", "--step", "--start-time", "--slow-start", "--capacity", "--average", "--initial", "--explain",
+        "--report", "--svg",
         "--prometheus", "--query", "--from", "--to",
     ]
 ) { arguments in
@@ -58,7 +59,9 @@ private struct ReplayRun {
 
     init(_ arguments: Arguments) throws {
         self.arguments = arguments
-        guard let file = arguments.value("--policy") else { throw Exit.usage("which policy? --policy STACK names a stack file whose services have scale:") }
+        guard let file = arguments.value("--policy") else {
+            throw Exit.usage("which policy? --policy STACK names a stack file whose services have scale:")
+        }
         first = try ReplayPolicies(file)
         second = try arguments.value("--against").map { try ReplayPolicies($0) }
         assumptions = try ReplayAssumptions(arguments)
@@ -87,7 +90,9 @@ private struct ReplayRun {
         let known = Set(recording.services), both = declared.filter { known.contains($0.name) }
         guard !both.isEmpty else {
             throw .usage(
-                "the recording knows of \(listed(recording.services)), and \(files) scale\(second == nil ? "s" : "") \(listed(declared.map(\.name))): nothing is in both")
+                "the recording knows of \(listed(recording.services)), and \(files) scale\(second == nil ? "s" : "") "
+                    + "\(listed(declared.map(\.name))): nothing is in both"
+            )
         }
         return both
     }
@@ -113,7 +118,9 @@ private struct ReplayRun {
     }
 
     /// The service's trace, and each policy with the model it is replayed with.
-    private func prepare(_ service: ServiceSpec, _ recording: Recording) throws -> (trace: LoadTrace, runs: [(ReplayPolicy, ReplicaModel)], notes: [String]) {
+    private func prepare(_ service: ServiceSpec, _ recording: Recording) throws -> (
+        trace: LoadTrace, runs: [(ReplayPolicy, ReplicaModel)], notes: [String]
+    ) {
         let rules = DemandRules(step: try step(service), averages: assumptions.averages, requests: ReplayAssumptions.requests(service))
         let trace: LoadTrace
         do throws(ReplayFailure) { trace = try recording.trace(of: service.name, rules) } catch { throw Exit.usage("\(error)") }
@@ -123,7 +130,9 @@ private struct ReplayRun {
             let (known, leftOut) = policy(spec, name).measured(in: trace)
             if known.scaling.metrics.isEmpty {
                 throw Exit.usage(
-                    "\(name) scales \(service.name) by \(listed(leftOut)), and of these nothing is recorded: the recording has \(listed(trace.series.map(\.metric)))")
+                    "\(name) scales \(service.name) by \(listed(leftOut)), and of these nothing is recorded: the recording has "
+                        + "\(listed(trace.series.map(\.metric)))"
+                )
             }
             if !leftOut.isEmpty { notes.append("\(name) scales by \(listed(leftOut)) too, of which nothing is recorded: replayed without") }
             let model = assumptions.model(spec, known.scaling, beside: beside?.scaling?.policy)
@@ -141,7 +150,9 @@ private struct ReplayRun {
         if let text = arguments.value("--explain") { return try explain(text, prepared) }
         let read = MonotonicTime.now
         let sections = prepared.map { one in
-            let runs = one.runs.map { policy, model in ReplayPicture.Run(policy, model, Replay.run(one.trace, policy, model, initial: assumptions.initial)) }
+            let runs = one.runs.map { policy, model in
+                ReplayPicture.Run(policy, model, Replay.run(one.trace, policy, model, initial: assumptions.initial))
+            }
             let comparison = runs.count == 2 ? Comparison(runs[0].outcome, runs[1].outcome) : nil
             return HTMLReport.Section(ReplayPicture(one.trace, runs), comparison, notes: one.notes)
         }
@@ -172,7 +183,9 @@ private struct ReplayRun {
     /// Whom the figures of a Prometheus are about.
     private func soleService() throws -> String {
         if let name = arguments.value("--service") { return name }
-        guard first.services.count == 1 else { throw Exit.usage("whose figures are they? --service names one of \(listed(first.services.map(\.name)))") }
+        guard first.services.count == 1 else {
+            throw Exit.usage("whose figures are they? --service names one of \(listed(first.services.map(\.name)))")
+        }
         return first.services[0].name
     }
 
@@ -191,7 +204,10 @@ private struct ReplayRun {
         } else if let outcome = picture.runs.first?.outcome {
             out += "\n\n\(outcome.policy): \(outcome.advice)."
         }
-        out += "\n\n" + TerminalChart(picture, width: screenWidth, isColoured: isatty(1) == 1 && (environmentValue("NO_COLOR") ?? "").isEmpty).text + "\n"
+        out +=
+            "\n\n"
+            + TerminalChart(picture, width: screenWidth, isColoured: isatty(1) == 1 && (environmentValue("NO_COLOR") ?? "").isEmpty).text
+            + "\n"
         for one in trace.series { out += "\n  demand of \(one.metric): \(one.origin)" }
         for note in section.notes + trace.notes { out += "\n  note: \(note)" }
         return out

@@ -15,8 +15,8 @@ enum Succession {
     private static let socketsName = "MUSTER_SOCKETS"
     private static let predecessorName = "MUSTER_PREDECESSOR"
 
-    /// What a predecessor has left to us, as far as it is `wanted` (names and addresses); each is ours from now on. The others are closed: on an
-    /// address that is no longer listened on, nobody may wait for an answer. Descriptors that do not listen are not taken.
+    /// What a predecessor has left to us, as far as it is `wanted` (names and addresses); each is ours from now on. The others are closed:
+    /// on an address that is no longer listened on, nobody may wait for an answer. Descriptors that do not listen are not taken.
     static func inherited(for wanted: [String: String]) -> [Socket] {
         guard let text = environmentValue(socketsName), text.utf8.count <= 4096, predecessor() != nil else { return [] }
         var out: [Socket] = []
@@ -24,7 +24,9 @@ enum Succession {
             let parts = entry.split(separator: "=", maxSplits: 1), descriptor = Int32(3 + i)
             var listens: Int32 = 0
             var length = socklen_t(4)
-            guard parts.count == 2, getsockopt(descriptor, SOL_SOCKET, SO_ACCEPTCONN, &listens, &length) == 0, listens == 1 else { continue }
+            guard parts.count == 2, getsockopt(descriptor, SOL_SOCKET, SO_ACCEPTCONN, &listens, &length) == 0, listens == 1 else {
+                continue
+            }
             guard wanted[String(parts[0])] == String(parts[1]) else {
                 close(descriptor)
                 continue

@@ -108,7 +108,9 @@ private func startDetached(_ handle: StackHandle, _ arguments: Arguments) throws
         let text = Array((Files.text(log) ?? "").utf8)
         guard text.count > shown, let end = text[shown...].lastIndex(of: 10) else { return }
         // The first line repeats what stands above.
-        for line in text[shown..<end].split(separator: 10) where !line.starts(with: Array("starting ".utf8)) { printError(String(decoding: line, as: UTF8.self)) }
+        for line in text[shown..<end].split(separator: 10) where !line.starts(with: Array("starting ".utf8)) {
+            printError(String(decoding: line, as: UTF8.self))
+        }
         shown = end + 1
     }
     while true {

@@ -52,13 +52,18 @@ let whyVerb = Verb(
     let body = try handle.ask("GET", "/api/why?subject=\(subject ?? "")")
     if arguments.has("--json") { return printOut(String(decoding: body, as: UTF8.self)) }
     let limit = try lineCount(arguments, default: 20)
-    printOut(standing + (try JSONDocument().parse(body) { root in explain(shown(root.array ?? [], arguments), limit: limit, inFull: subject != nil) }))
+    printOut(
+        standing
+            + (try JSONDocument().parse(body) { root in explain(shown(root.array ?? [], arguments), limit: limit, inFull: subject != nil) })
+    )
 }
 
 /// Decisions are about services, their replicas, stores, and declared backends.
 private func checkSubject(_ subject: String, _ stack: Stack) throws(Exit) {
     let name = String(subject.split(separator: "/").first ?? "")
-    let backends = (stack.gateway?.routes ?? []).flatMap { if case .backends(let list) = $0.target { list.map(\.address) } else { [String]() } }
+    let backends = (stack.gateway?.routes ?? []).flatMap {
+        if case .backends(let list) = $0.target { list.map(\.address) } else { [String]() }
+    }
     let known = stack.services.map(\.name) + stack.stores.map(\.name) + backends
     if known.contains(name) || known.contains(subject) { return }
     let hint = nearestWord(to: name, in: known).map { "; did you mean '\($0)'?" } ?? ""
@@ -156,7 +161,11 @@ private func escaped(_ text: String) -> String {
     var out = ""
     for byte in text.utf8 {
         let isPlain = (byte | 32) &- 97 < 26 || byte &- 48 < 10 || [45, 46, 95, 126].contains(byte)
-        if isPlain { out.unicodeScalars.append(Unicode.Scalar(byte)) } else { out += "%" + (byte < 16 ? "0" : "") + String(byte, radix: 16, uppercase: true) }
+        if isPlain {
+            out.unicodeScalars.append(Unicode.Scalar(byte))
+        } else {
+            out += "%" + (byte < 16 ? "0" : "") + String(byte, radix: 16, uppercase: true)
+        }
     }
     return out
 }

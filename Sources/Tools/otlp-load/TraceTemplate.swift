@@ -2,8 +2,8 @@ import Basics
 import OpenTelemetry
 import ProtobufCoding
 
-/// Export requests with many small traces, made once and filled with fresh ids and times for each use: the load must not cost more than what it
-/// loads. A trace is five spans and five logs of three services; it comes as spans in one request and as logs in another.
+/// Export requests with many small traces, made once and filled with fresh ids and times for each use: the load must not cost more than
+/// what it loads. A trace is five spans and five logs of three services; it comes as spans in one request and as logs in another.
 struct TraceTemplate {
     private var bytes: [UInt8] = []
     /// Places in `bytes`, by what goes there.
@@ -29,7 +29,8 @@ struct TraceTemplate {
             request.message(1) { outer in
                 outer.message(1) { resource in
                     for (key, value) in [
-                        ("service.name", name), ("host.name", "host-\(name)"), ("service.instance.id", "\(name)-1"), ("telemetry.sdk.language", "python"),
+                        ("service.name", name), ("host.name", "host-\(name)"), ("service.instance.id", "\(name)-1"),
+                        ("telemetry.sdk.language", "python"),
                         ("telemetry.sdk.name", "opentelemetry"), ("telemetry.sdk.version", "1.45.2"),
                     ] { resource.attribute(1, key, value) }
                 }
@@ -37,7 +38,9 @@ struct TraceTemplate {
                     scoped.message(1) { $0.string(1, "app.\(name)") }
                     for trace in 0..<traces {
                         for span in spans {
-                            scoped.message(2) { signal == .traces ? TraceTemplate.span(trace, span, name, &$0) : TraceTemplate.log(trace, span, &$0) }
+                            scoped.message(2) {
+                                signal == .traces ? TraceTemplate.span(trace, span, name, &$0) : TraceTemplate.log(trace, span, &$0)
+                            }
                         }
                     }
                 }
@@ -99,7 +102,9 @@ struct TraceTemplate {
                 raw.storeBytes(of: run, toByteOffset: at, as: UInt64.self)
                 raw.storeBytes(of: (number + UInt64(trace) + 1).bigEndian, toByteOffset: at + 8, as: UInt64.self)
             }
-            for (at, trace, span) in spanIDs { raw.storeBytes(of: ((number + UInt64(trace) + 1) << 3 | UInt64(span + 1)).bigEndian, toByteOffset: at, as: UInt64.self) }
+            for (at, trace, span) in spanIDs {
+                raw.storeBytes(of: ((number + UInt64(trace) + 1) << 3 | UInt64(span + 1)).bigEndian, toByteOffset: at, as: UInt64.self)
+            }
             for (at, offset) in times { raw.storeBytes(of: nanoseconds + offset, toByteOffset: at, as: UInt64.self) }
         }
         return out

@@ -10,8 +10,8 @@ import Synchronization
 //
 //   otlp-load HOST:PORT[,HOST:PORT…] [--seconds 10] [--rate TRACES_A_SECOND | --connections 8] [--traces 50]
 //
-// With a rate it is an open model: requests are sent when they are due, and their time counts from then, so that a slow server is not spared
-// (coordinated omission). Without one, each connection sends as fast as it is answered. Prints one JSON object.
+// With a rate it is an open model: requests are sent when they are due, and their time counts from then, so that a slow server is not
+// spared (coordinated omission). Without one, each connection sends as fast as it is answered. Prints one JSON object.
 
 struct Options {
     var endpoints: [Endpoint] = []
@@ -68,7 +68,9 @@ final class Load {
         self.options = options
         self.loop = loop
         client = HTTPClient(loop: loop)
-        templates = [("/v1/traces", TraceTemplate(.traces, traces: options.traces)), ("/v1/logs", TraceTemplate(.logs, traces: options.traces))]
+        templates = [
+            ("/v1/traces", TraceTemplate(.traces, traces: options.traces)), ("/v1/logs", TraceTemplate(.logs, traces: options.traces)),
+        ]
     }
 
     /// Sends the spans and then the logs of the next traces.
@@ -84,8 +86,13 @@ final class Load {
             let body = template.filled(first: first, run: run, nanoseconds: UInt64(WallTime.now.milliseconds) * 1_000_000 - 3_000_000)
             bytes += body.count
             do throws(HTTPClientError) {
-                let answer = try await client.send("POST", path, to: endpoint, headers: [("Content-Type", "application/x-protobuf")], body: body)
-                if answer.status == 200, answer.body.isEmpty { accepted += 1 } else { fail("status \(answer.status): \(answer.text.prefix(200))") }
+                let answer = try await client.send(
+                    "POST", path, to: endpoint, headers: [("Content-Type", "application/x-protobuf")], body: body)
+                if answer.status == 200, answer.body.isEmpty {
+                    accepted += 1
+                } else {
+                    fail("status \(answer.status): \(answer.text.prefix(200))")
+                }
             } catch { fail(error.description) }
             latencies.append((MonotonicTime.now - start).nanoseconds)
         }

@@ -8,8 +8,9 @@ import Redis
 //
 //   redis-load [URL] [--seconds 5] [--clients 50] [--pipeline 1] [--size 20] [--reads 0] [--wait 0]
 //
-// Without URL: REDIS_URL, where a password is not on the command line. Each client sends `--pipeline` commands, waits for all their answers, and goes on. `--reads 1`: GET in place of SET. Prints one JSON object:
-// operations, CPU time of this process, percentiles of a round in microseconds. SIGINT ends it early.
+// Without URL: REDIS_URL, where a password is not on the command line. Each client sends `--pipeline` commands, waits for all their
+// answers, and goes on. `--reads 1`: GET in place of SET. Prints one JSON object: operations, CPU time of this process, percentiles of a
+// round in microseconds. SIGINT ends it early.
 
 struct Options {
     var url = ""

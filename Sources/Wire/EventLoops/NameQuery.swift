@@ -29,7 +29,8 @@ public enum NameQuery {
     /// A and AAAA records, or with `srv` SRV records, whose names are asked for in turn. `server`: host:port, nil: the system's.
     public static func ask(_ name: String, srv: Bool, port: UInt16, server: String?) async -> Result<Answer, Failure> {
         await withUnsafeContinuation { (continuation: UnsafeContinuation<Result<Answer, Failure>, Never>) in
-            let question = Unmanaged.passRetained(Question { continuation.resume(returning: answer(name, srv: srv, port: port, server: server)) })
+            let question = Unmanaged.passRetained(
+                Question { continuation.resume(returning: answer(name, srv: srv, port: port, server: server)) })
             var thread = pthread_t()
             let failed = pthread_create(
                 &thread, nil,
@@ -62,14 +63,16 @@ public enum NameQuery {
         do throws(Failure) {
             guard srv else {
                 let found = try addresses(name, address)
-                return .success(Answer(records: found.hosts.map { Record(host: $0, port: port, priority: 0, weight: 1) }, lifetime: found.lifetime))
+                return .success(
+                    Answer(records: found.hosts.map { Record(host: $0, port: port, priority: 0, weight: 1) }, lifetime: found.lifetime))
             }
             var records: [Record] = [], lifetime = Duration.seconds(3600)
             for service in try query(name, Int32(MUSTER_DNS_SRV), address) {
                 let found = try addresses(text(service.name), address)
                 lifetime = min(lifetime, .seconds(Int(service.ttl)), found.lifetime)
                 for host in found.hosts {
-                    records.append(Record(host: host, port: service.port, priority: Int(service.priority), weight: max(1, Int(service.weight))))
+                    records.append(
+                        Record(host: host, port: service.port, priority: Int(service.priority), weight: max(1, Int(service.weight))))
                 }
             }
             return .success(Answer(records: records, lifetime: lifetime))
@@ -95,12 +98,16 @@ public enum NameQuery {
         var records = [muster_dns_record](repeating: muster_dns_record(), count: limit)
         var v4: UInt32 = 0, port: UInt16 = 0
         if let server {
-            guard case .ipv4(let value, let number) = server else { throw Failure(description: "\(server): a name server is given by its IPv4 address") }
+            guard case .ipv4(let value, let number) = server else {
+                throw Failure(description: "\(server): a name server is given by its IPv4 address")
+            }
             (v4, port) = (value, number)
         }
         let count = muster_dns_query(name, type, v4, port, &records, Int32(limit))
         if count < 0 {
-            let reasons: [Int32: String] = [-1: "no such name", -2: "the name server did not answer", -3: "the name server failed", -4: "no record of this kind"]
+            let reasons: [Int32: String] = [
+                -1: "no such name", -2: "the name server did not answer", -3: "the name server failed", -4: "no record of this kind",
+            ]
             if count == -4 { return [] }
             throw Failure(description: "\(name): \(reasons[count] ?? "the answer could not be read")")
         }

@@ -8,7 +8,8 @@ struct TLSCertificate {
 
     init(_ pointer: OpaquePointer) { self.pointer = pointer }
 
-    /// `code` is one of X509_V_ERR. This is the certificate of the chain that it is about, `leaf` the peer's own. `name` is whom we asked for, `authorities` whom we trust.
+    /// `code` is one of X509_V_ERR. This is the certificate of the chain that it is about, `leaf` the peer's own. `name` is whom we asked
+    /// for, `authorities` whom we trust.
     func complaint(_ code: Int32, leaf: TLSCertificate, name: String, authorities: String) -> String {
         switch code {
         case X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH:
@@ -17,11 +18,15 @@ struct TLSCertificate {
         case X509_V_ERR_CERT_HAS_EXPIRED:
             return "the certificate of \(subject) ended on \(TLSCertificate.day(X509_get0_notAfter(pointer))): it must be renewed"
         case X509_V_ERR_CERT_NOT_YET_VALID:
-            return "the certificate of \(subject) begins on \(TLSCertificate.day(X509_get0_notBefore(pointer))): is this machine's clock right?"
+            return
+                "the certificate of \(subject) begins on \(TLSCertificate.day(X509_get0_notBefore(pointer))): is this machine's clock "
+                + "right?"
         // Whoever the chain ends with, the server's own certificate is what people know.
         case X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT, X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN, X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT,
             X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY, X509_V_ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE, X509_V_ERR_CERT_SIGNATURE_FAILURE:
-            return "no CA in \(authorities) signed the certificate of \(leaf.subject) (issuer \(leaf.issuer)): give the file of the CA that did"
+            return
+                "no CA in \(authorities) signed the certificate of \(leaf.subject) (issuer \(leaf.issuer)): give the file of the CA that "
+                + "did"
         default:
             let words = X509_verify_cert_error_string(Int(code)).map { String(cString: $0) } ?? "error \(code)"
             return "the certificate of \(subject) is not accepted: \(words)"

@@ -35,7 +35,9 @@ public final class TLSContext: Sendable {
         SSL_CTX_set_verify(native, SSL_VERIFY_PEER) { accepted, chain in TLSSession.judge(accepted, chain) }
         SSL_CTX_set_client_cert_cb(native) { ssl, _, _ in TLSSession.certificateAsked(ssl) }
         // Sessions are kept here and not in OpenSSL, which looks none up for a client.
-        SSL_CTX_ctrl(native, SSL_CTRL_SET_SESS_CACHE_MODE, Int(SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL_LOOKUP | SSL_SESS_CACHE_NO_INTERNAL_STORE), nil)
+        SSL_CTX_ctrl(
+            native, SSL_CTRL_SET_SESS_CACHE_MODE,
+            Int(SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL_LOOKUP | SSL_SESS_CACHE_NO_INTERNAL_STORE), nil)
         SSL_CTX_sess_set_new_cb(native) { ssl, ticket in TLSSession.ticketCame(ssl, ticket) }
         // Nobody sits at a terminal: a key with a passphrase is refused instead of asked for.
         SSL_CTX_set_default_passwd_cb(native) { _, _, _, _ in -1 }
@@ -76,7 +78,9 @@ public final class TLSContext: Sendable {
         }
         guard SSL_CTX_use_PrivateKey_file(native, key, SSL_FILETYPE_PEM) == 1 else {
             let error = TLSErrorQueue.take()
-            if error.reason == X509_R_KEY_VALUES_MISMATCH { throw TLSFailure(.settings, "key file \(key) does not belong to the certificate \(certificate)") }
+            if error.reason == X509_R_KEY_VALUES_MISMATCH {
+                throw TLSFailure(.settings, "key file \(key) does not belong to the certificate \(certificate)")
+            }
             throw TLSFailure(.settings, "key file \(key) holds no private key in PEM form without a passphrase (\(error.text))")
         }
     }

@@ -55,7 +55,9 @@ struct TLSErrorQueue {
             return TLSFailure(.handshake, "the server asks for a client certificate: give its file and the file of its key")
         case SSL_R_SSLV3_ALERT_HANDSHAKE_FAILURE, SSL_R_SSLV3_ALERT_BAD_CERTIFICATE:
             if certificateAsked {
-                return TLSFailure(.handshake, "the server asks for a client certificate and refused us without one: give its file and the file of its key")
+                return TLSFailure(
+                    .handshake, "the server asks for a client certificate and refused us without one: give its file and the file of its key"
+                )
             }
         default: break
         }

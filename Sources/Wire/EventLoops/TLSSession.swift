@@ -3,9 +3,9 @@ import COpenSSL
 
 /// One connection's end of TLS: bytes of the socket in, plain bytes out, and the other way. It has no socket; `Stream` moves the bytes.
 ///
-/// OpenSSL reads from the loop's buffer and writes to `sealed` through a BIO of ours: no copy besides its own, one `recv` and one `send` for
-/// many records (on the descriptor it would be two reads a record and a write for every 16 KiB, without MSG_NOSIGNAL). All that came in one
-/// read is opened at once, so nothing stays behind in OpenSSL but the beginning of a record: a pause needs no further thought.
+/// OpenSSL reads from the loop's buffer and writes to `sealed` through a BIO of ours: no copy besides its own, one `recv` and one `send`
+/// for many records (on the descriptor it would be two reads a record and a write for every 16 KiB, without MSG_NOSIGNAL). All that came in
+/// one read is opened at once, so nothing stays behind in OpenSSL but the beginning of a record: a pause needs no further thought.
 ///
 /// States: handshake → `isReady` → `sawEnd` (the peer's close_notify) or `failure`. Belongs to its loop.
 public final class TLSSession {
@@ -62,12 +62,18 @@ public final class TLSSession {
             return
         }
         SSL_set_hostflags(ssl, UInt32(X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS))
-        let sni = name.withCString { SSL_ctrl(ssl, SSL_CTRL_SET_TLSEXT_HOSTNAME, Int(TLSEXT_NAMETYPE_host_name), UnsafeMutableRawPointer(mutating: $0)) }
-        if name.isEmpty || sni != 1 || SSL_set1_host(ssl, name) != 1 { failure = TLSFailure(.settings, "\"\(name)\" is no host name to verify") }
+        let sni = name.withCString {
+            SSL_ctrl(ssl, SSL_CTRL_SET_TLSEXT_HOSTNAME, Int(TLSEXT_NAMETYPE_host_name), UnsafeMutableRawPointer(mutating: $0))
+        }
+        if name.isEmpty || sni != 1 || SSL_set1_host(ssl, name) != 1 {
+            failure = TLSFailure(.settings, "\"\(name)\" is no host name to verify")
+        }
     }
 
     /// `TLSv1.3` and the cipher, once it is ready.
-    public var protocolAndCipher: String { "\(String(cString: SSL_get_version(ssl))) \(String(cString: SSL_CIPHER_get_name(SSL_get_current_cipher(ssl))))" }
+    public var protocolAndCipher: String {
+        "\(String(cString: SSL_get_version(ssl))) \(String(cString: SSL_CIPHER_get_name(SSL_get_current_cipher(ssl))))"
+    }
     /// The server took a ticket of an earlier connection: no certificates were exchanged again.
     public var isResumed: Bool { SSL_session_reused(ssl) == 1 }
 
@@ -85,7 +91,8 @@ public final class TLSSession {
         if result == 1 { isReady = true } else { note(result) }
     }
 
-    /// Takes all of `bytes`; plain bytes go to `buffer`, which has `openCapacity`. They are good also if `sawEnd` or `failure` came after them.
+    /// Takes all of `bytes`; plain bytes go to `buffer`, which has `openCapacity`. They are good also if `sawEnd` or `failure` came after
+    /// them.
     func open(_ bytes: UnsafeRawBufferPointer, into buffer: UnsafeMutableRawBufferPointer) -> Int {
         input = bytes
         defer { input = UnsafeRawBufferPointer(start: nil, count: 0) }

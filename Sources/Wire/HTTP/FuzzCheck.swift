@@ -2,9 +2,9 @@ import Basics
 
 /// What the fuzzer and its replay in the tests check of the HTTP/1 parsers: nil when all is well, else what was wrong.
 ///
-/// Properties: no trap; never more bytes used than given; the same verdict when the bytes come in two pieces; every range of the table lies in
-/// the head; a chunked body decodes alike in one piece and byte by byte; what a table says of its fields (upgrade, close, a value by name) is
-/// what a slow reading of them says; a host is one to a slow reading, too.
+/// Properties: no trap; never more bytes used than given; the same verdict when the bytes come in two pieces; every range of the table lies
+/// in the head; a chunked body decodes alike in one piece and byte by byte; what a table says of its fields (upgrade, close, a value by
+/// name) is what a slow reading of them says; a host is one to a slow reading, too.
 public func checkHTTP1(_ input: [UInt8]) -> String? {
     input.withUnsafeBytes { raw in
         for line in raw.prefix(600).split(separator: 10, omittingEmptySubsequences: false).prefix(8) {
@@ -12,7 +12,9 @@ public func checkHTTP1(_ input: [UInt8]) -> String? {
             if HeadParser.isHost(host) != isHostSlowly(Array(host)) { return "two readings of a host: \(host.string)" }
         }
         let whole = verdict(raw, split: raw.count)
-        for split in [raw.count / 2, raw.count / 3] where verdict(raw, split: split) != whole { return "the split at \(split) changes the verdict" }
+        for split in [raw.count / 2, raw.count / 3] where verdict(raw, split: split) != whole {
+            return "the split at \(split) changes the verdict"
+        }
         if let wrong = responses(raw) { return wrong }
         if chunks(raw, step: raw.count) != chunks(raw, step: 1) { return "chunks decode differently byte by byte" }
         return nil
@@ -36,7 +38,9 @@ private func verdict(_ raw: UnsafeRawBufferPointer, split: Int) -> String {
         if let wrong = fields(table) { preconditionFailure(wrong) }
         for host in values(table, "host") where !isHostSlowly(host) { preconditionFailure("a Host that is none went through") }
         let upgrade = table.upgrade.map(\.string) ?? "-"
-        return "\(table.framing) \(table.targetText.string) \(table.fields.count) \(upgrade) \(table.keepsAlive) \(table.expectsContinue) \(table.methodIsIdempotent)"
+        return
+            "\(table.framing) \(table.targetText.string) \(table.fields.count) \(upgrade) \(table.keepsAlive) \(table.expectsContinue) "
+            + "\(table.methodIsIdempotent)"
     } catch { return error.rawValue }
 }
 
@@ -47,7 +51,9 @@ private func responses(_ raw: UnsafeRawBufferPointer) -> String? {
     if (parsed == nil) != (parsedToHead == nil) { return "what was asked for changes whether a response can be read" }
     guard parsed != nil else { return nil }
     if toHead.framing != .none { return "an answer to HEAD has a body" }
-    if response.status < 200 || response.status == 204 || response.status == 304, response.framing != .none { return "\(response.status) has a body" }
+    if response.status < 200 || response.status == 204 || response.status == 304, response.framing != .none {
+        return "\(response.status) has a body"
+    }
     return fields(response)
 }
 
@@ -55,7 +61,9 @@ private func responses(_ raw: UnsafeRawBufferPointer) -> String? {
 private func fields(_ table: HeadTable) -> String? {
     for field in table.fields {
         let name = Array(table.text(field.name).string.lowercased().utf8)
-        guard let value = table.value(name), let first = values(table, String(decoding: name, as: UTF8.self)).first else { return "a field is not found by its name" }
+        guard let value = table.value(name), let first = values(table, String(decoding: name, as: UTF8.self)).first else {
+            return "a field is not found by its name"
+        }
         if !value.elementsEqual(first) { return "not the first field of this name" }
     }
     let options = values(table, "connection").flatMap { $0.split(separator: 44) }.map { words($0) }
@@ -64,7 +72,9 @@ private func fields(_ table: HeadTable) -> String? {
     if table.wantsUpgrade, !options.contains("upgrade") { return "an upgrade that nobody asked for" }
     guard let upgrade = table.upgrade else { return nil }
     if !table.wantsUpgrade || table.framing != .none || table.minorVersion != 1 { return "an upgrade where there can be none" }
-    if upgrade.isEmpty || upgrade.contains(44) || !upgrade.elementsEqual(values(table, "upgrade").first ?? []) { return "an upgrade to nothing or to several" }
+    if upgrade.isEmpty || upgrade.contains(44) || !upgrade.elementsEqual(values(table, "upgrade").first ?? []) {
+        return "an upgrade to nothing or to several"
+    }
     return nil
 }
 
@@ -93,7 +103,9 @@ private func isHostSlowly(_ bytes: [UInt8]) -> Bool {
         let before = Array(bytes.dropLast(port.count + 1))
         if before.first != 91 || before.last == 93 { name = before }
     }
-    if name.first == 91 { return name.count >= 4 && name.last == 93 && name.dropFirst().dropLast().allSatisfy { hex.contains($0) || $0 == 58 || $0 == 46 } }
+    if name.first == 91 {
+        return name.count >= 4 && name.last == 93 && name.dropFirst().dropLast().allSatisfy { hex.contains($0) || $0 == 58 || $0 == 46 }
+    }
     guard !name.isEmpty else { return false }
     var rest = name[...]
     while let byte = rest.popFirst() {

@@ -440,7 +440,9 @@ open class HTTPServerConnection: Stream {
         if !answered {
             let body = Array("{\"error\":{\"code\":\"\(code)\",\"message\":\"\(message)\"}}\n".utf8)
             let retry = status == 503 ? "Retry-After: 1\r\n" : ""
-            let head = "HTTP/1.1 \(status) \(reasonPhrase(status))\r\nContent-Type: application/json\r\n\(retry)Content-Length: \(body.count)\r\nConnection: close\r\n"
+            let head =
+                "HTTP/1.1 \(status) \(reasonPhrase(status))\r\nContent-Type: application/json\r\n\(retry)Content-Length: "
+                + "\(body.count)\r\nConnection: close\r\n"
             var out = ByteBuffer()
             out.append(text: head)
             out.append(context.dateLine())

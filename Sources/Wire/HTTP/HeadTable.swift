@@ -25,10 +25,12 @@ public enum KnownHeader: UInt8, Sendable {
             name.equals("x-forwarded-for") ? .xForwardedFor : name.equals("idempotency-key") ? .idempotencyKey : .other
         case 16:
             name.equals("x-forwarded-host")
-                ? .xForwardedHost : name.equals("proxy-connection") ? .proxyConnection : name.equals("x-muster-explain") ? .xMusterExplain : .other
+                ? .xForwardedHost
+                : name.equals("proxy-connection") ? .proxyConnection : name.equals("x-muster-explain") ? .xMusterExplain : .other
         case 17:
             name.equals("transfer-encoding")
-                ? .transferEncoding : name.equals("x-forwarded-proto") ? .xForwardedProto : name.equals("x-request-timeout") ? .xRequestTimeout : .other
+                ? .transferEncoding
+                : name.equals("x-forwarded-proto") ? .xForwardedProto : name.equals("x-request-timeout") ? .xRequestTimeout : .other
         case 18: name.equals("proxy-authenticate") ? .proxyAuthenticate : .other
         case 19: name.equals("proxy-authorization") ? .proxyAuthorization : .other
         default: .other
@@ -151,13 +153,17 @@ public final class HeadTable {
 
     /// The value of the first field of this name (ASCII in lower case); nil when there is none.
     public func value(_ name: [UInt8]) -> UnsafeRawBufferPointer? {
-        for field in fields where Int(field.name.count) == name.count && name.withUnsafeBytes({ equalIgnoringCase($0, text(field.name)) }) { return text(field.value) }
+        for field in fields where Int(field.name.count) == name.count && name.withUnsafeBytes({ equalIgnoringCase($0, text(field.name)) }) {
+            return text(field.value)
+        }
         return nil
     }
 
     /// What an upgrade would be to: the one protocol that `Upgrade` names. nil when none is asked for, or a choice of several.
     public var upgrade: UnsafeRawBufferPointer? {
-        guard wantsUpgrade, framing == .none, minorVersion == 1, let name = first(.upgrade), !name.isEmpty, !name.contains(44) else { return nil }
+        guard wantsUpgrade, framing == .none, minorVersion == 1, let name = first(.upgrade), !name.isEmpty, !name.contains(44) else {
+            return nil
+        }
         return name
     }
 }

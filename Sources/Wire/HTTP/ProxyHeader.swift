@@ -43,15 +43,21 @@ public enum ProxyHeader {
         let words = bytes[6..<feed - 1].split(separator: 32, omittingEmptySubsequences: false).map { String(decoding: $0, as: UTF8.self) }
         if words.first == "UNKNOWN" { return Parsed(source: nil, length: feed + 1) }
         guard words.count == 5, words[0] == "TCP4" || words[0] == "TCP6" else { throw .malformed }
-        guard let source = IPAddress(words[1]), let target = IPAddress(words[2]), !words[1].hasPrefix("["), !words[2].hasPrefix("[") else { throw .malformed }
+        guard let source = IPAddress(words[1]), let target = IPAddress(words[2]), !words[1].hasPrefix("["), !words[2].hasPrefix("[") else {
+            throw .malformed
+        }
         let isFour = words[0] == "TCP4"
-        guard words[1].contains(":") != isFour, words[2].contains(":") != isFour, target.isIPv4 == source.isIPv4 || !isFour else { throw .malformed }
+        guard words[1].contains(":") != isFour, words[2].contains(":") != isFour, target.isIPv4 == source.isIPv4 || !isFour else {
+            throw .malformed
+        }
         guard let port = decimalPort(words[3]), decimalPort(words[4]) != nil else { throw .malformed }
         return Parsed(source: SocketAddress(source, port: port), length: feed + 1)
     }
 
     private static func decimalPort(_ text: String) -> UInt16? {
-        guard !text.isEmpty, text.utf8.count <= 5, text.utf8.allSatisfy({ $0 &- 48 < 10 }), text == "0" || text.utf8.first != 48 else { return nil }
+        guard !text.isEmpty, text.utf8.count <= 5, text.utf8.allSatisfy({ $0 &- 48 < 10 }), text == "0" || text.utf8.first != 48 else {
+            return nil
+        }
         return UInt16(text)
     }
 

@@ -4,7 +4,9 @@ import ProtobufCoding
 extension OTLP {
     /// The protobuf form of a request in OTLP's JSON form.
     public static func protobuf(_ json: [UInt8], _ signal: Signal, _ document: JSONDocument) throws(ProtobufFailure) -> [UInt8] {
-        do { return try document.parse(json) { try schema.encode($0, as: signal.request) } } catch let failure as ProtobufFailure { throw failure } catch {
+        do { return try document.parse(json) { try schema.encode($0, as: signal.request) } } catch let failure as ProtobufFailure {
+            throw failure
+        } catch {
             throw ProtobufFailure("the body is not valid JSON: \(error)")
         }
     }

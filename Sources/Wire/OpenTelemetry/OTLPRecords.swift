@@ -57,7 +57,11 @@ extension OTLP {
                 case Field.spanStatus:
                     var inner = ProtobufReader(field.bytes)
                     while let part = try inner.next() {
-                        if part.number == 3 { status = Int(truncatingIfNeeded: part.scalar) } else if part.number == 2 { statusMessage = part.bytes }
+                        if part.number == 3 {
+                            status = Int(truncatingIfNeeded: part.scalar)
+                        } else if part.number == 2 {
+                            statusMessage = part.bytes
+                        }
                     }
                 default: break
                 }
@@ -99,7 +103,8 @@ extension OTLP {
 
     /// Calls `body` with each key and AnyValue of the repeated KeyValue `field` of `message`.
     public static func forEachAttribute(
-        _ message: UnsafeRawBufferPointer, field number: Int, _ body: (UnsafeRawBufferPointer, UnsafeRawBufferPointer) throws(ProtobufFailure) -> Void
+        _ message: UnsafeRawBufferPointer, field number: Int,
+        _ body: (UnsafeRawBufferPointer, UnsafeRawBufferPointer) throws(ProtobufFailure) -> Void
     ) throws(ProtobufFailure) {
         var reader = ProtobufReader(message)
         while let field = try reader.next() {
@@ -153,7 +158,8 @@ extension OTLP {
         }
     }
 
-    /// Writes attributes as one JSON object. A key that comes twice is written twice at most in bytes, never lost: the later wins in readers.
+    /// Writes attributes as one JSON object. A key that comes twice is written twice at most in bytes, never lost: the later wins in
+    /// readers.
     public static func writeAttributes(_ message: UnsafeRawBufferPointer, field: Int, to json: inout JSONWriter, depth: Int = 0) {
         json.beginObject()
         try? forEachAttribute(message, field: field) { key, value in

@@ -28,7 +28,9 @@ extension OTLP {
         var number = 0
         while let field = try outer.next() {
             guard field.number == 1 else { continue }
-            guard field.wire == .bytes else { throw ProtobufFailure("resource\(signal == .traces ? "Spans" : "Logs") has the wrong wire type") }
+            guard field.wire == .bytes else {
+                throw ProtobufFailure("resource\(signal == .traces ? "Spans" : "Logs") has the wrong wire type")
+            }
             try visitResource(field.bytes, signal, number, body)
             number += 1
         }
@@ -65,7 +67,9 @@ extension OTLP {
         func free() { owned?.deallocate() }
     }
 
-    private static func part(_ number: Int, of message: UnsafeRawBufferPointer, as kind: Int, _ name: String) throws(ProtobufFailure) -> Part {
+    private static func part(_ number: Int, of message: UnsafeRawBufferPointer, as kind: Int, _ name: String) throws(ProtobufFailure)
+        -> Part
+    {
         var found: [UnsafeRawBufferPointer] = []
         var reader = ProtobufReader(message)
         while let field = try reader.next() {

@@ -12,7 +12,8 @@ public enum OTLP {
     /// Numbers of the fields that this code reads or writes by itself.
     public enum Field {
         public static let resourceAttributes = 1, key = 1, value = 2, stringValue = 1
-        public static let spanTraceID = 1, spanID = 2, parentSpanID = 4, spanName = 5, spanKind = 6, spanStart = 7, spanEnd = 8, spanStatus = 15
+        public static let spanTraceID = 1, spanID = 2, parentSpanID = 4, spanName = 5, spanKind = 6, spanStart = 7, spanEnd = 8,
+            spanStatus = 15
         public static let logTime = 1, logSeverity = 2, logSeverityText = 3, logBody = 5, logAttributes = 6
         public static let logTraceID = 9, logSpanID = 10, logObservedTime = 11
     }
@@ -34,7 +35,10 @@ public enum OTLP {
             ]),
         .init(
             "ScopeSpans",
-            [.init(1, "scope", .message(Message.scope)), .init(2, "spans", .message(Message.span), repeated: true), .init(3, "schemaUrl", .string)]),
+            [
+                .init(1, "scope", .message(Message.scope)), .init(2, "spans", .message(Message.span), repeated: true),
+                .init(3, "schemaUrl", .string),
+            ]),
         .init(
             "ScopeLogs",
             [
@@ -89,7 +93,8 @@ public enum OTLP {
         .init(
             "AnyValue",
             [
-                .init(1, "stringValue", .string), .init(2, "boolValue", .bool), .init(3, "intValue", .int64), .init(4, "doubleValue", .double),
+                .init(1, "stringValue", .string), .init(2, "boolValue", .bool), .init(3, "intValue", .int64),
+                .init(4, "doubleValue", .double),
                 .init(5, "arrayValue", .message(Message.arrayValue)), .init(6, "kvlistValue", .message(Message.keyValueList)),
                 .init(7, "bytesValue", .bytes), .init(8, "stringValueStrindex", .int32),
             ]),

@@ -6,8 +6,8 @@ import Resilience
 /// where that is safe.
 ///
 /// A command that no server has begun is sent as soon as its master is known and answers, within `patience`. One that may have been carried
-/// out ends at once with `maybeExecuted`, unless it is repeatable (reads are; see `RedisCommand.repeatable`): then it is sent again, as far as
-/// the budget goes. What has waited goes to a new master in small portions, so that it is not buried by all at once.
+/// out ends at once with `maybeExecuted`, unless it is repeatable (reads are; see `RedisCommand.repeatable`): then it is sent again, as far
+/// as the budget goes. What has waited goes to a new master in small portions, so that it is not buried by all at once.
 ///
 /// Subclasses know where a command belongs (`locate`) and how to find out anew (`ask`).
 class FailoverRouter: CommandRouter {
@@ -89,7 +89,9 @@ class FailoverRouter: CommandRouter {
     }
 
     private func attempt(_ attempt: Attempt) {
-        if isClosed { return attempt.done(.failure(RedisError(.unavailable, .notExecuted, place: place, message: "the client was closed"))) }
+        if isClosed {
+            return attempt.done(.failure(RedisError(.unavailable, .notExecuted, place: place, message: "the client was closed")))
+        }
         switch locate(attempt) {
         case .node(let node):
             if node.isAway { return park(attempt, away(node)) }
@@ -133,7 +135,9 @@ class FailoverRouter: CommandRouter {
         case "MOVED", "ASK":
             attempt.redirections += 1
             statistics.redirections += 1
-            guard attempt.redirections <= FailoverRouter.redirectionLimit, let other = moved(error, node) else { return park(attempt, error) }
+            guard attempt.redirections <= FailoverRouter.redirectionLimit, let other = moved(error, node) else {
+                return park(attempt, error)
+            }
             if error.serverCode == "ASK" { return send(attempt, to: other, asking: true) }
             doubt()
             self.attempt(attempt)
@@ -161,7 +165,11 @@ class FailoverRouter: CommandRouter {
     private func park(_ attempt: Attempt, _ error: RedisError) {
         if isClosed || loop.now >= attempt.deadline { return attempt.done(.failure(error)) }
         guard parked.count < FailoverRouter.parkingLimit else {
-            return attempt.done(.failure(RedisError(.overloaded, error.execution, place: error.place, message: "too many commands wait for a master: \(error.message)")))
+            return attempt.done(
+                .failure(
+                    RedisError(
+                        .overloaded, error.execution, place: error.place, message: "too many commands wait for a master: \(error.message)"))
+            )
         }
         statistics.parked += 1
         attempt.failure = error
@@ -254,7 +262,8 @@ class FailoverRouter: CommandRouter {
     }
 
     func makeNode(_ endpoint: Endpoint, _ settings: RedisConnection.Settings) -> RedisNode {
-        let node = RedisNode(endpoint, loop: loop, settings: settings, maxConnections: options.maxConnections, backoffLimit: .milliseconds(250))
+        let node = RedisNode(
+            endpoint, loop: loop, settings: settings, maxConnections: options.maxConnections, backoffLimit: .milliseconds(250))
         node.onStatus = { [unowned self, tie] status in
             guard tie.holds else { return }
             if status == .connected { release() } else { doubt() }
@@ -280,6 +289,8 @@ class FailoverRouter: CommandRouter {
         for node in nodes.values { node.close() }
         let waiting = parked
         parked = []
-        for attempt in waiting { attempt.done(.failure(RedisError(.unavailable, .notExecuted, place: place, message: "the client was closed"))) }
+        for attempt in waiting {
+            attempt.done(.failure(RedisError(.unavailable, .notExecuted, place: place, message: "the client was closed")))
+        }
     }
 }

@@ -25,7 +25,9 @@ final class PushListener {
             // A reply that does not come in time ends the connection.
             ping = LoopTimer(loop: loop) { [weak self] in
                 guard let self else { return }
-                if connection.isReady { connection.send(RedisCommand("PING")) { [weak self] reply in if case .success = reply { self?.pingLater() } } }
+                if connection.isReady {
+                    connection.send(RedisCommand("PING")) { [weak self] reply in if case .success = reply { self?.pingLater() } }
+                }
             }
         }
         ping?.schedule(after: PushListener.pingInterval)

@@ -84,8 +84,8 @@ public final class RedisClient: Sendable {
         try await pipeline([command])[0].get()
     }
 
-    /// Sends all at once and answers when all are answered; replies stand where their commands stood. In a cluster each goes to its own node:
-    /// those of one node are carried out in their order, unless a failover or a move of slots comes between.
+    /// Sends all at once and answers when all are answered; replies stand where their commands stood. In a cluster each goes to its own
+    /// node: those of one node are carried out in their order, unless a failover or a move of slots comes between.
     public func pipeline(_ commands: [RedisCommand]) async -> [Result<RESPValue, RedisError>] {
         if commands.isEmpty { return [] }
         let router = router
@@ -99,7 +99,9 @@ public final class RedisClient: Sendable {
     }
 
     /// Without a task: on the loop, `done` is called on the loop.
-    public func submit(_ command: RedisCommand, _ done: @escaping (Result<RESPValue, RedisError>) -> Void) { router.value.submit(command, done) }
+    public func submit(_ command: RedisCommand, _ done: @escaping (Result<RESPValue, RedisError>) -> Void) {
+        router.value.submit(command, done)
+    }
 
     /// Runs calls of one script (`RedisScript.call`), telling a server its text where it is missing.
     public func run(_ script: RedisScript, _ calls: [RedisCommand]) async -> [Result<RESPValue, RedisError>] {

@@ -16,8 +16,8 @@ public struct RedisCommand: Sendable {
         var staleness: Duration?
     }
 
-    /// A write is answered when this many replicas have it (`WAIT`). Replication is asynchronous: without it, what a master acknowledged just
-    /// before it died may be lost.
+    /// A write is answered when this many replicas have it (`WAIT`). Replication is asynchronous: without it, what a master acknowledged
+    /// just before it died may be lost.
     public struct Confirmation: Sendable, Equatable {
         public let replicas: Int
         public let within: Duration
@@ -71,8 +71,8 @@ public struct RedisCommand: Sendable {
     /// The same command, and whether it may be sent a second time although the first may have been carried out. Reads may by themselves.
     public func repeatable(_ isRepeatable: Bool = true) -> RedisCommand { with { $0.isRepeatable = isRepeatable } }
 
-    /// The same write, answered when `replicas` have it. Fewer within that time: `notReplicated`, which is to say that it was carried out and a
-    /// failover may undo it.
+    /// The same write, answered when `replicas` have it. Fewer within that time: `notReplicated`, which is to say that it was carried out
+    /// and a failover may undo it.
     public func confirmed(by replicas: Int, within: Duration = .seconds(1)) -> RedisCommand {
         with { $0.confirmation = replicas > 0 ? Confirmation(replicas: replicas, within: within) : nil }
     }

@@ -4,7 +4,8 @@ import EventLoops
 /// One connection: commands leave in the order they came, all of one turn of the loop in one write, and replies are
 /// matched by their order.
 ///
-/// States: `connecting` (its TLS included) → `greeting` (HELLO, AUTH, SELECT, READONLY) → `ready` → gone. Commands are taken in `ready` only.
+/// States: `connecting` (its TLS included) → `greeting` (HELLO, AUTH, SELECT, READONLY) → `ready` → gone. Commands are taken in `ready`
+/// only.
 final class RedisConnection: Stream {
     struct Settings: Sendable {
         var user: String?
@@ -125,14 +126,16 @@ final class RedisConnection: Stream {
         command.body.withUnsafeBytes { queue($0) }
     }
 
-    /// Asks for the confirmation of the writes since the last time. Redis answers nothing else on this connection until it has it, so one is out at a time: were
-    /// there more, each would hold up what is behind it for its whole time when a replica is away. What comes meanwhile is confirmed together by the next.
+    /// Asks for the confirmation of the writes since the last time. Redis answers nothing else on this connection until it has it, so one
+    /// is out at a time: were there more, each would hold up what is behind it for its whole time when a replica is away. What comes
+    /// meanwhile is confirmed together by the next.
     private func confirm() {
         guard !isConfirming, !unconfirmed.isEmpty, isOpen else { return }
         let group = unconfirmed.removeFirst()
         isConfirming = true
         let time = group.rule.within
-        put(RedisCommand("WAIT", String(group.rule.replicas), String(max(1, time.nanoseconds / 1_000_000))), time + settings.commandTime) { [unowned self] result in
+        put(RedisCommand("WAIT", String(group.rule.replicas), String(max(1, time.nanoseconds / 1_000_000))), time + settings.commandTime) {
+            [unowned self] result in
             isConfirming = false
             let waiting = group.waiting
             group.waiting = []
@@ -258,7 +261,10 @@ final class RedisConnection: Stream {
         if let next = pending.first { deadline?.schedule(at: next.deadline) } else { deadline?.cancel() }
         if case .error(let message) = value {
             let error = RedisError(.server, .answered, place: place, message: message)
-            first.done(.failure(RedisConnection.refusals.contains(error.serverCode) ? RedisError(.server, .notExecuted, place: place, message: message) : error))
+            first.done(
+                .failure(
+                    RedisConnection.refusals.contains(error.serverCode)
+                        ? RedisError(.server, .notExecuted, place: place, message: message) : error))
         } else {
             first.done(.success(value))
         }
@@ -266,7 +272,8 @@ final class RedisConnection: Stream {
 
     /// First words of errors that refuse a command before it runs.
     private static let refusals: Set = [
-        "ASK", "BUSY", "CLUSTERDOWN", "CROSSSLOT", "LOADING", "MASTERDOWN", "MISCONF", "MOVED", "NOAUTH", "NOPERM", "NOREPLICAS", "NOSCRIPT", "OOM", "READONLY",
+        "ASK", "BUSY", "CLUSTERDOWN", "CROSSSLOT", "LOADING", "MASTERDOWN", "MISCONF", "MOVED", "NOAUTH", "NOPERM", "NOREPLICAS",
+        "NOSCRIPT", "OOM", "READONLY",
         "TRYAGAIN",
     ]
 

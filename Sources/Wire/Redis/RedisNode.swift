@@ -32,7 +32,9 @@ final class RedisNode {
     private let tie = Tie()
     private var place: String { endpoint.description }
 
-    init(_ endpoint: Endpoint, loop: EventLoop, settings: RedisConnection.Settings, maxConnections: Int, backoffLimit: Duration = .seconds(2)) {
+    init(
+        _ endpoint: Endpoint, loop: EventLoop, settings: RedisConnection.Settings, maxConnections: Int, backoffLimit: Duration = .seconds(2)
+    ) {
         self.endpoint = endpoint
         self.loop = loop
         self.settings = settings
@@ -135,11 +137,14 @@ final class RedisNode {
         for connection in connections { connection.close() }
         let commands = waiting
         waiting = []
-        for (_, _, done) in commands { done(.failure(RedisError(.unavailable, .notExecuted, place: place, message: "the client was closed"))) }
+        for (_, _, done) in commands {
+            done(.failure(RedisError(.unavailable, .notExecuted, place: place, message: "the client was closed")))
+        }
     }
 }
 
-/// Tells callbacks that outlive their owner that it is gone. A weak reference would do, and make every count of references to the owner slow.
+/// Tells callbacks that outlive their owner that it is gone. A weak reference would do, and make every count of references to the owner
+/// slow.
 final class Tie {
     var holds = true
 }

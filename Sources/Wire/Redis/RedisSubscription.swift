@@ -4,14 +4,15 @@ import Sharding
 
 /// Listens to what is published, on whatever node serves at the time, until it is closed.
 ///
-/// Redis keeps nothing for a listener that is away: between `interrupted` and the next `subscribed`, messages may have been missed, and whoever needs
-/// them must look for what has changed.
+/// Redis keeps nothing for a listener that is away: between `interrupted` and the next `subscribed`, messages may have been missed, and
+/// whoever needs them must look for what has changed.
 public final class RedisSubscription: Sendable {
     public enum Kind: Sendable {
         /// Known to every node of a cluster: each message goes to all of them.
         case channels
         case patterns
-        /// Channels that belong to a slot, like keys (Redis 7): messages stay with its master and replicas. All of one subscription lie in one slot.
+        /// Channels that belong to a slot, like keys (Redis 7): messages stay with its master and replicas. All of one subscription lie in
+        /// one slot.
         case shardChannels
     }
 
@@ -25,11 +26,14 @@ public final class RedisSubscription: Sendable {
     private let loop: EventLoop
 
     /// `onEvent` is called on the loop. Throws `crossSlot` for shard channels of several slots.
-    public init(_ client: RedisClient, to names: [String], kind: Kind = .channels, onEvent: @escaping @Sendable (Event) -> Void) throws(RedisError) {
+    public init(_ client: RedisClient, to names: [String], kind: Kind = .channels, onEvent: @escaping @Sendable (Event) -> Void)
+        throws(RedisError)
+    {
         loop = client.loop
         let slot = names.first.map { HashSlot.of($0) } ?? 0
         if kind == .shardChannels, let other = names.first(where: { HashSlot.of($0) != slot }) {
-            let message = "shard channels '\(names[0])' and '\(other)' are in different slots: give them one hash tag, or a subscription each"
+            let message =
+                "shard channels '\(names[0])' and '\(other)' are in different slots: give them one hash tag, or a subscription each"
             throw RedisError(.crossSlot, .notExecuted, place: "redis", message: message)
         }
         core = LoopBound(Core(client, names, kind, slot: kind == .shardChannels ? slot : nil, onEvent), on: client.loop)

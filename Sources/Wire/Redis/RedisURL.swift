@@ -57,8 +57,10 @@ public struct RedisURL: Sendable, Equatable {
         }
         let kind = scheme.split(separator: "+", omittingEmptySubsequences: false)
         let kinds = ["single", "cluster", "sentinel"]
-        guard kind[0] == "redis" || kind[0] == "rediss", kind.count == 1 || kind.count == 2 && kinds.dropFirst().contains(String(kind[1])) else {
-            throw Failure("'\(scheme)://' is not known; redis://, redis+cluster:// and redis+sentinel:// are, and rediss for redis with TLS")
+        guard kind[0] == "redis" || kind[0] == "rediss", kind.count == 1 || kind.count == 2 && kinds.dropFirst().contains(String(kind[1]))
+        else {
+            throw Failure(
+                "'\(scheme)://' is not known; redis://, redis+cluster:// and redis+sentinel:// are, and rediss for redis with TLS")
         }
         let form = kind.count == 1 ? "single" : String(kind[1])
         // Messages never quote what may be a part of the password. Credentials end at the last '@', whatever is in them.
@@ -76,7 +78,9 @@ public struct RedisURL: Sendable, Equatable {
             places = places[..<slash]
         }
         let endpoints = try RedisURL.endpoints(places, defaultPort: form == "sentinel" ? 26379 : 6379)
-        guard form != "single" || endpoints.count == 1 else { throw Failure("several hosts stand there: say redis+cluster:// or redis+sentinel://") }
+        guard form != "single" || endpoints.count == 1 else {
+            throw Failure("several hosts stand there: say redis+cluster:// or redis+sentinel://")
+        }
         var master: String?
         if form == "sentinel" {
             guard let name = path.first else { throw Failure("the master's name is missing: redis+sentinel://host,host/name") }
@@ -92,19 +96,24 @@ public struct RedisURL: Sendable, Equatable {
         }
         self.user = user
         self.password = password
-        guard kind[0] == "rediss" || ["ca", "cert", "key"].allSatisfy({ options[$0] == nil }) else { throw Failure("ca, cert and key are for rediss") }
+        guard kind[0] == "rediss" || ["ca", "cert", "key"].allSatisfy({ options[$0] == nil }) else {
+            throw Failure("ca, cert and key are for rediss")
+        }
         guard (options["cert"] == nil) == (options["key"] == nil) else { throw Failure("cert and key go together") }
         let files = kind[0] == "rediss" ? TLS(ca: options["ca"], certificate: options["cert"], key: options["key"]) : nil
         tls = files
         do throws(TLSFailure) {
-            tlsContext = try files.map { (files) throws(TLSFailure) in try TLSContext(authorities: files.ca, certificate: files.certificate, key: files.key) }
+            tlsContext = try files.map { (files) throws(TLSFailure) in
+                try TLSContext(authorities: files.ca, certificate: files.certificate, key: files.key)
+            }
         } catch { throw Failure("\(error)") }
         sentinelUser = options["sentinel-user"]
         sentinelPasswordFile = options["sentinel-password-file"]
     }
 
     public static func == (a: RedisURL, b: RedisURL) -> Bool {
-        a.topology == b.topology && a.user == b.user && a.password == b.password && a.database == b.database && a.tls == b.tls && a.sentinelUser == b.sentinelUser
+        a.topology == b.topology && a.user == b.user && a.password == b.password && a.database == b.database && a.tls == b.tls
+            && a.sentinelUser == b.sentinelUser
             && a.sentinelPasswordFile == b.sentinelPasswordFile
     }
 
@@ -128,7 +137,10 @@ public struct RedisURL: Sendable, Equatable {
         var found: [Endpoint] = []
         for part in parts {
             guard let endpoint = Endpoint(String(part), defaultPort: defaultPort) else {
-                throw Failure("what stands behind '@' (or '://') is no host:port\(parts.count > 1 ? " (number \(found.count + 1) of \(parts.count))" : "")")
+                throw Failure(
+                    "what stands behind '@' (or '://') is no "
+                        + "host:port\(parts.count > 1 ? " (number \(found.count + 1) of \(parts.count))" : "")"
+                )
             }
             found.append(endpoint)
         }
@@ -143,7 +155,9 @@ public struct RedisURL: Sendable, Equatable {
 
     private static func database(_ text: Substring?, in form: String) throws(Failure) -> Int {
         guard let text else { return 0 }
-        guard let number = Int(text), (0..<1_000_000).contains(number) else { throw Failure("the database behind the last '/' is no number") }
+        guard let number = Int(text), (0..<1_000_000).contains(number) else {
+            throw Failure("the database behind the last '/' is no number")
+        }
         guard form != "cluster" || number == 0 else { throw Failure("a cluster has database 0 only") }
         return number
     }

@@ -1,6 +1,7 @@
 import Basics
 
-/// A page that needs nothing beside itself, not even a script: for each service the verdict, the figures side by side, the chart, and what held the sizes.
+/// A page that needs nothing beside itself, not even a script: for each service the verdict, the figures side by side, the chart, and what
+/// held the sizes.
 public struct HTMLReport {
     public struct Section: Sendable {
         public let picture: ReplayPicture
@@ -50,7 +51,9 @@ public struct HTMLReport {
     private func section(_ section: Section) -> String {
         let picture = section.picture, trace = picture.trace, outcomes = picture.runs.map(\.outcome)
         var out = "<h1>Replay of \(SVGChart.escaped(trace.service))</h1>\n"
-        out += "<p class=\"soft\">\(Figures.date(trace.start)) to \(Figures.date(trace.time(of: trace.count))) UTC, \(trace.count) steps of \(trace.step.brief)</p>\n"
+        out +=
+            "<p class=\"soft\">\(Figures.date(trace.start)) to \(Figures.date(trace.time(of: trace.count))) UTC, \(trace.count) steps of "
+            + "\(trace.step.brief)</p>\n"
         if let comparison = section.comparison {
             out += "<p class=\"verdict\">\(SVGChart.escaped(comparison.sentence))</p>\n<p>\(SVGChart.escaped(comparison.difference))</p>\n"
         }
@@ -68,22 +71,29 @@ public struct HTMLReport {
         var rows = [[""] + outcomes.map(\.policy)]
         for cause in HoldCause.allCases {
             let found = outcomes.map { one in one.holdings.first { $0.cause == cause } }
-            if found.contains(where: { ($0?.kept ?? 0) > 0 }) { rows.append(["\(cause.rawValue): kept, replica-hours"] + found.map { Figures.fixed($0?.kept ?? 0) }) }
+            if found.contains(where: { ($0?.kept ?? 0) > 0 }) {
+                rows.append(["\(cause.rawValue): kept, replica-hours"] + found.map { Figures.fixed($0?.kept ?? 0) })
+            }
             if found.contains(where: { ($0?.withheld ?? 0) > 0 }) {
                 rows.append(["\(cause.rawValue): withheld, replica-hours"] + found.map { Figures.fixed($0?.withheld ?? 0) })
             }
         }
         let causes = Set(outcomes.flatMap { $0.overloadCauses.map(\.cause) }).sorted { $0.name < $1.name }
         for cause in causes {
-            rows.append(["\(cause.name): overload-minutes"] + outcomes.map { one in Figures.fixed(one.overloadCauses.first { $0.cause == cause }?.minutes ?? 0) })
+            rows.append(
+                ["\(cause.name): overload-minutes"]
+                    + outcomes.map { one in Figures.fixed(one.overloadCauses.first { $0.cause == cause }?.minutes ?? 0) })
         }
         return rows
     }
 
     private func table(_ rows: [[String]]) -> String {
-        var out = "<table>\n<thead><tr>" + (rows.first ?? []).map { "<th>\(SVGChart.escaped($0))</th>" }.joined() + "</tr></thead>\n<tbody>\n"
+        var out =
+            "<table>\n<thead><tr>" + (rows.first ?? []).map { "<th>\(SVGChart.escaped($0))</th>" }.joined() + "</tr></thead>\n<tbody>\n"
         for row in rows.dropFirst() {
-            out += "<tr><th>\(SVGChart.escaped(row.first ?? ""))</th>" + row.dropFirst().map { "<td>\(SVGChart.escaped($0))</td>" }.joined() + "</tr>\n"
+            out +=
+                "<tr><th>\(SVGChart.escaped(row.first ?? ""))</th>" + row.dropFirst().map { "<td>\(SVGChart.escaped($0))</td>" }.joined()
+                + "</tr>\n"
         }
         return out + "</tbody>\n</table>\n"
     }

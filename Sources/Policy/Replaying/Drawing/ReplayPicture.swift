@@ -97,7 +97,8 @@ public struct ReplayPicture: Sendable {
         while at < trace.start.milliseconds + length {
             let step = Int((at - trace.start.milliseconds + stepMilliseconds - 1) / stepMilliseconds), time = WallTime(milliseconds: at)
             let day = CalendarTime.render(time).prefix(10)
-            out.append((step, isLong ? (unit > 7 * 86_400_000 ? String(day) : "\(Figures.day(time)) \(day.suffix(2))") : Figures.clock(time)))
+            out.append(
+                (step, isLong ? (unit > 7 * 86_400_000 ? String(day) : "\(Figures.day(time)) \(day.suffix(2))") : Figures.clock(time)))
             at += unit
         }
         return out

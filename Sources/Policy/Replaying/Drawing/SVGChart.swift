@@ -1,6 +1,7 @@
 import Basics
 
-/// A chart as SVG that needs nothing beside itself: light or dark as the reader's screen is, a word for each stretch where the pointer rests.
+/// A chart as SVG that needs nothing beside itself: light or dark as the reader's screen is, a word for each stretch where the pointer
+/// rests.
 ///
 /// For each policy a field with what was asked and what its ready replicas carried, and a last field with the sizes of all of them.
 public struct SVGChart {
@@ -58,7 +59,8 @@ public struct SVGChart {
 
     private func heading(_ name: String, _ rest: String, _ number: Int, _ top: Double) -> String {
         "<rect class=\"k\(number % 2)\" x=\"\(n(left))\" y=\"\(n(top - 25))\" width=\"10\" height=\"10\"/>"
-            + "<text x=\"\(n(left + 16))\" y=\"\(n(top - 16))\"><tspan class=\"name\">\(SVGChart.escaped(name))</tspan>  \(SVGChart.escaped(rest))</text>\n"
+            + "<text x=\"\(n(left + 16))\" y=\"\(n(top - 16))\"><tspan class=\"name\">\(SVGChart.escaped(name))</tspan>  "
+            + "\(SVGChart.escaped(rest))</text>\n"
     }
 
     private func x(_ column: Int, of count: Int) -> Double { left + (width - left - 16) * Double(column) / Double(max(1, count)) }
@@ -68,7 +70,8 @@ public struct SVGChart {
         for line in 0...divisions {
             let share = Double(line) / Double(divisions), y = top + height * (1 - share)
             out +=
-                "<path class=\"grid\" d=\"M\(n(left)) \(n(y))H\(n(width - 16))\"/><text x=\"\(n(left - 8))\" y=\"\(n(y + 4))\" text-anchor=\"end\">\(Figures.short(most * share))</text>\n"
+                "<path class=\"grid\" d=\"M\(n(left)) \(n(y))H\(n(width - 16))\"/><text x=\"\(n(left - 8))\" y=\"\(n(y + 4))\" "
+                + "text-anchor=\"end\">\(Figures.short(most * share))</text>\n"
         }
         for mark in picture.marks(atMost: 14) {
             let x = x(mark.step, of: picture.trace.count)
@@ -130,7 +133,9 @@ public struct SVGChart {
             if let each { words += ", \(column.ready) ready carry \(Figures.short(each * Double(column.ready)))" }
             words += ", \(column.smallest == column.largest ? "\(column.largest)" : "\(column.smallest) to \(column.largest)") replicas"
             if column.isOverloaded { words += "; overloaded, \(ReplayTable.load(column.load))" }
-            out += "<rect class=\"hit\" x=\"\(n(from))\" y=\"\(n(top))\" width=\"\(n(wide))\" height=\"\(n(height))\"><title>\(SVGChart.escaped(words))</title></rect>\n"
+            out +=
+                "<rect class=\"hit\" x=\"\(n(from))\" y=\"\(n(top))\" width=\"\(n(wide))\" "
+                + "height=\"\(n(height))\"><title>\(SVGChart.escaped(words))</title></rect>\n"
         }
         return out + "</g>\n"
     }
@@ -142,7 +147,8 @@ public struct SVGChart {
         let most = Double(max(4, (peak + 3) / 4 * 4))
         func y(_ value: Int) -> Double { top + sizeHeight * (1 - Double(value) / most) }
         var out =
-            "<text x=\"\(n(left))\" y=\"\(n(top - 16))\"><tspan class=\"name\">replicas</tspan>  \(SVGChart.escaped(picture.runs.map(\.policy.name).joined(separator: ", ")))</text>\n"
+            "<text x=\"\(n(left))\" y=\"\(n(top - 16))\"><tspan class=\"name\">replicas</tspan>  "
+            + "\(SVGChart.escaped(picture.runs.map(\.policy.name).joined(separator: ", ")))</text>\n"
         out += grid(top, sizeHeight, most)
         for (number, run) in picture.runs.enumerated() {
             let columns = picture.columns(columnLimit, run)

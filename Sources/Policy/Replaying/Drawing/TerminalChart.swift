@@ -2,8 +2,8 @@ import Basics
 
 /// A chart of block characters, as wide as it is told.
 ///
-/// `█` is what was asked, `░` what ready replicas had room for beyond it, `▓` what was asked and nobody carried. Where something was overloaded
-/// a row beneath says so with `×`, so that nothing depends on colour.
+/// `█` is what was asked, `░` what ready replicas had room for beyond it, `▓` what was asked and nobody carried. Where something was
+/// overloaded a row beneath says so with `×`, so that nothing depends on colour.
 public struct TerminalChart {
     private let picture: ReplayPicture
     private let width: Int
@@ -33,18 +33,24 @@ public struct TerminalChart {
         let carried = columns.map { column in (each ?? 0) * Double(column.ready) }
         // Room far above the demand is cut: what is asked is what the eye looks for.
         let asked = columns.compactMap(\.most).max() ?? 0, top = ReplayPicture.round(above: max(asked, min(carried.max() ?? 0, asked * 2)))
-        var lines = ["\(run.policy.name): \(picture.title), asked █, room ░\(columns.contains(where: \.isOverloaded) ? ", beyond what was carried ▓" : "")"]
+        var lines = [
+            "\(run.policy.name): \(picture.title), asked █, room "
+                + "░\(columns.contains(where: \.isOverloaded) ? ", beyond what was carried ▓" : "")"
+        ]
         for row in (0..<height).reversed() {
             let low = top * Double(row) / Double(height), high = top * Double(row + 1) / Double(height)
             let isLabelled = row == height - 1 || row == (height - 1) / 2
             let label = isLabelled ? Figures.short(high) : ""
             let cells = columns.indices.map { cell(columns[$0].most, carried[$0], columns[$0].isOverloaded, low, high) }
-            lines.append("\(String(repeating: " ", count: max(0, gutter - 2 - label.count)))\(label) \(isLabelled ? "┤" : "│")\(painted(cells))")
+            lines.append(
+                "\(String(repeating: " ", count: max(0, gutter - 2 - label.count)))\(label) \(isLabelled ? "┤" : "│")\(painted(cells))")
         }
         let indent = String(repeating: " ", count: gutter - 1)
         lines.append("\(String(repeating: " ", count: gutter - 3))0 └\(axis(columns))")
         lines.append(indent + " " + labels(columns))
-        if columns.contains(where: \.isOverloaded) { lines.append("  over \(painted(columns.map { $0.isOverloaded ? ("×", .beyond) : (" ", .plain) }))") }
+        if columns.contains(where: \.isOverloaded) {
+            lines.append("  over \(painted(columns.map { $0.isOverloaded ? ("×", .beyond) : (" ", .plain) }))")
+        }
         lines.append("  size " + sizes(columns))
         return lines.map(trimmed).joined(separator: "\n")
     }
@@ -78,7 +84,9 @@ public struct TerminalChart {
     }
 
     private func places(_ columns: [ReplayPicture.Column]) -> [(column: Int, text: String)] {
-        picture.marks(atMost: columns.count / 8).compactMap { mark in columns.firstIndex { $0.steps.contains(mark.step) }.map { ($0, mark.text) } }
+        picture.marks(atMost: columns.count / 8).compactMap { mark in
+            columns.firstIndex { $0.steps.contains(mark.step) }.map { ($0, mark.text) }
+        }
     }
 
     private func labels(_ columns: [ReplayPicture.Column]) -> String {

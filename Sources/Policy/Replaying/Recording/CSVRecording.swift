@@ -2,8 +2,8 @@ import Basics
 
 /// Reads `time,service,metric,value` with `replica` where it is known, columns in any order, from bytes that come in pieces.
 ///
-/// A time is RFC 3339 or a unix time in seconds (fractions allowed) or, from 100,000,000,000 on, in milliseconds. A value is a decimal number;
-/// an empty one, NaN and the infinities count as left out. Anything else is refused with its line.
+/// A time is RFC 3339 or a unix time in seconds (fractions allowed) or, from 100,000,000,000 on, in milliseconds. A value is a decimal
+/// number; an empty one, NaN and the infinities count as left out. Anything else is refused with its line.
 public struct CSVRecording: Sendable {
     private enum Column: String, CaseIterable { case time, service, metric, value, replica }
 
@@ -26,7 +26,8 @@ public struct CSVRecording: Sendable {
     public mutating func feed(_ bytes: UnsafeRawBufferPointer) throws(ReplayFailure) {
         bytesRead += bytes.count
         guard bytesRead <= CSVRecording.byteLimit else {
-            throw ReplayFailure(.tooLarge, "the recording has more than \(CSVRecording.byteLimit >> 20) MiB: replay a shorter time, or record more seldom")
+            throw ReplayFailure(
+                .tooLarge, "the recording has more than \(CSVRecording.byteLimit >> 20) MiB: replay a shorter time, or record more seldom")
         }
         var scanner = scanner
         self.scanner = CSVScanner()
@@ -38,18 +39,24 @@ public struct CSVRecording: Sendable {
     public mutating func finish() throws(ReplayFailure) -> Recording {
         var scanner = scanner
         try scanner.finish { row throws(ReplayFailure) in try take(row) }
-        guard places != nil else { throw ReplayFailure(.malformed, line: 1, "the recording is empty: its first line names the columns, time,service,metric,value") }
+        guard places != nil else {
+            throw ReplayFailure(.malformed, line: 1, "the recording is empty: its first line names the columns, time,service,metric,value")
+        }
         guard !recording.series.isEmpty else { throw ReplayFailure(.nothingToReplay, line: 2, "no row follows the names of the columns") }
         return recording
     }
 
     private mutating func take(_ row: CSVScanner.Row) throws(ReplayFailure) {
         guard let places else { return try readHeader(row) }
-        guard row.ends.count == width else { throw ReplayFailure(.malformed, line: row.line, "\(row.ends.count) fields, and the first line names \(width) columns") }
+        guard row.ends.count == width else {
+            throw ReplayFailure(.malformed, line: row.line, "\(row.ends.count) fields, and the first line names \(width) columns")
+        }
         let at = try time(row.field(places[0]!), row.line)
         let value = try value(row.field(places[3]!), row.line)
         let service = row.field(places[1]!), metric = row.field(places[2]!), replica = places[4].map { row.field($0) }
-        guard !service.isEmpty, !metric.isEmpty else { throw ReplayFailure(.malformed, line: row.line, "the \(service.isEmpty ? "service" : "metric") is empty") }
+        guard !service.isEmpty, !metric.isEmpty else {
+            throw ReplayFailure(.malformed, line: row.line, "the \(service.isEmpty ? "service" : "metric") is empty")
+        }
         key.removeAll(keepingCapacity: true)
         key.append(contentsOf: service)
         key.append(0)
@@ -57,7 +64,8 @@ public struct CSVRecording: Sendable {
         key.append(0)
         if let replica { key.append(contentsOf: replica) }
         let index = try recording.index(key) {
-            Recording.series(String(decoding: service, as: UTF8.self), String(decoding: metric, as: UTF8.self), hasReplica: !(replica?.isEmpty ?? true))
+            Recording.series(
+                String(decoding: service, as: UTF8.self), String(decoding: metric, as: UTF8.self), hasReplica: !(replica?.isEmpty ?? true))
         }
         try recording.add(to: index, at, value, row.line)
     }
@@ -68,14 +76,17 @@ public struct CSVRecording: Sendable {
         for index in row.ends.indices {
             let name = String(decoding: row.field(index), as: UTF8.self).lowercased()
             guard let column = known.firstIndex(of: name) else {
-                let hint = nearestWord(to: name, in: known).map { "; did you mean '\($0)'?" } ?? "; the columns are \(known.joined(separator: ", "))"
+                let hint =
+                    nearestWord(to: name, in: known).map { "; did you mean '\($0)'?" }
+                    ?? "; the columns are \(known.joined(separator: ", "))"
                 throw ReplayFailure(.malformed, line: row.line, "'\(name.prefix(60))' is no column of a recording\(hint)")
             }
             guard found[column] == nil else { throw ReplayFailure(.malformed, line: row.line, "the column '\(name)' is named twice") }
             found[column] = index
         }
         if let missing = known.indices.first(where: { found[$0] == nil && known[$0] != Column.replica.rawValue }) {
-            throw ReplayFailure(.malformed, line: row.line, "the column '\(known[missing])' is missing: the first line names time,service,metric,value")
+            throw ReplayFailure(
+                .malformed, line: row.line, "the column '\(known[missing])' is missing: the first line names time,service,metric,value")
         }
         places = found
         width = row.ends.count
@@ -89,10 +100,13 @@ public struct CSVRecording: Sendable {
             }
         }
         guard let seconds = parse(text), seconds >= 0 else {
-            throw ReplayFailure(.malformed, line: line, "'\(shown(text))' is no time: write 2026-11-21T08:00:00Z, or seconds or milliseconds since 1970")
+            throw ReplayFailure(
+                .malformed, line: line, "'\(shown(text))' is no time: write 2026-11-21T08:00:00Z, or seconds or milliseconds since 1970")
         }
         let milliseconds = seconds >= CSVRecording.millisecondsFrom ? seconds : seconds * 1000
-        guard milliseconds <= CSVRecording.latest else { throw ReplayFailure(.malformed, line: line, "the time '\(shown(text))' lies after the year 9999") }
+        guard milliseconds <= CSVRecording.latest else {
+            throw ReplayFailure(.malformed, line: line, "the time '\(shown(text))' lies after the year 9999")
+        }
         return Int64(milliseconds.rounded())
     }
 

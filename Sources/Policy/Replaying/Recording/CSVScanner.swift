@@ -1,5 +1,5 @@
-/// Takes CSV apart as RFC 4180 writes it, from bytes that come in pieces: fields in quotes may hold commas, line ends and doubled quotes; lines
-/// end with LF or CR LF; a byte order mark at the start and empty lines are passed over.
+/// Takes CSV apart as RFC 4180 writes it, from bytes that come in pieces: fields in quotes may hold commas, line ends and doubled quotes;
+/// lines end with LF or CR LF; a byte order mark at the start and empty lines are passed over.
 ///
 /// - Complexity: O(bytes), one buffer for the longest row.
 struct CSVScanner {
@@ -69,7 +69,8 @@ struct CSVScanner {
         case (_, 13): hasReturn = true
         case (_, 10): try endRow(body)
         case (.fieldStart, 34): place = .quoted
-        case (.quoteSeen, _): throw ReplayFailure(.malformed, line: line, "something follows a closing quote: write a quote inside quotes twice")
+        case (.quoteSeen, _):
+            throw ReplayFailure(.malformed, line: line, "something follows a closing quote: write a quote inside quotes twice")
         case (_, 34): throw ReplayFailure(.malformed, line: line, "a quote stands inside a field that does not begin with one")
         case (_, _):
             keep(byte)
@@ -77,7 +78,9 @@ struct CSVScanner {
         }
         if byte == 10 { line += 1 }
         if place == .fieldStart, row.isEmpty, ends.isEmpty { rowLine = line }
-        if row.count > CSVScanner.rowLimit { throw ReplayFailure(.malformed, line: rowLine, "the row has more than \(CSVScanner.rowLimit) bytes: is a quote missing?") }
+        if row.count > CSVScanner.rowLimit {
+            throw ReplayFailure(.malformed, line: rowLine, "the row has more than \(CSVScanner.rowLimit) bytes: is a quote missing?")
+        }
     }
 
     private mutating func keep(_ byte: UInt8) { row.append(byte) }

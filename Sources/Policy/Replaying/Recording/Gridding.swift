@@ -48,28 +48,40 @@ private struct Gridding {
         series = recording.series.filter { $0.service == service && !$0.points.isEmpty }
         guard !series.isEmpty else {
             let hint = nearestWord(to: service, in: recording.services).map { "; did you mean '\($0)'?" } ?? ""
-            let known = recording.services.isEmpty ? "it holds no usable figure at all" : "it knows of \(recording.services.joined(separator: ", "))"
+            let known =
+                recording.services.isEmpty
+                ? "it holds no usable figure at all" : "it knows of \(recording.services.joined(separator: ", "))"
             throw ReplayFailure(.nothingToReplay, "nothing is recorded of '\(service)': \(known)\(hint)")
         }
         var lost = 0
         for index in series.indices { lost += series[index].tidy() }
-        if lost > 0 { notes.append("left out because the same time comes again later in the recording: \(lost) \(lost == 1 ? "value" : "values")") }
+        if lost > 0 {
+            notes.append("left out because the same time comes again later in the recording: \(lost) \(lost == 1 ? "value" : "values")")
+        }
         let first = series.map { $0.points[0].at }.min() ?? 0, last = series.map { $0.points[$0.points.count - 1].at }.max() ?? 0
         start = first
         let steps = (last - first) / stepMilliseconds + 1
         guard steps <= LoadTrace.stepLimit else {
             throw ReplayFailure(
-                .tooLarge, "\(steps) steps of \(rules.step.brief) are more than \(LoadTrace.stepLimit): is a time written in another unit? Or take a longer --step")
+                .tooLarge,
+                "\(steps) steps of \(rules.step.brief) are more than \(LoadTrace.stepLimit): is a time written in another unit? Or take a "
+                    + "longer --step"
+            )
         }
         count = Int(steps)
     }
 
     mutating func trace() throws(ReplayFailure) -> LoadTrace {
-        let sizes = series.contains { $0.metric == Gridding.sizeName } ? grid(series.indices.filter { series[$0].metric == Gridding.sizeName }, 1).values : []
+        let sizes =
+            series.contains { $0.metric == Gridding.sizeName }
+            ? grid(series.indices.filter { series[$0].metric == Gridding.sizeName }, 1).values : []
         var out: [LoadTrace.Series] = []
         for metric in Set(series.map(\.metric)).subtracting([Gridding.sizeName]).sorted() { out.append(try demand(of: metric, sizes)) }
-        guard !out.isEmpty else { throw ReplayFailure(.nothingToReplay, "of '\(service)' only the number of replicas is recorded, and no load") }
-        return LoadTrace(service: service, start: WallTime(milliseconds: start), step: rules.step, series: out, recordedSize: sizes, notes: notes)
+        guard !out.isEmpty else {
+            throw ReplayFailure(.nothingToReplay, "of '\(service)' only the number of replicas is recorded, and no load")
+        }
+        return LoadTrace(
+            service: service, start: WallTime(milliseconds: start), step: rules.step, series: out, recordedSize: sizes, notes: notes)
     }
 
     private mutating func demand(of metric: String, _ sizes: [Double]) throws(ReplayFailure) -> LoadTrace.Series {
@@ -77,7 +89,9 @@ private struct Gridding {
         // Figures of replicas say more than one figure of the whole; both together would count twice.
         let ofReplicas = all.filter { series[$0].form == .replica || series[$0].form == .replicaPercent }
         let chosen = ofReplicas.isEmpty ? all : ofReplicas
-        if chosen.count < all.count { notes.append("\(metric) is recorded of each replica and of the whole: the replicas' figures are used") }
+        if chosen.count < all.count {
+            notes.append("\(metric) is recorded of each replica and of the whole: the replicas' figures are used")
+        }
         let form = series[chosen[0]].form == .total && rules.averages.contains(metric) ? .average : series[chosen[0]].form
         guard !chosen.contains(where: { series[$0].form != series[chosen[0]].form }) else {
             throw ReplayFailure(.unknownUnit, "\(metric) of '\(service)' is recorded in percent and in figures: keep one of the two")
@@ -85,7 +99,9 @@ private struct Gridding {
         var factor = 1.0
         if form.isPercent {
             guard let request = rules.requests[metric], request > 0 else {
-                throw ReplayFailure(.unknownUnit, "\(metric) of '\(service)' is recorded in percent of a request, and none is declared: add \(metric): to the stack file")
+                throw ReplayFailure(
+                    .unknownUnit,
+                    "\(metric) of '\(service)' is recorded in percent of a request, and none is declared: add \(metric): to the stack file")
             }
             factor = request / 100
         }
@@ -95,7 +111,10 @@ private struct Gridding {
         if form.isAverage {
             guard !sizes.isEmpty else {
                 throw ReplayFailure(
-                    .unknownUnit, "\(metric) of '\(service)' is an average of its replicas, and their number is not recorded: record a series named 'replicas'")
+                    .unknownUnit,
+                    "\(metric) of '\(service)' is an average of its replicas, and their number is not recorded: record a series named "
+                        + "'replicas'"
+                )
             }
             for step in laid.values.indices { laid.values[step] *= sizes[step] }
         }

@@ -5,8 +5,9 @@ import JSONCoding
 /// Reads the decision journal (`muster why --json`): the scale records' sizes and figures.
 ///
 /// Of each record of kind `scale`: `at`, `subject` (a service), `inputs.replicas`, and of each other input the figure it begins with:
-/// `87 % of the request, …`, `350m each, …`, `64 MiB each, …`, `120 each, …`, `900, …`. The live loop writes a decision down when it differs from the
-/// one before, so a figure stands until the next record. Records of other kinds and inputs that begin with no figure (`unknown: …`) are passed over.
+/// `87 % of the request, …`, `350m each, …`, `64 MiB each, …`, `120 each, …`, `900, …`. The live loop writes a decision down when it
+/// differs from the one before, so a figure stands until the next record. Records of other kinds and inputs that begin with no figure
+/// (`unknown: …`) are passed over.
 public enum JournalRecording {
     /// Bytes of a journal; it holds some thousand records.
     public static let byteLimit = 64 << 20
@@ -26,21 +27,28 @@ public enum JournalRecording {
             }
         } catch let failure as JSONFailure { throw ReplayFailure(.malformed, "the journal is no JSON: \(failure)") }
         guard !recording.series.isEmpty else {
-            throw ReplayFailure(.nothingToReplay, "the journal holds no decision to scale that was made from figures: let the service run with a scale: policy first")
+            throw ReplayFailure(
+                .nothingToReplay,
+                "the journal holds no decision to scale that was made from figures: let the service run with a scale: policy first")
         }
         return recording
     }
 
     private static func add(_ entry: JSONElement, number: Int, to recording: inout Recording) throws {
         func fail(_ what: String) -> ReplayFailure { ReplayFailure(.malformed, "record \(number + 1): \(what)") }
-        guard let text = entry["at"]?.string, let at = try? CalendarTime.parse(text) else { throw fail("'at' is no time as RFC 3339 writes it") }
-        guard let subject = entry["subject"]?.string, !subject.isEmpty else { throw fail("'subject' is missing: which service was scaled?") }
+        guard let text = entry["at"]?.string, let at = try? CalendarTime.parse(text) else {
+            throw fail("'at' is no time as RFC 3339 writes it")
+        }
+        guard let subject = entry["subject"]?.string, !subject.isEmpty else {
+            throw fail("'subject' is missing: which service was scaled?")
+        }
         for input in entry["inputs"]?.members ?? [] {
             let value = input.value.string ?? input.value.double.map { String($0) } ?? ""
             if input.key == "range" { continue }
             guard let figure = JournalFigure(value) else { continue }
             let isCount = input.key == "replicas"
-            try recording.add(service: subject, metric: input.key, replica: nil, form: isCount ? .total : figure.form, at: at, value: figure.value)
+            try recording.add(
+                service: subject, metric: input.key, replica: nil, form: isCount ? .total : figure.form, at: at, value: figure.value)
         }
     }
 }

@@ -3,8 +3,8 @@ import JSONCoding
 
 /// Range queries to Prometheus' HTTP API: split so that no answer has more points than it gives, and read into a recording.
 ///
-/// Series with a label `replica`, `pod` or `instance`, and all of an answer with more than one, are of replicas, told apart by all their labels; a
-/// single one without such a label is the whole. A value that is NaN or infinite is passed over, as in any recording.
+/// Series with a label `replica`, `pod` or `instance`, and all of an answer with more than one, are of replicas, told apart by all their
+/// labels; a single one without such a label is the whole. A value that is NaN or infinite is passed over, as in any recording.
 public struct PrometheusRange: Sendable {
     /// What a query's result is called in the stack file, and the query.
     public let metric: String
@@ -24,7 +24,8 @@ public struct PrometheusRange: Sendable {
         self.step = step
     }
 
-    /// `cpu=sum(rate(…))` as it stands on a command line: the metric's name before the first `=`. nil without one, or with nothing on a side.
+    /// `cpu=sum(rate(…))` as it stands on a command line: the metric's name before the first `=`. nil without one, or with nothing on a
+    /// side.
     public static func split(_ text: String) -> (metric: String, query: String)? {
         guard let at = text.firstIndex(of: "="), at != text.startIndex, text.index(after: at) != text.endIndex else { return nil }
         let name = text[..<at]
@@ -71,9 +72,13 @@ public struct PrometheusRange: Sendable {
         do {
             try JSONDocument().parse(body) { root in
                 if root["status"]?.string == "error" {
-                    throw ReplayFailure(.refused, "Prometheus refuses the query '\(query)': \(root["errorType"]?.string ?? "error"): \(root["error"]?.string ?? "")")
+                    throw ReplayFailure(
+                        .refused,
+                        "Prometheus refuses the query '\(query)': \(root["errorType"]?.string ?? "error"): \(root["error"]?.string ?? "")")
                 }
-                guard root["status"]?.string == "success", let result = root["data"]?["result"]?.array, root["data"]?["resultType"]?.string == "matrix" else {
+                guard root["status"]?.string == "success", let result = root["data"]?["result"]?.array,
+                    root["data"]?["resultType"]?.string == "matrix"
+                else {
                     throw ReplayFailure(.malformed, "what answers is no range query of Prometheus: is the address its own?")
                 }
                 for series in result { try add(series, alone: result.count == 1, service, &recording) }
@@ -93,7 +98,8 @@ public struct PrometheusRange: Sendable {
             }
             let value = PrometheusRange.value(text)
             try recording.add(
-                service: service, metric: metric, replica: name, at: WallTime(milliseconds: Int64((seconds * 1000).rounded())), value: value)
+                service: service, metric: metric, replica: name, at: WallTime(milliseconds: Int64((seconds * 1000).rounded())), value: value
+            )
         }
     }
 

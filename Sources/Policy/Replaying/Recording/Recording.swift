@@ -71,7 +71,8 @@ public struct Recording: Sendable {
     mutating func index(_ key: [UInt8], _ make: () -> Series) throws(ReplayFailure) -> Int {
         if let known = indices[key] { return known }
         guard series.count < Recording.seriesLimit else {
-            throw ReplayFailure(.tooLarge, "more than \(Recording.seriesLimit) series: is a column that names replicas taken for something else?")
+            throw ReplayFailure(
+                .tooLarge, "more than \(Recording.seriesLimit) series: is a column that names replicas taken for something else?")
         }
         indices[key] = series.count
         series.append(make())
@@ -98,7 +99,9 @@ public struct Recording: Sendable {
     mutating func add(to index: Int, _ at: Int64, _ value: Double, _ line: Int) throws(ReplayFailure) {
         guard value.isFinite else { return notNumbers.add(line) }
         guard value >= 0 else { return negatives.add(line) }
-        guard pointCount < Recording.pointLimit else { throw ReplayFailure(.tooLarge, "more than \(Recording.pointLimit) points: replay a shorter time") }
+        guard pointCount < Recording.pointLimit else {
+            throw ReplayFailure(.tooLarge, "more than \(Recording.pointLimit) points: replay a shorter time")
+        }
         if let last = series[index].points.last, at < last.at {
             series[index].isSorted = false
             backwards.add(line)

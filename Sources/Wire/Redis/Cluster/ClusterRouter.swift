@@ -27,7 +27,9 @@ final class ClusterRouter: FailoverRouter {
         let command = attempt.command
         switch CommandTable.target(of: command) {
         case .slot(let slot):
-            guard let owner = map.owner(of: slot) else { return .nowhere(map.isEmpty ? "no node of the cluster answers" : "nobody serves slot \(slot)") }
+            guard let owner = map.owner(of: slot) else {
+                return .nowhere(map.isEmpty ? "no node of the cluster answers" : "nobody serves slot \(slot)")
+            }
             if let staleness = command.staleness, !attempt.wantsMaster,
                 let node = replicas.node(of: map.shards[owner], master: masters[owner], atMost: staleness)
             {
@@ -41,7 +43,8 @@ final class ClusterRouter: FailoverRouter {
             return .node(node.isAway ? masters.first { !$0.isAway } ?? node : node)
         case .split(let a, let b):
             let message =
-                "\(command.name): '\(a)' is in slot \(HashSlot.of(a)) and '\(b)' in \(HashSlot.of(b)); keys of one command need one hash tag, such as {user:1}:a and {user:1}:b"
+                "\(command.name): '\(a)' is in slot \(HashSlot.of(a)) and '\(b)' in \(HashSlot.of(b)); keys of one command need one hash "
+                + "tag, such as {user:1}:a and {user:1}:b"
             return .refused(RedisError(.crossSlot, .notExecuted, place: place, message: message))
         }
     }
@@ -90,13 +93,17 @@ final class ClusterRouter: FailoverRouter {
                 done(nil)
             } catch {
                 let reason = (error as? SlotMap.Failure)?.reason
-                let failed = error as? RedisError ?? RedisError(.malformed, .notExecuted, place: node.endpoint.description, message: reason ?? "\(error)")
+                let failed =
+                    error as? RedisError
+                    ?? RedisError(.malformed, .notExecuted, place: node.endpoint.description, message: reason ?? "\(error)")
                 // One that names the password says more than one that is away.
                 ask(candidates.dropFirst(), failure.code == .authentication ? failure : failed, done)
             }
         }
         if node.isAway { node.connectNext() }
-        let limit = LoopTimer(loop: loop) { end(.failure(RedisError(.timeout, .answered, place: node.endpoint.description, message: "no answer to CLUSTER SLOTS"))) }
+        let limit = LoopTimer(loop: loop) {
+            end(.failure(RedisError(.timeout, .answered, place: node.endpoint.description, message: "no answer to CLUSTER SLOTS")))
+        }
         limit.schedule(after: ClusterRouter.questionTime)
         node.submit(RedisCommand("CLUSTER SLOTS")) { reply in
             limit.cancel()

@@ -35,7 +35,9 @@ enum CommandTable {
         for name in ["ZINTER", "ZUNION", "ZDIFF", "ZINTERCARD", "SINTERCARD"] { table[name] = .counted(1) }
         for name in ["EVAL_RO", "EVALSHA_RO", "FCALL_RO"] { table[name] = .counted(2) }
         for name in ["OBJECT", "MEMORY"] { table[name] = .at(2, 2, 1) }
-        for name in ["PING", "ECHO", "INFO", "TIME", "DBSIZE", "ROLE", "COMMAND", "LASTSAVE", "RANDOMKEY", "KEYS", "SCAN", "LOLWUT"] { table[name] = Keys.none }
+        for name in ["PING", "ECHO", "INFO", "TIME", "DBSIZE", "ROLE", "COMMAND", "LASTSAVE", "RANDOMKEY", "KEYS", "SCAN", "LOLWUT"] {
+            table[name] = Keys.none
+        }
         table["XREAD"] = .streams
         table["LCS"] = .at(1, 2, 1)
         return table
@@ -46,7 +48,9 @@ enum CommandTable {
         for name in ["DEL", "UNLINK", "SINTERSTORE", "SUNIONSTORE", "SDIFFSTORE", "PFMERGE"] { table[name] = .at(1, -1, 1) }
         for name in ["BLPOP", "BRPOP", "BZPOPMIN", "BZPOPMAX"] { table[name] = .at(1, -2, 1) }
         for name in ["MSET", "MSETNX"] { table[name] = .at(1, -1, 2) }
-        for name in ["RENAME", "RENAMENX", "COPY", "SMOVE", "LMOVE", "BLMOVE", "RPOPLPUSH", "BRPOPLPUSH", "GEOSEARCHSTORE", "ZRANGESTORE"] { table[name] = .at(1, 2, 1) }
+        for name in ["RENAME", "RENAMENX", "COPY", "SMOVE", "LMOVE", "BLMOVE", "RPOPLPUSH", "BRPOPLPUSH", "GEOSEARCHSTORE", "ZRANGESTORE"] {
+            table[name] = .at(1, 2, 1)
+        }
         for name in ["EVAL", "EVALSHA", "FCALL"] { table[name] = .counted(2) }
         for name in ["LMPOP", "ZMPOP"] { table[name] = .counted(1) }
         for name in ["BLMPOP", "BZMPOP"] { table[name] = .counted(2) }
@@ -121,5 +125,7 @@ enum CommandTable {
         return found
     }
 
-    private static func text(_ bytes: Span<UInt8>) -> String { bytes.withUnsafeBufferPointer { String(decoding: $0.prefix(64), as: UTF8.self) } }
+    private static func text(_ bytes: Span<UInt8>) -> String {
+        bytes.withUnsafeBufferPointer { String(decoding: $0.prefix(64), as: UTF8.self) }
+    }
 }

@@ -1,9 +1,11 @@
 import Basics
 
-/// When a client asks again who serves what: only when something made it doubt, one question at a time, and never in step with other clients.
+/// When a client asks again who serves what: only when something made it doubt, one question at a time, and never in step with other
+/// clients.
 ///
-/// The first question comes within `eager` of the doubt. While the doubt lasts, questions are `eager` apart for the first three seconds, in which a cluster
-/// with a short node timeout has chosen another master, `steady` then, and `idle` after ten seconds, each with as much again at random.
+/// The first question comes within `eager` of the doubt. While the doubt lasts, questions are `eager` apart for the first three seconds, in
+/// which a cluster with a short node timeout has chosen another master, `steady` then, and `idle` after ten seconds, each with as much
+/// again at random.
 struct RefreshPace {
     static let eager = Duration.milliseconds(20)
     static let steady = Duration.milliseconds(50)

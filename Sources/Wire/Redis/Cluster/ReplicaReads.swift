@@ -3,8 +3,8 @@ import EventLoops
 
 /// Which replicas may answer a read: those of which it is known how old their data is.
 ///
-/// How old: master and replicas are asked for their replication offsets, every `interval` while such reads come. A replica that has the offset
-/// which the master had at a time has all that the master had acknowledged by then.
+/// How old: master and replicas are asked for their replication offsets, every `interval` while such reads come. A replica that has the
+/// offset which the master had at a time has all that the master had acknowledged by then.
 final class ReplicaReads {
     /// Bounds below twice this are hardly ever met.
     static let interval = Duration.milliseconds(200)
@@ -73,7 +73,9 @@ final class ReplicaReads {
         for _ in group.followers {
             group.turn = (group.turn + 1) % group.followers.count
             let follower = group.followers[group.turn]
-            if let age = follower.lag.age(now: loop.now, history: group.history), age <= staleness, follower.node.isReady { return follower.node }
+            if let age = follower.lag.age(now: loop.now, history: group.history), age <= staleness, follower.node.isReady {
+                return follower.node
+            }
         }
         return nil
     }

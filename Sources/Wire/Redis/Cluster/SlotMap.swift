@@ -19,15 +19,17 @@ struct SlotMap: Equatable {
 
     init() { owners = Array(repeating: SlotMap.none, count: HashSlot.count) }
 
-    /// Takes the reply of `CLUSTER SLOTS`: entries `[from, to, master, replica…]`, a node being `[endpoint, port, id, metadata]`. An endpoint that
-    /// is null or empty, or `?`, is the host that was asked (`asked`).
+    /// Takes the reply of `CLUSTER SLOTS`: entries `[from, to, master, replica…]`, a node being `[endpoint, port, id, metadata]`. An
+    /// endpoint that is null or empty, or `?`, is the host that was asked (`asked`).
     init(_ reply: RESPValue, asked: Endpoint) throws(Failure) {
         self.init()
         guard let entries = reply.array else { throw Failure(reason: "CLUSTER SLOTS answered no list") }
         guard entries.count <= HashSlot.count else { throw Failure(reason: "CLUSTER SLOTS answered \(entries.count) ranges") }
         var places: [Endpoint: UInt16] = [:]
         for entry in entries {
-            guard let parts = entry.array, parts.count >= 3, let from = parts[0].int, let to = parts[1].int, from >= 0, from <= to, to < HashSlot.count else {
+            guard let parts = entry.array, parts.count >= 3, let from = parts[0].int, let to = parts[1].int, from >= 0, from <= to,
+                to < HashSlot.count
+            else {
                 throw Failure(reason: "CLUSTER SLOTS answered a range that is none")
             }
             var nodes: [Endpoint] = []

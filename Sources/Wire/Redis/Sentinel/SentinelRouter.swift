@@ -3,8 +3,8 @@ import EventLoops
 
 /// Brings every command to the master that the sentinels know by its name.
 ///
-/// It is asked for when something fails, and told by `+switch-master` without asking. A server that was named is believed only when it says of
-/// itself (`ROLE`) that it is master: a sentinel that was cut off may name the old one.
+/// It is asked for when something fails, and told by `+switch-master` without asking. A server that was named is believed only when it says
+/// of itself (`ROLE`) that it is master: a sentinel that was cut off may name the old one.
 final class SentinelRouter: FailoverRouter {
     private let name: String
     private let sentinels: [Endpoint]
@@ -16,7 +16,10 @@ final class SentinelRouter: FailoverRouter {
 
     private static let questionTime = Duration.milliseconds(500)
 
-    init(url: RedisURL, sentinels: [Endpoint], master: String, loop: EventLoop, settings: RedisConnection.Settings, options: RedisClient.Options) {
+    init(
+        url: RedisURL, sentinels: [Endpoint], master: String, loop: EventLoop, settings: RedisConnection.Settings,
+        options: RedisClient.Options
+    ) {
         name = master
         self.sentinels = sentinels
         var own = settings
@@ -69,15 +72,21 @@ final class SentinelRouter: FailoverRouter {
 
     private func ask(_ left: ArraySlice<Endpoint>, _ failure: RedisError, _ done: @escaping (RedisError?) -> Void) {
         guard let sentinel = left.first else { return done(failure) }
-        let pool = pools[sentinel] ?? RedisNode(sentinel, loop: loop, settings: sentinelSettings, maxConnections: 1, backoffLimit: .milliseconds(500))
+        let pool =
+            pools[sentinel]
+            ?? RedisNode(sentinel, loop: loop, settings: sentinelSettings, maxConnections: 1, backoffLimit: .milliseconds(500))
         pools[sentinel] = pool
         if pool.isAway { pool.connectNext() }
         pool.submit(RedisCommand("SENTINEL", "GET-MASTER-ADDR-BY-NAME", name)) { [unowned self, tie] reply in
             guard tie.holds else { return }
-            guard case .success(let value) = reply, let parts = value.array, parts.count == 2, let host = parts[0].string, let port = parts[1].string,
+            guard case .success(let value) = reply, let parts = value.array, parts.count == 2, let host = parts[0].string,
+                let port = parts[1].string,
                 let endpoint = Endpoint(host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)")
             else {
-                let reason = if case .failure(let error) = reply { error } else { unavailable(sentinel, "sentinel \(sentinel) knows no master '\(name)'") }
+                let reason =
+                    if case .failure(let error) = reply { error } else {
+                        unavailable(sentinel, "sentinel \(sentinel) knows no master '\(name)'")
+                    }
                 return ask(left.dropFirst(), reason, done)
             }
             confirm(endpoint) { failure in
