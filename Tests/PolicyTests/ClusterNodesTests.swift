@@ -51,8 +51,8 @@ import Testing
     @Test func brokenInputIsRefusedOrRead() {
         var random = SeededRandom(seed: 4)
         let good = Array(
-            "\(Self.a) 10.0.0.1:7001@17001,h myself,master - 0 1 3 connected 0-5460 [93->-\(Self.b)]\n\(Self.b) ::1:7002@17002 slave "
-                + "\(Self.a) 1 0 3 connected\n"
+            ("\(Self.a) 10.0.0.1:7001@17001,h myself,master - 0 1 3 connected 0-5460 [93->-\(Self.b)]\n\(Self.b) ::1:7002@17002 slave "
+                + "\(Self.a) 1 0 3 connected\n")
                 .utf8)
         var read = 0
         for _ in 0..<5_000 {
