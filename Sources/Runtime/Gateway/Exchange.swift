@@ -62,8 +62,8 @@ final class Exchange {
     /// The answer that needs no replica, once the limits have let the request through.
     var ready: ReadyAnswer?
     /// What a hash goes by, and whom a cookie names.
-    private var key: UInt64?
-    private var sticky: UInt64?
+    var key: UInt64?
+    var sticky: UInt64?
     /// The request waits for a limit's word.
     var isHeld = false
     /// It waits for a replica.
@@ -76,10 +76,10 @@ final class Exchange {
     var verdict: TokenBucket.Verdict?
     var verdictLimit = 0
     var deadline: MonotonicTime?
-    private var deadlineAt = 0
+    var deadlineAt = 0
     /// The route's own time, not the client's, is over first: what is late then is the replica's failure.
     private var deadlineIsOurs = false
-    private var upgrade = false
+    var upgrade = false
     /// The route's guards have let it in, and have been told how it went.
     var hasPlace = false
     var isJudged = false
@@ -90,15 +90,15 @@ final class Exchange {
     // The tries.
     var first: Attempt?
     var second: Attempt?
-    private var lastFailure = TryFailure.notSent
-    private var tried = TriedSet()
+    var lastFailure = TryFailure.notSent
+    var tried = TriedSet()
     var tries = 0
     var selection: Selection?
     var lastReplica: Replica?
     /// What the candidates looked like when the choice was made: requests under way and state.
     var candidates: [UInt32] = []
-    private var timer: LoopTimer?
-    private var hedgeTimer: LoopTimer?
+    var timer: LoopTimer?
+    var hedgeTimer: LoopTimer?
     var tunnelTimer: LoopTimer?
 
     // The response.
@@ -419,180 +419,6 @@ final class Exchange {
         keepsBody = false
         outgoing.clear(keeping: 131_072)
         sent = 0
-    }
-
-    // MARK: tries
-
-    private func connectToNext() -> Bool {
-        if gateway.held > 0, tries == 0, isBehindOthers() { return false }
-        guard let attempt = nextAttempt() ?? attemptOnNewRoute() else {
-            if tries == 0, waitForReplica() { return false }
-            let isFull = tries == 0 && pool?.isFull(tried) == true
-            if isFull { shed(.overloaded, retryAfter: 1) } else { answer(tries > 0 ? GatewayFailure(lastFailure) : .noReplica) }
-            return false
-        }
-        ask(attempt)
-        return true
-    }
-
-    func ask(_ attempt: Attempt) {
-        first = attempt
-        if let hedge = route?.route.spec.retry.hedge, tries == 1, requestIsComplete, !hasBody, !upgrade {
-            if hedgeTimer == nil { hedgeTimer = LoopTimer(loop: loop) { [unowned self] in askSecond() } }
-            hedgeTimer?.schedule(at: loop.now + hedge)
-        }
-    }
-
-    /// Chooses a replica and begins a question to it.
-    func nextAttempt() -> Attempt? {
-        guard let route, let pool else { return nil }
-        let now = loop.now
-        // When every replica has been tried, one that failed may have come back (or its connection was merely stale).
-        guard
-            let selection = pool.pick(tried, key: key, sticky: sticky, now: now)
-                ?? (tries > 0 ? pool.pick(TriedSet(), key: key, sticky: nil, now: now) : nil)
-        else { return nil }
-        tried.insert(selection.index)
-        tries += 1
-        let replica = pool.replicas[selection.index]
-        self.selection = selection
-        lastReplica = replica
-        noteCandidates(pool)
-        replica.requests.add()
-        replica.began(now)
-        gateway.noteRouting(route, pool, selection, tries: tries)
-        let spec = route.route.spec
-        if deadlineAt > 0, let deadline { writeDeadline(deadline, now) }
-        let upstream = gateway.connection(to: replica, fresh: spec.proxyHeader != nil)
-        upstream.take(self, isHead: isHead, mayUpgrade: upgrade, connectTime: spec.timeout.connect)
-        if let version = spec.proxyHeader { upstream.introduce(version, client: origin) }
-        return Attempt(upstream: upstream, replica: replica, selection: selection)
-    }
-
-    /// Of two that were asked, the one that explanations name.
-    func noteAsked(_ attempt: Attempt?) {
-        selection = attempt?.selection
-        lastReplica = attempt?.replica
-    }
-
-    /// The client as a PROXY header has it. Whom X-Forwarded-For names has no port that anybody knows.
-    private var origin: SocketAddress {
-        guard let clientAddress, clientAddress != client.peer.ip else { return client.peer }
-        return SocketAddress(clientAddress, port: 0)
-    }
-
-    private func noteCandidates(_ pool: PoolOnLoop) {
-        candidates.removeAll(keepingCapacity: true)
-        for candidate in pool.candidates.prefix(RecentRequests.candidateLimit) {
-            let state: UInt32 = candidate.isLeaving ? 2 : candidate.isEligible ? (candidate.isFull ? 3 : 0) : 1
-            candidates.append(UInt32(clamping: min(candidate.inFlight, 0xFFFF)) << 8 | state)
-        }
-    }
-
-    /// The time that is left, in the place that the head has for it.
-    private func writeDeadline(_ deadline: MonotonicTime, _ now: MonotonicTime) {
-        var text = "\(max(1, (deadline - now).nanoseconds / 1_000_000))ms"
-        while text.utf8.count < HeadRewriter.deadlineWidth { text += " " }
-        text.withUTF8 { outgoing.overwrite(at: deadlineAt, UnsafeRawBufferPointer($0)) }
-    }
-
-    /// The first replica has not answered yet: a second one is asked the same.
-    private func askSecond() {
-        guard phase == .asking, first != nil, second == nil, keepsBody, let route, isIdempotent, route.budget.tryRetry(loop.now) else {
-            return
-        }
-        guard pool.map({ $0.replicas.count > 1 }) == true, let attempt = nextAttempt() else { return }
-        guard attempt.replica !== first?.replica else {
-            attempt.upstream.abandon()
-            attempt.replica.ended()
-            tries -= 1
-            return noteAsked(first)
-        }
-        second = attempt
-        route.route.metrics.hedges.add()
-        attempt.upstream.send(outgoing.bytes)
-        attempt.upstream.watchAnswer()
-    }
-
-    func abandonAttempts() {
-        for attempt in [first, second] {
-            attempt?.upstream.abandon()
-            attempt?.replica.ended()
-        }
-        first = nil
-        second = nil
-    }
-
-    func stopTimers() {
-        timer?.cancel()
-        hedgeTimer?.cancel()
-        tunnelTimer?.cancel()
-    }
-
-    // MARK: failure
-
-    private func noteFailure(_ replica: Replica, _ failure: TryFailure, _ detail: String) {
-        guard let route else { return }
-        route.route.metrics.failures.add()
-        blame(replica, route, reason: failure.rawValue, cause: detail)
-        lastFailure = failure
-    }
-
-    /// Counts against the route's breaker and the replica.
-    func blame(_ replica: Replica, _ route: RouteOnLoop, reason: String, cause: String) {
-        let now = loop.now
-        isJudged = true
-        route.route.guards.failed(now, reason: reason)
-        if let ejection = replica.failed(now, cause: cause, mayGo: mayEject) { gateway.journal.append(ejection) }
-    }
-
-    /// Whether one more may be taken out.
-    private func mayEject() -> Bool {
-        guard let route, let pool else { return true }
-        let out = pool.replicas.reduce(0) { $0 + ($1.obstacles.contains(.ejected) ? 1 : 0) }
-        return EjectionCap(share: route.route.spec.eject.atMost).allows(ejected: out, of: pool.replicas.count)
-    }
-
-    func upstreamFailed(_ upstream: UpstreamConnection, _ failure: TryFailure, _ detail: String) {
-        let isSecond = second?.upstream === upstream
-        guard let failed = isSecond ? second?.replica : first?.upstream === upstream ? first?.replica : nil else { return }
-        failed.ended()
-        if isSecond { second = nil } else { first = nil }
-        guard phase != .idle, let route else { return }
-        if phase == .tunnel { return upstreamTunnelLost() }
-        noteFailure(failed, failure, detail)
-        if phase == .responding { return breakOff(route, failed, detail) }
-        if let other = isSecond ? first : second {
-            // The other one may still answer.
-            first = other
-            second = nil
-            noteAsked(other)
-            return
-        }
-        let now = loop.now
-        let verdict = route.route.retry.verdict(failure, tries: tries, isIdempotent: isIdempotent, bodyIsHere: keepsBody) {
-            route.budget.tryRetry(now)
-        }
-        gateway.journal.append(
-            route.route.retry.record(
-                verdict, failure, tries: tries, isIdempotent: isIdempotent, subject: failed.name, budget: route.budget.inputs))
-        guard verdict == .retry else { return answer(GatewayFailure(failure)) }
-        route.route.metrics.retries.add()
-        sent = 0
-        // The one that the cookie names has just failed.
-        sticky = nil
-        client.holdBody(false)
-        sendOn()
-    }
-
-    /// The client has a part of an answer: only a broken connection tells it that the rest is missing.
-    private func breakOff(_ route: RouteOnLoop, _ failed: Replica, _ detail: String) {
-        context.scratch.clear()
-        gateway.noteBroken(route, failed, detail)
-        let client = client!
-        finish()
-        client.resetOnClose()
-        client.close()
     }
 
     // MARK: the client
