@@ -106,18 +106,15 @@ public final class Gateway: Sendable {
     public var routes: [Route] { state.withLock { $0.routes } }
     var settings: GatewaySettings { state.withLock { $0.settings } }
 
-    /// Publishes what the file says. `replicas` gives those of a service; for declared backends, a replica that was there before is kept
-    /// with what is known of its health. Returns when every loop has taken it. When something is wrong (a file that cannot be read),
-    /// nothing changes.
+    /// Takes a configuration: reads the files that it names (credentials, tokens, pages), once, and publishes its routes. `replicas` gives
+    /// the replicas of a service; a declared backend that was there before keeps what is known of its health. Returns when every loop has
+    /// taken the routes. When something is wrong (a file that cannot be read), the error says what, and nothing has changed.
     public func apply(_ spec: GatewaySpec, replicas: (String) -> [Replica]) async throws(Failure) {
         let settings = try GatewaySettings(spec)
         let before = routes
         // What was set by hand is over with a reload; what is being discovered stays until it is found anew.
         let discovered = Set(spec.routes.filter { $0.discovery != nil }.map(\.label))
-        let found = state.withLock { state in
-            state.found = state.found.filter { discovered.contains($0.key) }
-            return state.found
-        }
+        let found = state.withLock { $0.found }.filter { discovered.contains($0.key) }
         var routes: [Route] = []
         for route in spec.routes {
             let old = before.first { $0.label == route.label }
@@ -131,19 +128,53 @@ public final class Gateway: Sendable {
                     metrics: RouteMetrics(metrics, route: route.label), guards: guards, hold: hold(route, old)))
         }
         let published = routes
+        // From here on nothing can fail.
+        for route in published {
+            // Those of services follow their supervisor.
+            if case .backends = route.spec.target { for replica in route.replicas { replica.follow(Gateway.eject(route.spec)) } }
+            if route.spec.canary?.service == nil { for replica in route.canaryReplicas { replica.follow(Gateway.eject(route.spec)) } }
+        }
         state.withLock {
             $0.routes = published
             $0.settings = settings
+            $0.found = found
         }
-        for service in Set(published.flatMap(\.services)) where replicas(service).contains(where: { !$0.obstacles.contains(.draining) }) {
+        await publish(before, replicas)
+    }
+
+    /// Publishes other replicas of services, under the configuration that was applied last. Reads no file and cannot fail: a replica that
+    /// starts, moves to another port or goes never depends on a file. Returns when every loop has taken the routes.
+    public func apply(replicas: (String) -> [Replica]) async {
+        let before = state.withLock { state in
+            let before = state.routes
+            state.routes = before.map { route in
+                if route.services.isEmpty { return route }
+                let main: [Replica]
+                if case .service(let name) = route.spec.target { main = replicas(name) } else { main = route.replicas }
+                return Route(route, replicas: main, canaryReplicas: route.spec.canary?.service.map(replicas) ?? route.canaryReplicas)
+            }
+            return before
+        }
+        await publish(before, replicas)
+    }
+
+    private func publish(_ before: [Route], _ replicas: (String) -> [Replica]) async {
+        for service in Set(routes.flatMap(\.services)) where replicas(service).contains(where: { !$0.obstacles.contains(.draining) }) {
             demand.woke(service)
         }
-        await publish(published, settings)
+        await publish()
         rememberRequests(before)
     }
 
-    private func publish(_ routes: [Route], _ settings: GatewaySettings) async {
-        for (loop, part) in zip(loops, parts) { _ = try? await loop.run { part.value.apply(routes, settings) } }
+    /// Gives every loop the routes as they are when the loop takes them: of two publications at a time, the older one never overwrites the
+    /// newer one. (A loop that has stopped serves nobody, and takes nothing.)
+    private func publish() async {
+        for (loop, part) in zip(loops, parts) {
+            _ = try? await loop.run { [self] in
+                let (routes, settings) = state.withLock { ($0.routes, $0.settings) }
+                part.value.apply(routes, settings)
+            }
+        }
     }
 
     private func members(
@@ -177,7 +208,6 @@ public final class Gateway: Sendable {
                 )
             }
             let same = known.first { $0.endpoint == endpoint && $0.weight == backend.weight && $0.priority == backend.priority }
-            same?.follow(eject(spec))
             out.append(
                 same
                     ?? Replica(
@@ -199,16 +229,12 @@ public final class Gateway: Sendable {
         guard let old = routes.first(where: { $0.label == label }), case .backends = old.spec.target else {
             throw Failure(description: "there is no route '\(label)' with backends of its own")
         }
-        let route = try Route(
-            spec: old.spec, replicas: try Gateway.replicas(backends, old.spec, old.replicas, isFirst: old.replicas.isEmpty),
-            canaryReplicas: old.canaryReplicas,
-            metrics: old.metrics, guards: old.guards, hold: old.hold)
-        let (published, settings) = state.withLock { state in
+        let replicas = try Gateway.replicas(backends, old.spec, old.replicas, isFirst: old.replicas.isEmpty)
+        state.withLock { state in
             state.found[label] = backends
-            state.routes = state.routes.map { $0.label == label ? route : $0 }
-            return (state.routes, state.settings)
+            state.routes = state.routes.map { $0.label == label ? Route($0, replicas: replicas, canaryReplicas: $0.canaryReplicas) : $0 }
         }
-        await publish(published, settings)
+        await publish()
     }
 
     /// What a route's backends are now, as a file would say it.

@@ -66,6 +66,33 @@ public final class Route: Sendable {
         isPlain = deny.isEmpty && access.isOpen && answer == nil && guards.isOpen
     }
 
+    /// The same route with other replicas. Whatever was read of files (credentials, pages) is taken over, so this cannot fail.
+    init(_ old: Route, replicas: [Replica], canaryReplicas: [Replica]) {
+        self.replicas = replicas
+        self.canaryReplicas = canaryReplicas
+        spec = old.spec
+        label = old.label
+        metrics = old.metrics
+        guards = old.guards
+        hold = old.hold
+        path = old.path
+        hosts = old.hosts
+        methods = old.methods
+        headers = old.headers
+        deny = old.deny
+        method = old.method
+        canary = old.canary
+        retry = old.retry
+        access = old.access
+        requestEdits = old.requestEdits
+        responseEdits = old.responseEdits
+        rewrite = old.rewrite
+        host = old.host
+        upgrades = old.upgrades
+        answer = old.answer
+        isPlain = old.isPlain
+    }
+
     /// How long its requests took, from the head to the end of the answer, since the gateway began: the buckets' upper bounds, and how many
     /// fell into each (the last is above them all).
     public var durations: (bounds: [Duration], counts: [Int]) { (metrics.duration.upperBounds, metrics.duration.snapshot().counts) }
