@@ -117,15 +117,8 @@ let package = Package(
         program(
             "muster", on: "Tools",
             uses: [
-                "CLinux", "Autoscaling", "Replaying", "Supervision", "Loading", "LoadPlanning", "Provisioning", "Redis", "Sharding",
-                "Gateway", "Topology", "HTTP",
-                "EventLoops", "Observability",
                 "CLinux", "Autoscaling", "Rightsizing", "Replaying", "Supervision", "Loading", "LoadPlanning", "Provisioning", "Redis",
-                "Sharding", "Gateway", "Topology",
-                "HTTP", "EventLoops", "Observability",
-                "CLinux", "Supervision", "Provisioning", "Redis", "Sharding", "Gateway", "Replaying", "Autoscaling", "Topology", "HTTP",
-                "EventLoops", "Observability",
-                "Basics", "JSONCoding",
+                "Sharding", "Gateway", "Topology", "HTTP", "EventLoops", "Observability", "Basics", "JSONCoding",
             ]),
 
         program("otlp-load", on: "Tools", uses: ["OpenTelemetry", "ProtobufCoding", "HTTP", "EventLoops", "JSONCoding", "Basics"]),

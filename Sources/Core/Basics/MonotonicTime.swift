@@ -11,8 +11,10 @@ public struct MonotonicTime: Comparable, Hashable, Sendable {
     public static var now: MonotonicTime { MonotonicTime(nanoseconds: muster_monotonic_ns()) }
 
     public static func < (a: Self, b: Self) -> Bool { a.nanoseconds < b.nanoseconds }
-    public static func + (a: Self, b: Duration) -> Self { Self(nanoseconds: a.nanoseconds &+ b.nanoseconds) }
-    public static func - (a: Self, b: Self) -> Duration { .nanoseconds(a.nanoseconds &- b.nanoseconds) }
+    /// The time `b` later; the end of the clock (292 years after boot) when that lies beyond it, never the past.
+    public static func + (a: Self, b: Duration) -> Self { Self(nanoseconds: a.nanoseconds.addingClamped(b.nanoseconds)) }
+    /// From `b` to `a`, 292 years at most either way.
+    public static func - (a: Self, b: Self) -> Duration { .nanoseconds(a.nanoseconds.subtractingClamped(b.nanoseconds)) }
 }
 
 /// Wall-clock time in milliseconds since 1970, UTC: for records and files, never for measuring.
@@ -22,15 +24,19 @@ public struct WallTime: Comparable, Hashable, Sendable {
     public init(milliseconds: Int64) { self.milliseconds = milliseconds }
     public static var now: WallTime { WallTime(milliseconds: muster_realtime_ns() / 1_000_000) }
     public static func < (a: Self, b: Self) -> Bool { a.milliseconds < b.milliseconds }
+    /// The time `b` later, to the millisecond; the nearest end of the calendar of 64 bits when that lies beyond it.
+    public static func + (a: Self, b: Duration) -> Self { Self(milliseconds: a.milliseconds.addingClamped(b.milliseconds)) }
+    /// From `b` to `a`, 292 years at most either way.
+    public static func - (a: Self, b: Self) -> Duration {
+        .nanoseconds(a.milliseconds.subtractingClamped(b.milliseconds).multipliedClamped(by: 1_000_000))
+    }
 }
 
 extension Duration {
     /// The whole duration in nanoseconds, saturating after 292 years.
     public var nanoseconds: Int64 {
         let (seconds, attoseconds) = components
-        let (product, overflow) = seconds.multipliedReportingOverflow(by: 1_000_000_000)
-        if overflow { return seconds < 0 ? .min : .max }
-        return product &+ attoseconds / 1_000_000_000
+        return seconds.multipliedClamped(by: 1_000_000_000).addingClamped(attoseconds / 1_000_000_000)
     }
 
     public var secondsAsDouble: Double { Double(nanoseconds) / 1e9 }
