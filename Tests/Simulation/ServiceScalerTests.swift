@@ -18,6 +18,8 @@ import Topology
         var sizes: [Int] = []
         var quiet: Duration? = .zero
         var waiting = 0
+        /// Sizes that are decided are not set.
+        var refuses = false
         /// The length of a list; nil: cannot be read.
         var queue: Double? = 0
         static let startTime = Duration.seconds(5)
@@ -69,7 +71,10 @@ import Topology
                     readings: readings + [queueReading],
                     demand: .init(waiting: waiting, underWay: requests > 0 ? 1 : 0, quiet: quiet)))
             told += [outcome.finding, outcome.record].compactMap(\.self)
-            if let count = outcome.count { set(count) }
+            if let count = outcome.count {
+                scaler.settle(!refuses, from: size, now: now)
+                if !refuses { set(count) }
+            }
             sizes.append(size)
         }
 
@@ -235,6 +240,40 @@ import Topology
         var calm = try World(Self.quick, replicas: "1..20", size: 4)
         for _ in 0..<60 { calm.second(40, broken: [2, 3, 4]) }
         #expect(calm.size == 4)
+    }
+
+    /// A figure that was thrown away may have been much: what the others say may let the service grow, and never shrink.
+    @Test func aFigureThrownAwayHoldsTheSizeAndIsTold() throws {
+        var world = try World(Self.quick, replicas: "1..20", size: 4)
+        for _ in 0..<60 { world.second(40, broken: [4]) }
+        #expect(world.size == 4)
+        let standing = try #require(world.scaler.standing)
+        #expect(
+            standing.sentence == "api stays at 4 replicas: requests is 10 each against a target of 100 each, which asks for fewer, but "
+                + "nothing is taken away while a figure is thrown away: api/4: it said NaN.")
+        #expect(standing.inputs.last?.value.hasSuffix("; thrown away: api/4: it said NaN") == true)
+        #expect(standing.flip == "a reading of requests of which nothing is thrown away")
+        // It is told once, not at every pass.
+        #expect(world.told.count { $0.sentence.contains("thrown away") } == 1)
+        for _ in 0..<60 { world.second(40) }
+        #expect(world.size == 1)
+        var growing = try World(Self.quick, replicas: "1..20", size: 4)
+        for _ in 0..<60 { growing.second(4000, broken: [4]) }
+        #expect(growing.size > 4)
+    }
+
+    /// Only a size that was set counts against the pace, and as the autoscaler's own.
+    @Test func aSizeThatCouldNotBeSetIsNoChange() throws {
+        var world = try World(
+            "{ metrics: { requests: 100/s }, every: 1s, up: { pods: 1, every: 60s } }", replicas: "1..20", size: 2)
+        world.refuses = true
+        for _ in 0..<10 { world.second(1000) }
+        #expect(world.size == 2 && !world.told.contains { $0.sentence.contains("somebody else") })
+        world.refuses = false
+        world.second(1000)
+        #expect(world.size == 3)
+        for _ in 0..<10 { world.second(1000) }
+        #expect(world.size == 3)
     }
 
     @Test func theTimelineIsBounded() {

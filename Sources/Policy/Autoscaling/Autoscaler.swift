@@ -67,6 +67,8 @@ public struct ScalingObservation: Sendable, Equatable {
     public var floor: ScheduleFloor.Standing?
     /// What history expects soon; nil: nothing, or too little is known.
     public var forecast: Forecast?
+    /// What is to be known of the readings, in the order of the policy's metrics; may be shorter: nothing is remarked of the others.
+    public var remarks: [MetricRemarks] = []
 
     public init(now: MonotonicTime, current: Int, status: Int, replicas: [ReplicaState], readings: [MetricReading]) {
         self.now = now
@@ -168,9 +170,11 @@ public enum Autoscaler {
         let rules = ProposalRules(
             replicas: seen.replicas, current: seen.current, status: seen.status, tolerance: policy.effectiveTolerance,
             groups: policy.groups, now: seen.now)
-        do throws(MetricFault) { return .success(try rules.proposal(policy.metrics[index], seen.readings[index])) } catch {
-            return .failure(error)
-        }
+        do throws(MetricFault) {
+            let proposal = try rules.proposal(policy.metrics[index], seen.readings[index])
+            let isDoubtful = index < seen.remarks.count && !seen.remarks[index].thrownAway.isEmpty
+            return .success(isDoubtful && proposal.replicas < seen.current ? proposal.held(at: seen.current) : proposal)
+        } catch { return .failure(error) }
     }
 
     /// What the metrics ask for, held in turn by everything that may hold it.

@@ -25,7 +25,7 @@ public struct Ceiling: Sendable, Equatable {
         switch kind {
         case .connections(_, let limit, let each, let reserved):
             guard each > 0 else { return nil }
-            most = max(0, limit - reserved) / each
+            most = max(0, limit.subtractingClamped(reserved)) / each
         case .partitions(_, let count): most = max(0, count)
         case .memory(let available, let each):
             guard each > 0 else { return nil }

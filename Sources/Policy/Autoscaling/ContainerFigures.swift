@@ -1,3 +1,5 @@
+import Basics
+
 /// From containers to replicas: what a replica requests, and what it takes.
 public enum ContainerFigures {
     /// A container as it is declared; nil where it requests nothing.
@@ -29,7 +31,7 @@ public enum ContainerFigures {
         var sum = 0
         for one in staying {
             guard let request = one.request else { throw .missingRequest }
-            sum = sum.saturatingAdd(request)
+            sum.addClamped(request)
         }
         return sum
     }
@@ -42,29 +44,15 @@ public enum ContainerFigures {
         var sum = 0
         for one in reported {
             guard let value = one.value else { return nil }
-            sum = sum.saturatingAdd(value)
+            sum.addClamped(value)
         }
         return sum
     }
 }
 
 extension Int {
-    /// The sum, held to the range of Int.
-    func saturatingAdd(_ other: Int) -> Int {
-        let (sum, overflow) = addingReportingOverflow(other)
-        return overflow ? (other < 0 ? .min : .max) : sum
-    }
-
-    /// The product, held to the range of Int.
-    func saturatingMultiply(_ other: Int) -> Int {
-        let (product, overflow) = multipliedReportingOverflow(by: other)
-        return overflow ? ((self < 0) == (other < 0) ? .max : .min) : product
-    }
-
     /// A count of replicas from a computed one: rounded up, within what 32 bits hold; 0 for what is no number.
     static func replicas(_ computed: Double) -> Int {
-        if computed.isNaN { return 0 }
-        let up = computed.rounded(.up)
-        return up >= Double(Int32.max) ? Int(Int32.max) : up <= Double(Int32.min) ? Int(Int32.min) : Int(up)
+        Int(Int32(clamped: computed.rounded(.up)))
     }
 }

@@ -106,7 +106,7 @@ public struct DemandHistory: Sendable, Equatable {
     /// The highest that is expected from `time` to `ahead` later. nil while too few days are known.
     public func forecast(at time: WallTime, ahead: Duration) -> Forecast? {
         let first = DemandHistory.slotNumber(time),
-            last = DemandHistory.slotNumber(WallTime(milliseconds: time.milliseconds + ahead.nanoseconds / 1_000_000))
+            last = DemandHistory.slotNumber(time + ahead)
         var best: Forecast?
         for slot in first...max(first, min(last, first + weeks.count)) {
             let week = weeks[slot.remainder(flooredBy: weeks.count)], day = days[slot.remainder(flooredBy: days.count)]
@@ -124,5 +124,5 @@ public struct DemandHistory: Sendable, Equatable {
     }
 
     /// Rounded up, but not for a trace of an earlier day.
-    private static func count(_ average: Float) -> Int { Int((average - 0.1).rounded(.up)) }
+    private static func count(_ average: Float) -> Int { Int(clamped: Double(average - 0.1).rounded(.up)) }
 }

@@ -12,6 +12,8 @@ public struct MetricProposal: Sendable, Equatable {
         case ratioWithAssumptions
         /// The whole divided by the target of each.
         case share
+        /// It asks for fewer, but a figure was thrown away (`MetricRemarks.thrownAway`): the size is held.
+        case heldByDoubt
     }
 
     public let replicas: Int
@@ -26,6 +28,13 @@ public struct MetricProposal: Sendable, Equatable {
     public let counted: Int
     public let assumedMissing: Int
     public let assumedUnready: Int
+
+    /// The same figures, asking for the present size because one of them was thrown away.
+    func held(at current: Int) -> MetricProposal {
+        MetricProposal(
+            replicas: current, ratio: ratio, utilization: utilization, usage: usage, reason: .heldByDoubt, counted: counted,
+            assumedMissing: assumedMissing, assumedUnready: assumedUnready)
+    }
 }
 
 /// From one metric's reading to a number of replicas: Kubernetes' replica calculator (v1.36), pure.
@@ -129,7 +138,7 @@ public struct ProposalRules: Sendable {
     /// What a replica without a figure is taken to use before the size may shrink: its whole request, or the target where that is more.
     private func assumedAtRest(_ target: ScalingMetric.Target, _ request: Int?) -> Int {
         switch target {
-        case .utilization(let percent): (request ?? 0).saturatingMultiply(max(100, percent)) / 100
+        case .utilization(let percent): (request ?? 0).multipliedClamped(by: max(100, percent)) / 100
         case .average(let each), .value(let each): each
         }
     }
@@ -141,7 +150,7 @@ public struct ProposalRules: Sendable {
         case .value(let value): return value
         case .values(let values):
             guard !values.isEmpty else { throw .noMetrics }
-            return values.reduce(0) { $0.saturatingAdd($1) }
+            return values.sumClamped()
         default: throw .noMetrics
         }
     }
@@ -174,7 +183,6 @@ public struct ProposalRules: Sendable {
 extension Int {
     /// A computed figure as thousandths, held to the range of Int; 0 for what is no number.
     static func milli(_ computed: Double) -> Int {
-        if computed.isNaN { return 0 }
-        return computed >= 0x1p63 ? .max : computed <= -0x1p63 ? .min : Int(computed)
+        Int(clamped: computed)
     }
 }

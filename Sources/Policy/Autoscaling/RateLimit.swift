@@ -41,7 +41,7 @@ public struct RateLimit: Sendable, Equatable {
     /// Without rules: at most `factor` times the present size or `floor`, whichever is more; no limit downwards. Defaults:
     /// kube-controller-manager's.
     public static func plain(_ wanted: Int, current: Int, minimum: Int, maximum: Int, factor: Double = 2, floor: Double = 4) -> Outcome {
-        let limit = Int(max(factor * Double(current), floor))
+        let limit = Int(clamped: max(factor * Double(current), floor))
         let cap = min(maximum, limit)
         if wanted < minimum { return Outcome(replicas: minimum, reason: .tooFew) }
         if wanted > cap { return Outcome(replicas: cap, reason: maximum > limit ? .upLimit : .tooMany) }
@@ -68,7 +68,7 @@ public struct RateLimit: Sendable, Equatable {
         let limits = rules.policies.map { policy -> Int in
             let start = sizeBefore(policy.period, current, now)
             switch policy.kind {
-            case .pods: return start.saturatingAdd(policy.value)
+            case .pods: return start.addingClamped(policy.value)
             // One plus the share first, then times the size: 25 replicas and 12 % are 28.000000000000004, which is 29.
             case .percent: return .replicas(Double(start) * (1 + Double(policy.value) / 100))
             }
@@ -82,8 +82,8 @@ public struct RateLimit: Sendable, Equatable {
         let limits = rules.policies.map { policy -> Int in
             let start = sizeBefore(policy.period, current, now)
             switch policy.kind {
-            case .pods: return start.saturatingAdd(-policy.value)
-            case .percent: return Int((Double(start) * (1 - Double(policy.value) / 100)).rounded(.towardZero))
+            case .pods: return start.subtractingClamped(policy.value)
+            case .percent: return Int(clamped: Double(start) * (1 - Double(policy.value) / 100))
             }
         }
         return (rules.selection == .max ? limits.min() : limits.max()) ?? current
@@ -91,11 +91,12 @@ public struct RateLimit: Sendable, Equatable {
 
     /// The size at the beginning of a period that ends now (`<`: an event exactly as old as the period no longer counts).
     private func sizeBefore(_ period: Duration, _ current: Int, _ now: MonotonicTime) -> Int {
-        current - RateLimit.change(added, within: period, now) + RateLimit.change(removed, within: period, now)
+        current.subtractingClamped(RateLimit.change(added, within: period, now)).addingClamped(
+            RateLimit.change(removed, within: period, now))
     }
 
     public static func change(_ events: [Event], within period: Duration, _ now: MonotonicTime) -> Int {
-        events.reduce(0) { now - $1.at < period ? $0 + $1.change : $0 }
+        events.reduce(0) { now - $1.at < period ? $0.addingClamped($1.change) : $0 }
     }
 
     /// Remembers a change that was carried out. Events that no policy of the direction asks for any more are marked, and the last of them

@@ -37,6 +37,8 @@ public struct ScalingVerdict: Sendable, Equatable {
     public let proposals: [Result<MetricProposal, MetricFault>]
     /// Why nothing may be decided; the size stays.
     public let failure: MetricFault?
+    /// What was remarked of the readings, in the order of the policy's metrics; may be shorter.
+    public let remarks: [MetricRemarks]
 
     public var rescales: Bool { failure == nil && outcome != current }
     /// A metric could not be read, whether or not the others sufficed.
@@ -51,6 +53,7 @@ public struct ScalingVerdict: Sendable, Equatable {
         steps = []
         self.proposals = proposals
         self.failure = failure
+        remarks = seen.remarks
     }
 
     init(
@@ -63,6 +66,7 @@ public struct ScalingVerdict: Sendable, Equatable {
         self.steps = steps
         self.proposals = proposals
         failure = nil
+        remarks = seen.remarks
     }
 
     /// The metric that asked for the most, and with it decided.

@@ -23,7 +23,12 @@ extension ScalingVerdict {
         func faults(_ verdict: ScalingVerdict) -> [Int] {
             verdict.proposals.indices.filter { if case .failure = verdict.proposals[$0] { true } else { false } }
         }
+        // That a figure is thrown away is news; which one, and how it reads now, is not.
+        func doubts(_ verdict: ScalingVerdict) -> [Int] {
+            verdict.remarks.indices.filter { !verdict.remarks[$0].thrownAway.isEmpty }
+        }
         return current == other.current && outcome == other.outcome && failure == other.failure && faults(self) == faults(other)
+            && doubts(self) == doubts(other)
             && steps.last.map(shape) == other.steps.last.map(shape)
     }
 }
@@ -36,16 +41,23 @@ struct ScalingWords {
 
     var inputs: [DecisionRecord.Input] {
         var list = [DecisionRecord.Input("replicas", verdict.current), .init("range", "\(policy.minimum)..\(policy.maximum)")]
-        for (metric, proposal) in zip(policy.metrics, verdict.proposals) {
+        for (index, (metric, proposal)) in zip(policy.metrics, verdict.proposals).enumerated() {
             switch proposal {
             case .success(let one):
                 list.append(
-                    .init(metric.name, "\(measured(metric, one)), target \(target(metric)): \(replicas(one.replicas))\(assumptions(one))"))
+                    .init(
+                        metric.name,
+                        "\(measured(metric, one)), target \(target(metric)): \(replicas(one.replicas))\(assumptions(one))"
+                            + told(remarks(index).thrownAway, "thrown away") + told(remarks(index).notes, "note")))
             case .failure(let fault): list.append(.init(metric.name, "unknown: \(fault)"))
             }
         }
         return list
     }
+
+    private func remarks(_ index: Int) -> MetricRemarks { index < verdict.remarks.count ? verdict.remarks[index] : MetricRemarks() }
+
+    private func told(_ list: [String], _ what: String) -> String { list.isEmpty ? "" : "; \(what): \(MetricRemarks.text(list))" }
 
     // MARK: the sentence
 
@@ -80,10 +92,14 @@ struct ScalingWords {
         }
         let metric = policy.metrics[index]
         let figure = "\(metric.name) is \(measured(metric, one)) against a target of \(target(metric))"
+        let thrownAway = MetricRemarks.text(remarks(index).thrownAway)
+        let lost = thrownAway.isEmpty ? "" : ", with a figure thrown away (\(thrownAway))"
         switch one.reason {
-        case .withinTolerance: return "\(figure), which is near enough"
-        case .heldByAssumptions: return "\(figure), and replicas without a figure might change that\(assumptions(one))"
-        default: return "\(figure), which asks for \(raw)\(assumptions(one))"
+        case .withinTolerance: return "\(figure), which is near enough\(lost)"
+        case .heldByAssumptions: return "\(figure), and replicas without a figure might change that\(assumptions(one))\(lost)"
+        case .heldByDoubt:
+            return "\(figure), which asks for fewer, but nothing is taken away while a figure is thrown away: \(thrownAway)"
+        default: return "\(figure), which asks for \(raw)\(assumptions(one))\(lost)"
         }
     }
 
@@ -171,6 +187,9 @@ struct ScalingWords {
     private var thresholds: String {
         guard let index = verdict.leading, index < policy.metrics.count else { return "a metric that asks for another size" }
         let metric = policy.metrics[index], tolerance = policy.effectiveTolerance
+        if case .success(let one) = verdict.proposals[index], one.reason == .heldByDoubt {
+            return "a reading of \(metric.name) of which nothing is thrown away"
+        }
         func at(_ share: Double) -> String {
             switch metric.target {
             case .utilization(let percent): ScalingWords.plain(Double(percent) * share) + " %"
@@ -225,11 +244,11 @@ struct ScalingWords {
 
     static func plain(_ value: Double) -> String {
         let rounded = (value * 100).rounded() / 100
-        return rounded == rounded.rounded() && abs(rounded) < 1e15 ? String(Int(rounded)) : String(rounded)
+        return rounded == rounded.rounded() && abs(rounded) < 1e15 ? String(Int(clamped: rounded)) : String(rounded)
     }
 
     /// Up to the next whole second: nobody waits for less.
     static func whole(_ duration: Duration) -> String {
-        Duration.seconds((duration.nanoseconds + 999_999_999) / 1_000_000_000).brief
+        Duration.seconds(duration.nanoseconds.addingClamped(999_999_999) / 1_000_000_000).brief
     }
 }

@@ -36,7 +36,7 @@ public struct ScheduleFloor: Sendable, Equatable {
 
     /// The highest of those that apply at a moment of the wall clock, `offset` ahead of UTC.
     public static func standing(_ floors: [ScheduleFloor], at time: WallTime, offset: Duration = .zero) -> Standing? {
-        let minutes = Int((time.milliseconds + offset.nanoseconds / 1_000_000).quotient(flooredBy: 60_000))
+        let minutes = Int((time + offset).milliseconds.quotient(flooredBy: 60_000))
         // The first of January 1970 was a Thursday.
         let weekday = (minutes.quotient(flooredBy: 1440) + 3).remainder(flooredBy: 7), minute = minutes.remainder(flooredBy: 1440)
         return floors.filter { $0.applies(weekday: weekday, minute: minute) }.max { $0.replicas < $1.replicas }.map {

@@ -1,3 +1,5 @@
+import Basics
+
 /// Sums of the figures that count, and the two ratios made of them.
 ///
 /// Integers drop their fraction (the utilization in whole percent, the average in whole thousandths) and the ratio is a plain double, in
@@ -15,11 +17,11 @@ public struct UsageTotals: Sendable, Equatable {
 
     /// A figure of a replica with this request; nil: a stranger.
     public mutating func add(value: Int, request: Int?) {
-        everyValue = everyValue.saturatingAdd(value)
+        everyValue.addClamped(value)
         count += 1
         guard let request else { return }
-        self.value = self.value.saturatingAdd(value)
-        self.request = self.request.saturatingAdd(request)
+        self.value.addClamped(value)
+        self.request.addClamped(request)
         matched += 1
     }
 
@@ -35,7 +37,7 @@ public struct UsageTotals: Sendable, Equatable {
     /// Against whole percent of the requests.
     public func utilization(target: Int) throws(MetricFault) -> Ratio {
         guard request != 0, matched > 0 else { throw .noMatchingMetrics }
-        let percent = value.saturatingMultiply(100) / request
+        let percent = value.multipliedClamped(by: 100) / request
         return Ratio(ratio: Double(percent) / Double(target), utilization: percent, average: value / matched)
     }
 

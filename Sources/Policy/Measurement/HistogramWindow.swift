@@ -35,20 +35,20 @@ public struct HistogramWindow: Sendable {
     /// before the second reading, and when nothing was observed. Above the last bound it answers that bound.
     public func quantile(_ share: Double) -> (value: Duration, count: Int, window: Duration)? {
         guard let first = readings.first, let last = readings.last, readings.count > 1 else { return nil }
-        let counts = zip(last.counts, first.counts).map { $0 - $1 }
-        let total = counts.reduce(0, +)
+        let counts = zip(last.counts, first.counts).map { $0.subtractingClamped($1) }
+        let total = counts.sumClamped()
         guard total > 0 else { return nil }
         let rank = min(max(share, 0), 1) * Double(total)
         var below = 0, value = bounds.last ?? .zero
         for (i, count) in counts.enumerated() where i < bounds.count {
-            if count > 0, Double(below + count) >= rank {
+            if count > 0, Double(below.addingClamped(count)) >= rank {
                 let low = i == 0 ? 0 : Double(bounds[i - 1].nanoseconds)
                 let part = (rank - Double(below)) / Double(count)
                 let width = Double(bounds[i].nanoseconds) - low
-                value = .nanoseconds(Int64(low + width * part))
+                value = .nanoseconds(Int64(clamped: low + width * part))
                 break
             }
-            below += count
+            below.addClamped(count)
         }
         return (value, total, last.at - first.at)
     }

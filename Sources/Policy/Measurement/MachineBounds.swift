@@ -20,7 +20,7 @@ public struct MachineBounds: Sendable, Equatable {
     /// Refuses more CPU than there is.
     public func fault(milliCores: Double) -> MeterFault? {
         guard milliCores > mostMilliCores else { return nil }
-        return MeterFault(.implausible, "\(Int(milliCores.rounded())) millicores on a machine of \(processors) processors")
+        return MeterFault(.implausible, "\(Int(clamped: milliCores.rounded())) millicores on a machine of \(processors) processors")
     }
 
     /// Refuses more memory than there is (>).

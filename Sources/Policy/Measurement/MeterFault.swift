@@ -7,8 +7,6 @@ public struct MeterFault: Error, Equatable, Sendable, CustomStringConvertible {
         case negative
         /// More than can be: see `MachineBounds` and `Plausibility.bound`.
         case implausible
-        /// Far from all siblings: see `Plausibility`.
-        case outlier
         /// A rate needs two readings, some time apart.
         case tooEarly = "too_early"
         /// The time stood still, or went back.
@@ -31,6 +29,16 @@ public struct MeterFault: Error, Equatable, Sendable, CustomStringConvertible {
         case stale
         /// Not asked yet, or the first answer is not here.
         case pending
+
+        /// Whether an answer came and was thrown away because it cannot be believed or cannot be read. The figure is then not known, which
+        /// is another thing than that there is none: whoever scales must not take anything away on what is left. The others say that
+        /// nothing came, or that a rate cannot be made yet.
+        public var isThrownAway: Bool {
+            switch self {
+            case .notANumber, .infinite, .negative, .implausible, .tooLarge, .malformed, .wrongType, .stale: true
+            case .tooEarly, .clock, .gap, .absent, .gone, .unreachable, .timedOut, .refused, .pending: false
+            }
+        }
     }
 
     /// What kind of fault it is.

@@ -57,6 +57,12 @@ public struct MeterFigure: Equatable, Sendable {
         self.note = note
         self.partitions = partitions
     }
+
+    /// The same figure with one more thing that a person should know of it.
+    func noted(_ text: String) -> MeterFigure {
+        MeterFigure(
+            value, unit, takenAt: takenAt, window: window, note: note.isEmpty ? text : "\(note); \(text)", partitions: partitions)
+    }
 }
 
 /// What is known of one key now: the last good figure, and how the last attempt went.

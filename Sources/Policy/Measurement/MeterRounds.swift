@@ -63,7 +63,7 @@ public struct MeterRounds: Sendable {
             // After a clock that went back, the next turn would be far away.
             if source.due - now > period * 2 { source.due = next(id, after: now) }
             if source.due <= now, source.state != .leaving {
-                let missed = min(Int((now - source.due).nanoseconds / period.nanoseconds), 1000)
+                let missed = Int(min((now - source.due).nanoseconds / period.nanoseconds, 1000))
                 source.skipped += missed
                 skipped += Array(repeating: id, count: missed)
                 if source.state == .idle {

@@ -1,3 +1,5 @@
+import Basics
+
 /// Where a consumer group stands in one partition of a topic.
 public struct PartitionOffsets: Sendable, Hashable {
     public let topic: String
@@ -21,7 +23,7 @@ public struct PartitionOffsets: Sendable, Hashable {
     /// How many messages the group has before it: from the offsets where both are known, else as told; nil when neither. An offset that was
     /// committed above the latest one (they are not read at the same moment) is no lag.
     public var lag: Int? {
-        if let committed, let latest { return max(0, latest - committed) }
+        if let committed, let latest { return max(0, latest.subtractingClamped(committed)) }
         return told
     }
 }

@@ -1,11 +1,12 @@
 import Basics
 
-/// Keeps figures out that cannot be: one replica that lies must not scale its service.
+/// Keeps figures out that cannot be, and notes those that are odd.
 public enum Plausibility {
     /// Above 2^53 (>) a double no longer counts by ones: no counter of requests, bytes or messages gets there.
     public static let bound = 9_007_199_254_740_992.0
-    /// A replica whose figure is this many times the median of its siblings (>=) is kept out. Load that is spread by key, at its worst,
-    /// puts all on one replica of some hundreds; three orders of magnitude is a mistake of a unit (milli, kilo) or a lie.
+    /// A replica whose figure is this many times the median of its siblings (>=) is noted. It may be a mistake of a unit (milli, kilo) or
+    /// a lie, and it may be the one replica that has the hot key, the hot partition or all sticky clients: so its figure stays, and counts
+    /// as any other.
     public static let outlierFactor = 1000.0
     /// With two replicas nobody can tell which of them lies.
     public static let fewestSiblings = 3
@@ -18,27 +19,25 @@ public enum Plausibility {
         return MeterFault(.implausible, "\(name) is \(value), more than \(limit) can be")
     }
 
-    /// Compares the replicas of each service's metric with each other, and takes the figure from those that are outliers. Siblings at zero
-    /// say nothing of what is much: where the median of the others is zero, nobody is kept out.
-    public static func withoutOutliers(_ readings: [MeterReading]) -> [MeterReading] {
+    /// Compares the replicas of each service's metric with each other, and says on the figure of each outlier that it is one. No figure is
+    /// taken away: a guard that believes the majority would turn a wish round. Siblings at zero say nothing of what is much: where the
+    /// median of the others is zero, nobody is noted.
+    public static func withOutliersNoted(_ readings: [MeterReading]) -> [MeterReading] {
         var groups: [MeterKey: [Int]] = [:]
         for (i, reading) in readings.enumerated() where reading.key.replica != nil && reading.figure != nil {
             groups[MeterKey(service: reading.key.service, metric: reading.key.metric), default: []].append(i)
         }
-        var judged = readings
+        var noted = readings
         for group in groups.values where group.count >= fewestSiblings {
             let sorted = group.sorted { readings[$0].figure!.value < readings[$1].figure!.value }
             for (rank, i) in sorted.enumerated() {
-                let value = readings[i].figure!.value
+                let figure = readings[i].figure!
                 let median = medianOfOthers(sorted.count, without: rank) { readings[sorted[$0]].figure!.value }
-                guard median > 0, value >= outlierFactor * median else { continue }
-                judged[i].figure = nil
-                judged[i].fault = MeterFault(
-                    .outlier,
-                    "\(readings[i].key) is \(value), \(Int((value / median).rounded(.down))) times the median of its siblings (\(median))")
+                guard median > 0, figure.value >= outlierFactor * median else { continue }
+                noted[i].figure = figure.noted("it is \(figure.value), where the median of its siblings is \(median)")
             }
         }
-        return judged
+        return noted
     }
 
     /// Of the sorted values but the one at `rank`.

@@ -94,7 +94,7 @@ public struct LagMeter: Sendable, CustomStringConvertible {
             if !isUnknown, let fault = Plausibility.fault(sample.value, called: "\(selector), partition \(number)") {
                 return .failure(fault)
             }
-            let value = isUnknown ? nil : Int(sample.value)
+            let value = isUnknown ? nil : Int(clamped: sample.value)
             var entry = partitions[number] ?? PartitionOffsets(topic: topic, partition: number)
             switch selector.name {
             case names.lag: entry.told = value

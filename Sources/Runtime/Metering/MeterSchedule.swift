@@ -74,16 +74,12 @@ public final class MeterSchedule: Sendable {
     /// Asks in turn until its task is cancelled; then ends when those that are being asked have answered or given up (a page at once).
     public func run() async {
         await withDiscardingTaskGroup { group in
-            var nextSecond = MonotonicTime.now, nextJudgement = MonotonicTime.now + settings.period
+            var nextSecond = MonotonicTime.now
             while !Task.isCancelled {
                 let now = MonotonicTime.now
                 if now >= nextSecond {
                     everySecond()
                     nextSecond = now + .seconds(1)
-                }
-                if now >= nextJudgement {
-                    countOutliers(now)
-                    nextJudgement = now + settings.period
                 }
                 for source in begin(now) {
                     group.addTask(executorPreference: loop) { await self.ask(source) }
@@ -158,12 +154,8 @@ public final class MeterSchedule: Sendable {
         return faults
     }
 
-    private func countOutliers(_ now: MonotonicTime) {
-        for reading in readings(now: now) where reading.fault?.kind == .outlier { figures.fault(.outlier) }
-    }
-
-    /// What is known now of everything that is followed, or of one service: by service, metric, replica. Outliers among siblings have no
-    /// figure.
+    /// What is known now of everything that is followed, or of one service: by service, metric, replica. Outliers among siblings are
+    /// noted on their figures.
     public func readings(of service: String? = nil, now: MonotonicTime = .now) -> [MeterReading] {
         let all = state.withLock { state in
             state.known.compactMap { key, known -> MeterReading? in
@@ -173,7 +165,7 @@ public final class MeterSchedule: Sendable {
                     key: key, figure: known.figure, fault: fault, now: now, skippedRounds: state.rounds.skipped(known.source))
             }
         }
-        return Plausibility.withoutOutliers(all).sorted {
+        return Plausibility.withOutliersNoted(all).sorted {
             ($0.key.service, $0.key.metric, $0.key.replica ?? -1) < ($1.key.service, $1.key.metric, $1.key.replica ?? -1)
         }
     }

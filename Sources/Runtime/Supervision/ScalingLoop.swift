@@ -16,8 +16,9 @@ protocol ScalingHost: AnyObject {
     func size(of service: String) -> (desired: Int, surge: Int?)?
     func runners(of service: String) -> [ReplicaRunner]
     func storeURL(_ store: String) -> String?
-    /// Sets the size; of those that go, the ones with the least `work`.
-    func autoscale(_ service: String, to count: Int, work: [Int: Int], because record: DecisionRecord)
+    /// Sets the size; of those that go, the ones with the least `work`. False when it was not set, and nothing was told: the stack is ending,
+    /// or the service has gone.
+    func autoscale(_ service: String, to count: Int, work: [Int: Int], because record: DecisionRecord) -> Bool
     func decided(_ record: DecisionRecord)
 }
 
@@ -159,7 +160,9 @@ final class ScalingLoop {
         if let finding = outcome.finding { host.decided(finding) }
         if let count = outcome.count, let record = outcome.record {
             let work = Dictionary(uniqueKeysWithValues: runners.map { ($0.number, $0.replica?.inFlight ?? 0) })
-            host.autoscale(name, to: count, work: work, because: record)
+            let isSet = host.autoscale(name, to: count, work: work, because: record)
+            // The host may have taken the service out of scaling meanwhile.
+            scalers[name]?.settle(isSet, from: size.desired, now: now)
         } else if let record = outcome.record {
             host.decided(record)
         }

@@ -36,13 +36,37 @@ struct ScalingReadings {
         }
     }
 
+    /// What is to be known of the readings beside their figures, in the same order. What the last answer of a source had in it counts,
+    /// also where an older figure still stands in for it.
+    func remarks(_ all: [MeterReading]) -> [MetricRemarks] {
+        ScalingReadings.names(scaling).map { name in
+            var remarks = MetricRemarks()
+            for one in all where one.key.metric == name {
+                let who = one.key.replica.map { "\(service.name)/\($0): " } ?? ""
+                if let fault = one.fault, fault.kind.isThrownAway {
+                    remarks.thrownAway.append(who + fault.reason)
+                } else if case .failure(let fault) = one.usable(within: limit) {
+                    // One that was never asked is as new as its replica: that it has no figure yet is no news.
+                    if fault.kind.isThrownAway {
+                        remarks.thrownAway.append(who + fault.reason)
+                    } else if fault.kind != .pending {
+                        remarks.notes.append(who + fault.reason)
+                    }
+                } else if let note = one.figure?.note, !note.isEmpty {
+                    remarks.notes.append(who + note)
+                }
+            }
+            return remarks
+        }
+    }
+
     private func reading(_ metric: ScalingMetric, _ origin: MetricOrigin, _ known: [MeterReading]) -> Autoscaling.MetricReading {
         switch origin {
         case .cpu:
             return samples(known, scale: 1, request: service.cpu)
         case .memory:
             // Bytes in thousandths, like every quantity.
-            return samples(known, scale: 1000, request: service.memory.map { $0 * 1000 })
+            return samples(known, scale: 1000, request: service.memory.map { $0.multipliedClamped(by: 1000) })
         case .gateway(.latency): return latency(known)
         case .gateway: return samples(known, scale: 1000)
         case .replicaPage:
@@ -96,5 +120,5 @@ struct ScalingReadings {
     }
 
     /// Meters have refused what is not finite or negative.
-    private static func milli(_ value: Double) -> Int { value < 9e15 ? Int(value.rounded()) : 9_000_000_000_000_000 }
+    private static func milli(_ value: Double) -> Int { Int(clamped: value.rounded()) }
 }

@@ -25,7 +25,7 @@ struct ServiceScaler {
 
     /// What is to be done and told.
     struct Outcome {
-        /// nil: the size stays.
+        /// nil: the size stays. Whoever sets it says with `settle` whether that was done.
         var count: Int?
         /// Why, where the size changes or there is something that was not told before.
         var record: DecisionRecord?
@@ -45,6 +45,8 @@ struct ServiceScaler {
     private var sleepTold = false
     private var expected: Int?
     private var changedAt: MonotonicTime
+    /// A size that was decided, until `settle` says what became of it.
+    private var pending: (verdict: ScalingVerdict, policy: ScalingPolicy, changedAt: MonotonicTime)?
 
     init(_ service: ServiceSpec, _ scaling: ScalingSpec, history: DemandHistory = .init(), now: MonotonicTime) {
         self.service = service
@@ -98,6 +100,21 @@ struct ServiceScaler {
             changedAt = situation.now
         }
         return outcome
+    }
+
+    /// What became of the size that `pass` has just decided: set, or not (the stack is ending). A size that was not set counts as no change:
+    /// neither against the pace, nor as somebody else's doing.
+    mutating func settle(_ isSet: Bool, from current: Int, now: MonotonicTime) {
+        defer { pending = nil }
+        if isSet {
+            if let pending { memory.carriedOut(pending.verdict, pending.policy, now: now) }
+            return
+        }
+        expected = current
+        if let pending {
+            changedAt = pending.changedAt
+            memory.notCarriedOut(pending.verdict)
+        }
     }
 
     /// From 0 to the least that there may be, whatever can be measured there.
@@ -154,6 +171,7 @@ struct ServiceScaler {
             now: situation.now, current: situation.current, status: states.count { !$0.isLeaving }, replicas: states,
             readings: readings.readings(situation.readings))
         seen.floor = floor
+        seen.remarks = readings.remarks(situation.readings)
         seen.forecast = scaling.forecast.flatMap { history.forecast(at: situation.wall, ahead: $0) }
         return seen
     }
@@ -165,7 +183,7 @@ struct ServiceScaler {
         if scaling.idle != nil, situation.current > 0 { policy.minimum = max(1, policy.minimum) }
         policy.ceilings += partitionCeilings(situation.readings)
         let verdict = Autoscaler.decide(policy, observation(situation, floor), &memory)
-        memory.carriedOut(verdict, policy, now: situation.now)
+        pending = verdict.rescales ? (verdict, policy, changedAt) : nil
         if let raw = verdict.raw { history.observe(raw, at: situation.wall) }
         let record = verdict.record(of: service.name, policy)
         standing = record
@@ -201,7 +219,7 @@ struct ServiceScaler {
             measured.append(one.utilization ?? one.usage)
             // A share of the request and an average are of each of those that counted; anything else is the whole.
             let isOfEach = if case .value = metric.target { false } else { true }
-            demand.append(isOfEach ? one.usage * one.counted : one.usage)
+            demand.append(isOfEach ? one.usage.multipliedClamped(by: one.counted) : one.usage)
         }
         timeline.append(
             .init(

@@ -19,9 +19,12 @@ extension StackRunner {
         return (machine.desired, machine.surge)
     }
 
-    func autoscale(_ service: String, to count: Int, work: [Int: Int], because record: DecisionRecord) {
+    func autoscale(_ service: String, to count: Int, work: [Int: Int], because record: DecisionRecord) -> Bool {
+        // The machine sets no size while the stack is starting its stores or ending.
+        guard size(of: service) != nil else { return false }
         journal.append(record)
         tell("scale: \(record.sentence)")
         setSize(service, count, work)
+        return true
     }
 }
