@@ -159,7 +159,7 @@ private func slowSample(_ rest: [UInt8]) -> ExpositionSample? {
             && word.allSatisfy { (48...57).contains($0) || (65...90).contains($0) || (97...122).contains($0) || [43, 45, 46].contains($0) }
         return isPlain ? Double(String(decoding: word, as: UTF8.self)) : nil
     }
-    guard numbers.count == words.count else { return nil }
+    guard numbers.count == words.count, numbers.count == 1 || numbers[1].isFinite else { return nil }
     return ExpositionSample(value: numbers[0], labels: labels)
 }
 

@@ -130,6 +130,47 @@ import Testing
         #expect(fault?.kind == expected, "\(fault?.description ?? "a figure")")
     }
 
+    private static let openMetrics = "Content-Type: application/openmetrics-text; version=1.0.0\r\n"
+    private static let text = "Content-Type: text/plain; version=0.0.4\r\n"
+
+    /// The formats' own signs of an end and of an age. Without a length the answer ends with its connection.
+    @Test(arguments: [
+        (openMetrics, "up 5\n", true, MeterFault.Kind?.some(.malformed)), (openMetrics, "up 5\n", false, .malformed),
+        (openMetrics, "up 5\n# EO", true, .malformed), (openMetrics, "up 5\n# EOF\n", true, nil), (openMetrics, "up 5\n# EOF", false, nil),
+        (text, "up 5\n", false, nil), (text, "up 5", true, nil), (text, "up 5", false, .malformed), ("", "up 5", false, .malformed),
+        // In the text format this is a comment, and what follows is part of the page.
+        (text, "# EOF\nup 5\n", true, nil),
+        (text, "up 5 1000\n", true, .stale), (text, "up 5 -9223372036854775808\n", true, .stale), (text, "up 5 1e300\n", true, .stale),
+        (text, "up 5 NaN\n", true, .malformed), (openMetrics, "up 5 1000.5\n# EOF\n", true, .stale),
+        ("Age: 86400\r\n", "up 5\n", true, .stale), ("Age: 10\r\n", "up 5\n", true, nil),
+        (text, "up NaN\n", true, .notANumber),
+    ])
+    func aPageThatIsCutOrStaleByItsOwnWordIsNotBelieved(
+        fields: String, body: String, isFramed: Bool, expected: MeterFault.Kind?
+    ) async throws {
+        let fault = try await fault { peer in
+            peer.send("HTTP/1.1 200 OK\r\n\(fields)\(isFramed ? "Content-Length: \(body.utf8.count)\r\n" : "")\r\n\(body)")
+        }
+        #expect(fault?.kind == expected, "\(fault?.description ?? "a figure")")
+    }
+
+    @Test(arguments: [(0, true), (200, true), (-200, true), (400, false), (-400, false)])
+    func aTimeOnASampleMayBeFiveMinutesOff(secondsAgo: Int, isFresh: Bool) async throws {
+        let at = WallTime.now.milliseconds - Int64(secondsAgo) * 1000
+        for body in ["up 5 \(at)\n", "up{a=\"1\"} 5\nup{a=\"2\"} 5 \(at)\n"] {
+            let fault = try await fault { peer in peer.send("HTTP/1.1 200 OK\r\nContent-Length: \(body.utf8.count)\r\n\r\n\(body)") }
+            #expect(fault?.kind == (isFresh ? nil : .stale), "\(fault?.description ?? "a figure")")
+        }
+    }
+
+    /// A last chunk that never comes: what came before it is no page.
+    @Test func chunksThatBreakOffAreNoPage() async throws {
+        let fault = try await fault { peer in
+            peer.send("HTTP/1.1 200 OK\r\n\(Self.text)Transfer-Encoding: chunked\r\n\r\n5\r\nup 5\n\r\n")
+        }
+        #expect(fault != nil)
+    }
+
     @Test func anAnswerThatIsCutOffOrNoHTTPOrRefusedIsTold() async throws {
         let cut = try await fault { peer in peer.send("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nup 1\n") }
         #expect(cut?.kind == .unreachable)
@@ -187,7 +228,7 @@ import Testing
             """
         let backend = try RawBackend { peer, _ in
             peer.head()
-            peer.send("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\n\(page)")
+            peer.send("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\n\(page)\n")
         }
         defer { backend.stop() }
         try await withLoop { loop in

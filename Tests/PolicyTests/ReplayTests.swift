@@ -39,6 +39,8 @@ import Testing
     @Test func aJumpWaitsForWhatStarts() {
         let demand = [Double](repeating: 20, count: 4) + [Double](repeating: 50, count: 36)
         let outcome = Replay.run(trace(demand), policy(1...20), model(30))
+        #expect(try Replay.bounded(trace(demand), policy(1...20), model(30)) == outcome)
+        #expect(throws: ReplayFailure.self) { try Replay.bounded(trace(demand), policy(1...20), model(30), limit: 5) }
         #expect(outcome.scalings == [.init(index: 4, before: 2, after: 4), .init(index: 5, before: 4, after: 5)])
         #expect(outcome.ready[3...7] == [2, 2, 2, 4, 5])
         #expect(abs(outcome.overloadMinutes - 0.75) < 1e-9)

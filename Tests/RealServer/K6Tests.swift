@@ -132,6 +132,60 @@ import Testing
         }
     }
 
+    /// What k6 has rules about: each scenario is rendered into a script that the real k6 runs.
+    @Test(arguments: [
+        "{ rate: 20/s, for: 500ms }", "{ spike: 40/s, for: 100ms }", "{ users: 3, for: 999ms, think: 100ms }", "{ rate: 8/s, for: 1500ms }",
+        "{ rate: 0.1/s, for: 1s }", "{ rate: 1/h, for: 1s }", "{ rate: 0.00001/h, for: 1s }", "{ rate: 3.1415926/min, for: 1s }",
+        "{ ramp: 0/s..20/s, for: 500ms }", "{ ramp: 5..0, for: 500ms }", "{ ramp: 0..5, for: 1s }",
+        "{ step: 1/s..2/s, steps: 7, for: 1s }", "{ step: 0..3, steps: 100, for: 100ms }", "{ rate: 10/s, for: 1000.4ms }",
+    ])
+    func aPhaseThatIsRenderedRuns(phase: String) async throws {
+        try await withTarget { port, take in
+            try await withFolder { folder in
+                let file = folder + "/it's a \"name\".yaml"
+                let text = """
+                    target: http://127.0.0.1:\(port)
+                    timeout: 1ms
+                    requests:
+                      - { get: "/page?a=%zz&b='\\"<!--", headers: { __proto__: "it's \\\\ \\u2028", "x'y": '"' } }
+                      - { post: /items, body: "{{n}}{{n}}" }
+                      - { post: "/items/{{n}}{{uuid}}", body: "" }
+                    phases: [\(phase)]
+                    expect: [errors<=100%, rate>=0.000001/h, errors>=0]
+                    """
+                try Files.replace(file, with: Array(text.utf8))
+                let theirs = try await k6(file, folder)
+                #expect(theirs.status == 0 || theirs.status == 99, "\(theirs.output)")
+                #expect(!theirs.output.contains("level=error") || theirs.status == 99, "\(theirs.output)")
+                _ = take()
+            }
+        }
+    }
+
+    /// What no script can say is refused with its line, and nothing is written.
+    @Test func whatK6CannotIsToldWithItsLine() async throws {
+        try await withFolder { folder in
+            try Files.replace(folder + "/bytes", with: [255, 254] + Array("{{n}}".utf8))
+            let text = """
+                target: http://127.0.0.1:9
+                requests:
+                  - { get: / }
+                  - { get: /50%/x }
+                  - { post: /, body-file: bytes }
+                phases:
+                  - { rate: 5/s, for: 2s }
+                  - { rate: 0.000000000000001/h, for: 2s }
+                """
+            try Files.replace(folder + "/s.yaml", with: Array(text.utf8))
+            let (status, output) = try await run(
+                builtProgram("muster"), ["load", folder + "/s.yaml", "--render", "k6", "-o", folder + "/out.js"], folder: folder)
+            #expect(status == 2 && !Files.exists(folder + "/out.js"), "\(output)")
+            for told in ["line 4: requests[1]: the path has a %", "line 5: requests[2].body: bytes", "line 8: phases[1]: "] {
+                #expect(output.contains(told), "\(told) is missing: \(output)")
+            }
+        }
+    }
+
     /// Open phases alone: the counts are the schedule's, in both.
     @Test func aScheduleIsTheSameToTheRequest() async throws {
         try await withTarget { port, take in

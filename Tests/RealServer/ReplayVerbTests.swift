@@ -46,6 +46,70 @@ import Testing
         }
     }
 
+    /// Tables as other tools write them, and as nobody does. Each ends soon, with a replay or with a sentence, and never with a trap.
+    @Test(
+        arguments: [
+            // microseconds, nanoseconds, before 1970, no time at all
+            ("1795231800000000,api,cpu,1\n", Int32(2), "lies after the year 9999"),
+            ("1795231800000000000,api,cpu,1\n", 2, "no microseconds"),
+            ("1e18,api,cpu,1\n", 2, "lies after the year 9999"), ("1e308,api,cpu,1\n", 2, "lies after the year 9999"),
+            ("-5,api,cpu,1\n", 2, "is no time"), ("nan,api,cpu,1\n", 2, "is no time"), ("inf,api,cpu,1\n", 2, "lies after the year 9999"),
+            ("2026-11-21 08:00:00,api,cpu,1\n", 2, "is no time as RFC 3339 writes it"),
+            // gaps of years: two units in one table, a year of two digits
+            ("1000,api,cpu,1\n1795231800,api,cpu,1\n", 2, "is a time written in another unit?"),
+            ("0001-01-01T00:00:00Z,api,cpu,1\n0900-01-01T00:00:00Z,api,cpu,1\n", 2, "years, and at most 100 are replayed"),
+            ("0001-01-01T00:00:00Z,api,cpu,1\n9999-12-31T23:59:59Z,api,cpu,1\n", 2, "years, and at most 100 are replayed"),
+            // in order or not, twice, with offsets
+            ("1030,api,cpu,1\n1015,api,cpu,1\n1000,api,cpu,1\n", 0, "put in order"),
+            ("1000,api,cpu,1\n1000,api,cpu,2\n1000,api,cpu,3\n", 0, "the same time comes again"),
+            ("2026-11-21T09:00:00+01:00,api,cpu,1\n2026-11-21T08:00:15Z,api,cpu,1\n", 0, "replica-hours"),
+            // values at the ends of what a double can be
+            ("1000,api,cpu,1.7e308\n1015,api,cpu,1e308\n", 0, "replica-hours"),
+            ("1000,api,cpu,1e-320\n1015,api,cpu,0\n", 0, "replica-hours"),
+            ("1000,api,cpu,1e999\n1015,api,cpu,1\n", 0, "no finite numbers"), ("1000,api,cpu,-0\n1015,api,cpu,1\n", 0, "replica-hours"),
+            ("1000,api,cpu,1\n1000,api,replicas,1e300\n1015,api,cpu,1\n", 0, "replica-hours"),
+            ("1000,api,cpu,1e200\n1000,api,cpu,1\n1015,api,cpu_percent,1e308\n", 2, "in percent and in figures"),
+            ("1000,api,cpu_total,1e308\n1015,api,cpu_total,0\n1030,api,cpu_total,1.7e308\n", 0, "replica-hours"),
+        ] as [(String, Int32, String)])
+    func aTableOfAnotherToolIsReplayedOrRefused(rows: String, status: Int32, told: String) async throws {
+        try await withFolder { folder in
+            try Files.replace(folder + "/t.csv", with: Array(("time,service,metric,value\n" + rows).utf8))
+            for more in [[], ["--json"], ["--report", "r.html"]] {
+                let outcome = try await replay(folder, ["t.csv", "--policy", "muster.yaml"] + more)
+                #expect(outcome.status == status, "\(outcome.output)")
+                if more.isEmpty { #expect(outcome.output.contains(told), "\(outcome.output)") }
+            }
+        }
+    }
+
+    /// Too much work is refused before it is begun, or when it has become too much.
+    @Test func workWithoutEndIsRefused() async throws {
+        try await withFolder { folder in
+            // Ten million steps of an hour are more nanoseconds than there are; of a second, of 4,000 replicas, more than anybody waits for.
+            let far = "time,service,metric,value\n0,api,cpu,1\n3155000000,api,cpu,1\n"
+            try Files.replace(folder + "/far.csv", with: Array(far.utf8))
+            let hourly = try await replay(folder, ["far.csv", "--policy", "muster.yaml", "--step", "1h"])
+            #expect(hourly.status == 0, "\(hourly.output)")
+            let zero = try await replay(folder, ["far.csv", "--policy", "muster.yaml", "--step", "0s"])
+            #expect(zero.status == 2 && zero.output.contains("--step: '0s' is not from 1s to 1h"), "\(zero.output)")
+            let metrics = (0..<2000).map { "0,api,m\($0),1\n90000,api,m\($0),1\n" }.joined()
+            try Files.replace(folder + "/wide.csv", with: Array(("time,service,metric,value\n" + metrics).utf8))
+            let wide = try await replay(folder, ["wide.csv", "--policy", "muster.yaml", "--step", "1s"])
+            #expect(wide.status == 2 && wide.output.contains("2000 metrics at 90001 steps"), "\(wide.output)")
+            let replicas = (0..<3000).map { "0,api,cpu,1,\($0)\n400000,api,cpu,1,\($0)\n" }.joined()
+            try Files.replace(folder + "/many.csv", with: Array(("time,service,metric,value,replica\n" + replicas).utf8))
+            let many = try await replay(folder, ["many.csv", "--policy", "muster.yaml", "--step", "1s"])
+            #expect(many.status == 2 && many.output.contains("figures of replicas would be laid on"), "\(many.output)")
+            let early = try await replay(
+                folder,
+                [
+                    "--prometheus", "127.0.0.1:1", "--query", "cpu=up", "--from", "1900-01-01T00:00:00Z", "--to", "10", "--policy",
+                    "muster.yaml",
+                ])
+            #expect(early.status == 2 && early.output.contains("are replayed: take a longer --step"), "\(early.output)")
+        }
+    }
+
     /// An hour of 0.2 cores: one replica of 500m at 50 % carries it, four are declared in the other file.
     @Test func aTableUnderTwoPolicies() async throws {
         try await withFolder { folder in

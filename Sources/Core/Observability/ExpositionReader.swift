@@ -6,7 +6,8 @@ import Glibc
 /// It keeps no page: of what it was fed it holds at most one line, and of what it found the figures. Its memory is bounded by `lineLimit`
 /// and `sampleLimit`, whatever the page's size. The same bytes give the same result however they are cut. Lines that none of the selectors
 /// can mean are skipped unread, so a fault in them goes unseen; a line that is meant and cannot be read ends the reading. Lines end with LF
-/// or CR LF, the last one may have no end, and `# EOF` ends the page.
+/// or CR LF. In OpenMetrics `# EOF` ends the page; in the text format it is a comment as any other. `isWhole` says whether the page has the
+/// end that its format asks for.
 ///
 /// - Complexity: a look at the name and a search for the line's end for what is not meant; the labels are read of what is.
 public struct ExpositionReader: Sendable {
@@ -31,6 +32,14 @@ public struct ExpositionReader: Sendable {
         }
     }
 
+    /// Which of the two formats a page is in, as its content type says.
+    public enum Format: Sendable {
+        /// Prometheus' text format 0.0.4: each line has its LF, the last one too; times of samples are whole milliseconds.
+        case text
+        /// OpenMetrics 1.0: the page ends with `# EOF`; times of samples are seconds.
+        case openMetrics
+    }
+
     /// What one selector has found.
     public struct Total: Sendable, Equatable {
         /// How many samples.
@@ -42,8 +51,15 @@ public struct ExpositionReader: Sendable {
         public var most = 0.0
         /// What the page's `# TYPE` says of it (`counter`, `gauge`, …); nil when it says nothing.
         public var type: String?
+        /// The oldest and the newest of the times that samples carry; nil when none carries one.
+        public var oldest: WallTime?
+        public var newest: WallTime?
 
-        mutating func add(_ value: Double) {
+        mutating func add(_ value: Double, at time: WallTime?) {
+            if let time {
+                oldest = min(oldest ?? time, time)
+                newest = max(newest ?? time, time)
+            }
             least = count == 0 ? value : min(least, value)
             most = count == 0 ? value : max(most, value)
             sum += value
@@ -67,6 +83,7 @@ public struct ExpositionReader: Sendable {
     /// How many lines there were, comments and empty ones too.
     public private(set) var lines = 0
     private let selectors: [SampleSelector]
+    private let format: Format
     private let longestLine: Int
     private let mostSamples: Int
     /// The beginning of a line whose end has not come: at most `longestLine` + 1 bytes of it.
@@ -75,8 +92,11 @@ public struct ExpositionReader: Sendable {
     private var isOver = false
 
     /// Reads for all `selectors` at once, in one pass.
-    public init(_ selectors: [SampleSelector], lineLimit: Int = lineLimit, sampleLimit: Int = sampleLimit) {
+    public init(
+        _ selectors: [SampleSelector], format: Format = .openMetrics, lineLimit: Int = lineLimit, sampleLimit: Int = sampleLimit
+    ) {
         self.selectors = selectors
+        self.format = format
         longestLine = max(lineLimit, 1)
         mostSamples = max(sampleLimit, 1)
         totals = Array(repeating: Total(), count: selectors.count)
@@ -99,7 +119,14 @@ public struct ExpositionReader: Sendable {
         }
     }
 
-    /// The page has ended: its last line may have had no end.
+    /// Whether what was fed until now ends as a page of its format does: with `# EOF`, or with the LF of a line. To be asked before
+    /// `finish`. What is not whole was cut off, and its last figure may be a part of one.
+    public var isWhole: Bool {
+        // OpenMetrics leaves the last LF to the writer.
+        format == .openMetrics ? isOver || kept.elementsEqual("# EOF".utf8) : kept.isEmpty
+    }
+
+    /// The page has ended; a last line without its LF is read as one.
     public mutating func finish(_ found: (Int, ExpositionSample) -> Void = { _, _ in }) throws(Failure) {
         if !isOver, !kept.isEmpty { try finishLine(found) }
         isOver = true
@@ -134,12 +161,12 @@ public struct ExpositionReader: Sendable {
         var sample: ExpositionSample?
         for (place, selector) in selectors.enumerated() where begins(line, start, selector) {
             if isTooLong { throw .lineTooLong(line: lines, limit: longestLine) }
-            if sample == nil { sample = ExpositionText.sample(line, from: start + selector.nameBytes.count) }
+            if sample == nil { sample = ExpositionText.sample(line, from: start + selector.nameBytes.count, format) }
             guard let sample else { throw .malformed(line: lines) }
             guard selector.takes(sample.labels) else { continue }
             guard totals[place].count < mostSamples else { throw .tooManySamples(limit: mostSamples) }
             guard seen[place].insert(ExpositionReader.identity(sample.labels)).inserted else { throw .duplicate(line: lines) }
-            totals[place].add(sample.value)
+            totals[place].add(sample.value, at: sample.time)
             found(place, sample)
         }
     }
@@ -174,7 +201,7 @@ public struct ExpositionReader: Sendable {
         if isTooLong { return }
         let words = line.split(maxSplits: 4, whereSeparator: ExpositionText.isBlank).map { UnsafeRawBufferPointer(rebasing: $0) }
         guard let first = words.first, first.count == 1, words.count >= 2 else { return }
-        if words.count == 2, words[1].elementsEqual("EOF".utf8) {
+        if format == .openMetrics, words.count == 2, words[1].elementsEqual("EOF".utf8) {
             isOver = true
             return
         }

@@ -14,6 +14,8 @@ public struct ExpositionSample: Sendable, Equatable {
     public let value: Double
     /// In the order of the page.
     public let labels: [Label]
+    /// When it was measured, where the page says so.
+    public var time: WallTime?
 
     /// A label's text; nil when the sample has none of this name. Bytes that are no UTF-8 become U+FFFD.
     public subscript(name: String) -> String? {
@@ -38,9 +40,8 @@ enum ExpositionText {
 
     static func isBlank(_ byte: UInt8) -> Bool { byte == 32 || byte == 9 }
 
-    /// What stands behind the name: labels, value, perhaps a time, perhaps an exemplar. nil when it is not well formed. The time is
-    /// not used: the scrape's own monotonic time is what counts.
-    static func sample(_ line: UnsafeRawBufferPointer, from: Int) -> ExpositionSample? {
+    /// What stands behind the name: labels, value, perhaps a time, perhaps an exemplar. nil when it is not well formed.
+    static func sample(_ line: UnsafeRawBufferPointer, from: Int, _ format: ExpositionReader.Format) -> ExpositionSample? {
         var at = from
         skipBlanks(line, &at)
         var labels: [ExpositionSample.Label] = []
@@ -53,13 +54,16 @@ enum ExpositionText {
         skipBlanks(line, &at)
         guard let value = number(token(line, &at)) else { return nil }
         skipBlanks(line, &at)
+        var time: WallTime?
         if at < line.count, line[at] != 35 {
-            guard number(token(line, &at)) != nil else { return nil }
+            guard let moment = number(token(line, &at)), moment.isFinite else { return nil }
+            // A time beyond 64 bits of milliseconds is as far away as can be said.
+            time = WallTime(milliseconds: Int64(clamped: format == .openMetrics ? moment * 1000 : moment))
             skipBlanks(line, &at)
         }
         // An exemplar begins with a # and is not looked at.
         guard at == line.count || line[at] == 35 else { return nil }
-        return ExpositionSample(value: value, labels: labels)
+        return ExpositionSample(value: value, labels: labels, time: time)
     }
 
     private static func skipBlanks(_ line: UnsafeRawBufferPointer, _ at: inout Int) { while at < line.count, isBlank(line[at]) { at += 1 } }

@@ -1,3 +1,5 @@
+import Basics
+
 /// So many a second, as people write it: `200/s`, `0.5/s`, `30/min`, `100/h`. nil for anything else, for 0 and below, and above
 /// `mostArrivals`.
 public func arrivalRate(_ text: some StringProtocol) -> Double? {
@@ -21,17 +23,14 @@ func plainNumber(_ text: some StringProtocol) -> Double? {
     return Double(String(text))
 }
 
-/// `200/s`, `30/min` or `100/h`: the shortest unit in which it is a whole number, else per second.
+/// `200/s`, `30/min` or `100/h`: the shortest unit in which it is a whole number; where none has one, so many an hour, rounded to whole
+/// ones from 100 on. `0/s` for 0 alone.
 public func rateText(_ rate: Double) -> String {
-    let (count, unit) = wholeRate(rate)
-    return "\(count)/\(unit)"
-}
-
-/// A rate as a whole number in the shortest unit that has one (`s`, `min`, `h`); rounded to whole ones an hour where none has.
-func wholeRate(_ rate: Double) -> (count: Int, unit: String) {
     for (unit, seconds) in [("s", 1.0), ("min", 60.0)] {
         let count = rate * seconds
-        if (count - count.rounded()).magnitude < 1e-6 { return (Int(count.rounded()), unit) }
+        if (count - count.rounded()).magnitude < 1e-6, rate == 0 || count >= 0.5 { return "\(Int(clamped: count.rounded()))/\(unit)" }
     }
-    return (Int((rate * 3600).rounded()), "h")
+    let hourly = rate * 3600
+    if hourly >= 100 || (hourly - hourly.rounded()).magnitude < 1e-6 && hourly >= 0.5 { return "\(Int(clamped: hourly.rounded()))/h" }
+    return "\(hourly)/h"
 }

@@ -31,7 +31,7 @@ public struct ArrivalSchedule: Sequence, IteratorProtocol, Sendable {
     /// Requests of evenly spaced arrivals in all; what is to be expected of Poisson ones.
     public var expectedCount: Int {
         let total = pieces.reduce(0.0) { $0 + $1.area }
-        return Int((total - ArrivalSchedule.slack).rounded(.up))
+        return Int(clamped: (total - ArrivalSchedule.slack).rounded(.up))
     }
 
     public mutating func next() -> Int64? {
@@ -40,7 +40,7 @@ public struct ArrivalSchedule: Sequence, IteratorProtocol, Sendable {
         while piece < pieces.count {
             let here = pieces[piece]
             if place < before + here.area - ArrivalSchedule.slack {
-                return here.start + Int64(here.time(ofArea: place - before) * 1e9)
+                return here.start + Int64(clamped: here.time(ofArea: place - before) * 1e9)
             }
             before += here.area
             piece += 1

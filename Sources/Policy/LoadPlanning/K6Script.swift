@@ -2,7 +2,7 @@ import Basics
 import JSONCoding
 
 extension Scenario {
-    /// The same scenario for k6: a phase is a scenario of k6's, an expectation a threshold.
+    /// The same scenario for k6: a phase is a scenario of k6's, an expectation a threshold. `k6Refusals` says what k6 cannot do.
     ///
     /// What differs, and the script says it: k6 counts latency from sending (its own, not corrected), starts the users of a phase at once,
     /// and drops a request (`dropped_iterations`) for which no virtual user is free.
@@ -18,9 +18,7 @@ private struct K6Writer {
 
     mutating func script(_ scenario: Scenario, _ target: LoadTarget) {
         let texts = scenario.requests.flatMap { [$0.target] + ($0.body.map { [$0] } ?? []) }
-        let hasBinary = texts.contains { text in
-            text.parts.contains { if case .bytes(let bytes) = $0 { !K6Writer.isText(bytes) } else { false } }
-        }
+        let hasBinary = texts.contains { $0.parts.contains(where: \.isBinary) }
         lines += [
             "// Rendered by: muster load --render k6 (scenario \(K6Writer.comment(scenario.name))). Run with: k6 run FILE",
             "// k6 counts http_req_duration from sending, not from when a request was due: it is not corrected for coordinated omission.",
@@ -61,7 +59,8 @@ private struct K6Writer {
 
     private mutating func phase(_ index: Int, _ phase: LoadPhase, _ start: Duration, _ scenario: Scenario) {
         let isOpen = phase.unit == .arrivals
-        let isConstant = phase.shape == .hold || phase.shape == .spike
+        // k6 keeps a level for a second at least; a ramp from a level to the same may be shorter.
+        let isConstant = (phase.shape == .hold || phase.shape == .spike) && phase.duration >= .seconds(1)
         lines.append("    // \(phase.description)")
         lines.append("    phase_\(index + 1): {")
         lines.append(
@@ -71,8 +70,9 @@ private struct K6Writer {
         lines.append("      startTime: '\(K6Writer.time(start))',")
         lines.append("      gracefulStop: '\(K6Writer.time(scenario.timeout))',")
         if isOpen {
-            let (unit, factor) = K6Writer.unit(phase)
-            lines.append("      timeUnit: '\(unit)',")
+            // `k6Refusals` has told a phase that no unit fits.
+            let rate = K6Rate(phase), factor = rate?.seconds ?? 1
+            lines.append("      timeUnit: '\(rate?.unit ?? "1s")',")
             // k6 makes users ahead of time, and more of them while it goes on.
             lines.append("      preAllocatedVUs: \(min(scenario.connections, 100)),")
             lines.append("      maxVUs: \(scenario.connections),")
@@ -83,7 +83,7 @@ private struct K6Writer {
                 stages(phase, factor, "startRate")
             }
         } else if isConstant {
-            lines.append("      vus: \(Int(phase.to)),")
+            lines.append("      vus: \(K6Writer.whole(phase.to)),")
             lines.append("      duration: '\(K6Writer.time(phase.duration))',")
         } else {
             lines.append("      gracefulRampDown: '\(K6Writer.time(scenario.timeout))',")
@@ -106,12 +106,6 @@ private struct K6Writer {
         lines.append("      ],")
     }
 
-    /// The shortest unit in which both levels are whole numbers, and how many seconds it has.
-    private static func unit(_ phase: LoadPhase) -> (String, Double) {
-        let units = [wholeRate(phase.from).unit, wholeRate(phase.to).unit] + [phase].pieces.map { wholeRate($0.to).unit }
-        return units.contains("h") ? ("1h", 3600) : units.contains("min") ? ("1m", 60) : ("1s", 1)
-    }
-
     private static func thresholds(_ expectations: [LoadExpectation]) -> [(name: String, rules: [String])] {
         var out: [(name: String, rules: [String])] = []
         func add(_ name: String, _ rule: String) {
@@ -120,8 +114,8 @@ private struct K6Writer {
         for expectation in expectations {
             let sign = expectation.relation.rawValue
             switch expectation.metric {
-            case .errors: add("http_req_failed", "rate\(sign)\(decimals(expectation.limit, 8))")
-            case .rate: add("http_reqs", "rate\(sign)\(decimals(expectation.limit, 6))")
+            case .errors: add("http_req_failed", "rate\(sign)\(figure(expectation.limit, 8))")
+            case .rate: add("http_reqs", "rate\(sign)\(figure(expectation.limit, 6))")
             case .max: add("http_req_duration", "max\(sign)\(milliseconds(expectation.limit))")
             case .mean: add("http_req_duration", "avg\(sign)\(milliseconds(expectation.limit))")
             default:
@@ -134,7 +128,14 @@ private struct K6Writer {
     }
 
     private static func milliseconds(_ nanoseconds: Double) -> String { decimals(nanoseconds / 1e6, 6) }
-    private static func whole(_ value: Double) -> Int { Int(value.rounded()) }
+    private static func whole(_ value: Double) -> Int { Int(clamped: value.rounded()) }
+
+    /// At most so many digits after the point; all that there are where so few would make it another figure.
+    private static func figure(_ value: Double, _ digits: Int) -> String {
+        let short = decimals(value, digits)
+        guard let read = Double(short), (read - value).magnitude <= value.magnitude * 1e-6 else { return "\(value)" }
+        return short
+    }
 
     /// k6 reads Go's durations: whole milliseconds where there is no shorter form.
     private static func time(_ duration: Duration) -> String {
@@ -162,7 +163,7 @@ private struct K6Writer {
             lines.append("    url: (n, id) => target + \(K6Writer.expression(request.target)),")
             lines.append("    body: \(request.body.map { "(n, id) => \(K6Writer.expression($0))" } ?? "() => null"),")
             lines.append("    params: {")
-            let headers = request.headers.map { "\(K6Writer.string($0.name)): \(K6Writer.string($0.value))" }
+            let headers = request.headers.map { "\(K6Writer.key($0.name)): \(K6Writer.string($0.value))" }
             lines.append("      headers: {\(headers.isEmpty ? "" : " \(headers.joined(separator: ", ")) ")},")
             lines.append("      timeout: '\(K6Writer.time(scenario.timeout))',")
             // One name for all URLs of a kind, or each would be a series of its own.
@@ -206,16 +207,19 @@ private struct K6Writer {
     /// A text with what is filled in, as an expression.
     private static func expression(_ text: LoadText) -> String {
         if text.parts.isEmpty { return "''" }
-        return text.parts.map { part in
-            switch part {
-            case .bytes(let bytes):
-                isText(bytes)
-                    ? string(String(decoding: bytes, as: UTF8.self)) : "encoding.b64decode('\(bytes.withUnsafeBytes(encodeBase64))')"
-            case .number: "n"
-            case .uuid: "id"
-            case .now: "new Date().toISOString()"
-            }
-        }.joined(separator: " + ") + (text.parts == [.number] ? " + ''" : "")
+        // Two numbers side by side would be added up.
+        let isSum = text.parts.count > 1 && text.parts[0] == .number && text.parts[1] == .number
+        return (isSum ? "'' + " : "")
+            + text.parts.map { part in
+                switch part {
+                case .bytes(let bytes):
+                    part.isBinary
+                        ? "encoding.b64decode('\(bytes.withUnsafeBytes(encodeBase64))')" : string(String(decoding: bytes, as: UTF8.self))
+                case .number: "n"
+                case .uuid: "id"
+                case .now: "new Date().toISOString()"
+                }
+            }.joined(separator: " + ") + (text.parts == [.number] ? " + ''" : "")
     }
 
     /// A JavaScript string: JSON's form is one, but for two line separators that older readers take as the end of a line, and `</` and
@@ -241,8 +245,11 @@ private struct K6Writer {
         return String(decoding: out, as: UTF8.self)
     }
 
-    /// Names are single words; what would end a comment's line cannot be in one.
-    private static func comment(_ text: String) -> String { String(decoding: text.utf8.filter { $0 >= 32 }, as: UTF8.self) }
+    /// A name in an object. Plain, `__proto__` would set the object's prototype.
+    private static func key(_ name: String) -> String { name == "__proto__" ? "[\(string(name))]" : string(name) }
 
-    private static func isText(_ bytes: [UInt8]) -> Bool { String(validating: bytes, as: UTF8.self) != nil }
+    /// Without what would end a comment's line: control characters, and JavaScript's two further ends of a line.
+    private static func comment(_ text: String) -> String {
+        String(String.UnicodeScalarView(text.unicodeScalars.filter { $0.value >= 32 && $0.value != 0x2028 && $0.value != 0x2029 }))
+    }
 }

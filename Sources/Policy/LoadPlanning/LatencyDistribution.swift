@@ -48,7 +48,7 @@ public struct LatencyDistribution: Sendable, Equatable {
     /// The latency, in nanoseconds, that at least `share` of those counted do not exceed (nearest rank); 0 when nothing was counted.
     public func quantile(_ share: Double) -> Int64 {
         if count == 0 { return 0 }
-        let rank = min(max(Int((share * Double(count)).rounded(.up)), 1), count)
+        let rank = min(max(Int(clamped: (share * Double(count)).rounded(.up)), 1), count)
         if rank == count { return most }
         var before = 0
         for (i, here) in buckets.enumerated() where here > 0 {

@@ -132,7 +132,7 @@ extension LoadExpectation.Metric {
         switch self {
         case .errors: "\(decimals(value * 100, 3))%"
         case .rate: "\(decimals(value, 1))/s"
-        default: latencyText(Int64(value))
+        default: latencyText(Int64(clamped: value))
         }
     }
 }
@@ -150,5 +150,5 @@ public func decimals(_ value: Double, _ digits: Int) -> String {
     var scale = 1.0
     for _ in 0..<digits { scale *= 10 }
     let rounded = (value * scale).rounded() / scale
-    return rounded == rounded.rounded() && rounded.magnitude < 1e15 ? "\(Int(rounded))" : "\(rounded)"
+    return rounded == rounded.rounded() && rounded.magnitude < 1e15 ? "\(Int(clamped: rounded))" : "\(rounded)"
 }

@@ -48,7 +48,7 @@ public struct LoadPhase: Sendable, Equatable {
 
     /// `200/s for 30s`, `ramp 0..1000 users for 1m`.
     public var description: String {
-        func level(_ value: Double) -> String { unit == .arrivals ? rateText(value) : "\(Int(value))" }
+        func level(_ value: Double) -> String { unit == .arrivals ? rateText(value) : "\(Int(clamped: value))" }
         let suffix = unit == .users ? " users" : ""
         let levels: String =
             switch shape {

@@ -19,6 +19,23 @@ public struct Scenario: Sendable, Equatable {
     /// Connections of the open phases at most, and so requests under way. A request that finds none free is sent when one is: its latency
     /// counts from when it was due. (A user of the closed phases has a connection of its own.)
     public let connections: Int
+    /// Where its parts stand in the scenario's file, for messages.
+    public var places = Places()
+
+    /// Lines of a scenario's file, from 1.
+    public struct Places: Sendable, Equatable {
+        /// Of the phases, and of the requests; empty for a scenario that came from no file.
+        public var phases: [Int]
+        public var requests: [Int]
+
+        public init(phases: [Int] = [], requests: [Int] = []) {
+            self.phases = phases
+            self.requests = requests
+        }
+
+        func phase(_ index: Int) -> Int? { index < phases.count ? phases[index] : nil }
+        func request(_ index: Int) -> Int? { index < requests.count ? requests[index] : nil }
+    }
 
     public static let mostPhases = 100
     public static let mostRequests = 50
@@ -49,10 +66,12 @@ public struct Scenario: Sendable, Equatable {
 
     /// The same with another target, expectations or seed; nil leaves what is there.
     public func changing(target: LoadTarget? = nil, expectations: [LoadExpectation]? = nil, seed: UInt64? = nil) -> Scenario {
-        Scenario(
+        var changed = Scenario(
             name: name, target: target ?? self.target, requests: requests, phases: phases, expectations: expectations ?? self.expectations,
             spacing: spacing,
             seed: seed ?? self.seed, timeout: timeout, connections: connections)
+        changed.places = places
+        return changed
     }
 
     public var duration: Duration { phases.reduce(.zero) { $0 + $1.duration } }
@@ -62,7 +81,7 @@ public struct Scenario: Sendable, Equatable {
     /// Connections it may need at once.
     public var peakConnections: Int {
         let users = phases.filter { $0.unit == .users }.map { max($0.from, $0.to) }.max() ?? 0
-        return Int(users) + (isOpen ? connections : 0)
+        return Int(clamped: users).addingClamped(isOpen ? connections : 0)
     }
 }
 

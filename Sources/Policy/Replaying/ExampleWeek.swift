@@ -26,7 +26,7 @@ public struct ExampleWeek: Sendable {
         var random = SeededRandom(seed: seed), drift = 0.0
         return (0..<count).map { index in
             let minutes = Double(index) * step.secondsAsDouble / 60
-            let day = Int(minutes / 1440), hour = minutes.truncatingRemainder(dividingBy: 1440) / 60
+            let day = Int(clamped: minutes / 1440), hour = minutes.truncatingRemainder(dividingBy: 1440) / 60
             // Noise that remembers: a tenth of it is new at each step.
             drift += (Double.random(in: -1...1, using: &random) - drift) * 0.1
             let jitter = Double.random(in: -0.04...0.04, using: &random)
@@ -50,7 +50,7 @@ public struct ExampleWeek: Sendable {
     public var csv: [UInt8] {
         var out = Array("time,service,metric,value\n".utf8)
         for (index, value) in cores.enumerated() where !value.isNaN {
-            let time = CalendarTime.render(WallTime(milliseconds: start.milliseconds + Int64(index) * step.nanoseconds / 1_000_000))
+            let time = CalendarTime.render(start + step.multipliedClamped(by: index))
             out.append(contentsOf: "\(time.prefix(19))Z,\(service),cpu,\(Figures.fixed(value, 3))\n".utf8)
         }
         return out

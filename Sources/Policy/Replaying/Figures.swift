@@ -8,11 +8,11 @@ enum Figures {
         if value.isInfinite || abs(value) >= 1e15 { return value < 0 ? "-∞" : "∞" }
         var scale = 1.0
         for _ in 0..<digits { scale *= 10 }
-        let whole = Int((abs(value) * scale).rounded())
+        let whole = Int(clamped: (abs(value) * scale).rounded())
         let sign = value < 0 && whole > 0 ? "-" : ""
         guard digits > 0 else { return sign + String(whole) }
-        let rest = String(whole % Int(scale))
-        return "\(sign)\(whole / Int(scale)).\(String(repeating: "0", count: digits - rest.count))\(rest)"
+        let rest = String(whole % Int(clamped: scale))
+        return "\(sign)\(whole / Int(clamped: scale)).\(String(repeating: "0", count: digits - rest.count))\(rest)"
     }
 
     /// Three figures that count, with a unit's prefix where there are many: `3.25`, `412`, `1.2k`, `6.4G`.

@@ -44,8 +44,8 @@ public struct LoadTrace: Sendable, Equatable {
         count = max(series.map(\.demand.count).max() ?? 0, recordedSize.count)
     }
 
-    public func time(of index: Int) -> WallTime { WallTime(milliseconds: start.milliseconds + Int64(index) * step.nanoseconds / 1_000_000) }
-    public var length: Duration { .nanoseconds(Int64(count) * step.nanoseconds) }
+    public func time(of index: Int) -> WallTime { start + step.multipliedClamped(by: index) }
+    public var length: Duration { step.multipliedClamped(by: count) }
 
     /// The series that a policy's metric of this name is about: of that name, or of the counter behind it.
     public func series(of metric: String) -> Int? {
@@ -54,6 +54,13 @@ public struct LoadTrace: Sendable, Equatable {
 
     /// More steps than four years of 15 seconds are another mistake.
     public static let stepLimit = 10_000_000
+    /// Steps times metrics, at 8 bytes: 800 MB.
+    public static let figureLimit = 100_000_000
+    /// Figures of replicas that are added up on the steps, and replicas that are looked at while it is replayed: some seconds, and some
+    /// minutes.
+    public static let workLimit = 1_000_000_000
+    /// A century. Longer, two points are of two units or one is a mistake, and nanoseconds of the whole would not fit in 64 bits.
+    public static let mostDays: Int64 = 36_525
     /// A figure stands at most this many usual distances for those that are missing after it (<=). Ours: two lost scrapes are jitter, three
     /// in a row are an outage.
     public static let bridgedDistances: Int64 = 3

@@ -10,10 +10,22 @@ import Basics
 ///
 /// - Complexity: O(steps × replicas); about 3 us a step with ten replicas.
 public enum Replay {
+    ///
+    /// It takes as long as it takes; `bounded` does not.
     public static func run(_ trace: LoadTrace, _ policy: ReplayPolicy, _ model: ReplicaModel, initial: Int? = nil) -> ReplayOutcome {
         var account = ReplayAccount(trace, policy, model)
-        var world = ReplayWorld(trace, policy, model, initial: initial)
-        for index in 0..<trace.count { account.add(index, world.pass(index), world) }
+        _ = walk(trace.count, trace, policy, model, initial: initial, limit: .max) { account.add($0, $1, $2) }
+        return account.outcome()
+    }
+
+    /// The same, for a trace that comes from outside: more than `limit` replicas looked at over all steps are refused.
+    public static func bounded(
+        _ trace: LoadTrace, _ policy: ReplayPolicy, _ model: ReplicaModel, initial: Int? = nil, limit: Int = LoadTrace.workLimit
+    ) throws(ReplayFailure) -> ReplayOutcome {
+        var account = ReplayAccount(trace, policy, model)
+        guard walk(trace.count, trace, policy, model, initial: initial, limit: limit, { account.add($0, $1, $2) }) != nil else {
+            throw tooLong(trace, policy)
+        }
         return account.outcome()
     }
 
@@ -22,12 +34,48 @@ public enum Replay {
     public static func decision(
         at time: WallTime, of trace: LoadTrace, _ policy: ReplayPolicy, _ model: ReplicaModel, initial: Int? = nil
     ) -> (at: WallTime, record: DecisionRecord)? {
-        let elapsed = time.milliseconds - trace.start.milliseconds, step = trace.step.nanoseconds / 1_000_000
-        guard elapsed >= 0, elapsed / step < trace.count else { return nil }
-        let last = Int(elapsed / step)
-        var world = ReplayWorld(trace, policy, model, initial: initial)
-        for index in 0...last { _ = world.pass(index) }
+        guard let last = index(of: time, in: trace) else { return nil }
+        let world = walk(last + 1, trace, policy, model, initial: initial, limit: .max) { _, _, _ in }
+        return world?.verdict.map { (trace.time(of: last), $0.record(of: trace.service, policy.scaling)) }
+    }
+
+    /// The same, for a trace that comes from outside; see `bounded`.
+    public static func boundedDecision(
+        at time: WallTime, of trace: LoadTrace, _ policy: ReplayPolicy, _ model: ReplicaModel, initial: Int? = nil,
+        limit: Int = LoadTrace.workLimit
+    ) throws(ReplayFailure) -> (at: WallTime, record: DecisionRecord)? {
+        guard let last = index(of: time, in: trace) else { return nil }
+        guard let world = walk(last + 1, trace, policy, model, initial: initial, limit: limit, { _, _, _ in }) else {
+            throw tooLong(trace, policy)
+        }
         return world.verdict.map { (trace.time(of: last), $0.record(of: trace.service, policy.scaling)) }
+    }
+
+    private static func index(of time: WallTime, in trace: LoadTrace) -> Int? {
+        let elapsed = time - trace.start
+        guard elapsed >= .zero, trace.step > .zero, elapsed < trace.length else { return nil }
+        return Int(elapsed.nanoseconds / trace.step.nanoseconds)
+    }
+
+    /// So many steps, each told to `step`; nil when more than `limit` replicas were looked at before the last.
+    private static func walk(
+        _ count: Int, _ trace: LoadTrace, _ policy: ReplayPolicy, _ model: ReplicaModel, initial: Int?, limit: Int,
+        _ step: (Int, (before: Int, after: Int), ReplayWorld) -> Void
+    ) -> ReplayWorld? {
+        var world = ReplayWorld(trace, policy, model, initial: initial), work = 0
+        for index in 0..<count {
+            step(index, world.pass(index), world)
+            work.addClamped(max(1, world.size))
+            if work > limit { return nil }
+        }
+        return world
+    }
+
+    private static func tooLong(_ trace: LoadTrace, _ policy: ReplayPolicy) -> ReplayFailure {
+        ReplayFailure(
+            .tooLarge,
+            "\(trace.count) steps of \(trace.step.brief) with up to \(policy.scaling.maximum) replicas are more than a replay does: take a "
+                + "longer --step, a shorter recording, or a lower maximum")
     }
 }
 

@@ -37,7 +37,7 @@ public struct ReplayPolicy: Sendable, Equatable {
 
     /// Enough replicas for a first load by the policy's own targets, within its range: where a replay begins when nobody says otherwise.
     func firstSize(_ trace: LoadTrace, _ model: ReplicaModel) -> Int {
-        if let recorded = trace.recordedSize.first, !recorded.isNaN { return held(Int(recorded.rounded())) }
+        if let recorded = trace.recordedSize.first, !recorded.isNaN { return held(Int(clamped: recorded.rounded())) }
         var most = scaling.minimum
         for metric in scaling.metrics {
             guard let index = trace.series(of: metric.name), let demand = trace.series[index].demand.first(where: { !$0.isNaN }) else {
@@ -49,7 +49,7 @@ public struct ReplayPolicy: Sendable, Equatable {
             case .average(let target): each = Double(target) / 1000
             case .value: each = 0
             }
-            if each > 0 { most = max(most, Int(min((demand / each).rounded(.up), Double(scaling.maximum)))) }
+            if each > 0 { most = max(most, Int(clamped: min((demand / each).rounded(.up), Double(scaling.maximum)))) }
         }
         return held(most)
     }

@@ -30,7 +30,7 @@ struct ReplayWorld {
         step = trace.step.nanoseconds
         seriesOf = policy.scaling.metrics.map { trace.series(of: $0.name) ?? -1 }
         capacities = trace.series.map { one in model.capacity[one.metric] ?? model.capacity[ReplayWorld.plain(one.metric)] ?? 0 }
-        requests = policy.scaling.metrics.map { metric in model.requests[metric.name].map { Int(min(($0 * 1000).rounded(), 9e18)) } }
+        requests = policy.scaling.metrics.map { metric in model.requests[metric.name].map { ReplayWorld.milli($0) } }
         let first = initial ?? policy.firstSize(trace, model)
         let readings = [MetricReading](repeating: .failed(.noMetrics), count: policy.scaling.metrics.count)
         seen = ScalingObservation(now: MonotonicTime(nanoseconds: 0), current: first, status: first, replicas: [], readings: readings)
@@ -136,7 +136,7 @@ struct ReplayWorld {
         return .samples(samples, requests: .success([Int](repeating: request, count: readyAt.count)))
     }
 
-    private static func milli(_ value: Double) -> Int { Int(min((value * 1000).rounded(), 9e18)) }
+    private static func milli(_ value: Double) -> Int { Int(clamped: (value * 1000).rounded()) }
 
     /// New ones start now; of those that are too many the youngest leave.
     private mutating func resize(to size: Int, _ now: Int64) {

@@ -48,11 +48,14 @@ struct ScenarioReader {
         }
         let expectations = expectations(top)
         guard checker.problems.isEmpty else { return nil }
-        return Scenario(
+        var scenario = Scenario(
             name: top.string("load") ?? defaultName, target: target, requests: requests, phases: phases, expectations: expectations,
             spacing: ArrivalSchedule.Spacing(rawValue: top.string("arrivals") ?? "") ?? .even, seed: UInt64(top.integer("seed") ?? 1),
             timeout: timeout,
             connections: top.integer("connections") ?? Scenario.defaultConnections)
+        scenario.places = Scenario.Places(
+            phases: top.objects("phases").map(\.line), requests: top.objects("requests").map(\.line))
+        return scenario
     }
 
     private mutating func report(_ object: CheckedObject, _ key: String, _ message: String) {

@@ -209,7 +209,7 @@ final class LoadEngine {
         if isStopping { return }
         let now = elapsed
         guard let piece = piece(at: now) else { return setUsers(0, at: now, think: 0...0) }
-        let wanted = piece.unit == .users ? Int(piece.level(at: now)) : 0
+        let wanted = piece.unit == .users ? Int(clamped: piece.level(at: now)) : 0
         let mean = (piece.think.lowerBound + piece.think.upperBound) / 2
         setUsers(wanted, at: now, think: 0...min(mean, piece.duration / 2))
         let isFlat = piece.from == piece.to || piece.unit == .arrivals

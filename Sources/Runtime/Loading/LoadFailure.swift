@@ -48,7 +48,7 @@ enum LoadRoom {
         { Int($0) }
         guard range.count == 2 else { return }
         let most = range[1] - range[0] + 1
-        let users = scenario.phases.filter { $0.unit == .users }.map { Int(max($0.from, $0.to)) }.max() ?? 0
+        let users = scenario.phases.filter { $0.unit == .users }.map { Int(clamped: max($0.from, $0.to)) }.max() ?? 0
         if users > most {
             throw LoadFailure(
                 code: .ports,

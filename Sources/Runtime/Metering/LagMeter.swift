@@ -78,7 +78,11 @@ public struct LagMeter: Sendable, CustomStringConvertible {
     public func read() async -> Result<MeterFigure, MeterFault> {
         switch await source.fetch(selectors, keepsSamples: true) {
         case .failure(let fault): return .failure(fault)
-        case .success(let found): return figure(found.samples, found.at)
+        case .success(let found):
+            for (place, selector) in selectors.enumerated() {
+                if let fault = found.staleness(place, called: selector.description) { return .failure(fault) }
+            }
+            return figure(found.samples, found.at)
         }
     }
 

@@ -36,7 +36,7 @@ public struct PageMetric: Sendable, Equatable {
 
 /// Reads figures from one page of Prometheus' text format: a replica's own, or an exporter's.
 ///
-/// Timestamps on the page are not used. Each figure is checked before it is one: see `Plausibility`.
+/// Times on the page are looked at for staleness alone. Each figure is checked before it is one: see `Plausibility`.
 public final class PageMeter: Sendable {
     private let source: PageSource
     private let metrics: [PageMetric]
@@ -59,16 +59,17 @@ public final class PageMeter: Sendable {
         case .failure(let fault): return metrics.map { _ in .failure(fault) }
         case .success(let found):
             return rates.withLock { rates in
-                metrics.indices.map { figure(metrics[$0], found.totals[$0], found.at, &rates[$0]) }
+                metrics.indices.map { figure(metrics[$0], found, $0, &rates[$0]) }
             }
         }
     }
 
     private func figure(
-        _ metric: PageMetric, _ total: ExpositionReader.Total, _ at: MonotonicTime, _ rate: inout CounterRate
+        _ metric: PageMetric, _ found: PageFetch.Found, _ place: Int, _ rate: inout CounterRate
     ) -> Result<MeterFigure, MeterFault> {
-        let name = metric.selector.description
+        let name = metric.selector.description, total = found.totals[place], at = found.at
         guard total.count > 0 else { return .failure(MeterFault(.absent, "\(source) has no sample \(name)")) }
+        if let fault = found.staleness(place, called: name) { return .failure(fault) }
         let isCounter: Bool
         switch PageMeter.isCounter(metric, total.type) {
         case .failure(let fault): return .failure(fault)

@@ -10,7 +10,7 @@ final class LoadProgress: Sendable {
 
     init(_ scenario: Scenario, isTerminal: Bool) {
         self.isTerminal = isTerminal
-        whole = Int(scenario.duration.secondsAsDouble.rounded(.up))
+        whole = Int(clamped: scenario.duration.secondsAsDouble.rounded(.up))
     }
 
     func tell(_ second: LoadSecond) {
@@ -78,7 +78,7 @@ func loadTable(_ report: LoadReport, _ verdict: LoadVerdict) -> String {
 private func row(_ name: String, _ latencies: LatencyDistribution) -> String {
     var cells: [String] = []
     for metric in [LoadExpectation.Metric.p50, .p90, .p95, .p99, .p999] { cells.append(latencyText(latencies.quantile(metric.share ?? 0))) }
-    return row(name, cells + [latencyText(latencies.most), latencyText(Int64(latencies.mean))])
+    return row(name, cells + [latencyText(latencies.most), latencyText(Int64(clamped: latencies.mean))])
 }
 
 private func row(_ name: String, _ cells: [String]) -> String {

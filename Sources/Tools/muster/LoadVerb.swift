@@ -102,7 +102,7 @@ private func quickPhase(_ arguments: Arguments, _ duration: Duration) throws(Exi
     switch (arguments.value("--rate"), arguments.value("--users")) {
     case (let text?, nil):
         guard let rate = arrivalRate(text) else {
-            throw .usage("--rate: expected a rate up to \(Int(mostArrivals))/s such as 500/s, found '\(text)'")
+            throw .usage("--rate: expected a rate up to \(Int(clamped: mostArrivals))/s such as 500/s, found '\(text)'")
         }
         if arguments.value("--think") != nil { throw .usage("--think goes with --users: requests of a rate have no users who think") }
         return .hold(.arrivals, rate, for: duration)
@@ -151,6 +151,10 @@ private func loadTarget(_ scenario: Scenario, _ arguments: Arguments) throws -> 
 
 private func render(_ scenario: Scenario, _ target: LoadTarget, _ tool: String, _ arguments: Arguments) throws {
     guard tool == "k6" else { throw Exit.usage("--render \(tool): expected k6") }
+    let refusals = scenario.k6Refusals
+    guard refusals.isEmpty else {
+        throw Exit.usage("k6 cannot run this scenario:\n\(refusals.map(\.description).joined(separator: "\n"))")
+    }
     let script = scenario.k6Script(target: target)
     guard let path = arguments.value("-o") else { return writeOut(script) }
     do throws(SystemError) { try Files.replace(path, with: Array(script.utf8)) } catch { throw Exit.failed("\(error)") }

@@ -61,8 +61,9 @@ struct ReplayAssumptions {
             ("Ki", 1024), ("Mi", 1_048_576), ("Gi", 1_073_741_824), ("m", 0.001), ("k", 1000), ("M", 1_000_000), ("G", 1_000_000_000),
         ]
         let unit = units.first { text.hasSuffix($0.0) }
-        guard let value = Double(text.dropLast(unit?.0.count ?? 0)), value.isFinite, value > 0 else { return nil }
-        return unit?.0 == "m" ? value / 1000 : value * (unit?.1 ?? 1)
+        guard let value = Double(text.dropLast(unit?.0.count ?? 0)) else { return nil }
+        let amount = unit?.0 == "m" ? value / 1000 : value * (unit?.1 ?? 1)
+        return amount.isFinite && amount > 0 ? amount : nil
     }
 
     /// What a replica requests, in cores and bytes.

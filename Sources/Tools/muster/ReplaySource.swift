@@ -68,6 +68,12 @@ struct ReplaySource {
             throw Exit.usage("--prometheus needs --from: a time, or how long before --to, such as 7d")
         }
         guard from < to else { throw Exit.usage("--from lies after --to") }
+        let steps = (to - from).nanoseconds / max(1, step.nanoseconds)
+        guard steps <= LoadTrace.stepLimit, to - from <= .seconds(LoadTrace.mostDays * 86_400) else {
+            throw Exit.usage(
+                "from \(CalendarTime.render(from)) to \(CalendarTime.render(to)) are \(steps) steps of \(step.brief), and at most "
+                    + "\(LoadTrace.stepLimit) in \(LoadTrace.mostDays / 365) years are replayed: take a longer --step or a shorter time")
+        }
         let (endpoint, base) = try address(place)
         let ranges = queries.map { PrometheusRange(metric: $0.metric, query: $0.query, from: from, to: to, step: step) }
         return try blocking { loop in
@@ -108,8 +114,10 @@ struct ReplaySource {
     static func moment(_ text: String?, _ option: String, before end: WallTime) throws(Exit) -> WallTime? {
         guard let text else { return nil }
         if let time = try? CalendarTime.parse(text) { return time }
-        if let seconds = Double(text), seconds >= 0, seconds <= 253_402_300_799 { return WallTime(milliseconds: Int64(seconds * 1000)) }
-        if let ago = Duration(text: text) { return WallTime(milliseconds: end.milliseconds - ago.nanoseconds / 1_000_000) }
+        if let seconds = Double(text), seconds >= 0, seconds <= 253_402_300_799 {
+            return WallTime(milliseconds: Int64(clamped: seconds * 1000))
+        }
+        if let ago = Duration(text: text) { return end + (.zero - ago) }
         throw .usage("\(option): '\(text)' is no time: write 2026-11-21T08:00:00Z, seconds since 1970, or how long before, such as 7d")
     }
 }

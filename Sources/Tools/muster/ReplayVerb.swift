@@ -149,9 +149,9 @@ private struct ReplayRun {
         let prepared = try services.map { try prepare($0, source.recording) }
         if let text = arguments.value("--explain") { return try explain(text, prepared) }
         let read = MonotonicTime.now
-        let sections = prepared.map { one in
-            let runs = one.runs.map { policy, model in
-                ReplayPicture.Run(policy, model, Replay.run(one.trace, policy, model, initial: assumptions.initial))
+        let sections = try prepared.map { one in
+            let runs = try one.runs.map { policy, model in
+                ReplayPicture.Run(policy, model, try run(one.trace, policy, model))
             }
             let comparison = runs.count == 2 ? Comparison(runs[0].outcome, runs[1].outcome) : nil
             return HTMLReport.Section(ReplayPicture(one.trace, runs), comparison, notes: one.notes)
@@ -175,6 +175,12 @@ private struct ReplayRun {
             return printOut(json.text)
         }
         printOut(sections.map(text).joined(separator: "\n\n"))
+    }
+
+    private func run(_ trace: LoadTrace, _ policy: ReplayPolicy, _ model: ReplicaModel) throws(Exit) -> ReplayOutcome {
+        do throws(ReplayFailure) { return try Replay.bounded(trace, policy, model, initial: assumptions.initial) } catch {
+            throw .usage("\(trace.service): \(error)")
+        }
     }
 
     /// Milliseconds to a hundredth.
@@ -235,7 +241,11 @@ private struct ReplayRun {
         for one in prepared {
             guard let time = try ReplaySource.moment(text, "--explain", before: one.trace.time(of: one.trace.count)) else { continue }
             for (policy, model) in one.runs {
-                guard let (at, record) = Replay.decision(at: time, of: one.trace, policy, model, initial: assumptions.initial) else {
+                let found: (at: WallTime, record: DecisionRecord)?
+                do throws(ReplayFailure) {
+                    found = try Replay.boundedDecision(at: time, of: one.trace, policy, model, initial: assumptions.initial)
+                } catch { throw Exit.usage("\(one.trace.service): \(error)") }
+                guard let (at, record) = found else {
                     throw Exit.usage("--explain: \(CalendarTime.render(time)) lies outside \(period(one.trace))")
                 }
                 entries.append((policy.name, Journal.Entry(at: at, record: record)))

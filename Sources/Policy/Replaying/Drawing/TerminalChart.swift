@@ -59,7 +59,7 @@ public struct TerminalChart {
         guard let asked else { return (" ", .plain) }
         let share = (asked - low) / (high - low)
         if share >= 1 { return isOverloaded && low >= carried ? ("▓", .beyond) : ("█", .asked) }
-        let eighth = share > 0 ? Int((share * 8).rounded()) : 0
+        let eighth = share > 0 ? Int(clamped: (share * 8).rounded()) : 0
         if eighth > 0 { return isOverloaded && low >= carried ? ("▓", .beyond) : (TerminalChart.eighths[eighth], .asked) }
         return (low + high) / 2 <= carried ? ("░", .room) : (" ", .plain)
     }
@@ -100,7 +100,7 @@ public struct TerminalChart {
     /// The number of replicas in eighths of the largest, and its range.
     private func sizes(_ columns: [ReplayPicture.Column]) -> String {
         let most = max(1, columns.map(\.largest).max() ?? 1), least = columns.map(\.smallest).min() ?? 0
-        let bars = columns.map { TerminalChart.eighths[min(8, max(1, Int((Double($0.largest) * 8 / Double(most)).rounded(.up))))] }
+        let bars = columns.map { TerminalChart.eighths[min(8, max(1, Int(clamped: (Double($0.largest) * 8 / Double(most)).rounded(.up))))] }
         return String(bars) + "\n" + String(repeating: " ", count: 7) + "\(least) to \(most) replicas"
     }
 

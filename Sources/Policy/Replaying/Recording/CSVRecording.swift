@@ -19,7 +19,6 @@ public struct CSVRecording: Sendable {
     public static let byteLimit = 512 << 20
     /// From here on a unix time is one of milliseconds: as seconds it would be the year 5138.
     private static let millisecondsFrom = 1e11
-    private static let latest = 253_402_300_799_999.0
 
     public init() {}
 
@@ -103,11 +102,14 @@ public struct CSVRecording: Sendable {
             throw ReplayFailure(
                 .malformed, line: line, "'\(shown(text))' is no time: write 2026-11-21T08:00:00Z, or seconds or milliseconds since 1970")
         }
-        let milliseconds = seconds >= CSVRecording.millisecondsFrom ? seconds : seconds * 1000
-        guard milliseconds <= CSVRecording.latest else {
-            throw ReplayFailure(.malformed, line: line, "the time '\(shown(text))' lies after the year 9999")
+        let exact = seconds >= CSVRecording.millisecondsFrom ? seconds : seconds * 1000
+        guard let milliseconds = Int64(exactly: exact.rounded()), milliseconds <= Recording.latest else {
+            throw ReplayFailure(
+                .malformed, line: line,
+                "the time '\(shown(text))' lies after the year 9999: seconds and milliseconds since 1970 are read, no microseconds or "
+                    + "nanoseconds")
         }
-        return Int64(milliseconds.rounded())
+        return milliseconds
     }
 
     private mutating func value(_ text: UnsafeRawBufferPointer, _ line: Int) throws(ReplayFailure) -> Double {

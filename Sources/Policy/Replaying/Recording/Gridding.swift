@@ -35,6 +35,8 @@ private struct Gridding {
     private var notes: [String]
     private let start: Int64
     private let count: Int
+    /// Figures laid on the grid until now, which is what it costs.
+    private var laidOut = 0
 
     /// The recorded name of a series of sizes.
     private static let sizeName = "replicas"
@@ -50,7 +52,7 @@ private struct Gridding {
             let hint = nearestWord(to: service, in: recording.services).map { "; did you mean '\($0)'?" } ?? ""
             let known =
                 recording.services.isEmpty
-                ? "it holds no usable figure at all" : "it knows of \(recording.services.joined(separator: ", "))"
+                ? "it holds no usable figure at all" : "it knows of \(Gridding.listed(recording.services))"
             throw ReplayFailure(.nothingToReplay, "nothing is recorded of '\(service)': \(known)\(hint)")
         }
         var lost = 0
@@ -60,6 +62,13 @@ private struct Gridding {
         }
         let first = series.map { $0.points[0].at }.min() ?? 0, last = series.map { $0.points[$0.points.count - 1].at }.max() ?? 0
         start = first
+        let days = (last - first) / 86_400_000
+        guard days <= LoadTrace.mostDays else {
+            throw ReplayFailure(
+                .tooLarge,
+                "from \(CalendarTime.render(WallTime(milliseconds: first))) to \(CalendarTime.render(WallTime(milliseconds: last))) are "
+                    + "\(days / 365) years, and at most \(LoadTrace.mostDays / 365) are replayed: is a time written in another unit?")
+        }
         let steps = (last - first) / stepMilliseconds + 1
         guard steps <= LoadTrace.stepLimit else {
             throw ReplayFailure(
@@ -69,12 +78,23 @@ private struct Gridding {
             )
         }
         count = Int(steps)
+        let metrics = Set(series.map(\.metric)).count
+        guard metrics.multipliedClamped(by: count) <= LoadTrace.figureLimit else {
+            throw ReplayFailure(
+                .tooLarge,
+                "\(metrics) metrics at \(count) steps are more than \(LoadTrace.figureLimit) figures: take a longer --step, or leave "
+                    + "metrics out that the policy does not know")
+        }
+    }
+
+    private static func listed(_ names: [String]) -> String {
+        names.prefix(5).joined(separator: ", ") + (names.count > 5 ? " and \(names.count - 5) more" : "")
     }
 
     mutating func trace() throws(ReplayFailure) -> LoadTrace {
         let sizes =
             series.contains { $0.metric == Gridding.sizeName }
-            ? grid(series.indices.filter { series[$0].metric == Gridding.sizeName }, 1).values : []
+            ? try grid(series.indices.filter { series[$0].metric == Gridding.sizeName }, 1).values : []
         var out: [LoadTrace.Series] = []
         for metric in Set(series.map(\.metric)).subtracting([Gridding.sizeName]).sorted() { out.append(try demand(of: metric, sizes)) }
         guard !out.isEmpty else {
@@ -107,7 +127,7 @@ private struct Gridding {
         }
         let isCounter = metric.hasSuffix("_total")
         if isCounter { makeRates(metric, chosen) }
-        var laid = grid(chosen, factor)
+        var laid = try grid(chosen, factor)
         if form.isAverage {
             guard !sizes.isEmpty else {
                 throw ReplayFailure(
@@ -147,7 +167,7 @@ private struct Gridding {
     }
 
     /// The sum of some series at each step, NaN where none has a figure; and the most that had one at once.
-    private func grid(_ chosen: [Int], _ factor: Double) -> (values: [Double], most: Int) {
+    private mutating func grid(_ chosen: [Int], _ factor: Double) throws(ReplayFailure) -> (values: [Double], most: Int) {
         var sums = [Double](repeating: 0, count: count)
         var have = [Int32](repeating: 0, count: count)
         for index in chosen {
@@ -161,6 +181,13 @@ private struct Gridding {
                 // The first step at or after the point, to the last one before its end.
                 var step = Int((point.at - start + stepMilliseconds - 1) / stepMilliseconds)
                 let end = min(count, Int((until - start + stepMilliseconds - 1) / stepMilliseconds))
+                laidOut.addClamped(max(0, end - step))
+                guard laidOut <= LoadTrace.workLimit else {
+                    throw ReplayFailure(
+                        .tooLarge,
+                        "more than \(LoadTrace.workLimit) figures of replicas would be laid on \(count) steps of \(rules.step.brief): "
+                            + "take a longer --step, or replay a shorter time")
+                }
                 while step < end {
                     sums[step] += point.value
                     have[step] += 1

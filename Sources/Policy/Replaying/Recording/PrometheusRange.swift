@@ -37,9 +37,11 @@ public struct PrometheusRange: Sendable {
     public func targets(base: String = "") -> [String] {
         let stepMilliseconds = max(1, step.nanoseconds / 1_000_000)
         let page = Int64(PrometheusRange.pointsAtOnce) * stepMilliseconds
-        var out: [String] = [], start = from.milliseconds
-        while start <= to.milliseconds {
-            let end = min(to.milliseconds, start + page - stepMilliseconds)
+        // Times of the calendar, whatever was given: the sums below stay far from the end of 64 bits.
+        let last = min(to.milliseconds, Recording.latest)
+        var out: [String] = [], start = max(from.milliseconds, -Recording.latest)
+        while start <= last {
+            let end = min(last, start + page - stepMilliseconds)
             out.append(
                 "\(base)/api/v1/query_range?query=\(PrometheusRange.escaped(query))&start=\(PrometheusRange.seconds(start))"
                     + "&end=\(PrometheusRange.seconds(end))&step=\(PrometheusRange.seconds(stepMilliseconds))")
@@ -49,8 +51,8 @@ public struct PrometheusRange: Sendable {
     }
 
     private static func seconds(_ milliseconds: Int64) -> String {
-        let rest = String(milliseconds % 1000)
-        return "\(milliseconds / 1000).\(String(repeating: "0", count: 3 - rest.utf8.count))\(rest)"
+        let rest = String((milliseconds % 1000).magnitude), whole = (milliseconds / 1000).magnitude
+        return "\(milliseconds < 0 ? "-" : "")\(whole).\(String(repeating: "0", count: 3 - rest.utf8.count))\(rest)"
     }
 
     /// Everything but letters, digits and `-._~` as `%XX`.
@@ -81,6 +83,11 @@ public struct PrometheusRange: Sendable {
                 else {
                     throw ReplayFailure(.malformed, "what answers is no range query of Prometheus: is the address its own?")
                 }
+                // An answer that says that it may be a part (a store behind it did not answer) is told as one.
+                for warning in (root["warnings"]?.array ?? []).prefix(3) {
+                    let text = "Prometheus warns of the answer to '\(query)', which may not be whole: \(warning.string ?? "")"
+                    if !recording.warnings.contains(text) { recording.warnings.append(text) }
+                }
                 for series in result { try add(series, alone: result.count == 1, service, &recording) }
             }
         } catch is JSONFailure { throw ReplayFailure(.malformed, "what answers sends no JSON: is the address Prometheus' own?") }
@@ -96,10 +103,12 @@ public struct PrometheusRange: Sendable {
             guard let pair = point.array, pair.count == 2, let seconds = pair[0].double, let text = pair[1].string else {
                 throw ReplayFailure(.malformed, "a point of '\(query)' is no pair of a time and a value")
             }
-            let value = PrometheusRange.value(text)
+            guard let milliseconds = Int64(exactly: (seconds * 1000).rounded()), milliseconds.magnitude <= Recording.latest else {
+                throw ReplayFailure(.malformed, "a point of '\(query)' has the time \(seconds), which lies in no year up to 9999")
+            }
             try recording.add(
-                service: service, metric: metric, replica: name, at: WallTime(milliseconds: Int64((seconds * 1000).rounded())), value: value
-            )
+                service: service, metric: metric, replica: name, at: WallTime(milliseconds: milliseconds),
+                value: PrometheusRange.value(text))
         }
     }
 

@@ -47,6 +47,8 @@ public struct Recording: Sendable {
         }
     }
 
+    /// The end of the year 9999, in milliseconds since 1970: no time of a recording lies after it.
+    static let latest: Int64 = 253_402_300_799_999
     /// Points in all; beyond this a recording is refused.
     public static let pointLimit = 50_000_000
     /// A name beyond these is refused: the recording is another kind of file.
@@ -58,6 +60,8 @@ public struct Recording: Sendable {
     public private(set) var notNumbers = Oddity()
     public private(set) var negatives = Oddity()
     public private(set) var backwards = Oddity()
+    /// What a source itself has said against its answer.
+    var warnings: [String] = []
     /// A figure stands until the next one, however late that comes: the source tells changes only (a journal).
     public var tellsChangesOnly = false
 
@@ -102,6 +106,8 @@ public struct Recording: Sendable {
         guard pointCount < Recording.pointLimit else {
             throw ReplayFailure(.tooLarge, "more than \(Recording.pointLimit) points: replay a shorter time")
         }
+        // Within the years that can be written, so that no difference of two times overflows.
+        let at = min(max(at, -Recording.latest), Recording.latest)
         if let last = series[index].points.last, at < last.at {
             series[index].isSorted = false
             backwards.add(line)
@@ -121,7 +127,7 @@ public struct Recording: Sendable {
         note(notNumbers, "left out because they are no finite numbers")
         note(negatives, "left out because they are negative")
         note(backwards, "put in order because they are earlier than the one before")
-        return out
+        return out + warnings
     }
 }
 
