@@ -36,7 +36,7 @@ import Testing
     /// 20 a second on 2 replicas, then 50: five are wanted and at most four may be there (twice two); at the next step the two that start
     /// count as idle, 12.5 each, and five are wanted again. Each start takes 30 s: for two steps two replicas carry 20 of 50, for one step
     /// four carry 40.
-    @Test func aJumpWaitsForWhatStarts() {
+    @Test func aJumpWaitsForWhatStarts() throws {
         let demand = [Double](repeating: 20, count: 4) + [Double](repeating: 50, count: 36)
         let outcome = Replay.run(trace(demand), policy(1...20), model(30))
         #expect(try Replay.bounded(trace(demand), policy(1...20), model(30)) == outcome)

@@ -35,8 +35,16 @@ import Testing
         func why() async throws -> String { try await stack.muster("why", "w", "--stack", stack.file).output }
 
         /// Waits until `muster why` says this of now.
-        func isTold(_ text: String) async throws -> Bool {
-            try await eventually(.seconds(20)) { try await why().contains(text) }
+        func expectTold(_ text: String) async throws {
+            let isTold = try await eventually(.seconds(20)) { try await why().contains(text) }
+            let last = try await why()
+            #expect(isTold, "\(text) is missing: \(last)")
+        }
+
+        func expectSize(_ count: Int) async throws {
+            let isSo = try await eventually(.seconds(30)) { try await size() == count }
+            let last = try await why()
+            #expect(isSo, "\(last)")
         }
 
         func size() async throws -> Int { try await stack.rows().filter { $0.service == "w" && $0.pid > 0 }.count }
@@ -84,14 +92,15 @@ import Testing
                 try pages.say("q \(value)\n")
                 // More than a round of the meters and a decision.
                 try await Task.sleep(for: .milliseconds(1300))
-                #expect(try await pages.answers(), "after \(value)")
+                let answers = try await pages.answers()
+                #expect(answers, "after \(value)")
             }
             for (value, told) in [
                 ("1e300", "thrown away: w/2: q is 1e+300, more than 9007199254740992.0 can be"), ("NaN", "q is not a number (NaN)"),
                 ("-7", "q is negative (-7.0)"),
             ] {
                 try pages.say("q \(value)\n")
-                #expect(try await pages.isTold(told), "\(try await pages.why())")
+                try await pages.expectTold(told)
             }
         }
     }
@@ -100,26 +109,29 @@ import Testing
     @Test func aGuardHoldsAndNeverTurnsAWishRound() async throws {
         try await withPages("1..6", "metrics: [{ metric: q, average: 10 }]") { pages in
             try pages.say("q 30\n")
-            #expect(try await eventually(.seconds(30)) { try await pages.size() == 6 })
+            try await pages.expectSize(6)
             // What all say asks for one; what one of them says cannot be, and may have been much.
             try pages.say("q 1\n")
             try pages.say("q 1e300\n", of: 1)
-            #expect(try await pages.isTold("nothing is taken away while a figure is thrown away: w/1: q is 1e+300"))
+            try await pages.expectTold("nothing is taken away while a figure is thrown away: w/1: q is 1e+300")
             try await Task.sleep(for: .seconds(4))
-            #expect(try await pages.size() == 6, "\(try await pages.why())")
+            let size1 = try await pages.size()
+            #expect(size1 == 6)
             // A page that cannot be read is no page without a figure.
             try pages.say("q one\n", of: 1)
-            #expect(try await pages.isTold("nothing is taken away while a figure is thrown away: w/1: http"))
+            try await pages.expectTold("nothing is taken away while a figure is thrown away: w/1: http")
             try pages.say("q 1 1000\n", of: 1)
-            #expect(try await pages.isTold("q is of 1970-01-01T00:00:01.000Z by the page's own word"))
-            #expect(try await pages.size() == 6)
+            try await pages.expectTold("q is of 1970-01-01T00:00:01.000Z by the page's own word")
+            let size2 = try await pages.size()
+            #expect(size2 == 6)
             // 5000, 1, 1, …: three orders of magnitude from the others, and the one that has the work.
             try pages.say("q 5000\n", of: 1)
-            #expect(try await pages.isTold("note: w/1: it is 5000.0, where the median of its siblings is 1.0"))
+            try await pages.expectTold("note: w/1: it is 5000.0, where the median of its siblings is 1.0")
             try await Task.sleep(for: .seconds(4))
-            #expect(try await pages.size() == 6)
+            let size3 = try await pages.size()
+            #expect(size3 == 6)
             try pages.say("q 1\n", of: 1)
-            #expect(try await eventually(.seconds(30)) { try await pages.size() == 1 }, "\(try await pages.why())")
+            try await pages.expectSize(1)
         }
     }
 }

@@ -108,7 +108,7 @@ public struct ReplayPicture: Sendable {
     static func round(above value: Double) -> Double {
         guard value > 0, value.isFinite else { return 1 }
         var power = 1.0
-        while power < value, power < 1e308 { power *= 10 }
+        while power < value, power < 1e307 { power *= 10 }
         while power / 10 >= value, power > 1e-300 { power /= 10 }
         // Here power / 10 < value <= power; at the ends of what a double can be, where there is no such power, the value is its own.
         guard power >= value else { return value }
