@@ -47,6 +47,57 @@ import Testing
             \.record.sentence)
     }
 
+    /// A SIGKILL alone is no want of memory: the kernel has to say so, once for each.
+    @Test func onlyTheKernelsOwnCountIsEvidence() {
+        var kills = MemoryKills()
+        func ends(_ count: UInt64?, _ second: Int64) -> Bool {
+            kills.explainsAnEnd(count, now: MonotonicTime(nanoseconds: second * 1_000_000_000))
+        }
+        func look(_ count: UInt64?, _ second: Int64) { kills.look(count, now: MonotonicTime(nanoseconds: second * 1_000_000_000)) }
+        look(7, 0)
+        // Two were counted at 2 s: two ends are explained, a third one at the same time is not.
+        let first = [ends(7, 1), ends(nil, 1), ends(9, 2), ends(9, 3), ends(9, 3)]
+        #expect(first == [false, false, true, true, false])
+        // One that was counted long ago was another process's.
+        look(10, 4)
+        let late = ends(10, 8)
+        // A count that went back, or leaps, is only a new beginning, or more than can be told apart.
+        look(2, 9)
+        look(.max, 10)
+        let leaping = ends(.max, 10)
+        #expect(!late && leaping)
+        kills = MemoryKills()
+        let fresh = ends(50, 0)
+        #expect(!fresh)
+        #expect(MemoryKills.count("nr_free 1\noom_kill 12\noom 3\n") == 12 && MemoryKills.count("nr_free 1\n") == nil)
+        #expect(MemoryKills.count(nil) == nil && MemoryKills.count("oom_kill x\n") == nil)
+    }
+
+    @Test func runningOutOfMemoryRaisesWhatIsRecommended() throws {
+        var recorder = ResourceRecorder()
+        recorder.follow(["api"]) { _ in [:] }
+        Self.watch(&recorder, from: 0, seconds: 3 * 3600, replicas: 1...1, cpu: 300, memory: 300 * Self.mebibyte)
+        func target(_ recorder: ResourceRecorder) throws -> Int {
+            let usage = try #require(recorder.whole(of: "api", wall: Self.clock(3 * 3600).1))
+            return Recommender(ResourcesJSON.settings).recommend(usage, service: "api", declared: OptionalResources()).last?.result.target
+                ?? 0
+        }
+        let wall = Self.clock(3 * 3600).1, before = try target(recorder)
+        let told = recorder.outOfMemory("api", 1, declared: 512 * Self.mebibyte, wall: wall)
+        let record = try #require(told)
+        #expect(
+            record.kind == .resources && record.sentence.hasPrefix("api/1 ran out of memory and the kernel ended it, with 512Mi declared"))
+        // A fifth more than it had, and the margin.
+        let after = try target(recorder)
+        #expect(after > max(before, 612 * Self.mebibyte))
+        let stranger = recorder.outOfMemory("other", 1, declared: nil, wall: wall)
+        // One that dies before its first sample counts too, and survives a restart of the supervisor.
+        let early = recorder.outOfMemory("api", 9, declared: Int.max, wall: wall)
+        #expect(stranger == nil && early != nil)
+        let kept = try ResourceStore.read(ResourceStore.text(recorder.usage(of: "api")), now: wall)
+        #expect(kept[1]?.memory.isEmpty == false && kept[9]?.memory.isEmpty == false)
+    }
+
     @Test func aSampleOfEachReplicaAMinute() throws {
         var recorder = ResourceRecorder()
         recorder.follow(["api"]) { _ in [:] }

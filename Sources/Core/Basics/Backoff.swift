@@ -15,7 +15,7 @@ public struct Backoff: Sendable {
     public mutating func next(using random: inout SeededRandom) -> Duration {
         let doublings = min(failures, 30)
         failures += 1
-        let full = min(initial.nanoseconds << doublings, limit.nanoseconds)
+        let full = min(initial.nanoseconds.multipliedClamped(by: 1 << doublings), limit.nanoseconds)
         let ceiling = full <= 0 ? limit.nanoseconds : full
         let half = ceiling / 2
         return .nanoseconds(half + Int64.random(in: 0...max(ceiling - half, 0), using: &random))

@@ -71,6 +71,6 @@ extension Duration {
         }
         let total = value * unit
         guard total.isFinite, total >= 0, total <= 10 * 365 * 86400e9 else { return nil }
-        self = .nanoseconds(Int64(total))
+        self = .nanoseconds(Int64(clamped: total))
     }
 }

@@ -76,7 +76,7 @@ public final class Histogram: @unchecked Sendable {
                 guard i < bounds.count else { break }
                 let low = i == 0 ? 0 : Double(bounds[i - 1])
                 let part = (rank - Double(below)) / Double(count)
-                return .nanoseconds(Int64(low + (Double(bounds[i]) - low) * part))
+                return .nanoseconds(Int64(clamped: low + (Double(bounds[i]) - low) * part))
             }
             below += count
         }

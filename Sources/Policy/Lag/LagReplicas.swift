@@ -38,7 +38,8 @@ public enum LagReplicas {
             raw: "\(raw)", constraints: constraints, outcome: "\(replicas)",
             sentence: "\(subject) has a lag of \(reading.lag), at \(settings.threshold) a replica: \(replicas) replicas\(more)",
             flip: isCut
-                ? "more partitions" : replicas == status ? "a lag more than \(Int((tolerance * 100).rounded())) % off" : "another lag")
+                ? "more partitions"
+                : replicas == status ? "a lag more than \(Int(clamped: (tolerance * 100).rounded())) % off" : "another lag")
         return Decision(replicas, because: record)
     }
 }

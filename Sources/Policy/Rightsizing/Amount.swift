@@ -1,3 +1,5 @@
+import Basics
+
 /// The arithmetic of amounts: whole milli-cores and whole bytes, as Kubernetes' vertical recommender counts them. Never traps.
 public enum Amount {
     /// No amount is above it: `MaxResourceAmount` of kubernetes/autoscaler.
@@ -7,8 +9,7 @@ public enum Amount {
     ///
     /// That no number is 0 is ours: with no samples the upper bound would be 0 · ∞, and Go's conversion of that depends on the processor.
     public static func whole(_ value: Double) -> Int {
-        guard value > 0 else { return 0 }
-        return value > Double(most) ? most : Int(value)
+        min(max(Int(clamped: value), 0), most)
     }
 
     /// `amount · factor`, as `whole` makes it an amount.
@@ -22,10 +23,7 @@ public enum Amount {
     }
 
     /// The sum, held to the largest `Int`.
-    public static func sum(_ a: Int, _ b: Int) -> Int {
-        let (sum, overflow) = a.addingReportingOverflow(b)
-        return overflow ? (a < 0 ? .min : .max) : sum
-    }
+    public static func sum(_ a: Int, _ b: Int) -> Int { a.addingClamped(b) }
 }
 
 /// What is recommended.

@@ -97,7 +97,7 @@ public struct BucketScheme: Sendable, Equatable {
             place = naturalLogarithm(value * (ratio - 1) / first + 1) / logarithmOfRatio
         }
         guard place > 0 else { return 0 }
-        return place >= Double(count - 1) ? count - 1 : Int(place)
+        return place >= Double(count - 1) ? count - 1 : Int(clamped: place)
     }
 
     private static func positive(_ name: String, _ value: Double) throws(Refusal) {
@@ -110,6 +110,6 @@ public struct BucketScheme: Sendable, Equatable {
                 description:
                     "these options make \(count) buckets, and at most \(mostBuckets) are kept: take wider buckets or a lower maximum")
         }
-        return Int(count)
+        return Int(clamped: count)
     }
 }

@@ -33,7 +33,7 @@ extension Histogram {
         var weights: [Int: Int] = [:]
         let ratio = Double(HistogramCheckpoint.heaviest) / heaviest
         for bucket in used where heaviest > 0 && ratio.isFinite {
-            let rounded = Int((weight(of: bucket) * ratio).rounded())
+            let rounded = Int(clamped: (weight(of: bucket) * ratio).rounded())
             if rounded > 0 { weights[bucket] = rounded }
         }
         return HistogramCheckpoint(total: total, weights: weights)
@@ -53,7 +53,7 @@ extension Histogram {
             guard (0...Int(UInt32.max)).contains(weight) else {
                 throw HistogramCheckpoint.Refusal("bucket \(bucket) weighs \(weight), and must weigh from 0 to \(UInt32.max)")
             }
-            sum += weight
+            sum.addClamped(weight)
         }
         guard sum > 0 else { return }
         let ratio = checkpoint.total / Double(sum)

@@ -14,7 +14,7 @@ public struct History: Sendable, Equatable {
     public init(confidence: Double, interval: Duration, least: Duration) {
         // A century is more than anybody waits for, and keeps the product finite.
         let seconds = min(max(confidence, 0) * interval.secondsAsDouble, 3_155_760_000)
-        known = .milliseconds(seconds.isFinite ? Int64(seconds * 1000) : 0)
+        known = .milliseconds(seconds.isFinite ? Int64(clamped: seconds * 1000) : 0)
         self.least = least
     }
 

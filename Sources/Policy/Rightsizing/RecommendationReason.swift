@@ -122,14 +122,14 @@ struct RecommendationReason {
     /// `95 %`, `99.9 %`.
     private func share(_ share: Double) -> String {
         guard share.isFinite, abs(share) < 1e6 else { return "\(share)" }
-        let tenths = Int((share * 1000).rounded())
+        let tenths = Int(clamped: (share * 1000).rounded())
         return tenths % 10 == 0 ? "\(tenths / 10) %" : "\(Double(tenths) / 10) %"
     }
 
     /// Whole seconds, from two minutes on whole minutes. What was watched is told as no more than it was, what is missing as no less.
     private func whole(_ duration: Duration, up: Bool) -> String {
         let unit: Int64 = duration < .seconds(120) ? 1_000_000_000 : 60_000_000_000
-        return Duration.nanoseconds((duration.nanoseconds + (up ? unit - 1 : 0)) / unit * unit).brief
+        return Duration.nanoseconds(duration.nanoseconds.addingClamped(up ? unit - 1 : 0) / unit * unit).brief
     }
 
     /// The confidence as the days it stands for: `3.2 days`.

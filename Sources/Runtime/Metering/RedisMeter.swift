@@ -65,7 +65,7 @@ public struct RedisMeter: Sendable {
             let fields = RedisMeter.fields(entry)
             guard fields["name"]?.string == group else { continue }
             guard let pending = fields["pending"]?.int else { break }
-            if let lag = fields["lag"]?.int { return figure(lag.addingReportingOverflow(pending).partialValue, "") }
+            if let lag = fields["lag"]?.int { return figure(lag.addingClamped(pending), "") }
             guard let all = entries.int else { break }
             return figure(max(all, pending), "Redis does not know the lag of group '\(group)': all entries of the stream are counted")
         }

@@ -13,6 +13,8 @@ protocol ReplicaHost: AnyObject {
     func eject(_ service: String) -> PassiveHealth.Settings
     func spawned(_ runner: ReplicaRunner)
     func ended(_ runner: ReplicaRunner, _ pid: Int32)
+    /// Its process has ended by a SIGKILL that did not come from here.
+    func killedByOthers(_ runner: ReplicaRunner)
     func serving(_ runner: ReplicaRunner, _ isServing: Bool)
     func failedToStart(_ runner: ReplicaRunner)
     func finished(_ runner: ReplicaRunner)

@@ -45,6 +45,8 @@ final class ReplicaRunner {
     private var drainTimer: LoopTimer?
     private var redis: RedisClient?
     private var life = 0
+    /// Whether the process that runs, or has just ended, got a SIGKILL from here.
+    private var wasKilledHere = false
     private var quietChecks = 0
 
     /// A replica that starts is asked often, so that it serves as soon as it can; one that serves, once a second.
@@ -114,7 +116,10 @@ final class ReplicaRunner {
     }
 
     /// The whole process group: what a replica started goes with it.
-    private func signal(_ number: Int32) { if pid > 0 { kill(-pid, number) } }
+    private func signal(_ number: Int32) {
+        if number == SIGKILL { wasKilledHere = true }
+        if pid > 0 { kill(-pid, number) }
+    }
 
     // MARK: starting and ending
 
@@ -132,6 +137,7 @@ final class ReplicaRunner {
 
     private func spawn() {
         life += 1
+        wasKilledHere = false
         do {
             let port: UInt16 = if case .redis(let server, _) = kind { server.port } else { try freePort() }
             self.port = port
@@ -179,6 +185,7 @@ final class ReplicaRunner {
         redis?.close()
         redis = nil
         if case .redis(_, let keeper?) = kind, machine.isRunningUnasked { keeper.died(number) }
+        if result == 1, code == -SIGKILL, !wasKilledHere { host.killedByOthers(self) }
         handle(.exited(result == 1 ? ending(code) : "gone"))
     }
 

@@ -42,7 +42,7 @@ struct ResourceRecorder {
             guard let number = reading.key.replica, let figure = reading.figure, now - figure.takenAt <= max(interval, .seconds(30)) else {
                 continue
             }
-            let at = WallTime(milliseconds: wall.milliseconds - (now - figure.takenAt).nanoseconds / 1_000_000)
+            let at = wall + (figure.takenAt - now)
             switch reading.key.metric {
             case ResourceRecorder.cpu:
                 guard isDue(services[service]![number]?.cpuAt, figure) else { continue }
@@ -55,6 +55,28 @@ struct ResourceRecorder {
             default: continue
             }
         }
+    }
+
+    /// A replica has run out of memory, by the kernel's word, while it had `declared` bytes. Counts as having needed a fifth more than it had
+    /// or was seen to use, and 100 MiB more at least (`SampleGate`). What is to be told; nil when it changes nothing.
+    mutating func outOfMemory(_ service: String, _ number: Int, declared: Int?, wall: WallTime) -> DecisionRecord? {
+        guard services[service] != nil else { return nil }
+        let before = services[service]![number]?.usage.memory.percentile(1) ?? 0
+        do throws(SampleGate.Dropped) {
+            try services[service]![number, default: Watched(usage: ContainerUsage(created: wall))].usage.addOutOfMemory(
+                request: declared ?? 0, at: wall, now: wall)
+        } catch { return nil }
+        let most = Amount.whole(services[service]![number]!.usage.memory.percentile(1))
+        let had = declared.map { "\(Resource.memory.text($0)) declared" } ?? "no memory declared"
+        return DecisionRecord(
+            .resources, subject: "\(service)/memory",
+            inputs: [
+                .init("replica", number), .init("declared", declared.map(Resource.memory.text) ?? "none"),
+                .init("evidence", "SIGKILL from outside, and oom_kill in /proc/vmstat has grown"),
+            ], raw: Resource.memory.text(Amount.whole(before)), outcome: Resource.memory.text(most),
+            sentence: "\(service)/\(number) ran out of memory and the kernel ended it, with \(had): it is taken to have needed "
+                + "\(Resource.memory.text(most)), and what is recommended for its memory follows (muster why \(service) --resources).",
+            flip: "an end by SIGKILL that the kernel does not count as one for want of memory")
     }
 
     private func isDue(_ last: MonotonicTime?, _ figure: MeterFigure) -> Bool {

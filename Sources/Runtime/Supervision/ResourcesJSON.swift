@@ -41,7 +41,7 @@ enum ResourcesJSON {
         if let first = usage.first { json.string(CalendarTime.render(first)) } else { json.null() }
         json.member("confidence_days", confidence * settings.interval.secondsAsDouble / 86400)
         json.member("known_seconds", Int(history.known.nanoseconds / 1_000_000_000))
-        json.member("missing_seconds", Int((history.missing.nanoseconds + 999_999_999) / 1_000_000_000))
+        json.member("missing_seconds", Int(history.missing.nanoseconds.addingClamped(999_999_999) / 1_000_000_000))
         json.key("resources")
         json.beginArray()
         for decision in decisions { write(decision, usage, declared, isEnough: history.isEnough, &json) }

@@ -37,6 +37,7 @@ final class ScalingLoop {
     /// What all services use, scaled or not.
     private(set) var resources = ResourceRecorder()
     private let resourceStore: ResourceStore
+    private var memoryKills = MemoryKills()
     private var services: [ServiceSpec] = []
     private var hasStopped = false
     private var nextRecording = MonotonicTime.now
@@ -136,12 +137,23 @@ final class ScalingLoop {
     private func record(_ now: MonotonicTime) {
         guard now >= nextRecording else { return }
         nextRecording = now + .seconds(1)
+        memoryKills.look(MemoryKills.count(), now: now)
         let wall = WallTime.now
         for service in services { resources.take(meters.readings(of: service.name, now: now), of: service.name, now: now, wall: wall) }
         guard now >= nextKeeping else { return }
         nextKeeping = now + ResourceStore.interval
         resources.forget(wall)
         keep()
+    }
+
+    /// A replica's process has ended by a SIGKILL from outside. Where the kernel says that it ended one for want of memory, this one is taken
+    /// to have needed more than it had.
+    func killedByOthers(_ service: String, _ number: Int) {
+        guard let spec = services.first(where: { $0.name == service }),
+            memoryKills.explainsAnEnd(MemoryKills.count(), now: .now),
+            let record = resources.outOfMemory(service, number, declared: spec.memory, wall: .now)
+        else { return }
+        host.decided(record)
     }
 
     /// Writes down what was learned and seen.

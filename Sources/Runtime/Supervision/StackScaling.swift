@@ -14,6 +14,8 @@ extension StackRunner {
         startScaling()
     }
 
+    func killedByOthers(_ runner: ReplicaRunner) { scaling?.killedByOthers(runner.unit, runner.number) }
+
     func size(of service: String) -> (desired: Int, surge: Int?)? {
         guard phase == "running", let machine = serviceMachine(service) else { return nil }
         return (machine.desired, machine.surge)
