@@ -139,7 +139,7 @@ let package = Package(
                 "Autoscaling", "Replaying", "Rightsizing", "Lag", "LoadPlanning", "Sharding", "Balancing", "Resilience", "Topology",
                 "Patterns", "Basics", "JSONCoding", "TestSupport", "Measurement",
             ], exclude: ["Cases"]),
-        tests("HTTPTests", uses: ["Gateway", "HTTP", "EventLoops", "Basics", "TestSupport"]),
+        tests("HTTPTests", uses: ["Gateway", "HTTP", "EventLoops", "Topology", "Basics", "TestSupport"]),
         tests("RedisTests", uses: ["Redis", "Provisioning", "Sharding", "EventLoops", "Basics", "TestSupport"]),
         tests(
             "EngineTests",

@@ -1,4 +1,5 @@
 import Basics
+import Topology
 
 @testable import Gateway
 @testable import HTTP
@@ -61,7 +62,7 @@ private func checkPath(_ target: [UInt8], deny given: [[UInt8]]) -> String? {
     let text = String(decoding: target, as: UTF8.self)
     let path = Array(target.prefix { $0 != 63 })
     let decoded = slowDecoding(path)
-    let isAmbiguous = target.withUnsafeBytes { PathRules.isAmbiguous($0) }
+    let isAmbiguous = target.withUnsafeBytes { PathForm.isAmbiguous($0) }
     var expected = true
     if let decoded {
         expected =
@@ -70,7 +71,7 @@ private func checkPath(_ target: [UInt8], deny given: [[UInt8]]) -> String? {
     if isAmbiguous != expected { return "\(text) is\(isAmbiguous ? "" : " not") ambiguous, says the gateway" }
     guard let decoded, !expected, target.first == 47 else { return nil }
     for deny in given.filter(isPlain) + ["/metrics", "/admin/", "/a/b"].map({ Array($0.utf8) }) {
-        let isDenied = target.withUnsafeBytes { PathRules.isDenied($0, [deny]) }
+        let isDenied = target.withUnsafeBytes { PathRules.isDenied($0, [DeniedPath(deny)]) }
         let expected = slowDenial(decoded, deny)
         // What is no UTF-8 is denied, and so is what a decoded question mark cuts off.
         if isDenied, !expected, decoded.contains(63) || String(validating: decoded, as: UTF8.self) == nil { continue }

@@ -83,6 +83,10 @@ func gatewaySpec(_ routes: [String], keys: [String] = [], threads: Int = 1) thro
 
 /// `keys` are lines of the gateway's own, such as `limits: { per-client: 2 }`.
 func withGateway(_ routes: String..., keys: [String] = [], threads: Int = 1, _ body: (GatewayFixture) async throws -> Void) async throws {
+    try await withGateway(routes: routes, keys: keys, threads: threads, body)
+}
+
+func withGateway(routes: [String], keys: [String] = [], threads: Int = 1, _ body: (GatewayFixture) async throws -> Void) async throws {
     try await withLoop { loop in
         let spec = try gatewaySpec(routes, keys: keys, threads: threads)
         let logger = Logger(level: .error, format: .text, descriptor: 2, immediate: true)

@@ -58,7 +58,9 @@ extension Duration {
     public init?(text: String) {
         let utf8 = Array(text.utf8)
         guard let unitStart = utf8.firstIndex(where: { !(48...57).contains($0) && $0 != 46 }) else { return nil }
-        guard unitStart > 0, let value = Double(String(decoding: utf8[..<unitStart], as: UTF8.self)) else { return nil }
+        guard unitStart > 0, utf8[0] != 46, utf8[unitStart - 1] != 46,
+            let value = Double(String(decoding: utf8[..<unitStart], as: UTF8.self))
+        else { return nil }
         let unit: Double
         switch String(decoding: utf8[unitStart...], as: UTF8.self) {
         case "us": unit = 1e3
@@ -69,8 +71,9 @@ extension Duration {
         case "d": unit = 86400e9
         default: return nil
         }
-        let total = value * unit
-        guard total.isFinite, total >= 0, total <= 10 * 365 * 86400e9 else { return nil }
+        let total = (value * unit).rounded()
+        // What is written as more than nothing does not become nothing.
+        guard total.isFinite, total >= 0, total <= 10 * 365 * 86400e9, value == 0 || total > 0 else { return nil }
         self = .nanoseconds(Int64(clamped: total))
     }
 }

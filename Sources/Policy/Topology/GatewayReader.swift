@@ -8,11 +8,11 @@ extension StackReader {
         if let bare = admin, bare.isBare { admin = ListenAddress(host: "127.0.0.1", port: bare.port) }
         let listen = object.address("listen") ?? ListenAddress(host: "127.0.0.1", port: 1)
         if let admin, admin.port == listen.port { report(object, "admin", "gateway.admin: port \(admin.port) is gateway.listen's already") }
-        var routes: [RouteSpec] = [], labels: Set<String> = []
+        var routes: [RouteSpec] = [], taken = TakenRequests()
         for (i, entry) in object.objects("routes").enumerated() {
             let route = self.route(entry, services, "gateway.routes[\(i)]")
-            if !labels.insert(route.label).inserted {
-                checker.report(entry.line, entry.column, "gateway.routes[\(i)]: there is a route for \(route.label) already")
+            if let reason = taken.add(route.match, number: i, line: entry.line) {
+                checker.report(entry.line, entry.column, "gateway.routes[\(i)]: \(reason)")
             }
             routes.append(route)
         }
@@ -70,7 +70,10 @@ extension StackReader {
 
     private mutating func tracing(_ object: CheckedObject) -> TracingSpec {
         let target = object.string("otlp") ?? ""
-        if !target.hasPrefix("http://") { report(object, "otlp", "gateway.tracing.otlp: expected http://host:port/v1/traces") }
+        let authority = target.dropFirst(7).prefix { $0 != "/" }
+        if !target.hasPrefix("http://") || !WebOrigin.isAuthority(authority) || !target.utf8.allSatisfy({ $0 > 32 && $0 < 127 }) {
+            report(object, "otlp", "gateway.tracing.otlp: expected http://host:port/v1/traces")
+        }
         return TracingSpec(target: target, sample: object.fraction("sample") ?? 0.1)
     }
 
@@ -99,7 +102,8 @@ extension StackReader {
                 connect: timeout?.duration("connect") ?? .seconds(2), response: timeout?.duration("response") ?? .seconds(60),
                 total: timeout?.duration("total"),
                 tunnel: timeout?.duration("tunnel") ?? .seconds(3600)),
-            bodyLimit: object.integer("body") ?? 10 << 20, probe: object.object("probe").map(probe), eject: eject(object.object("eject")),
+            bodyLimit: object.integer("body") ?? 10 << 20, probe: object.object("probe").map { probe($0, object, path + ".probe") },
+            eject: eject(object.object("eject")),
             guards: guards(object), hold: hold(object, services, path), access: access(object, deny, path), edits: edits(object, path),
             upgrades: object.places["upgrade"] == nil ? ["websocket"] : object.strings("upgrade").map { $0.lowercased() },
             proxyHeader: object.string("proxy-protocol").flatMap(RouteSpec.ProxyHeader.init))
@@ -132,7 +136,8 @@ extension StackReader {
         for method in object.strings("methods") where method != method.uppercased() {
             report(object, "methods", "\(path).methods: methods are case-sensitive; '\(method)' is not '\(method.uppercased())'")
         }
-        return RouteMatch(path: paths, hosts: hosts, methods: object.strings("methods"), headers: headerFields(object, "headers", path))
+        return RouteMatch(
+            path: paths, hosts: hosts, methods: object.strings("methods"), headers: headerFields(object, "headers", path, lowercased: true))
     }
 
     private static func isHostPattern(_ text: String) -> Bool {
@@ -142,8 +147,8 @@ extension StackReader {
             && name.utf8.allSatisfy { $0 &- 97 < 26 || $0 &- 48 < 10 || $0 == 45 || $0 == 46 || $0 == 95 }
     }
 
-    /// Names in lower case; a name or a value that would break a head is reported.
-    private mutating func headerFields(_ object: CheckedObject, _ key: String, _ path: String) -> [FieldSpec] {
+    /// Names as they are written, or for comparing in lower case; a name or a value that would break a head is reported.
+    private mutating func headerFields(_ object: CheckedObject, _ key: String, _ path: String, lowercased: Bool = false) -> [FieldSpec] {
         var out: [FieldSpec] = []
         for entry in object.map(key) {
             guard case .string(let value) = entry.value else { continue }
@@ -154,7 +159,7 @@ extension StackReader {
                 checker.report(
                     entry.line, entry.column, "\(path).\(key).\(entry.name): a value has no control characters and at most 4096 bytes")
             }
-            out.append(FieldSpec(name: key == "headers" ? entry.name.lowercased() : entry.name, value: value))
+            out.append(FieldSpec(name: lowercased ? entry.name.lowercased() : entry.name, value: value))
         }
         return out
     }
@@ -194,16 +199,33 @@ extension StackReader {
             if ![301, 302, 303, 307, 308].contains(status) {
                 report(redirect, "status", "\(path).redirect.status: one of 301, 302, 303, 307 and 308")
             }
-            return .redirect(RedirectSpec(to: plain(redirect, "to", path + ".redirect") ?? "", status: status))
+            let to = plain(redirect, "to", path + ".redirect")
+            if let to, StackReader.isPlain(to) {
+                do throws(RedirectTemplate.Failure) { _ = try RedirectTemplate(checking: to) } catch {
+                    report(redirect, "to", "\(path).redirect.to: '\(to)' \(error.reason)")
+                }
+            }
+            return .redirect(RedirectSpec(to: to ?? "", status: status))
         }
         return .backends(backends)
     }
 
+    private static func isPlain(_ text: String) -> Bool { text.utf8.allSatisfy { $0 >= 32 && $0 < 127 } }
+
     /// A text that stands in a head.
     private mutating func plain(_ object: CheckedObject, _ key: String, _ path: String) -> String? {
         guard let text = object.string(key) else { return nil }
-        if !text.utf8.allSatisfy({ $0 >= 32 && $0 < 127 }) {
+        if !StackReader.isPlain(text) {
             report(object, key, "\(path).\(key): letters, digits and signs of ASCII only")
+        }
+        return text
+    }
+
+    /// What stands in a Host field: a name or an address, with or without a port.
+    private mutating func host(_ object: CheckedObject, _ path: String) -> String? {
+        guard let text = plain(object, "host", path) else { return nil }
+        if StackReader.isPlain(text), !WebOrigin.isAuthority(text) {
+            report(object, "host", "\(path).host: '\(text)' is no host: a name or an address, with or without a port")
         }
         return text
     }
@@ -222,6 +244,13 @@ extension StackReader {
         }
         if let file = object.string("backends-file") { return .file(file) }
         guard let dns = object.object("backends-dns") else { return nil }
+        if let name = dns.string("name"), !StackReader.isName(name) {
+            report(dns, "name", "\(path).backends-dns.name: '\(name)' is no name that a name server could be asked for")
+        }
+        if let server = dns.string("server"), !StackReader.isNameServer(server) {
+            report(
+                dns, "server", "\(path).backends-dns.server: expected an IPv4 address and a port, such as 127.0.0.1:53, found '\(server)'")
+        }
         return .dns(
             name: dns.string("name") ?? "", isSRV: dns.boolean("srv") ?? false, port: UInt16(dns.integer("port") ?? 80),
             server: dns.string("server"))
@@ -238,10 +267,47 @@ extension StackReader {
             cookie: object.string("cookie"))
     }
 
-    private func probe(_ object: CheckedObject) -> ProbeSpec {
-        ProbeSpec(
-            path: object.string("path"), interval: object.duration("interval") ?? .seconds(2),
+    /// Labels of letters, digits, dashes and underscores with dots between them, as in `_http._tcp.app.internal`.
+    private static func isName(_ text: String) -> Bool {
+        let labels = (text.hasSuffix(".") ? text.dropLast() : text[...]).split(separator: ".", omittingEmptySubsequences: false)
+        return text.utf8.count <= 253
+            && labels.allSatisfy { label in
+                (1...63).contains(label.utf8.count)
+                    && label.utf8.allSatisfy { ($0 | 32) &- 97 < 26 || $0 &- 48 < 10 || $0 == 45 || $0 == 95 }
+            }
+    }
+
+    /// Nobody could be asked for a name server's own name.
+    private static func isNameServer(_ text: String) -> Bool {
+        let parts = text.split(separator: ":", omittingEmptySubsequences: false)
+        guard (1...2).contains(parts.count), IPAddress(String(parts[0])) != nil else { return false }
+        return parts.count == 1 || SchemaChecker.digits(parts[1]).map { (1...65_535).contains($0) } ?? false
+    }
+
+    /// What a request of a route would name as Host, as far as the configuration says it: its `host`, or the only name that it is for.
+    private static func ownHost(_ route: CheckedObject) -> String? {
+        if let host = route.string("host") { return host }
+        let exact = route.strings("hosts").filter { !$0.hasPrefix("*") }
+        return exact.count == 1 ? exact[0].lowercased() : nil
+    }
+
+    private mutating func probe(_ object: CheckedObject, _ route: CheckedObject, _ path: String) -> ProbeSpec {
+        if object.places["path"] == nil, let key = ["host", "headers"].first(where: { object.places[$0] != nil }) {
+            report(object, key, "\(path).\(key): without a path a probe only connects, and names nobody; give probe.path")
+        }
+        return ProbeSpec(
+            path: object.string("path"), host: host(object, path) ?? StackReader.ownHost(route),
+            headers: probeHeaders(object, path), interval: object.duration("interval") ?? .seconds(2),
             timeout: object.duration("timeout") ?? .seconds(1), rise: object.integer("rise") ?? 2, fall: object.integer("fall") ?? 3)
+    }
+
+    private mutating func probeHeaders(_ object: CheckedObject, _ path: String) -> [FieldSpec] {
+        for entry in object.map("headers") where StackReader.ownFields.contains(entry.name.lowercased()) {
+            checker.report(
+                entry.line, entry.column,
+                "\(path).headers: '\(entry.name)' is the gateway's own\(entry.name.lowercased() == "host" ? "; use probe.host" : "")")
+        }
+        return headerFields(object, "headers", path)
     }
 
     private func eject(_ object: CheckedObject?) -> EjectSpec {
@@ -310,16 +376,26 @@ extension StackReader {
 
     private mutating func cors(_ object: CheckedObject, _ path: String) -> CORSSpec {
         let origins = object.strings("origins")
-        for origin in origins where origin != "*" && !(origin.hasPrefix("https://") || origin.hasPrefix("http://")) || origin.hasSuffix("/")
-        {
-            report(object, "origins", "\(path).origins: '\(origin)' is no origin: https://host, without a path, or *")
+        for origin in origins where origin != "*" && WebOrigin.canonical(origin) == nil {
+            let advice = origin.contains("*.") ? " (a star stands for every origin only; name each host)" : ""
+            report(object, "origins", "\(path).origins: '\(origin)' is no origin: https://host, without a path, or *\(advice)")
+        }
+        if object.values["origins"] != nil, origins.isEmpty {
+            report(object, "origins", "\(path).origins: name at least one, or leave cors out")
+        }
+        for method in object.strings("methods") where method != method.uppercased() {
+            report(object, "methods", "\(path).methods: methods are case-sensitive; '\(method)' is not '\(method.uppercased())'")
+        }
+        if let age = object.duration("max-age"), age.nanoseconds % 1_000_000_000 != 0 {
+            report(object, "max-age", "\(path).max-age: whole seconds only; browsers know no others")
         }
         let credentials = object.boolean("credentials") ?? false
         if credentials, origins.contains("*") {
             report(object, "credentials", "\(path): credentials are not given to every origin; name the origins")
         }
         return CORSSpec(
-            origins: origins, methods: object.places["methods"] == nil ? ["GET", "HEAD", "POST"] : object.strings("methods"),
+            origins: origins.map { WebOrigin.canonical($0) ?? $0 },
+            methods: object.places["methods"] == nil ? ["GET", "HEAD", "POST"] : object.strings("methods"),
             headers: object.places["headers"] == nil ? ["content-type"] : object.strings("headers"), exposed: object.strings("expose"),
             credentials: credentials,
             maxAge: object.duration("max-age") ?? .seconds(600))
@@ -344,7 +420,7 @@ extension StackReader {
             }
         }
         return EditSpec(
-            rewrite: rewrite, host: plain(object, "host", path),
+            rewrite: rewrite, host: host(object, path),
             request: headerEdits(object.object("request-headers"), path + ".request-headers"),
             response: headerEdits(object.object("response-headers"), path + ".response-headers"))
     }

@@ -12,23 +12,28 @@ extension StackSchema {
         [
             KeySpec("attempts", .integer(1...8), "tries in all; default 2"),
             KeySpec("budget", .percent, "retries, as a share of the requests; default 20%"),
-            KeySpec("body", .size, "bodies up to this are kept for another try; default 256Ki"),
-            KeySpec("hedge", .duration, "a GET without an answer after this time is asked of a second replica as well"),
+            KeySpec("body", .size(1...1 << 30), "bodies up to this are kept for another try; default 256Ki"),
+            KeySpec("hedge", .time(from: .milliseconds(1)), "a GET without an answer after this time is asked of a second replica as well"),
         ])
     static let timeout = ObjectSpec(
         "how long the gateway waits",
         [
-            KeySpec("connect", .duration, "for a connection; default 2s"),
-            KeySpec("response", .duration, "for a response to begin, and between two parts of it; default 60s"),
-            KeySpec("total", .duration, "from a request to its response's head, all tries together; X-Request-Timeout may shorten it"),
-            KeySpec("tunnel", .duration, "an upgraded connection on which nothing moves; default 1h"),
+            KeySpec("connect", .time(from: .milliseconds(1)), "for a connection; default 2s"),
+            KeySpec("response", .time(from: .milliseconds(1)), "for a response to begin, and between two parts of it; default 60s"),
+            KeySpec(
+                "total", .time(from: .milliseconds(1)),
+                "from a request to its response's head, all tries together; X-Request-Timeout may shorten it; default none"),
+            KeySpec("tunnel", .time(from: .milliseconds(1)), "an upgraded connection on which nothing moves; default 1h"),
         ])
     static let probe = ObjectSpec(
         "active checks",
         [
             KeySpec("path", .path, "must answer 2xx; without it, connecting is enough"),
-            KeySpec("interval", .duration, "default 2s"),
-            KeySpec("timeout", .duration, "default 1s"),
+            KeySpec("interval", .time(from: .milliseconds(10)), "default 2s"),
+            KeySpec("timeout", .time(from: .milliseconds(1)), "default 1s"),
+            KeySpec(
+                "host", .string, "what they name as Host; default: the route's host, its only exact hosts entry, or the backend's address"),
+            KeySpec("headers", .map(.string), "other header fields that they have"),
             KeySpec("rise", .integer(1...100), "successes in a row that bring it back; default 2"),
             KeySpec("fall", .integer(1...100), "failures in a row that take it out; default 3"),
         ])
@@ -36,8 +41,8 @@ extension StackSchema {
         "when failing requests take a replica out",
         [
             KeySpec("failures", .integer(1...1000), "default 3"),
-            KeySpec("within", .duration, "default 30s"),
-            KeySpec("for", .duration, "default 10s, doubling while it goes on failing"),
+            KeySpec("within", .time(from: .milliseconds(1)), "default 30s"),
+            KeySpec("for", .time(from: .milliseconds(1)), "default 10s, doubling while it goes on failing"),
             KeySpec("errors", .boolean, "answers of 500 and above count as failures; default false"),
             KeySpec("outliers", .boolean, "also who stands out by failures or latency; default false"),
             KeySpec("at-most", .percent, "of the replicas at once; default 50%, and never the last one"),
@@ -55,7 +60,7 @@ extension StackSchema {
         "a circuit breaker",
         [
             KeySpec("failures", .integer(1...1000), "requests in a row that found no answer; default 5"),
-            KeySpec("recovery", .duration, "until it is tried again; default 10s"),
+            KeySpec("recovery", .time(from: .milliseconds(1)), "until it is tried again; default 10s"),
         ])
     static let concurrency = ObjectSpec(
         "how many requests are under way at once",
@@ -68,7 +73,7 @@ extension StackSchema {
         "requests that wait while the service has no replica",
         [
             KeySpec("most", .integer(0...100_000), "so many at once, the others get 503; 0: none waits; default 100"),
-            KeySpec("for", .duration, "each so long, then 503; default: the service's start"),
+            KeySpec("for", .time(from: .zero), "each so long, then 503; default: the service's start"),
         ])
     static let fields = ObjectSpec(
         "edits of header fields",
@@ -80,7 +85,7 @@ extension StackSchema {
     static let rewrite = ObjectSpec(
         "another path for the backend",
         [
-            KeySpec("prefix", .path, "in place of the route's path"),
+            KeySpec("prefix", .pathPattern, "in place of the route's path"),
             KeySpec("regex", .regex, "what is replaced in the path"),
             KeySpec("to", .string, "by what; $1 is the first group"),
         ])
@@ -106,7 +111,9 @@ extension StackSchema {
             KeySpec("headers", .list(.token), "fields that they may send; default content-type"),
             KeySpec("expose", .list(.token), "fields that they may read"),
             KeySpec("credentials", .boolean, "with cookies; not with *; default false"),
-            KeySpec("max-age", .duration, "how long a browser remembers; default 10m"),
+            KeySpec(
+                "max-age", .time(from: .seconds(1), orZero: true),
+                "how long a browser remembers, in whole seconds; 0s: not at all; default 10m"),
         ])
     static let auth = ObjectSpec(
         "who may ask",
@@ -130,13 +137,13 @@ extension StackSchema {
             KeySpec("name", .string, required: true, "such as app.internal, or _http._tcp.app.internal for SRV"),
             KeySpec("srv", .boolean, "SRV records, which tell ports, weights and priorities; default false"),
             KeySpec("port", .integer(1...65535), "for A and AAAA; default 80"),
-            KeySpec("server", .string, "whom to ask, host:port; default: the system's"),
+            KeySpec("server", .string, "whom to ask, an IPv4 address and a port; default: the system's"),
         ])
     static let route = ObjectSpec(
         "a route",
         [
-            KeySpec("path", .path, "requests whose path begins with this; the longest match wins"),
-            KeySpec("exact", .path, "or the whole path"),
+            KeySpec("path", .pathPattern, "requests whose path begins with this; the longest match wins"),
+            KeySpec("exact", .pathPattern, "or the whole path"),
             KeySpec("regex", .regex, "or an expression that matches the path"),
             KeySpec("hosts", .list(.string), "names, or *.example.org; default any"),
             KeySpec("methods", .list(.token), "default any"),
@@ -150,7 +157,9 @@ extension StackSchema {
             KeySpec("balance", .balance, "default least-connections"),
             KeySpec("sticky", .token, "the name of a cookie that keeps a client on its replica"),
             KeySpec("canary", .object(canary), "a part of the requests for a new version"),
-            KeySpec("slow-start", .duration, "a replica's share grows over this time after it became ready; default 0s"),
+            KeySpec(
+                "slow-start", .time(from: .milliseconds(1), orZero: true),
+                "a replica's share grows over this time after it became ready; default 0s: none"),
             KeySpec("panic", .percent, "below this share of fit replicas all are used; default 0%: when none is fit"),
             KeySpec("idempotent", .boolean, "the service counts a repeated request once, so every method may be tried again"),
             KeySpec("retry", .object(retry), "when a failed request is tried again"),
@@ -162,7 +171,7 @@ extension StackSchema {
             KeySpec("concurrency", .object(concurrency), "how many requests are under way at once"),
             KeySpec("limit", .list(.object(limit)), "how fast requests may come"),
             KeySpec("hold", .object(hold), "requests wait while the service has no replica; default for a service with scale.idle"),
-            KeySpec("deny", .list(.path), "paths that are refused from outside; a service's metrics page always is"),
+            KeySpec("deny", .list(.pathPattern), "paths that are refused from outside; a service's metrics page always is"),
             KeySpec("allow", .list(.range), "client addresses that may ask; default all"),
             KeySpec("refuse", .list(.range), "client addresses that may not"),
             KeySpec("auth", .object(auth), "who may ask"),
@@ -187,10 +196,10 @@ extension StackSchema {
         [
             KeySpec("connections", .integer(1...1_000_000), "default 10000"),
             KeySpec("per-client", .integer(1...1_000_000), "connections of one address; default: no limit of its own"),
-            KeySpec("head", .size, "all header fields of a request; default 32Ki"),
+            KeySpec("head", .size(256...16 << 20), "all header fields of a request; default 32Ki"),
             KeySpec("fields", .integer(1...1000), "how many; default 100"),
-            KeySpec("head-time", .duration, "for a whole head; default 10s"),
-            KeySpec("idle-time", .duration, "between two requests of a connection; default 75s"),
+            KeySpec("head-time", .time(from: .milliseconds(1)), "for a whole head; default 10s"),
+            KeySpec("idle-time", .time(from: .milliseconds(1)), "between two requests of a connection; default 75s"),
         ])
     static let tracing = ObjectSpec(
         "spans of the gateway's own",

@@ -217,6 +217,10 @@ public struct TimeoutSpec: Sendable, Equatable {
 public struct ProbeSpec: Sendable, Equatable {
     /// nil: connecting is enough.
     public let path: String?
+    /// What a probe names as Host; nil: the backend's address.
+    public let host: String?
+    /// Other fields that a probe has.
+    public let headers: [FieldSpec]
     public let interval: Duration
     public let timeout: Duration
     public let rise: Int

@@ -45,7 +45,7 @@ private func write(_ type: ValueType, into json: inout JSONWriter) {
     case .cpu: loosePattern("^[0-9.]+m?$", into: &json)
     case .address: loosePattern("^([0-9a-fA-F.:\\[\\]]+:|localhost:)?[0-9]{1,5}$", into: &json)
     case .replicas: loosePattern("^[0-9]+(\\.\\.[0-9]+)?$", into: &json)
-    case .path: pattern("^/", into: &json)
+    case .path, .pathPattern: pattern("^/", into: &json)
     case .token: pattern("^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}$", into: &json)
     case .rate: pattern("^[0-9]+/(s|min|h)$", into: &json)
     case .usage(of: .cpu): loosePattern("^([0-9]+%|[0-9.]+m?)$", into: &json)

@@ -8,7 +8,7 @@ extension StackSchema {
             KeySpec("requests", .rate, "to each replica, as the gateway counts them: 100/s"),
             KeySpec("concurrency", .amount, "requests under way on each replica, as the gateway counts them"),
             KeySpec(
-                "latency", .duration,
+                "latency", .time(from: .microseconds(1)),
                 "95 of 100 requests are answered within this; it rarely falls in proportion to replicas, so prefer requests or "
                     + "concurrency"),
             KeySpec(
@@ -32,11 +32,11 @@ extension StackSchema {
         [
             KeySpec("percent", .integer(1...1000), "by so many percent of the replicas"),
             KeySpec("pods", .integer(1...1000), "by so many replicas"),
-            KeySpec("every", .duration, "in this time, 1s to 30m; default 60s"),
+            KeySpec("every", .time(from: .zero), "in this time, 1s to 30m; default 60s"),
             KeySpec(
                 "select", .choice(["max", "min", "disabled"]),
                 "of percent and pods the larger (default) or the smaller change; disabled forbids the direction"),
-            KeySpec("stabilization", .duration, "it follows what lasts this long, 0s to 1h; default 0s up, 5m down"),
+            KeySpec("stabilization", .time(from: .zero), "it follows what lasts this long, 0s to 1h; default 0s up, 5m down"),
             KeySpec("tolerance", .percent, "no change while the metric is this near to its target; default scale.tolerance"),
         ])
     static let connections = ObjectSpec(
@@ -80,21 +80,27 @@ extension StackSchema {
             KeySpec("metrics", .list(.object(scalingMetric)), "the one that asks for the most decides; default cpu: 80%"),
             KeySpec("up", .object(scalingRules), "upwards; default at most 100 % or 4 replicas in 15s"),
             KeySpec("down", .object(scalingRules), "downwards; default to what the last 5m agree on"),
-            KeySpec("every", .duration, "how often it is decided, 1s to 10m; default 15s"),
+            KeySpec("every", .time(from: .zero), "how often it is decided, 1s to 10m; default 15s"),
             KeySpec("tolerance", .percent, "no change while a metric is this near to its target; default 10%"),
-            KeySpec("warm-up", .duration, "a replica ready for less than this counts as coming, not yet as sharing the load; default 0s"),
             KeySpec(
-                "initialization", .duration,
+                "warm-up", .time(from: .zero),
+                "a replica ready for less than this counts as coming, not yet as sharing the load; default 0s"),
+            KeySpec(
+                "initialization", .time(from: .zero),
                 "the CPU of a younger replica is not believed before a window after it became ready; default 5m"),
-            KeySpec("readiness-delay", .duration, "a replica that became unready this soon after its start was never ready; default 30s"),
             KeySpec(
-                "idle", .duration,
+                "readiness-delay", .time(from: .zero),
+                "a replica that became unready this soon after its start was never ready; default 30s"),
+            KeySpec(
+                "idle", .time(from: .zero),
                 "with replicas: 0..n, no request for this long ends the last replica; the gateway holds the next ones until one is ready"),
             KeySpec("floors", .list(.object(floor)), "at least so many at certain hours"),
-            KeySpec("offset", .duration, "how far the clock of floors is ahead of UTC; default 0s"),
+            KeySpec(
+                "offset", .time(from: .zero, to: .seconds(86_400)), "how far the clock of floors is ahead of UTC, at most a day; default 0s"
+            ),
             KeySpec("ceilings", .object(ceilings), "what more replicas would run into"),
             KeySpec(
-                "forecast", .duration,
+                "forecast", .time(from: .zero),
                 "grow this early for what the same time of earlier days and weeks has needed; never shrinks sooner; default off"),
         ])
 }

@@ -21,7 +21,7 @@ enum ScenarioSchema {
             KeySpec("step", .string, "in steps: 200/s..1000/s, or 100..500 users"),
             KeySpec("steps", .integer(2...100), "how many steps; default 5"),
             KeySpec("spike", .string, "all at once: 2000/s, or 5000 users"),
-            KeySpec("for", .duration, required: true, "how long, such as 30s or 5m"),
+            KeySpec("for", .time(from: .zero), required: true, "how long, such as 30s or 5m"),
             KeySpec("think", .string, "what a user waits before it asks again: 1s, or 500ms..1500ms"),
         ])
     static let scenario = ObjectSpec(
@@ -35,7 +35,7 @@ enum ScenarioSchema {
             KeySpec(
                 "arrivals", .choice(ArrivalSchedule.Spacing.allCases.map(\.rawValue)), "how requests of a rate are spaced; default even"),
             KeySpec("seed", .integer(0...Int.max), "of all that is random; default 1"),
-            KeySpec("timeout", .duration, "for an answer, at most; default 10s"),
+            KeySpec("timeout", .time(from: .zero), "for an answer, at most; default 10s"),
             KeySpec("connections", .integer(1...Scenario.mostConnections), "of the phases with a rate, at most; default 1000"),
         ])
 }

@@ -7,11 +7,12 @@ indirect enum ValueType: Sendable {
     case name
     case integer(ClosedRange<Int>)
     case boolean
-    case duration
+    /// A time from the first to the last; with `orZero` also 0, whose meaning the key's description says.
+    case duration(ClosedRange<Duration>, orZero: Bool)
     /// `20%`
     case percent
-    /// `512Mi`, `2Gi`, `64k`: bytes.
-    case size
+    /// `512Mi`, `2Gi`, `64k`: bytes, from the first to the last.
+    case size(ClosedRange<Int>)
     /// `500m` or `2`: thousandths of a core.
     case cpu
     /// `8080`, `127.0.0.1:8080`, `[::1]:8080`
@@ -20,6 +21,8 @@ indirect enum ValueType: Sendable {
     case replicas
     /// A path that begins with `/`.
     case path
+    /// A path that requests are compared with, or asked for instead: one that can be read in one way only. See `PathForm`.
+    case pathPattern
     /// Letters, digits and what else RFC 9110 lets a field's name or a method have.
     case token
     /// `100/s`, `5/min`, `1000/h`
@@ -47,6 +50,19 @@ indirect enum ValueType: Sendable {
     /// A short form (any scalar type) or the full object, as in `- 127.0.0.1:9001` and `- { address: …, weight: 3 }`: the short form is
     /// the object's key named here.
     case objectOr(ObjectSpec, short: String)
+}
+
+extension ValueType {
+    /// Ten years: more than this is no time that anybody waits, and still far from what a clock can count.
+    static let longestTime = Duration.seconds(10 * 365 * 86400)
+    /// 64 TiB, far from what 64 bits can count.
+    static let largestSize = 1 << 46
+
+    /// A time with bounds; `from: .zero` where the reader of the key has bounds of its own, or 0 is what the key's description says.
+    static func time(from least: Duration, to most: Duration = longestTime, orZero: Bool = false) -> ValueType {
+        .duration(least...most, orZero: orZero)
+    }
+    static var size: ValueType { .size(1...largestSize) }
 }
 
 /// What a replica may use a share of.

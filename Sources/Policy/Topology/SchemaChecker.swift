@@ -83,13 +83,19 @@ struct SchemaChecker {
         guard case .scalar(let text, let isQuoted) = node.content, !text.isEmpty || isQuoted else {
             return wrong(node, path, SchemaChecker.expected(type))
         }
-        if case .regex = type {
-            do throws(Pattern.Failure) { _ = try Pattern(text) } catch {
-                report(node.line, node.column, "\(path): '\(text)' is no regular expression: \(error)")
-                return nil
-            }
+        if !isQuoted, SchemaChecker.nulls.contains(text) {
+            report(node.line, node.column, "\(path): \(text) is nothing in YAML; put it in quotes if it is a text, or leave the key out")
+            return nil
+        }
+        if case .regex = type, let reason = SchemaChecker.flaw(ofExpression: text) {
+            report(node.line, node.column, "\(path): '\(text)' is no regular expression: \(reason)")
+            return nil
         }
         if let checked = SchemaChecker.scalar(text, type) { return checked }
+        if case .pathPattern = type, let reason = SchemaChecker.flaw(ofPath: text) {
+            report(node.line, node.column, "\(path): '\(text)' \(reason)")
+            return nil
+        }
         var choices: [String]?
         if case .choice(let words) = type { choices = words }
         if case .balance = type { choices = RouteSpec.balanceMethods + ["hash(header:NAME)", "hash(cookie:NAME)"] }
@@ -98,7 +104,7 @@ struct SchemaChecker {
             report(node.line, node.column, "\(path): '\(text)' is none of \(words.joined(separator: ", "))\(hint)")
             return nil
         }
-        return wrong(node, path, SchemaChecker.expected(type))
+        return wrong(node, path, SchemaChecker.bounds(text, type) ?? SchemaChecker.expected(type))
     }
 
     private mutating func list(_ node: YAMLNode, _ element: ValueType, _ path: String) -> Checked? {
@@ -122,19 +128,67 @@ struct SchemaChecker {
         return .map(out)
     }
 
+    /// How YAML writes that there is no value.
+    private static let nulls: Set<String> = ["~", "null", "Null", "NULL"]
+
+    /// Why no request could have a path that this expression matches; nil when one may.
+    private static func flaw(ofExpression text: String) -> String? {
+        do throws(Pattern.Failure) { _ = try Pattern(text) } catch { return "\(error)" }
+        guard text.utf8.allSatisfy({ $0 < 128 }) else {
+            return "a path is sent in ASCII, so other characters are matched as escapes: é is %C3%A9"
+        }
+        return nil
+    }
+
+    /// Why a path cannot be compared with what clients send; nil when it is only no path.
+    private static func flaw(ofPath text: String) -> String? {
+        guard text.hasPrefix("/") else { return nil }
+        if let other = text.unicodeScalars.first(where: { $0.value <= 32 || $0.value >= 127 }) {
+            let escapes = String(other).utf8.map { "%" + ($0 < 16 ? "0" : "") + String($0, radix: 16, uppercase: true) }.joined()
+            return "has a character that a path is not sent with: write \(escapes)"
+        }
+        if text.contains("?") || text.contains("#") { return "is more than a path: a path has no '?' and no '#'" }
+        return
+            "can be read in more than one way ('.' or '..' as a segment, a backslash, %00, a bad escape), and the gateway refuses such paths"
+    }
+
+    /// Digits, with at most three more after a point, as thousandths. Nothing else that a number could be written as: what is taken is exactly
+    /// what stands there.
+    static func thousandths(_ text: some StringProtocol) -> Int? {
+        let parts = text.split(separator: ".", omittingEmptySubsequences: false)
+        guard (1...2).contains(parts.count), parts.allSatisfy({ !$0.isEmpty && $0.utf8.allSatisfy { $0 &- 48 < 10 } }),
+            parts[0].utf8.count <= 12, let whole = Int(parts[0])
+        else { return nil }
+        guard parts.count == 2 else { return whole * 1000 }
+        guard parts[1].utf8.count <= 3, let rest = Int(parts[1]) else { return nil }
+        return whole * 1000 + rest * [100, 10, 1][parts[1].utf8.count - 1]
+    }
+
+    /// Digits only, at most 18 of them.
+    static func digits(_ text: some StringProtocol) -> Int? {
+        !text.isEmpty && text.utf8.count <= 18 && text.utf8.allSatisfy { $0 &- 48 < 10 } ? Int(text) : nil
+    }
+
     static func scalar(_ text: String, _ type: ValueType) -> Checked? {
         switch type {
         case .string: .string(text)
         case .name: isName(text) ? .string(text) : nil
         case .integer(let range): Int(text).flatMap { range.contains($0) ? .integer($0) : nil }
         case .boolean: text == "true" ? .boolean(true) : text == "false" ? .boolean(false) : nil
-        case .duration: Duration(text: text).map(Checked.duration)
+        case .duration(let range, let orZero):
+            Duration(text: text).flatMap { range.contains($0) || orZero && $0 == .zero ? .duration($0) : nil }
         case .percent: percent(text).map(Checked.fraction)
-        case .size: bytes(text).map(Checked.integer)
+        case .size(let range): bytes(text).flatMap { range.contains($0) ? .integer($0) : nil }
         case .cpu: millicores(text).map(Checked.integer)
         case .address: ListenAddress(text).map(Checked.address)
         case .replicas: replicas(text).map(Checked.range)
         case .path: text.hasPrefix("/") && text.utf8.allSatisfy { $0 > 32 && $0 < 127 && $0 != 63 && $0 != 35 } ? .string(text) : nil
+        case .pathPattern:
+            if case .string? = scalar(text, .path), !Array(text.utf8).withUnsafeBytes(PathForm.isAmbiguous) {
+                .string(PathForm.canonical(text))
+            } else {
+                nil
+            }
         case .token: isToken(text) ? .string(text) : nil
         case .rate: rate(text).map { _ in .string(text) }
         case .usage(let kind): usage(text, kind)
@@ -162,7 +216,7 @@ struct SchemaChecker {
         case .cpu: "cores such as 500m or 2"
         case .address: "a port or host:port, such as 8080 or 127.0.0.1:8080"
         case .replicas: "a number or a range, such as 3 or 3..20"
-        case .path: "a path that begins with /"
+        case .path, .pathPattern: "a path that begins with /"
         case .token: "a name of letters, digits and dashes"
         case .rate: "a rate such as 100/s, 5/min or 1000/h"
         case .usage(of: .cpu): "a share of the requested cores such as 70%, or cores such as 400m"
@@ -180,6 +234,28 @@ struct SchemaChecker {
         }
     }
 
+    /// What is expected instead of a value of the right form beyond its bounds; nil when that is not what is wrong with it.
+    private static func bounds(_ text: String, _ type: ValueType) -> String? {
+        switch type {
+        case .duration(let range, let orZero):
+            guard Duration(text: text) != nil else { return nil }
+            let most = range.upperBound == ValueType.longestTime ? "" : " and at most \(range.upperBound.brief)"
+            return "a time of at least \(range.lowerBound.brief)\(most)\(orZero ? ", or 0s" : "")"
+        case .size(let range):
+            guard bytes(text) != nil else { return nil }
+            return "a size from \(sizeText(range.lowerBound)) to \(sizeText(range.upperBound))"
+        default: return nil
+        }
+    }
+
+    /// `64Mi`
+    private static func sizeText(_ bytes: Int) -> String {
+        for (unit, name) in [(1 << 40, "Ti"), (1 << 30, "Gi"), (1 << 20, "Mi"), (1 << 10, "Ki")] where bytes >= unit && bytes % unit == 0 {
+            return "\(bytes / unit)\(name)"
+        }
+        return String(bytes)
+    }
+
     /// 1 to 63 letters, digits, dashes; begins and ends with a letter or digit (a DNS label, which Kubernetes wants too).
     static func isName(_ text: String) -> Bool {
         let bytes = Array(text.utf8)
@@ -191,8 +267,8 @@ struct SchemaChecker {
     }
 
     static func percent(_ text: String) -> Double? {
-        guard text.hasSuffix("%"), let value = Double(text.dropLast()), value >= 0, value <= 100 else { return nil }
-        return value / 100
+        guard text.hasSuffix("%"), let value = thousandths(text.dropLast()), value <= 100_000 else { return nil }
+        return Double(value) / 100_000
     }
 
     /// RFC 9110's token, at most 64 bytes.
@@ -204,7 +280,7 @@ struct SchemaChecker {
     /// `5/min` as so many a second.
     static func rate(_ text: String) -> Double? {
         let parts = text.split(separator: "/", omittingEmptySubsequences: false)
-        guard parts.count == 2, let count = Int(parts[0]), (1...1_000_000).contains(count), parts[0].first != "+" else { return nil }
+        guard parts.count == 2, let count = digits(parts[0]), (1...1_000_000).contains(count) else { return nil }
         let seconds: [Substring: Double] = ["s": 1, "min": 60, "h": 3600]
         return seconds[parts[1]].map { Double(count) / $0 }
     }
@@ -215,38 +291,35 @@ struct SchemaChecker {
             ("Ki", 1 << 10), ("Mi", 1 << 20), ("Gi", 1 << 30), ("k", 1000), ("M", 1_000_000), ("G", 1_000_000_000), ("", 1),
         ]
         for (suffix, factor) in units where text.hasSuffix(suffix) {
-            guard let number = Int(text.dropLast(suffix.count)), number > 0 else { return nil }
+            guard let number = digits(text.dropLast(suffix.count)), number > 0 else { return nil }
             let (product, overflow) = number.multipliedReportingOverflow(by: factor)
-            return overflow || product > 1 << 46 ? nil : product
+            return overflow || product > ValueType.largestSize ? nil : product
         }
         return nil
     }
 
     static func millicores(_ text: String) -> Int? {
-        if text.hasSuffix("m") { return Int(text.dropLast()).flatMap { (1...1_000_000).contains($0) ? $0 : nil } }
-        return Double(text).flatMap { $0 >= 0.001 && $0 <= 1000 ? Int($0 * 1000) : nil }
+        let value = text.hasSuffix("m") ? digits(text.dropLast()) : thousandths(text)
+        return value.flatMap { (1...1_000_000).contains($0) ? $0 : nil }
     }
 
     /// `70%` as a fraction, anything else as what it is of. Above a hundred too: a request is no limit.
     static func usage(_ text: String, _ kind: UsageKind) -> Checked? {
-        if text.hasSuffix("%") { return Int(text.dropLast()).flatMap { (1...1000).contains($0) ? .fraction(Double($0) / 100) : nil } }
+        if text.hasSuffix("%") { return digits(text.dropLast()).flatMap { (1...1000).contains($0) ? .fraction(Double($0) / 100) : nil } }
         return (kind == .cpu ? millicores(text) : bytes(text)).map(Checked.integer)
     }
 
     /// Thousandths, up to a billion.
     static func amount(_ text: String) -> Int? {
-        guard text.utf8.allSatisfy({ $0 &- 48 < 10 || $0 == 46 }), let value = Double(text), value >= 0.001, value <= 1e9 else {
-            return nil
-        }
-        return Int((value * 1000).rounded())
+        thousandths(text).flatMap { (1...1_000_000_000_000).contains($0) ? $0 : nil }
     }
 
     static let replicaLimit = 1000
 
+    /// `3`, or `3..20`: two numbers with exactly two dots between them.
     static func replicas(_ text: String) -> ClosedRange<Int>? {
-        if let number = Int(text) { return (0...replicaLimit).contains(number) ? number...number : nil }
-        let parts = text.split(separator: ".", omittingEmptySubsequences: true)
-        guard parts.count == 2, text.contains(".."), let low = Int(parts[0]), let high = Int(parts[1]), low >= 0, low <= high,
+        let parts = text.split(separator: "..", omittingEmptySubsequences: false)
+        guard (1...2).contains(parts.count), let low = digits(parts[0]), let high = digits(parts[parts.count - 1]), low <= high,
             high <= replicaLimit
         else { return nil }
         return low...high

@@ -111,6 +111,11 @@ struct StackReader {
             guard case .string(let value) = entry.value else { continue }
             let plain = !entry.name.isEmpty && entry.name.utf8.allSatisfy { ($0 | 32) &- 97 < 26 || $0 &- 48 < 10 || $0 == 95 }
             if !plain { checker.report(entry.line, entry.column, "'\(entry.name)' is no name of an environment variable") }
+            if entry.name == "PORT", object.places["http"] != nil {
+                checker.report(
+                    entry.line, entry.column,
+                    "services.\(name).environment.PORT: each replica of a service with http gets a port of its own as PORT; leave it out")
+            }
             do throws(Interpolation.Failure) {
                 environment.append(EnvironmentVariable(name: entry.name, value: try Interpolation.expand(value, lookUp)))
             } catch { checker.report(entry.line, entry.column, "services.\(name).environment.\(entry.name): \(error.reason)") }

@@ -25,8 +25,8 @@ enum StackSchema {
             KeySpec("scale", .object(scale), "how many of the range run: by which metrics, how fast, and what holds it"),
             KeySpec("uses", .list(.name), "stores whose address it gets (REDIS_URL)"),
             KeySpec("environment", .map(.string), "environment variables"),
-            KeySpec("grace", .duration, "from SIGTERM to SIGKILL; default 10s"),
-            KeySpec("start", .duration, "from start to ready, at most; default 30s"),
+            KeySpec("grace", .time(from: .milliseconds(1), orZero: true), "from SIGTERM to SIGKILL; 0s: at once; default 10s"),
+            KeySpec("start", .time(from: .milliseconds(100)), "from start to ready, at most; default 30s"),
         ])
     static let redis = ObjectSpec(
         "a Redis",
@@ -36,7 +36,7 @@ enum StackSchema {
             KeySpec("port", .integer(1...65535), "default: one that is free, kept from then on; a cluster's nodes take the following ones"),
             KeySpec("masters", .integer(1...100), "1 is a single server (default), 3 or more are a cluster"),
             KeySpec("replicas", .integer(0...5), "of each of a cluster's masters; default 1 in a cluster"),
-            KeySpec("failover", .duration, "a cluster replaces a master that is lost within this; default 3s"),
+            KeySpec("failover", .time(from: .milliseconds(1)), "a cluster replaces a master that is lost within this; default 3s"),
         ])
     static let store = ObjectSpec(
         "a store",

@@ -13,14 +13,17 @@ struct YAMLNode {
     let line: Int
     let column: Int
 
-    static let sizeLimit = 1 << 20
-    static let nodeLimit = 20_000
+    /// A gateway with some thousand routes is about a megabyte.
+    static let sizeLimit = 4 << 20
+    /// Values and keys: 6,000 routes of 33 each.
+    static let nodeLimit = 200_000
     static let depthLimit = 32
     /// libyaml looks through all anchors for each anchor and each alias.
     static let anchorLimit = 1000
 
-    /// Parses one document (libyaml). Aliases are followed, and counted like what they stand for (nodes and bytes), so that a few lines
-    /// cannot unfold into gigabytes. A key given twice is an error.
+    /// Parses the one document of a file (libyaml); whatever stands behind it is an error, and not left out. Aliases are followed, and counted
+    /// like what they stand for (nodes and bytes), so that a few lines cannot unfold into gigabytes. A key given twice is an error, and so is
+    /// a tag that would have to be followed.
     static func parse(_ text: [UInt8], file: String) throws(Problem) -> YAMLNode {
         guard text.count <= sizeLimit else {
             throw Problem(file: file, line: 0, column: 0, message: "larger than \(sizeLimit >> 20) MiB, which no stack file is")
@@ -45,37 +48,69 @@ struct YAMLNode {
         return try result.get()
     }
 
-    /// Goes through the document once without keeping it, because libyaml's tree has no limits: half a million `[` or 90,000 anchors take
-    /// it minutes. What is no YAML is left to `parse` to tell.
+    /// Goes through the whole text once without keeping it, because libyaml's tree has no limits (half a million `[` or 90,000 anchors take
+    /// it minutes) and ends with the first document. What is no YAML within the first document is left to `parse` to tell.
     private static func measure(_ text: [UInt8], file: String) throws(Problem) {
         var parser = yaml_parser_t()
         guard yaml_parser_initialize(&parser) == 1 else { return }
         defer { yaml_parser_delete(&parser) }
-        let beyond: yaml_mark_t? = text.withUnsafeBufferPointer { bytes in
+        let found: Problem? = text.withUnsafeBufferPointer { bytes in
             yaml_parser_set_input_string(&parser, bytes.baseAddress, bytes.count)
-            var nodes = 0, anchors = 0, depth = 0
+            var size = Size(), isOver = false
             while true {
                 var event = yaml_event_t()
-                guard yaml_parser_parse(&parser, &event) == 1 else { return nil }
+                guard yaml_parser_parse(&parser, &event) == 1 else { return isOver ? problem(parser, bytes, file) : nil }
                 defer { yaml_event_delete(&event) }
+                let place = (line: Int(event.start_mark.line) + 1, column: Int(event.start_mark.column) + 1)
                 switch event.type {
-                case YAML_DOCUMENT_END_EVENT, YAML_STREAM_END_EVENT: return nil
-                case YAML_SEQUENCE_END_EVENT, YAML_MAPPING_END_EVENT: depth -= 1
-                case YAML_ALIAS_EVENT: nodes += 1
-                case YAML_SCALAR_EVENT:
-                    nodes += 1
-                    if event.data.scalar.anchor != nil { anchors += 1 }
-                case YAML_SEQUENCE_START_EVENT, YAML_MAPPING_START_EVENT:
-                    nodes += 1
-                    depth += 1
-                    let anchor = event.type == YAML_MAPPING_START_EVENT ? event.data.mapping_start.anchor : event.data.sequence_start.anchor
-                    if anchor != nil { anchors += 1 }
-                default: break
+                case YAML_STREAM_END_EVENT: return nil
+                case YAML_DOCUMENT_END_EVENT: isOver = true
+                case YAML_DOCUMENT_START_EVENT where isOver:
+                    return Problem(
+                        file: file, line: place.line, column: place.column,
+                        message: "a second document begins here; a file has one: remove the '---', or make a file of each")
+                default: size.count(event)
                 }
-                if nodes > nodeLimit || anchors > anchorLimit || depth > depthLimit { return event.start_mark }
+                if let reason = size.excess {
+                    return Problem(file: file, line: place.line, column: place.column, message: reason)
+                }
             }
         }
-        if let beyond { throw tooLarge(Int(beyond.line) + 1, Int(beyond.column) + 1, file) }
+        if let found { throw found }
+    }
+
+    /// What a document has had so far.
+    private struct Size {
+        private var nodes = 0
+        private var anchors = 0
+        private var depth = 0
+
+        mutating func count(_ event: yaml_event_t) {
+            var anchor: UnsafeMutablePointer<yaml_char_t>?
+            switch event.type {
+            case YAML_SEQUENCE_END_EVENT, YAML_MAPPING_END_EVENT:
+                depth -= 1
+                return
+            case YAML_ALIAS_EVENT: break
+            case YAML_SCALAR_EVENT: anchor = event.data.scalar.anchor
+            case YAML_SEQUENCE_START_EVENT:
+                depth += 1
+                anchor = event.data.sequence_start.anchor
+            case YAML_MAPPING_START_EVENT:
+                depth += 1
+                anchor = event.data.mapping_start.anchor
+            default: return
+            }
+            nodes += 1
+            if anchor != nil { anchors += 1 }
+        }
+
+        /// Why it is too large; nil when it is not.
+        var excess: String? {
+            if nodes > nodeLimit { return "too large or too deep: more than \(nodeLimit) keys and values" }
+            if depth > depthLimit { return "too large or too deep: more than \(depthLimit) levels" }
+            return anchors > anchorLimit ? "too large or too deep: more than \(anchorLimit) anchors" : nil
+        }
     }
 
     private static func tooLarge(_ line: Int, _ column: Int, _ file: String) -> Problem {
@@ -92,11 +127,22 @@ struct YAMLNode {
             line = before.count { $0 == 10 } + 1
             column = before.count - (before.lastIndex(of: 10) ?? -1)
         }
-        return Problem(file: file, line: line, column: column, message: "not valid YAML: \(text)\(context)")
+        let isTab = parser.error == YAML_SCANNER_ERROR && isTab(bytes, line, column)
+        let advice = isTab ? "a tab; YAML is indented with spaces only" : "\(text)\(context)"
+        return Problem(file: file, line: line, column: column, message: "not valid YAML: \(advice)")
+    }
+
+    /// Whether the character at a place, both counted from 1, is a tab.
+    private static func isTab(_ bytes: UnsafeBufferPointer<UInt8>, _ line: Int, _ column: Int) -> Bool {
+        let lines = bytes.split(separator: 10, maxSplits: line, omittingEmptySubsequences: false)
+        guard line <= lines.count else { return false }
+        return String(decoding: lines[line - 1], as: UTF8.self).unicodeScalars.dropFirst(column - 1).first == "\t"
     }
 
     private struct Converter {
         let file: String
+        /// Those that say what stands there anyway. (libyaml gives every node without a tag one of the first three.)
+        private static let tags = Set(["str", "seq", "map", "int", "float", "bool"].map { "tag:yaml.org,2002:\($0)" })
         var nodes = 0
         /// Of all words and texts.
         var bytes = 0
@@ -110,9 +156,20 @@ struct YAMLNode {
             guard nodes <= YAMLNode.nodeLimit, depth < YAMLNode.depthLimit, bytes <= YAMLNode.sizeLimit else {
                 throw YAMLNode.tooLarge(line, column, file)
             }
+            if let tag = node.pointee.tag.map({ UnsafeRawPointer($0).assumingMemoryBound(to: CChar.self) }).map(String.init(cString:)),
+                !Converter.tags.contains(tag)
+            {
+                throw Problem(
+                    file: file, line: line, column: column, message: "the tag '\(tag)' means nothing here; write the value itself")
+            }
             switch node.pointee.type {
             case YAML_SCALAR_NODE:
                 let scalar = node.pointee.data.scalar
+                if UnsafeBufferPointer(start: scalar.value, count: scalar.length).contains(0) {
+                    throw Problem(
+                        file: file, line: line, column: column,
+                        message: "a text with a NUL character: programs and the system would cut it there")
+                }
                 let text = String(decoding: UnsafeBufferPointer(start: scalar.value, count: scalar.length), as: UTF8.self)
                 return YAMLNode(content: .scalar(text, isQuoted: scalar.style != YAML_PLAIN_SCALAR_STYLE), line: line, column: column)
             case YAML_SEQUENCE_NODE:

@@ -18,7 +18,10 @@ public enum AdminAPI {
             refreshGauges(gateway)
             return .text(gateway.metrics.render(), type: "text/plain; version=0.0.4; charset=utf-8")
         }
-        router.get("/api/state") { _, _ in .json(state(gateway, connections: await gateway.connectionCounts)) }
+        router.get("/api/state") { request, _ in
+            _ = try request.query()
+            return .json(state(gateway, connections: await gateway.connectionCounts))
+        }
         // The last is how HAProxy's exporters ask for it.
         for path in ["/stats", "/stats;csv", "/stats;csv;norefresh"] {
             router.get(path) { _, _ in
@@ -33,6 +36,8 @@ public enum AdminAPI {
         guard let reload else { return }
         router.add("POST", "/api/reload") { request, _ in
             try authorize(request, gateway)
+            _ = try request.query()
+            try request.refuseBody()
             do { try await reload() } catch { throw APIError(400, "not_reloaded", "the configuration before goes on: \(error)") }
             return .json { $0.member("routes", gateway.routes.count) }
         }
@@ -42,7 +47,7 @@ public enum AdminAPI {
 
     private static func addChanges(to router: inout Router, gateway: Gateway, _ onChange: @escaping @Sendable () -> Void) {
         router.get("/api/backends") { request, _ in
-            let label = request.queryValue("route") ?? "/"
+            let label = try request.query("route").required("route")
             guard let backends = gateway.backends(of: label) else {
                 throw APIError(404, "unknown_route", "there is no route '\(label)' with backends of its own")
             }
@@ -50,7 +55,7 @@ public enum AdminAPI {
         }
         router.add("PUT", "/api/backends") { request, _ in
             try authorize(request, gateway)
-            let label = request.queryValue("route") ?? "/", backends = try read(request.body)
+            let label = try request.query("route").required("route"), backends = try request.json(read)
             do throws(Gateway.Failure) { try await gateway.setBackends(backends, of: label) } catch {
                 throw APIError(400, "bad_backends", error.description)
             }
@@ -59,16 +64,20 @@ public enum AdminAPI {
         }
         router.add("POST", "/api/replicas") { request, _ in
             try authorize(request, gateway)
-            let name = request.queryValue("name") ?? "", state = request.queryValue("state") ?? ""
+            let query = try request.query("name", "state")
+            try request.refuseBody()
+            let name = try query.required("name"), state = try query.required("state")
+            guard ["disabled", "ready"].contains(state) else {
+                throw APIError(400, "bad_state", "state is 'disabled' or 'ready'", field: "state")
+            }
             let replicas = gateway.routes.flatMap { $0.allReplicas }.filter { $0.name == name }
             if replicas.isEmpty { throw APIError(404, "unknown_replica", "no route has a replica '\(name)'") }
             for replica in replicas {
-                switch state {
-                case "disabled": replica.add(.disabled, because: "taken out by hand, over the API")
-                case "ready":
+                if state == "disabled" {
+                    replica.add(.disabled, because: "taken out by hand, over the API")
+                } else {
                     replica.remove(.disabled, because: "put back by hand, over the API")
                     replica.seenServing()
-                default: throw APIError(400, "bad_state", "state is 'disabled' or 'ready'", field: "state")
                 }
             }
             gateway.replicasChanged()
@@ -91,32 +100,36 @@ public enum AdminAPI {
     }
 
     /// `{"backends": [{"address": …, "weight": …, "priority": …}, "host:port"]}`
-    private static func read(_ body: [UInt8]) throws -> [BackendSpec] {
+    private static func read(_ root: JSONElement) throws(APIError) -> [BackendSpec] {
+        let body = try JSONFields(root, known: ["backends"])
+        guard let list = try body.array("backends") else { throw body.missing("backends") }
+        guard list.count <= 10_000 else { throw APIError(400, "too_many_backends", "at most 10000 backends", field: "backends") }
         var out: [BackendSpec] = []
-        do {
-            try JSONDocument().parse(body) { root in
-                guard let list = root["backends"]?.array else {
-                    throw APIError(400, "bad_backends", "expected {\"backends\": [\"host:port\", …]}", field: "backends")
-                }
-                guard list.count <= 10_000 else { throw APIError(400, "too_many_backends", "at most 10000 backends", field: "backends") }
-                for (i, entry) in list.enumerated() {
-                    let address = entry.string ?? entry["address"]?.string ?? ""
-                    let weight = entry["weight"]?.int ?? 1, priority = entry["priority"]?.int ?? 0
-                    guard Endpoint(address) != nil, (0...256).contains(weight), (0...7).contains(priority) else {
-                        throw APIError(
-                            400, "bad_backend", "expected an address host:port, a weight of 0..256, a priority of 0..7",
-                            field: "backends[\(i)]")
-                    }
-                    out.append(BackendSpec(address: address, weight: weight, priority: priority))
-                }
+        for (i, entry) in list.enumerated() {
+            let field = "backends[\(i)]"
+            var address = entry.string, weight = 1, priority = 0
+            if address == nil {
+                let fields = try JSONFields(entry, known: ["address", "weight", "priority"], at: field)
+                address = try fields.string("address")
+                weight = try fields.integer("weight", in: 0...256) ?? 1
+                priority = try fields.integer("priority", in: 0...7) ?? 0
+                if address == nil { throw fields.missing("address") }
             }
-        } catch let error as APIError { throw error } catch { throw APIError(400, "bad_json", "\(error)") }
+            guard let address, Endpoint(address) != nil else {
+                throw APIError(400, "bad_backend", "'\(address ?? "")' is no host:port and no unix:/path", field: field)
+            }
+            out.append(BackendSpec(address: address, weight: weight, priority: priority))
+        }
+        if !out.isEmpty, out.allSatisfy({ $0.weight == 0 }) {
+            throw APIError(400, "bad_backends", "all backends have weight 0, so nothing could be sent to any", field: "backends")
+        }
         return out
     }
 
     /// `/api/requests/ID`: what became of one of the latest requests, in the form of the decision journal.
     public static func addRequests(to router: inout Router, gateway: Gateway) {
-        router.get("/api/requests/{id}") { _, parameters in
+        router.get("/api/requests/{id}") { request, parameters in
+            _ = try request.query()
             let id = parameters.string("id")
             guard let found = await gateway.request(id) else {
                 throw APIError(
@@ -130,18 +143,20 @@ public enum AdminAPI {
     /// `/api/why?subject=&kind=&without=&last=`: the decision journal, newest last; of one kind, all kinds but one, and the newest so many.
     public static func addWhy(to router: inout Router, journal: Journal) {
         router.get("/api/why") { request, _ in
-            func value(_ name: String) -> String? { request.queryValue(name).flatMap { $0.isEmpty ? nil : $0 } }
-            var entries = journal.entries(subject: value("subject"))
-            if let kind = value("kind") { entries = entries.filter { $0.record.kind.rawValue == kind } }
-            if let kind = value("without") { entries = entries.filter { $0.record.kind.rawValue != kind } }
-            if let text = value("last") {
-                guard let last = Int(text), last >= 0 else {
-                    throw APIError(400, "invalid_number", "'\(text)' is not a whole number from 0", field: "last")
-                }
-                entries = entries.suffix(last)
-            }
+            let query = try request.query("subject", "kind", "without", "last")
+            var entries = journal.entries(subject: query.filled("subject"))
+            if let kind = try kind("kind", query) { entries = entries.filter { $0.record.kind == kind } }
+            if let kind = try kind("without", query) { entries = entries.filter { $0.record.kind != kind } }
+            if let last = try query.integer("last", in: 0...Int.max) { entries = entries.suffix(last) }
             return .json(Journal.json(entries))
         }
+    }
+
+    private static func kind(_ name: String, _ query: QueryFields) throws(APIError) -> DecisionRecord.Kind? {
+        guard let text = query.filled(name) else { return nil }
+        if let kind = DecisionRecord.Kind(rawValue: text) { return kind }
+        let known = DecisionRecord.Kind.allCases.map(\.rawValue)
+        throw APIError(400, "unknown_kind", "'\(text)' is none of \(known.joined(separator: ", "))", field: name)
     }
 
     /// Those of replicas that are gone go, too. The same replica may stand in a route twice, as one of the canary's: it is told once.

@@ -18,6 +18,8 @@ public final class Discovery: Sendable {
     /// A TTL is kept, but never asked for more often than this, nor less often than the other.
     private static let soonest = Duration.seconds(1)
     private static let latest = Duration.seconds(300)
+    /// How soon a question is asked again that was not answered.
+    private static let again = Duration.seconds(2)
     static let fileLimit = 1 << 20
 
     /// `onChange` is called after backends have changed (the prober follows).
@@ -49,6 +51,7 @@ public final class Discovery: Sendable {
 
     private func keep(_ label: String, _ spec: DiscoverySpec) async {
         var found: [BackendSpec]?, published: [BackendSpec]?, stamp = "", told = ""
+        var memory = NameMemory()
         while isWanted(label, spec) {
             var wait = Discovery.fileInterval
             var outcome: Result<[BackendSpec], Gateway.Failure>?
@@ -61,9 +64,20 @@ public final class Discovery: Sendable {
                 switch await NameQuery.ask(name, srv: isSRV, port: port, server: server) {
                 case .success(let answer):
                     wait = min(max(answer.lifetime, Discovery.soonest), Discovery.latest)
-                    outcome = .success(Discovery.backends(answer.records))
+                    let (records, unanswered) = memory.complete(answer)
+                    if let unanswered {
+                        wait = min(wait, Discovery.again)
+                        outcome = .failure(Gateway.Failure(description: unanswered))
+                    } else if records.isEmpty {
+                        wait = Discovery.again
+                        outcome = .failure(Gateway.Failure(description: "\(name): no address"))
+                    }
+                    if !records.isEmpty {
+                        found = Discovery.backends(records)
+                        outcome = outcome ?? .success(found!)
+                    }
                 case .failure(let failure):
-                    wait = .seconds(2)
+                    wait = Discovery.again
                     outcome = .failure(Gateway.Failure(description: failure.description))
                 }
             }
@@ -99,12 +113,13 @@ public final class Discovery: Sendable {
     /// Once for each new reason.
     private func tell(_ reason: String, _ label: String, _ told: String) -> String {
         if reason != told {
-            logger.warning("backends_not_found", .init("route", label), .init("error", reason), .init("kept", "the backends before"))
+            logger.warning(
+                "backends_not_found", .init("route", label), .init("error", reason), .init("kept", "the backends before"))
         }
         return reason
     }
 
-    private static func backends(_ records: [NameQuery.Record]) -> [BackendSpec] {
+    private static func backends(_ records: [NameMemory.Record]) -> [BackendSpec] {
         var out: [BackendSpec] = []
         // Priorities in their order: whatever numbers SRV records use, the first group is 0 here.
         let levels = Set(records.map(\.priority)).sorted().prefix(8)
@@ -153,5 +168,37 @@ public final class Discovery: Sendable {
             out.append(BackendSpec(address: String(address), weight: weight, priority: priority, line: number + 1))
         }
         return .success(out)
+    }
+}
+
+/// The addresses that each question of a name gave last. A question that is not answered now (its server failed, or is silent) keeps what it
+/// gave before: half an answer changes half.
+struct NameMemory {
+    struct Record: Equatable {
+        let host: String
+        let port: UInt16
+        let priority: Int
+        let weight: Int
+    }
+
+    private var hosts: [String: [String]] = [:]
+
+    /// All records, those of unanswered questions as they were, and why the first of these was not answered.
+    mutating func complete(_ answer: NameQuery.Answer) -> (records: [Record], unanswered: String?) {
+        var records: [Record] = [], now: [String: [String]] = [:], unanswered: String?
+        for part in answer.parts {
+            switch part.hosts {
+            case .success(let found): now[part.question] = found
+            case .failure(let failure):
+                now[part.question] = hosts[part.question] ?? []
+                unanswered = unanswered ?? "\(part.question.prefix { $0 != " " }) of \(failure.description)"
+            }
+            for host in now[part.question] ?? [] {
+                records.append(Record(host: host, port: part.port, priority: part.priority, weight: part.weight))
+            }
+        }
+        // Names that SRV records no longer point to are forgotten.
+        hosts = now
+        return (records, unanswered)
     }
 }

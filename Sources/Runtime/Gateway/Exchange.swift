@@ -157,12 +157,12 @@ final class Exchange {
         clientAddress = gateway.settings.clientAddress(table, peer: client.peer.ip, isTrusted: client.comesFromTrusted)
         if let given = table.first(.xMusterExplain) { wantsReason = gateway.settings.isAdminToken(given) }
         gateway.accessLog.noteFields(table, into: self)
-        guard let found = gateway.routes.find(table, target: table.targetText) else { return answer(.noRoute) }
+        guard let found = gateway.routes.find(table) else { return answer(.noRoute) }
         route = found
         let route = found.route
         if !route.isPlain || route.canary != nil || route.spec.balancing.sticky != nil { prepareRules(table, found) }
         pool = pool ?? found.main
-        if ready == nil, PathRules.isAmbiguous(table.targetText) || readsElsewhere(table, found) { ready = .failure(.badPath) }
+        if ready == nil { ready = verdictOfPath(table, found) }
         key = hashKey(table, route)
         isIdempotent =
             route.spec.isIdempotent || table.methodIsIdempotent
@@ -173,11 +173,8 @@ final class Exchange {
         proceed()
     }
 
-    /// Whether a backend that decodes escapes, merges slashes or drops parameters would take the path for another route's: what that route
-    /// asks for (credentials, a limit) must not be passed by.
-    private func readsElsewhere(_ table: HeadTable, _ found: RouteOnLoop) -> Bool {
-        guard let plain = PathRules.plainReading(table.targetText) else { return false }
-        return plain.withUnsafeBytes { gateway.routes.find(table, target: $0) !== found }
+    private func verdictOfPath(_ table: HeadTable, _ found: RouteOnLoop) -> ReadyAnswer? {
+        PathForm.isAmbiguous(table.targetText) || gateway.routes.mayMeanAnother(table, than: found) ? .failure(.badPath) : nil
     }
 
     private func isNominated(_ table: HeadTable, _ name: StaticString) -> Bool {
@@ -277,9 +274,9 @@ final class Exchange {
         case .page(let status, let body, let type)?: return .page(status: status, body: body, type: type)
         case .redirect(let template, let status)?:
             let target = table.targetText.string, host = (table.first(.host) ?? table.targetText.part(0, 0)).string
-            guard let place = FixedAnswer.place(template, scheme: scheme(table), host: host, target: target) else {
-                return .failure(.badPath)
-            }
+            // HTTP/1.0 need not name a host.
+            if host.isEmpty, template.names("host") { return .failure(.noHost) }
+            guard let place = template.place(scheme: scheme(table), host: host, target: target) else { return .failure(.badPath) }
             return .redirect(to: place, status: status)
         case nil: return nil
         }

@@ -12,6 +12,7 @@ enum GatewayFailure: String, CaseIterable {
     case breakerOpen = "breaker_open"
     case deadline = "deadline_exceeded"
     case badPath = "bad_path"
+    case noHost = "no_host"
     case bodyTooLarge = "body_too_large"
     case noReplica = "no_replica"
     case wakingUp = "waking_up"
@@ -41,7 +42,7 @@ enum GatewayFailure: String, CaseIterable {
         case .rateLimited: 429
         case .overloaded, .breakerOpen: 503
         case .deadline: 504
-        case .badPath: 400
+        case .badPath, .noHost: 400
         case .bodyTooLarge: 413
         case .noReplica, .wakingUp, .wakeTimeout, .holdEnded: 503
         case .unreachable, .noResponse, .brokenResponse: 502
@@ -60,7 +61,9 @@ enum GatewayFailure: String, CaseIterable {
         case .breakerOpen: "what serves this path has failed several times; it is tried again soon"
         case .deadline: "the time that this request had was over before there was an answer"
         case .badPath:
-            "the path can be read in more than one way ('.' or '..' segments, a backslash, a bad escape); resolve it before asking"
+            "the path can be read in more than one way ('.' or '..' segments, a backslash, a bad escape; or an escape, '//' or ';' by "
+                + "which it may be another route's); send it in its simplest form"
+        case .noHost: "this path redirects to the host that the request names, and it names none; send Host"
         case .bodyTooLarge: "the body is larger than this route takes"
         case .noReplica: "no replica is running; send again in a moment"
         case .wakingUp:

@@ -1,5 +1,6 @@
 import Basics
 import HTTP
+import Topology
 
 /// What may be asked for, whatever way it is written.
 enum PathRules {
@@ -9,103 +10,59 @@ enum PathRules {
         return target.part(0, question)
     }
 
-    /// `/a` matches `/a`, `/a/b` and `/a?q`, not `/ab`; `/` matches everything.
-    static func begins(_ target: UnsafeRawBufferPointer, with prefix: [UInt8]) -> Bool {
+    /// `/a` matches `/a`, `/a/b` and `/a?q`, not `/ab`; `/` matches everything. With `orParameters`, `/a;b` matches `/a;b;c` as well.
+    static func begins(_ target: UnsafeRawBufferPointer, with prefix: [UInt8], orParameters: Bool = false) -> Bool {
         guard target.count >= prefix.count else { return false }
         for i in 0..<prefix.count where target[i] != prefix[i] { return false }
         if target.count == prefix.count || prefix.last == 47 { return true }
-        return target[prefix.count] == 47 || target[prefix.count] == 63
+        let next = target[prefix.count]
+        return next == 47 || next == 63 || (next == 59 && orParameters)
     }
 
-    /// The target as a backend may read it, escapes decoded, slashes merged, parameters dropped, without the query; nil when that is what
-    /// stands there. (What could be read in still other ways is refused altogether, see `isAmbiguous`.)
-    static func plainReading(_ target: UnsafeRawBufferPointer) -> [UInt8]? {
-        var differs = false, before: UInt8 = 0
-        for byte in target {
-            if byte == 63 { break }
-            if byte == 37 || byte == 59 || (byte == 47 && before == 47) {
-                differs = true
-                break
-            }
-            before = byte
-        }
-        guard differs else { return nil }
-        let path = path(target)
-        var out: [UInt8] = []
-        var at = 0, inParameters = false
-        while at < path.count {
-            var byte = path[at]
-            if byte == 37, at + 2 < path.count, let high = hexDigit(path[at + 1]), let low = hexDigit(path[at + 2]) {
-                byte = high << 4 | low
-                at += 2
-            }
-            at += 1
-            if byte == 47 {
-                inParameters = false
-                if out.last != 47 { out.append(47) }
-            } else if byte == 59 {
-                inParameters = true
-            } else if !inParameters {
-                out.append(byte)
-            }
-        }
-        return out
+    /// Whether a target lies below one of the denied paths, as it is written and in its simplest writing (see `PathForm`), in which a backend
+    /// may read it.
+    static func isDenied(_ target: UnsafeRawBufferPointer, _ deny: [DeniedPath]) -> Bool {
+        for path in deny where begins(target, with: path.written) { return true }
+        guard PathForm.maySimplify(target) else { return false }
+        var readings = PathReadings(target)
+        return deny.contains { path in readings[path.kept].withUnsafeBytes { path.isBelow($0) } }
+    }
+}
+
+/// A path that is refused from outside, with everything below it.
+struct DeniedPath: Sendable {
+    let written: [UInt8]
+    let simplest: [UInt8]
+    let kept: PathForm.Kept
+
+    init(_ written: [UInt8]) {
+        self.written = written
+        kept = PathReadings.kept(by: written)
+        simplest = PathForm.simplified(written, keeping: kept)
     }
 
-    /// Compared with the path as it is, and as a backend may read it.
-    static func isDenied(_ target: UnsafeRawBufferPointer, _ deny: [[UInt8]]) -> Bool {
-        for prefix in deny where begins(target, with: prefix) { return true }
-        guard let plain = plainReading(target) else { return false }
-        return plain.withUnsafeBytes { plain in deny.contains { begins(plain, with: $0) } }
+    func isBelow(_ reading: UnsafeRawBufferPointer) -> Bool { PathRules.begins(reading, with: simplest, orParameters: !kept.isEmpty) }
+}
+
+/// The simplest writings of one target, each made when it is first asked for.
+struct PathReadings {
+    private let target: UnsafeRawBufferPointer
+    private var made: [[UInt8]?] = [nil, nil, nil, nil]
+
+    /// `target` must stay where it is as long as this is used.
+    init(_ target: UnsafeRawBufferPointer) { self.target = target }
+
+    subscript(kept: PathForm.Kept) -> [UInt8] {
+        mutating get {
+            if let known = made[kept.rawValue] { return known }
+            let form = PathForm.simplified(target, keeping: kept)
+            made[kept.rawValue] = form
+            return form
+        }
     }
 
-    /// Whether a backend could read another path than we do: `.` and `..` as segments, escaped or not (a client resolves them before it
-    /// asks, RFC 3986, 5.2.4, and a route chosen before a backend resolves them would not be the route of what is served); a backslash,
-    /// which some take for a slash; an escaped NUL, where some stop; overlong UTF-8; an escape that is none.
-    static func isAmbiguous(_ target: UnsafeRawBufferPointer) -> Bool {
-        // Most paths have nothing of the kind.
-        var suspicious = false
-        for byte in target {
-            if byte == 63 { break }
-            if byte == 37 || byte == 46 || byte == 92 {
-                suspicious = true
-                break
-            }
-        }
-        guard suspicious else { return false }
-        var segment: [UInt8] = []
-        var parameters = false
-        var lead: UInt8 = 0
-        func isDots(_ segment: [UInt8]) -> Bool { segment == [46] || segment == [46, 46] }
-        let path = path(target)
-        var at = 0
-        while at < path.count {
-            var byte = path[at]
-            if byte == 92 { return true }
-            if byte == 37 {
-                guard at + 2 < path.count, let high = hexDigit(path[at + 1]), let low = hexDigit(path[at + 2]) else { return true }
-                byte = high << 4 | low
-                at += 2
-                if byte == 0 || byte == 92 { return true }
-                // Overlong UTF-8 (RFC 3629, 3): a long way of writing what has a short one, `/` and `.` among them.
-                if byte == 0xC0 || byte == 0xC1 || (lead == 0xE0 && byte & 0xE0 == 0x80) || (lead == 0xF0 && byte & 0xF0 == 0x80) {
-                    return true
-                }
-                lead = byte
-            } else {
-                lead = 0
-            }
-            at += 1
-            if byte == 47 {
-                if isDots(segment) { return true }
-                segment.removeAll(keepingCapacity: true)
-                parameters = false
-            } else if byte == 59 {
-                parameters = true
-            } else if !parameters {
-                segment.append(byte)
-            }
-        }
-        return isDots(segment)
+    /// A path that names a parameter is compared with parameters.
+    static func kept(by pattern: [UInt8]) -> PathForm.Kept {
+        PathForm.simplified(pattern, keeping: .parameters).contains(59) ? .parameters : []
     }
 }

@@ -39,15 +39,23 @@ public final class Prober: Sendable {
         }
     }
 
-    /// What its route says now: a reload may change it, and keeps the replica.
-    private func probe(of replica: Replica) -> ProbeSpec? {
-        gateway.routes.first { $0.spec.probe != nil && $0.allReplicas.contains { $0 === replica } }?.spec.probe
+    /// What its route says now: a reload may change it, and keeps the replica. `place` is where that route stood before, and is looked at
+    /// first.
+    private func probe(of replica: Replica, _ place: inout Int) -> ProbeSpec? {
+        func has(_ route: Route) -> Bool { route.spec.probe != nil && route.allReplicas.contains { $0 === replica } }
+        let routes = gateway.routes
+        if place >= routes.count || !has(routes[place]) {
+            guard let now = routes.firstIndex(where: has) else { return nil }
+            place = now
+        }
+        return routes[place].spec.probe
     }
 
     private func watch(_ replica: Replica) async {
         var health = ActiveHealth(.init())
         var random = SystemRandomNumberGenerator()
-        while let probe = probe(of: replica) {
+        var place = 0, goodWhileEjected = 0
+        while let probe = probe(of: replica, &place) {
             let settings = ActiveHealth.Settings(rise: probe.rise, fall: probe.fall)
             if health.settings != settings { health = ActiveHealth(settings, startsUp: health.isUp) }
             let (success, detail) = await ask(replica, probe)
@@ -61,6 +69,12 @@ public final class Prober: Sendable {
                 gateway.journal.append(decision.record)
                 gateway.replicasChanged()
             }
+            goodWhileEjected = success && probe.path != nil && replica.obstacles.contains(.ejected) ? goodWhileEjected + 1 : 0
+            if goodWhileEjected >= probe.rise {
+                replica.seenServing()
+                gateway.journal.append(Prober.endsEjection(replica.name, goodWhileEjected, detail))
+                goodWhileEjected = 0
+            }
             // ±10 %, so that many gateways do not ask together.
             let interval = probe.interval.nanoseconds
             await loop.sleep(.nanoseconds(interval * 9 / 10 + Int64.random(in: 0...max(interval / 5, 1), using: &random)))
@@ -70,10 +84,20 @@ public final class Prober: Sendable {
         if !health.isUp { replica.remove(.down, because: "no longer probed") }
     }
 
+    /// An ejection is over before its time. (A probe that only connects ends none: a process that hangs lets itself be connected to.)
+    private static func endsEjection(_ replica: String, _ count: Int, _ detail: String) -> DecisionRecord {
+        DecisionRecord(
+            .eject, subject: replica, inputs: [.init("probes_in_a_row", count), .init("last_probe", detail)], raw: "ejected",
+            outcome: "on probation",
+            sentence: "\(replica) takes requests again before its time is over, on probation: \(count) good probes in a row.",
+            flip: "a failed probe among the last \(count)")
+    }
+
     private func ask(_ replica: Replica, _ probe: ProbeSpec) async -> (Bool, String) {
         guard let path = probe.path else { return await connect(replica, probe) }
         do throws(HTTPClientError) {
-            let response = try await client.send("GET", path, to: replica.endpoint, timeout: probe.timeout)
+            let headers = (probe.host.map { [("Host", $0)] } ?? []) + probe.headers.map { ($0.name, $0.value) }
+            let response = try await client.send("GET", path, to: replica.endpoint, headers: headers, timeout: probe.timeout)
             return ((200..<300).contains(response.status), "status \(response.status)")
         } catch {
             return (false, error.description)

@@ -16,10 +16,10 @@ public final class Route: Sendable {
     public let replicas: [Replica]
     public let canaryReplicas: [Replica]
     let path: PathMatcher
-    let hosts: [[UInt8]]
+    let hosts: [HostPattern]
     let methods: [[UInt8]]
     let headers: [(name: [UInt8], value: [UInt8])]
-    let deny: [[UInt8]]
+    let deny: [DeniedPath]
     let method: BalanceMethod
     let canary: Canary?
     let retry: RetryPolicy
@@ -48,10 +48,10 @@ public final class Route: Sendable {
         self.guards = guards
         self.hold = hold
         path = try PathMatcher(spec.match.path)
-        hosts = spec.match.hosts.map { Array($0.utf8) }
+        hosts = spec.match.hosts.map(HostPattern.init)
         methods = spec.match.methods.map { Array($0.utf8) }
         headers = spec.match.headers.map { (Array($0.name.utf8), Array($0.value.utf8)) }
-        deny = spec.access.deny.map { Array($0.utf8) }
+        deny = spec.access.deny.map { DeniedPath(Array($0.utf8)) }
         method = BalanceMethod(rawValue: spec.balancing.method) ?? .leastConnections
         canary = spec.canary.map { Canary(share: $0.share, header: $0.header, cookie: $0.cookie) }
         retry = RetryPolicy(attempts: spec.retry.attempts)
@@ -100,8 +100,8 @@ public final class Route: Sendable {
     /// All of them, the canary's too.
     public var allReplicas: [Replica] { canaryReplicas.isEmpty ? replicas : replicas + canaryReplicas }
 
-    func takes(_ table: HeadTable, _ target: UnsafeRawBufferPointer) -> Bool {
-        if !hosts.isEmpty, !takesHost(table) { return false }
+    /// Whether its methods and header fields are those of a request.
+    func takesFields(_ table: HeadTable) -> Bool {
         if !methods.isEmpty {
             let method = table.methodText
             if !methods.contains(where: { $0.count == method.count && $0.elementsEqual(method) }) { return false }
@@ -109,59 +109,43 @@ public final class Route: Sendable {
         for (name, value) in headers {
             guard let found = table.value(name), found.elementsEqual(value) else { return false }
         }
-        return path.matches(target)
-    }
-
-    private func takesHost(_ table: HeadTable) -> Bool {
-        guard var host = table.first(.host) else { return false }
-        // Without the port; in brackets is an address, which no pattern names.
-        if let colon = host.lastIndex(of: 58), host.last != 93 { host = host.part(0, colon) }
-        if host.last == 46 { host = host.part(0, host.count - 1) }
-        for pattern in hosts {
-            if pattern.first == 42 {
-                let tail = pattern[1...]
-                guard host.count > tail.count else { continue }
-                let end = host.part(host.count - tail.count, tail.count)
-                if tail.withUnsafeBytes({ equalIgnoringCase($0, end) }) { return true }
-            } else if pattern.withUnsafeBytes({ equalIgnoringCase($0, host) }) {
-                return true
-            }
-        }
-        return false
-    }
-
-    /// Before whom it is looked at: exact host before wildcard before none; exact path, then expressions in the file's order, then the
-    /// longest prefix; more conditions before fewer.
-    func precedes(_ other: Route) -> Bool {
-        func rank(_ route: Route) -> [Int] {
-            // Among wildcards the longest.
-            let wildcard = route.hosts.filter { $0.first == 42 }.map(\.count).min()
-            let host = route.hosts.isEmpty ? 1 : wildcard.map { -$0 } ?? Int.min
-            return [host, route.path.rank, -route.path.length, -(route.headers.count + (route.methods.isEmpty ? 0 : 1))]
-        }
-        return rank(self).lexicographicallyPrecedes(rank(other))
+        return true
     }
 }
 
-/// Matches a target's path.
-enum PathMatcher: Sendable {
-    case prefix([UInt8])
-    case exact([UInt8])
-    case regex(Pattern)
+/// Matches a target's path: as it is written, and in its simplest writing (see `PathForm`).
+struct PathMatcher: Sendable {
+    private enum Pattern: Sendable {
+        case prefix([UInt8])
+        case exact([UInt8])
+        case regex(Patterns.Pattern)
+    }
+    private let pattern: Pattern
+    /// The pattern itself in its simplest writing, and what that keeps.
+    private let simplest: [UInt8]
+    private let kept: PathForm.Kept
 
     init(_ spec: RouteMatch.Path) throws(Gateway.Failure) {
         switch spec {
-        case .prefix(let text): self = .prefix(Array(text.utf8))
-        case .exact(let text): self = .exact(Array(text.utf8))
+        case .prefix(let text), .exact(let text):
+            let bytes = Array(text.utf8)
+            if case .prefix = spec { pattern = .prefix(bytes) } else { pattern = .exact(bytes) }
+            kept = PathReadings.kept(by: bytes)
+            simplest = PathForm.simplified(bytes, keeping: kept)
         case .regex(let text):
-            do throws(Pattern.Failure) { self = .regex(try Pattern(text)) } catch {
+            let text = String(decoding: PathForm.capitalEscapes(Array(text.utf8)), as: UTF8.self)
+            do throws(Patterns.Pattern.Failure) { pattern = .regex(try Patterns.Pattern(text)) } catch {
                 throw Gateway.Failure(description: "'\(text)': \(error)")
             }
+            // An expression that names a semicolon or two slashes sees them.
+            kept = [text.contains(";") || text.contains("%3B") ? .parameters : [], text.contains("//") ? .slashes : []]
+            simplest = []
         }
     }
 
+    /// Exact paths are looked at first, then expressions, then prefixes.
     var rank: Int {
-        switch self {
+        switch pattern {
         case .exact: 0
         case .regex: 1
         case .prefix: 2
@@ -169,20 +153,41 @@ enum PathMatcher: Sendable {
     }
 
     var length: Int {
-        switch self {
+        switch pattern {
         case .prefix(let bytes), .exact(let bytes): bytes.count
         case .regex: 0
         }
     }
 
-    func matches(_ target: UnsafeRawBufferPointer) -> Bool {
-        switch self {
-        case .prefix(let prefix): return PathRules.begins(target, with: prefix)
+    /// `capitals` is the target with the digits of its escapes in capitals; nil when they are.
+    func matches(_ target: UnsafeRawBufferPointer, capitals: UnsafeRawBufferPointer?) -> Bool {
+        switch pattern {
+        case .prefix(let prefix): return PathRules.begins(capitals ?? target, with: prefix)
         case .exact(let path):
+            let target = capitals ?? target
             guard target.count >= path.count else { return false }
             for i in 0..<path.count where target[i] != path[i] { return false }
             return target.count == path.count || target[path.count] == 63
-        case .regex(let pattern): return pattern.matches(PathRules.path(target))
+        case .regex(let pattern):
+            if pattern.matches(PathRules.path(target)) { return true }
+            return capitals.map { pattern.matches(PathRules.path($0)) } ?? false
+        }
+    }
+
+    /// Whether a backend that reads a target in its simplest writing could take it for this path.
+    func mayMean(_ readings: inout PathReadings) -> Bool {
+        switch pattern {
+        case .prefix: return readings[kept].withUnsafeBytes { PathRules.begins($0, with: simplest, orParameters: !kept.isEmpty) }
+        case .exact:
+            let reading = readings[kept]
+            guard reading.starts(with: simplest) else { return false }
+            return reading.count == simplest.count || (!kept.isEmpty && reading[simplest.count] == 59)
+        case .regex(let pattern):
+            let forms: [PathForm.Kept] = kept.isEmpty ? [[]] : [[], kept, .parameters, .slashes]
+            for form in forms where kept.isSuperset(of: form) {
+                if readings[form].withUnsafeBytes(pattern.matches) { return true }
+            }
+            return false
         }
     }
 }
@@ -222,7 +227,7 @@ enum Rewrite: Sendable {
         }
         guard new.first == 47, new.count <= 8192, new.allSatisfy({ $0 > 32 && $0 < 127 && $0 != 35 }) else { return nil }
         // An expression can take away what kept two dots from being a segment.
-        if new.withUnsafeBytes(PathRules.isAmbiguous) { return nil }
+        if new.withUnsafeBytes(PathForm.isAmbiguous) { return nil }
         return new + target[path.count...]
     }
 }

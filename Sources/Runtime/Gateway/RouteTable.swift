@@ -84,24 +84,111 @@ extension Selection.Reason {
     }
 }
 
-/// All routes of a loop, in the order in which they are looked at.
+/// All routes of a loop, in the order in which they are looked at. A route with several hosts has a place for each of them: a host is
+/// ranked by itself, whatever stands beside it.
 final class RouteTableOnLoop {
+    /// Each route once, in the file's order.
     let routes: [RouteOnLoop]
+    private let places: [Place]
     /// Nothing but prefixes is looked at.
     private let isSimple: Bool
 
-    init(_ routes: [Route], seed: UInt64) {
-        // A stable sort: expressions keep the file's order.
-        let ordered = routes.enumerated().sorted { a, b in
-            a.element.precedes(b.element) || (!b.element.precedes(a.element) && a.offset < b.offset)
+    /// A route under one of its hosts.
+    private struct Place {
+        let host: HostPattern
+        let route: RouteOnLoop
+        let number: Int
+
+        /// Exact hosts before wildcards, long wildcards before short ones, those before any host. Then exact paths, expressions in the file's
+        /// order, the longest prefix. Then more conditions before fewer.
+        var rank: (Int, Int, Int, Int, Int) {
+            let path = route.route.path
+            let conditions = route.route.headers.count + (route.route.methods.isEmpty ? 0 : 1)
+            return (host.rank, path.rank, -path.length, -conditions, number)
         }
-        self.routes = ordered.map { RouteOnLoop($0.element, seed: seed &+ UInt64($0.offset) &* 0x9E37_79B9_7F4A_7C15) }
+    }
+
+    init(_ routes: [Route], seed: UInt64) {
+        self.routes = routes.enumerated().map { RouteOnLoop($1, seed: seed &+ UInt64($0) &* 0x9E37_79B9_7F4A_7C15) }
+        var places: [Place] = []
+        for (number, route) in self.routes.enumerated() {
+            let hosts = route.route.hosts.isEmpty ? [HostPattern.any] : route.route.hosts
+            for host in hosts { places.append(Place(host: host, route: route, number: number)) }
+        }
+        self.places = places.sorted { $0.rank < $1.rank }
         isSimple = routes.allSatisfy { $0.hosts.isEmpty && $0.methods.isEmpty && $0.headers.isEmpty && $0.path.rank == 2 }
     }
 
-    /// The route of a head, with `target` in the place of its own.
-    func find(_ table: HeadTable, target: UnsafeRawBufferPointer) -> RouteOnLoop? {
-        for route in routes where isSimple ? route.route.path.matches(target) : route.route.takes(table, target) { return route }
+    /// The route of a request.
+    func find(_ table: HeadTable) -> RouteOnLoop? {
+        let target = table.targetText
+        guard PathForm.hasSmallEscapes(target) else { return find(table, target, capitals: nil) }
+        // `%c3` and `%C3` are one escape (RFC 3986, 6.2.2.1).
+        return PathForm.capitalEscapes(Array(target)).withUnsafeBytes { find(table, target, capitals: $0) }
+    }
+
+    private func find(_ table: HeadTable, _ target: UnsafeRawBufferPointer, capitals: UnsafeRawBufferPointer?) -> RouteOnLoop? {
+        first(table) { $0.matches(target, capitals: capitals) }
+    }
+
+    /// Whether a backend that decodes escapes, merges slashes or drops parameters could take the path for another route's: what that route
+    /// asks for (credentials, a limit) must not be passed by.
+    func mayMeanAnother(_ table: HeadTable, than found: RouteOnLoop) -> Bool {
+        guard PathForm.maySimplify(table.targetText) else { return false }
+        var readings = PathReadings(table.targetText)
+        return first(table) { $0.mayMean(&readings) } !== found
+    }
+
+    private func first(_ table: HeadTable, where matches: (PathMatcher) -> Bool) -> RouteOnLoop? {
+        if isSimple {
+            for place in places where matches(place.route.route.path) { return place.route }
+            return nil
+        }
+        let host = HostPattern.name(of: table)
+        for place in places where place.host.takes(host) && place.route.route.takesFields(table) && matches(place.route.route.path) {
+            return place.route
+        }
         return nil
+    }
+}
+
+/// One of a route's hosts.
+enum HostPattern: Sendable {
+    case any
+    case exact([UInt8])
+    /// What follows the star, with its dot.
+    case below([UInt8])
+
+    /// `name` is in lower case.
+    init(_ name: String) {
+        let bytes = Array(name.utf8)
+        self = bytes.first == 42 ? .below(Array(bytes[1...])) : .exact(bytes)
+    }
+
+    var rank: Int {
+        switch self {
+        case .exact: Int.min
+        case .below(let tail): -tail.count
+        case .any: 1
+        }
+    }
+
+    /// Whom a request names: without the port and the dot of the root. nil when it names nobody that a pattern could: an address in
+    /// brackets, or a name with escapes, which a backend may decode.
+    static func name(of table: HeadTable) -> UnsafeRawBufferPointer? {
+        guard var host = table.first(.host), host.first != 91 else { return nil }
+        if let colon = host.lastIndex(of: 58) { host = host.part(0, colon) }
+        if host.last == 46 { host = host.part(0, host.count - 1) }
+        return host.contains(37) ? nil : host
+    }
+
+    func takes(_ host: UnsafeRawBufferPointer?) -> Bool {
+        switch self {
+        case .any: return true
+        case .exact(let name): return host.map { host in name.withUnsafeBytes { equalIgnoringCase($0, host) } } ?? false
+        case .below(let tail):
+            guard let host, host.count > tail.count else { return false }
+            return tail.withUnsafeBytes { equalIgnoringCase($0, host.part(host.count - tail.count, tail.count)) }
+        }
     }
 }

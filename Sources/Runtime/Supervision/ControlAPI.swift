@@ -12,8 +12,12 @@ enum ControlAPI {
     static func addReading(to router: inout Router, _ runner: LoopBound<StackRunner>) {
         addScaling(to: &router, runner)
         addResources(to: &router, runner)
-        router.get("/api/replicas") { _, _ in .json(replicas(runner.value.rows)) }
-        router.get("/api/stack") { _, _ in
+        router.get("/api/replicas") { request, _ in
+            _ = try request.query()
+            return .json(replicas(runner.value.rows))
+        }
+        router.get("/api/stack") { request, _ in
+            _ = try request.query()
             let stack = runner.value
             return .json { json in
                 json.member("stack", stack.stack.name)
@@ -25,22 +29,27 @@ enum ControlAPI {
         }
     }
 
+    /// More points than a timeline has are as many as it has.
+    private static let mostPoints = 1_000_000
+
     /// `service` and `points` (of the timeline; default 240, at most a day) narrow it.
     static func addScaling(to router: inout Router, _ runner: LoopBound<StackRunner>) {
         router.get("/api/scaling") { request, _ in
-            let points = request.queryValue("points").flatMap(Int.init) ?? 240
+            let query = try request.query("service", "points")
+            let points = try query.integer("points", in: 0...mostPoints) ?? 240
             return .json(
-                ScalingJSON.write(runner.value.scaling?.standings ?? [], only: request.queryValue("service"), points: points, runner.value))
+                ScalingJSON.write(runner.value.scaling?.standings ?? [], only: query.filled("service"), points: points, runner.value))
         }
     }
 
     /// What the services should be given; `service` narrows it.
     static func addResources(to router: inout Router, _ runner: LoopBound<StackRunner>) {
         router.get("/api/resources") { request, _ in
+            let service = try request.query("service").filled("service")
             guard let recorder = runner.value.scaling?.resources else {
                 throw APIError(409, "not_running", "the stack is \(runner.value.phase); what its services use is recorded once it runs")
             }
-            return .json(ResourcesJSON.write(runner.value.stack.services, only: request.queryValue("service"), recorder, now: .now))
+            return .json(ResourcesJSON.write(runner.value.stack.services, only: service, recorder, now: .now))
         }
     }
 
@@ -48,14 +57,15 @@ enum ControlAPI {
         to router: inout Router, _ runner: LoopBound<StackRunner>, readStack: @escaping @Sendable (String, [String: String]) throws -> Stack
     ) {
         router.post("/api/scale") { request, _ in
-            let (service, count) = try parse(request) { ($0["service"]?.string, $0["replicas"].map(\.int)) }
-            // Absent means auto; anything but a whole number is a mistake.
-            if case .some(nil) = count { throw APIError(400, "wrong_type", "must be a whole number", field: "replicas") }
-            try runner.value.scale(try required(service, "service"), to: count ?? nil)
+            let (service, count) = try parse(request, ["service", "replicas"]) { (body) throws(APIError) in
+                // Absent means auto; anything but a whole number is a mistake.
+                (try required("service", body), try body.integer("replicas", in: 0...Int.max))
+            }
+            try runner.value.scale(service, to: count)
             return .json { $0.member("done", true) }
         }
         router.post("/api/roll") { request, _ in
-            let name = try required(try parse(request) { $0["service"]?.string }, "service")
+            let name = try parse(request, ["service"]) { (body) throws(APIError) in try required("service", body) }
             let failure: String? = try await withUnsafeThrowingContinuation { continuation in
                 do throws(APIError) { try runner.value.roll(name) { continuation.resume(returning: $0) } } catch {
                     continuation.resume(throwing: error)
@@ -65,7 +75,8 @@ enum ControlAPI {
             return .json { $0.member("done", true) }
         }
         router.post("/api/apply") { request, _ in try await apply(request, runner, readStack) }
-        router.post("/api/down") { _, _ in
+        router.post("/api/down") { request, _ in
+            _ = try request.query()
             runner.value.shutDown()
             return .json { $0.member("done", true) }
         }
@@ -76,20 +87,21 @@ enum ControlAPI {
     private static func apply(
         _ request: HTTPRequest, _ runner: LoopBound<StackRunner>, _ readStack: @Sendable (String, [String: String]) throws -> Stack
     ) async throws -> HTTPResponse {
-        let (file, counts, variables) = try parse(request) { root in
+        let (file, counts, variables) = try parse(request, ["file", "replicas", "environment"]) { (body) throws(APIError) in
             (
-                root["file"]?.string, (root["replicas"]?.members ?? []).compactMap { member in member.value.int.map { (member.key, $0) } },
-                (root["environment"]?.members ?? []).compactMap { member in member.value.string.map { (member.key, $0) } }
+                try required("file", body), try body.map("replicas", "a whole number", \.int),
+                try body.map("environment", "a string", \.string)
             )
         }
         let stack: Stack
-        do { stack = try readStack(try required(file, "file"), Dictionary(variables) { $1 }) } catch {
-            throw APIError(400, "bad_stack", "\(error)")
+        do { stack = try readStack(file, variables) } catch { throw APIError(400, "bad_stack", "\(error)") }
+        if let name = counts.keys.sorted().first(where: { stack.service($0) == nil }) {
+            throw APIError(404, "no_such_service", "the stack has no service '\(name)'", field: "replicas.\(name)")
         }
         let failures = RollResults()
         let done: [String] = try await withUnsafeThrowingContinuation { continuation in
             do throws(APIError) {
-                let (done, rolls) = try runner.value.reconcile(stack, counts: Dictionary(counts) { $1 }) { service, failure in
+                let (done, rolls) = try runner.value.reconcile(stack, counts: counts) { service, failure in
                     if let failure { failures.list.append("\(service): \(failure)") }
                     failures.ended += 1
                     if failures.ended == failures.expected { continuation.resume(returning: failures.done) }
@@ -111,12 +123,16 @@ enum ControlAPI {
         var expected = -1
     }
 
-    private static func parse<T>(_ request: HTTPRequest, _ body: (JSONElement) -> T) throws(APIError) -> T {
-        do { return try JSONDocument().parse(request.body) { body($0) } } catch { throw APIError(400, "invalid_json", "\(error)") }
+    /// Reads a body that is an object with these keys and no others; nothing stands in the query.
+    private static func parse<T>(
+        _ request: HTTPRequest, _ known: [String], _ body: (JSONFields) throws(APIError) -> T
+    ) throws(APIError) -> T {
+        _ = try request.query()
+        return try request.json { (root) throws(APIError) in try body(try JSONFields(root, known: known)) }
     }
 
-    private static func required(_ value: String?, _ field: String) throws(APIError) -> String {
-        guard let value else { throw APIError(400, "missing_field", "is missing", field: field) }
+    private static func required(_ name: String, _ body: JSONFields) throws(APIError) -> String {
+        guard let value = try body.string(name) else { throw body.missing(name) }
         return value
     }
 

@@ -129,7 +129,7 @@ size_t muster_allocated(void) { return mallinfo2().uordblks; }
 
 int muster_dns_query(const char *name, int type, uint32_t server, uint16_t port, struct muster_dns_record *out, int capacity) {
     struct __res_state state;
-    unsigned char answer[8192];
+    unsigned char answer[65536];
     memset(&state, 0, sizeof state);
     if (res_ninit(&state) != 0) return -3;
     state.retrans = 2;
@@ -148,10 +148,11 @@ int muster_dns_query(const char *name, int type, uint32_t server, uint16_t port,
     ns_msg message;
     if (length > (int)sizeof answer || ns_initparse(answer, length, &message) != 0) return -5;
     int count = 0;
-    for (int i = 0; i < ns_msg_count(message, ns_s_an) && count < capacity; i++) {
+    for (int i = 0; i < ns_msg_count(message, ns_s_an); i++) {
         ns_rr record;
         if (ns_parserr(&message, ns_s_an, i, &record) != 0) return -5;
         if (ns_rr_type(record) != type) continue;
+        if (count == capacity) return -6;
         const unsigned char *data = ns_rr_rdata(record);
         struct muster_dns_record *to = &out[count];
         memset(to, 0, sizeof *to);

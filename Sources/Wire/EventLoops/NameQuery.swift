@@ -5,17 +5,21 @@ import Glibc
 /// Asks a name server and tells the records with their time to live, which the C library's `getaddrinfo` hides. The C library's resolver
 /// makes and reads the messages; it blocks, so each question has a thread of its own.
 public enum NameQuery {
-    public struct Record: Sendable, Equatable {
-        /// An address, or the name that an SRV record points to.
-        public let host: String
+    /// One question for addresses, and what came of it. A name has two: for A and for AAAA records.
+    public struct Part: Sendable {
+        /// Its kind and name, such as `A app.internal`: the same for the same question at another time.
+        public let question: String
+        /// What the addresses are to be used with: as they were asked for, or as an SRV record says it.
         public let port: UInt16
         public let priority: Int
         public let weight: Int
+        /// The addresses, none of them when there is no record of the kind; or why there is no answer, which says nothing about addresses.
+        public let hosts: Result<[String], Failure>
     }
 
     public struct Answer: Sendable {
-        public let records: [Record]
-        /// The shortest of all records that were needed.
+        public let parts: [Part]
+        /// The shortest of all records that came.
         public let lifetime: Duration
     }
 
@@ -23,10 +27,13 @@ public enum NameQuery {
         public let description: String
     }
 
-    /// More records than this are not taken.
-    private static let limit = 256
+    /// An answer with more records than this is taken for none: a part of them would look like all.
+    private static let limit = 1024
+    /// All questions of one call take no longer; what was not asked by then counts as not answered.
+    private static let patience = Duration.seconds(30)
 
-    /// A and AAAA records, or with `srv` SRV records, whose names are asked for in turn. `server`: host:port, nil: the system's.
+    /// A and AAAA records, or with `srv` SRV records, whose names are asked for in turn. `server`: an IPv4 address and a port, nil: the
+    /// system's. A failure only when nothing was answered; of a part that fails, `Part.hosts` says why.
     public static func ask(_ name: String, srv: Bool, port: UInt16, server: String?) async -> Result<Answer, Failure> {
         await withUnsafeContinuation { (continuation: UnsafeContinuation<Result<Answer, Failure>, Never>) in
             let question = Unmanaged.passRetained(
@@ -61,37 +68,65 @@ public enum NameQuery {
             address = found
         }
         do throws(Failure) {
-            guard srv else {
-                let found = try addresses(name, address)
-                return .success(
-                    Answer(records: found.hosts.map { Record(host: $0, port: port, priority: 0, weight: 1) }, lifetime: found.lifetime))
-            }
-            var records: [Record] = [], lifetime = Duration.seconds(3600)
-            for service in try query(name, Int32(MUSTER_DNS_SRV), address) {
-                let found = try addresses(text(service.name), address)
-                lifetime = min(lifetime, .seconds(Int(service.ttl)), found.lifetime)
-                for host in found.hosts {
-                    records.append(
-                        Record(host: host, port: service.port, priority: Int(service.priority), weight: max(1, Int(service.weight))))
+            var questions = Questions(server: address, deadline: .now + patience)
+            if srv {
+                for service in try query(name, Int32(MUSTER_DNS_SRV), address) {
+                    let target = text(service.name)
+                    questions.note(service.ttl)
+                    // A single dot says that the service is not there (RFC 2782).
+                    if target.isEmpty || target == "." { continue }
+                    questions.ask(target, service.port, Int(service.priority), max(1, Int(service.weight)))
                 }
+            } else {
+                questions.ask(name, port, 0, 1)
             }
-            return .success(Answer(records: records, lifetime: lifetime))
+            if let failure = questions.failure { throw failure }
+            return .success(Answer(parts: questions.parts, lifetime: questions.lifetime))
         } catch { return .failure(error) }
     }
 
-    private static func addresses(_ name: String, _ server: SocketAddress?) throws(Failure) -> (hosts: [String], lifetime: Duration) {
-        var hosts: [String] = [], lifetime = Duration.seconds(3600)
-        var problem: Failure?
-        for type in [Int32(MUSTER_DNS_A), Int32(MUSTER_DNS_AAAA)] {
-            do throws(Failure) {
-                for record in try query(name, type, server) {
-                    hosts.append(text(record.name))
-                    lifetime = min(lifetime, .seconds(Int(record.ttl)))
-                }
-            } catch { problem = error }
+    /// The questions for addresses of one call, each asked once.
+    private struct Questions {
+        let server: SocketAddress?
+        let deadline: MonotonicTime
+        private(set) var parts: [Part] = []
+        private(set) var lifetime = Duration.seconds(3600)
+        private var known: [String: Result<[String], Failure>] = [:]
+
+        init(server: SocketAddress?, deadline: MonotonicTime) {
+            self.server = server
+            self.deadline = deadline
         }
-        if hosts.isEmpty { throw problem ?? Failure(description: "\(name): no address") }
-        return (hosts, lifetime)
+
+        /// Why there is no answer at all; nil when a part has one.
+        var failure: Failure? {
+            var first: Failure?
+            for part in parts {
+                guard case .failure(let failure) = part.hosts else { return nil }
+                first = first ?? failure
+            }
+            return first
+        }
+
+        mutating func note(_ ttl: UInt32) { lifetime = min(lifetime, .seconds(Int(ttl))) }
+
+        mutating func ask(_ name: String, _ port: UInt16, _ priority: Int, _ weight: Int) {
+            for (kind, type) in [("A", Int32(MUSTER_DNS_A)), ("AAAA", Int32(MUSTER_DNS_AAAA))] {
+                let question = "\(kind) \(name)"
+                let hosts = known[question] ?? addresses(name, type)
+                known[question] = hosts
+                parts.append(Part(question: question, port: port, priority: priority, weight: weight, hosts: hosts))
+            }
+        }
+
+        private mutating func addresses(_ name: String, _ type: Int32) -> Result<[String], Failure> {
+            guard MonotonicTime.now < deadline else { return .failure(Failure(description: "\(name): the name servers took too long")) }
+            do throws(Failure) {
+                let records = try query(name, type, server)
+                for record in records { note(record.ttl) }
+                return .success(records.map { text($0.name) })
+            } catch { return .failure(error) }
+        }
     }
 
     private static func query(_ name: String, _ type: Int32, _ server: SocketAddress?) throws(Failure) -> [muster_dns_record] {
@@ -107,6 +142,7 @@ public enum NameQuery {
         if count < 0 {
             let reasons: [Int32: String] = [
                 -1: "no such name", -2: "the name server did not answer", -3: "the name server failed", -4: "no record of this kind",
+                -6: "more than \(limit) records",
             ]
             if count == -4 { return [] }
             throw Failure(description: "\(name): \(reasons[count] ?? "the answer could not be read")")

@@ -1,0 +1,103 @@
+import EventLoops
+import Gateway
+import Glibc
+import Synchronization
+import TestSupport
+import Testing
+import Topology
+
+/// What probes ask for, and what they end.
+@Suite struct ProbeTests {
+    /// Heads of the requests for `/health`; everything else is answered with what `status` says.
+    private func withProbed(_ status: @escaping @Sendable () -> Int, _ body: (UInt16, Heads) async throws -> Void) async throws {
+        let heads = Heads()
+        try await withRaw(
+            { fd in
+                let head = String(decoding: receiveHead(fd), as: UTF8.self)
+                let isProbe = head.hasPrefix("GET /health ")
+                if isProbe { heads.add(head) }
+                let answer = Array("HTTP/1.1 \(isProbe ? 200 : status()) X\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".utf8)
+                _ = send(fd, answer, answer.count, Int32(MSG_NOSIGNAL))
+            },
+            { port, _ in try await body(port, heads) })
+    }
+
+    private final class Heads: Sendable {
+        private let all = Mutex<[String]>([])
+        func add(_ head: String) { all.withLock { $0.append(head) } }
+        var seen: [String] { all.withLock { $0 } }
+    }
+
+    private func hosts(_ route: String) async throws -> [String] {
+        var found: [String] = []
+        try await withProbed({ 200 }) { port, heads in
+            try await withLive("{ path: /, \(route), backends: [127.0.0.1:\(port)] }") { gateway in
+                gateway.prober.follow()
+                let isAsked = await eventually { heads.seen.count >= 2 }
+                #expect(isAsked)
+                found = heads.seen[0].split(separator: "\r\n").filter { $0.hasPrefix("Host:") || $0.hasPrefix("X-") }.map {
+                    $0.hasSuffix("127.0.0.1:\(port)") ? "Host: (address)" : String($0)
+                }
+            }
+        }
+        return found
+    }
+
+    /// Django and its like answer 400 to a host that they do not know.
+    @Test func probesNameTheRoutesHost() async throws {
+        let probe = "path: /health, interval: 20ms"
+        #expect(try await hosts("probe: { \(probe) }") == ["Host: (address)"])
+        #expect(try await hosts("probe: { \(probe) }, host: inner.test:81") == ["Host: inner.test:81"])
+        #expect(try await hosts("probe: { \(probe) }, hosts: [Shop.test]") == ["Host: shop.test"])
+        #expect(try await hosts("probe: { \(probe) }, hosts: [shop.test, \"*.shop.test\"]") == ["Host: shop.test"])
+        #expect(try await hosts("probe: { \(probe) }, hosts: [a.test, b.test]") == ["Host: (address)"])
+        #expect(try await hosts("probe: { \(probe) }, hosts: [\"*.shop.test\"]") == ["Host: (address)"])
+        #expect(
+            try await hosts("probe: { \(probe), host: probe.test, headers: { X-Probe: 'yes' } }, host: inner.test")
+                == ["Host: probe.test", "X-Probe: yes"])
+    }
+
+    /// `rise` good probes in a row end an ejection early; a probe that only connects does not.
+    @Test func goodProbesEndAnEjectionEarly() async throws {
+        let status = Atomic<Int>(500)
+        try await withProbed({ status.load(ordering: .relaxed) }) { port, heads in
+            try await withProbed({ 200 }) { good, _ in
+                let route = { (probe: String) in
+                    "{ path: /, probe: { \(probe) }, eject: { errors: true, failures: 2, for: 1h }, retry: { attempts: 1 }, "
+                        + "balance: round-robin, backends: [127.0.0.1:\(port), 127.0.0.1:\(good)] }"
+                }
+                try await withLive(route("path: /health, interval: 50ms, rise: 3")) { gateway in
+                    _ = try await gateway.statuses(6)
+                    #expect(gateway.states == ["ejected", "ready"])
+                    status.store(200, ordering: .relaxed)
+                    let before = heads.seen.count
+                    gateway.prober.follow()
+                    let isBack = await eventually { gateway.states[0] == "ready" }
+                    #expect(isBack && heads.seen.count >= before + 3)
+                    #expect(gateway.records(.eject).contains { $0.outcome == "on probation" && $0.sentence.contains("3 good probes") })
+                    let after = try await gateway.statuses(4)
+                    #expect(after == [200, 200, 200, 200])
+                }
+                status.store(500, ordering: .relaxed)
+                try await withLive(route("interval: 20ms, rise: 1")) { gateway in
+                    gateway.prober.follow()
+                    _ = try await gateway.statuses(6)
+                    #expect(gateway.states == ["ejected", "ready"])
+                    try await Task.sleep(for: .milliseconds(300))
+                    #expect(gateway.states == ["ejected", "ready"])
+                }
+            }
+        }
+    }
+
+    @Test(arguments: [
+        ("probe: { host: a.test }", 1), ("probe: { headers: { X-A: b } }", 1), ("probe: { path: /, host: 'a b' }", 1),
+        ("probe: { path: /, headers: { Host: a } }", 1), ("probe: { path: /, headers: { Connection: close } }", 1),
+        ("probe: { path: /, host: 'http://a' }", 1),
+    ])
+    func whatAProbeCannotSayIsRefused(key: String, count: Int) {
+        let text = "gateway:\n  listen: 1\n  routes:\n    - { path: /, \(key), backends: [127.0.0.1:1] }\n"
+        let problems = #expect(throws: Problems.self) { try Stack.read(Array(text.utf8), path: "t.yaml") }
+        #expect(problems?.list.count == count && problems?.list.first?.line == 4, "\(problems.map { "\($0)" } ?? "taken")")
+    }
+}
