@@ -72,3 +72,17 @@ public func encodeBase64(_ bytes: UnsafeRawBufferPointer) -> String {
     }
     return String(decoding: out, as: UTF8.self)
 }
+
+/// Whether a text is one of the ways in which programs write that there is no value: nothing, blanks, `-`, `null`, `nil`, `none`,
+/// `undefined`, `n/a` (in any case, also in parentheses or angle brackets, as `(null)` and `<nil>`).
+public func meansNone(_ text: UnsafeRawBufferPointer) -> Bool {
+    let blank: (UInt8) -> Bool = { $0 == 32 || $0 == 9 }
+    guard let first = text.firstIndex(where: { !blank($0) }), let last = text.lastIndex(where: { !blank($0) }) else { return true }
+    guard last - first < 11 else { return false }
+    var word = text[first...last].map { $0 &- 65 < 26 ? $0 | 32 : $0 }
+    if word.count > 2, word[0] == 40 && word.last == 41 || word[0] == 60 && word.last == 62 { word = Array(word.dropFirst().dropLast()) }
+    return ["-", "--", "null", "nil", "none", "undefined", "n/a"].contains { Array($0.utf8) == word }
+}
+
+/// Whether a trace or span id written as text is of zeros only (with hyphens between them or not), which means that there is none.
+public func meansNoID(_ text: UnsafeRawBufferPointer) -> Bool { text.contains(48) && text.allSatisfy { $0 == 48 || $0 == 45 } }

@@ -15,6 +15,9 @@ public enum Gzip {
         }
     }
 
+    /// Members of one body: programs write one, or one a block. Each costs time even if it is empty.
+    public static let memberLimit = 4096
+
     /// Unpacks one or more gzip members, at most `limit` bytes in all. A bomb costs `limit` bytes and no more.
     public static func unpack(_ bytes: [UInt8], limit: Int) throws(Failure) -> [UInt8] {
         var stream = z_stream()
@@ -27,6 +30,7 @@ public enum Gzip {
         out.reserveCapacity(min(bytes.count * 4, limit))
         let chunk = UnsafeMutableRawBufferPointer.allocate(byteCount: 128 << 10, alignment: 16)
         defer { chunk.deallocate() }
+        var members = 0
         let failure: Failure? = bytes.withUnsafeBufferPointer { input in
             stream.next_in = UnsafeMutablePointer(mutating: input.baseAddress)
             stream.avail_in = UInt32(input.count)
@@ -41,6 +45,8 @@ public enum Gzip {
                 case Z_STREAM_END:
                     if stream.avail_in == 0 { return nil }
                     // A further member.
+                    members += 1
+                    if members == memberLimit { return .malformed("it has more than \(memberLimit) members") }
                     guard inflateReset(&stream) == Z_OK else { return .malformed("it cannot be gone on with") }
                 case Z_OK: if stream.avail_in == 0, stream.avail_out > 0 { return .malformed("it ends too early") }
                 case Z_BUF_ERROR: if stream.avail_out > 0 { return .malformed("it ends too early") }

@@ -85,6 +85,12 @@ public struct JSONElement {
 
     public var string: String? { stringBytes?.string }
 
+    /// Elements of an array or members of an object (at most 2^24 - 1 are told apart); 0 for anything else. O(1).
+    public var count: Int { code == SJ_ARRAY || code == SJ_OBJECT ? withUnsafePointer(to: raw) { sj_count($0) } : 0 }
+
+    /// The entries of an array or an object, one after the other and without a list of them; of any other value there are none.
+    public var entries: JSONEntries { JSONEntries(self) }
+
     /// The elements of an array; nil for anything else.
     public var array: [JSONElement]? {
         guard code == SJ_ARRAY else { return nil }
@@ -112,15 +118,31 @@ public struct JSONElement {
     }
 
     private func forEachEntry(_ body: (UnsafeRawBufferPointer, JSONElement) -> Void) {
-        withUnsafePointer(to: raw) { container in
-            var cursor = sj_begin(container)
-            var key: UnsafePointer<CChar>?
-            var count = 0
-            var value = sj_element()
-            while sj_next(container, &cursor, &key, &count, &value) {
-                body(UnsafeRawBufferPointer(start: key, count: count), JSONElement(raw: value))
-            }
-        }
+        var all = entries
+        while let (key, value) = all.next() { body(key, value) }
+    }
+}
+
+/// Walks through an array or an object. Valid as long as the element it was made from.
+public struct JSONEntries: IteratorProtocol {
+    private let container: sj_element
+    private var cursor: sj_cursor?
+
+    init(_ element: JSONElement) {
+        container = element.raw
+        let isOne = element.kind == .array || element.kind == .object
+        cursor = isOne ? withUnsafePointer(to: container) { sj_begin($0) } : nil
+    }
+
+    /// The next entry; in an array the key is empty.
+    public mutating func next() -> (key: UnsafeRawBufferPointer, value: JSONElement)? {
+        guard var at = cursor else { return nil }
+        var key: UnsafePointer<CChar>?
+        var count = 0
+        var value = sj_element()
+        guard withUnsafePointer(to: container, { sj_next($0, &at, &key, &count, &value) }) else { return nil }
+        cursor = at
+        return (UnsafeRawBufferPointer(start: key, count: count), JSONElement(raw: value))
     }
 }
 

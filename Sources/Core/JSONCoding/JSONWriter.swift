@@ -116,9 +116,16 @@ public struct JSONWriter {
     public static func escape(_ value: UnsafeRawBufferPointer, into out: inout [UInt8]) {
         out.append(34)
         var clean = 0
-        for (i, byte) in value.enumerated() where byte < 0x20 || byte == 34 || byte == 92 {
+        var i = 0
+        while i < value.count {
+            let byte = value[i]
+            if byte >= 0x20, byte != 34, byte != 92 {
+                i += 1
+                continue
+            }
             out.append(contentsOf: value[clean..<i])
-            clean = i + 1
+            i += 1
+            clean = i
             out.append(92)
             switch byte {
             case 34, 92: out.append(byte)
@@ -126,8 +133,11 @@ public struct JSONWriter {
             case 13: out.append(114)
             case 9: out.append(116)
             default:
-                let digits: [UInt8] = [117, 48, 48, 48 + (byte >> 4), byte & 15 < 10 ? 48 + (byte & 15) : 87 + (byte & 15)]
-                out.append(contentsOf: digits)
+                out.append(117)
+                out.append(48)
+                out.append(48)
+                out.append(48 + (byte >> 4))
+                out.append(byte & 15 < 10 ? 48 + (byte & 15) : 87 + (byte & 15))
             }
         }
         out.append(contentsOf: value[clean...])

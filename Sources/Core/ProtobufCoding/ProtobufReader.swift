@@ -2,10 +2,51 @@ import Basics
 
 /// Why bytes are not the protobuf message that was wanted.
 public struct ProtobufFailure: Error, Equatable, CustomStringConvertible {
-    public let description: String
-    public init(_ description: String) { self.description = description }
+    /// Where in the message: `spans[3].name`; empty for the message itself.
+    public private(set) var place = ""
+    public let reason: String
+    /// It is not wrong but more than is taken: sent in parts it will do.
+    public var isTooMuch = false
+
+    public init(_ reason: String, isTooMuch: Bool = false) {
+        self.reason = reason
+        self.isTooMuch = isTooMuch
+    }
+
+    public var description: String { place.isEmpty ? reason : "\(place) \(reason)" }
+
+    /// The same failure as the holder of the member `name` tells it.
+    public func inside(_ name: String) -> ProtobufFailure {
+        var outer = self
+        outer.place = place.isEmpty ? name : place.hasPrefix("[") ? name + place : "\(name).\(place)"
+        return outer
+    }
 
     static let truncated = ProtobufFailure("ends in the middle of a field")
+}
+
+/// How much work reading one request may be. A small body can hold millions of empty parts, each of which costs time though it has no
+/// bytes; so what is counted is parts: fields of messages, members and elements of JSON.
+public struct WorkBudget {
+    public let limit: Int
+    private var left: Int
+
+    /// `limit` parts; by default as many as there can be.
+    public init(limit: Int = .max) {
+        self.limit = limit
+        left = limit
+    }
+
+    /// More has been asked for than there was: the request as a whole is refused, and not only what was being read.
+    public var isSpent: Bool { left < 0 }
+
+    @inline(__always)
+    public mutating func spend(_ parts: Int = 1) throws(ProtobufFailure) {
+        left = left.subtractingClamped(parts)
+        if left < 0 {
+            throw ProtobufFailure("has more than \(limit) fields, attributes and values, which is all that one request may; split it", isTooMuch: true)
+        }
+    }
 }
 
 /// One field as it stands on the wire. `bytes` points into the message.

@@ -88,10 +88,17 @@ public struct ProtobufSchema: Sendable {
 
     /// Checks that `bytes` are a well-formed message of this kind to its innermost field, as the official parsers would find:
     /// lengths, wire types, UTF-8, nesting. Unknown fields pass.
-    public func check(_ bytes: UnsafeRawBufferPointer, as message: Int, depth: Int = 0) throws(ProtobufFailure) {
+    public func check(_ bytes: UnsafeRawBufferPointer, as message: Int) throws(ProtobufFailure) {
+        var work = WorkBudget()
+        try check(bytes, as: message, &work)
+    }
+
+    /// The same, and each field costs one part of the budget.
+    public func check(_ bytes: UnsafeRawBufferPointer, as message: Int, _ work: inout WorkBudget, depth: Int = 0) throws(ProtobufFailure) {
         guard depth <= ProtobufSchema.depthLimit else { throw ProtobufFailure("nests more than \(ProtobufSchema.depthLimit) deep") }
         var reader = ProtobufReader(bytes)
         while let field = try reader.next() {
+            try work.spend()
             guard field.number < shapes[message].count else { continue }
             let shape = shapes[message][field.number]
             guard shape.known else { continue }
@@ -99,7 +106,7 @@ public struct ProtobufSchema: Sendable {
                 throw ProtobufFailure("\(messages[message].name).\(messages[message].byNumber[field.number]!.name) has the wrong wire type")
             }
             if shape.message >= 0 {
-                try check(field.bytes, as: shape.message, depth: depth + 1)
+                try check(field.bytes, as: shape.message, &work, depth: depth + 1)
             } else if shape.isText, !field.bytes.isValidUTF8 {
                 throw ProtobufFailure("\(messages[message].name).\(messages[message].byNumber[field.number]!.name) is not UTF-8")
             }

@@ -2,6 +2,7 @@ import Basics
 import EventLoops
 import HTTP
 import JSONCoding
+import Observability
 
 /// What is asked of correlations: lists, single ones, the stream of new ones, the ledger.
 extension Engine {
@@ -9,7 +10,7 @@ extension Engine {
         let missing = APIError(404, "no_such_correlation", "no correlation has this id; it may have expired", field: "id")
         guard let key = CorrelationKey(id: id) else { throw missing }
         guard let stored = try await reading({ () throws(StoreFailure) in try await store.correlation(key) }),
-            let json = stored.read({ $0.json() })
+            let json = stored.read({ $0.json(limit: Correlation.single) })
         else {
             throw missing
         }
@@ -17,37 +18,59 @@ extension Engine {
     }
 
     func list(_ request: HTTPRequest) async throws -> HTTPResponse {
-        let query = try CorrelationQuery(request)
-        var page = CorrelationPage()
-        if let trace = request.queryValue("trace_id"), !trace.isEmpty {
-            let key = CorrelationKey.trace(trace)
-            if let stored = try await reading({ () throws(StoreFailure) in try await store.correlation(key) }),
-                let json = stored.read({ query.matches($0) ? $0.json() : nil }), let json
-            {
-                page.items = [json]
+        let query = try CorrelationQuery(request, others: CorrelationQuery.paging)
+        if let key = query.trace {
+            let stored = try await reading { () throws(StoreFailure) in try await store.correlation(key) }
+            let json = stored.flatMap { $0.read { query.matches($0) ? $0.json(limit: Correlation.single) : nil } ?? nil }
+            return .json { out in
+                out.key("correlations")
+                out.beginArray()
+                if let json { out.raw(json) }
+                out.endArray()
+                out.key("next_cursor")
+                out.null()
             }
-        } else {
-            page = try await reading { () throws(StoreFailure) in try await store.list(query) }
         }
-        return .json { json in
-            json.key("correlations")
-            json.beginArray()
-            for item in page.items { json.raw(item) }
-            json.endArray()
-            json.key("next_cursor")
-            if let next = page.next { json.string(next.text) } else { json.null() }
+        let first = try await reading { () throws(StoreFailure) in try await store.list(query) }
+        let headers = [("Content-Type", "application/json")]
+        return HTTPResponse(headers: headers, body: .stream({ [self] writer in try await write(query, first, writer) }))
+    }
+
+    /// Writes a page step by step, as the client reads it: a page may be megabytes, and clients that do not read may be many. Where the store
+    /// fails on the way, the page ends there, and its cursor goes on from there.
+    private func write(_ query: CorrelationQuery, _ first: CorrelationPage, _ writer: HTTPBodyWriter) async throws {
+        var query = query, page = first
+        var examined = 0, bytes = 0, left = query.limit
+        try await writer.write("{\"correlations\":[")
+        while true {
+            left -= page.items.count
+            examined += page.examined
+            page.items.reverse()
+            while let item = page.items.popLast() {
+                try await writer.write(bytes == 0 ? item : [44] + item)
+                bytes += item.count
+            }
+            guard let next = page.next, left > 0, examined < CorrelationQuery.examineLimit, bytes < CorrelationQuery.pageBytes else { break }
+            query.cursor = next
+            query.limit = left
+            await EventLoop.nextTurn()
+            do throws(StoreFailure) { page = try await store.list(query) } catch {
+                logger.error("correlation_store_failed", .init("error", error.reason))
+                break
+            }
         }
+        var end = JSONWriter()
+        if let next = page.next { end.string(next.text) } else { end.null() }
+        try await writer.write(Array("],\"next_cursor\":".utf8) + end.bytes + Array("}\n".utf8))
     }
 
     /// The fleet's ledger, or with `scope=instance` this instance's own rows.
     func ledger(_ request: HTTPRequest) async throws -> HTTPResponse {
+        let parameters = try QueryParameters(request.query, known: ["scope"])
+        let scope = parameters["scope"] ?? "fleet"
+        guard ["fleet", "instance"].contains(scope) else { throw parameters.wrong("scope", "must be fleet or instance") }
         let rows = try await reading { () throws(StoreFailure) in try await store.ledger() }
-        let ledger: Ledger
-        switch request.queryValue("scope") {
-        case nil, "", "fleet"?: ledger = rows.values.reduce(Ledger(), +)
-        case "instance"?: ledger = rows[configuration.instanceID] ?? Ledger()
-        default: throw APIError(400, "invalid_parameter", "must be fleet or instance", field: "scope")
-        }
+        let ledger = scope == "fleet" ? rows.values.reduce(Ledger(), +) : rows[configuration.instanceID] ?? Ledger()
         return .json { json in
             for column in Ledger.columns { json.member(column.name, ledger[keyPath: column.path]) }
             json.member("imbalance", ledger.imbalance)
@@ -57,7 +80,7 @@ extension Engine {
     func reading<T>(_ body: () async throws(StoreFailure) -> T) async throws(APIError) -> T {
         do throws(StoreFailure) { return try await body() } catch {
             logger.error("correlation_store_failed", .init("error", error.reason))
-            throw APIError(503, "state_unavailable", "the shared state does not answer; ask again", retryAfter: 1)
+            throw Engine.unavailable(error, "ask again")
         }
     }
 
@@ -68,12 +91,22 @@ extension Engine {
     /// Emissions read at a time.
     static let streamStep = 256
 
+    /// A place among the streams: taken before anything is waited for, given back when nobody holds it any more.
+    private final class Seat: Sendable {
+        private let streams: Gauge
+        init(_ streams: Gauge) {
+            self.streams = streams
+            streams.add(1)
+        }
+        deinit { streams.add(-1) }
+    }
+
     /// Server-sent events, one for each correlation that becomes complete (or complete again): its summary, under the filters of the list.
     /// A client that comes back with `Last-Event-ID` goes on where it was, as far as the store remembers (the last 200 batches or more).
     func stream(_ request: HTTPRequest) async throws -> HTTPResponse {
         let query = try CorrelationQuery(request)
         var place = EmissionPlace.now
-        if let last = request.header("last-event-id"), !last.isEmpty {
+        if let last = try request.single("Last-Event-ID"), !last.isEmpty {
             guard let parsed = EmissionPlace(parsing: last) else {
                 throw APIError(
                     400, "invalid_header", "is no event id of ours; leave it out to begin with what comes now", field: "Last-Event-ID")
@@ -83,19 +116,22 @@ extension Engine {
         guard streams.current < Engine.streamLimit else {
             throw APIError(503, "too_many_streams", "\(Engine.streamLimit) streams are open here; try again later", retryAfter: 5)
         }
-        let start = try await reading { () throws(StoreFailure) in
-            try await store.emissions(after: place, limit: place == .now ? 1 : 0).next
-        }
-        let begin = place == .now ? start : place
+        let seat = Seat(streams)
+        let given = place
+        let begin = try await reading { () throws(StoreFailure) in try await store.begin(given) }
         let headers = [("Content-Type", "text/event-stream"), ("Cache-Control", "no-store"), ("X-Accel-Buffering", "no")]
-        return HTTPResponse(headers: headers, body: .stream({ [self] writer in try await follow(query, from: begin, writer) }))
+        return HTTPResponse(
+            headers: headers,
+            body: .stream({ [self] writer in
+                try await follow(query, from: begin, writer)
+                withExtendedLifetime(seat) {}
+            }))
     }
 
     private func follow(_ query: CorrelationQuery, from start: EmissionPlace, _ writer: HTTPBodyWriter) async throws {
-        streams.add(1)
-        defer { streams.add(-1) }
         var place = start
         var written = MonotonicTime.now
+        var pace = Pace()
         try await writer.write("retry: 1000\n\n")
         while !isDraining {
             guard let (emissions, next) = try? await store.emissions(after: place, limit: Engine.streamStep) else {
@@ -103,6 +139,7 @@ extension Engine {
                 continue
             }
             for emission in emissions {
+                await pace.did(emission.to)
                 guard let json = await summary(emission, query) else { continue }
                 try await writer.write(Array("event: correlation\ndata: ".utf8) + json + [10, 10])
                 written = .now
@@ -134,36 +171,42 @@ extension Engine {
 }
 
 extension CorrelationQuery {
-    /// Reads the query's parameters; a wrong one is named.
-    init(_ request: HTTPRequest) throws(APIError) {
+    static let filters = ["trace_id", "service", "status", "from", "to", "min_duration_ms"]
+    /// What lists have besides.
+    static let paging = ["limit", "cursor"]
+
+    /// Reads the query's parameters: the filters, and `others`. A wrong one is named.
+    init(_ request: HTTPRequest, others: [String] = []) throws(APIError) {
         self.init()
+        let parameters = try QueryParameters(request.query, known: CorrelationQuery.filters + others)
         func time(_ name: String) throws(APIError) -> WallTime? {
-            guard let text = request.queryValue(name), !text.isEmpty else { return nil }
+            guard let text = parameters[name] else { return nil }
             do throws(CalendarTime.Failure) { return try CalendarTime.parse(text) } catch {
-                throw APIError(400, "invalid_parameter", "must be an RFC 3339 time such as 2026-11-21T03:30:00Z", field: name)
+                throw parameters.wrong(name, "must be an RFC 3339 time such as 2026-11-21T03:30:00Z")
             }
         }
         func whole(_ name: String, _ range: ClosedRange<Int>) throws(APIError) -> Int? {
-            guard let text = request.queryValue(name), !text.isEmpty else { return nil }
+            guard let text = parameters[name] else { return nil }
             guard let value = Int(text), range.contains(value) else {
-                throw APIError(
-                    400, "invalid_parameter", "must be a whole number from \(range.lowerBound) to \(range.upperBound)", field: name)
+                throw parameters.wrong(name, "must be a whole number from \(range.lowerBound) to \(range.upperBound)")
             }
             return value
         }
-        service = request.queryValue("service").flatMap { $0.isEmpty ? nil : $0 }
-        status = request.queryValue("status").flatMap { $0.isEmpty ? nil : $0 }
-        if let status, !["ok", "warning", "error"].contains(status) {
-            throw APIError(400, "invalid_parameter", "must be ok, warning or error", field: "status")
+        if let text = parameters["trace_id"] {
+            guard text.utf8.count <= IngestParser.traceLimit else {
+                throw parameters.wrong("trace_id", "is longer than \(IngestParser.traceLimit) characters")
+            }
+            trace = .trace(text)
         }
+        service = parameters["service"]
+        status = parameters["status"]
+        if let status, !["ok", "warning", "error"].contains(status) { throw parameters.wrong("status", "must be ok, warning or error") }
         from = try time("from")
         to = try time("to")
         minimumDuration = try whole("min_duration_ms", 0...Int(Int32.max)).map { .milliseconds($0) }
         limit = try whole("limit", 1...200) ?? 50
-        if let text = request.queryValue("cursor"), !text.isEmpty {
-            guard let parsed = Cursor(text: text) else {
-                throw APIError(400, "invalid_parameter", "is no cursor of ours; take it from next_cursor", field: "cursor")
-            }
+        if let text = parameters["cursor"] {
+            guard let parsed = Cursor(text: text) else { throw parameters.wrong("cursor", "is no cursor of ours; take it from next_cursor") }
             cursor = parsed
         }
     }

@@ -9,6 +9,25 @@ import Redis
 /// Calls are few and their work is batched (MGET, MSET, ZADD of many): a command inside a script costs about half a microsecond, a call
 /// ten.
 enum CorrelationScripts {
+    /// Every script begins with this: keys that are something else than they must be are found, and named, before anything is written.
+    /// A script that failed half-way would leave records stored that were said to be refused.
+    private static let kinds = """
+        local function wrong_kind(key, wanted)
+          local kind = redis.call('TYPE', key).ok
+          if kind == wanted or kind == 'none' then return nil end
+          return redis.error_reply('WRONGTYPE the key ' .. key .. ' holds a ' .. kind .. ' where a ' .. wanted .. ' belongs')
+        end
+        -- A count that Redis could not add to.
+        local function wrong_count(key, field, value)
+          if not value then return nil end
+          local digits = string.match(value, '^-?([1-9]%d*)$') or value == '0' and value
+          if digits and #digits < 19 then return nil end
+          return redis.error_reply('WRONGTYPE the key ' .. key .. ' has ' .. field .. ' = ' .. string.sub(value, 1, 40)
+            .. ', which is no count that can be added to')
+        end
+
+        """
+
     /// Takes in groups.
     ///
     /// KEYS: index, ledger, cursor, rooted; then state and text of each group, all different. ARGV: instance, most records, most bytes of
@@ -17,9 +36,9 @@ enum CorrelationScripts {
     /// piece. Returns of each group that was not new its index (from 1), added, duplicates and refused; or only its index, negative, when
     /// all of it was added. A new one has all added.
     static let ingest = RedisScript(
-        """
+        kinds + """
         local sub, find, byte = string.sub, string.find, string.byte
-        -- The piece without the records that are not kept: protobuf fields, 3 and 4 of them records.
+        -- The piece without the records that are not kept: protobuf fields, 3 and 4 of them records (their tags are 26 and 34).
         local function cut(piece, keep)
           local out, at, record = {}, 1, 0
           while at <= #piece do
@@ -33,7 +52,7 @@ enum CorrelationScripts {
             until b < 128
             at = at + 1 + size
             local kept = true
-            if tag >= 26 then
+            if tag == 26 or tag == 34 then
               record = record + 1
               kept = keep[record]
             end
@@ -68,10 +87,23 @@ enum CorrelationScripts {
           return #fresh, repeated, refused, table.concat(fresh), piece
         end
         local n = (#KEYS - 4) / 2
+        local wrong = wrong_kind(KEYS[1], 'zset') or wrong_kind(KEYS[2], 'hash') or wrong_kind(KEYS[3], 'string')
+          or wrong_kind(KEYS[4], 'zset')
+        if wrong then return wrong end
+        local fields = {':received', ':pending', ':duplicate', ':rejected'}
+        for i = 1, 4 do fields[i] = ARGV[1] .. fields[i] end
+        local counts = redis.call('HMGET', KEYS[2], unpack(fields))
+        for i = 1, 4 do
+          wrong = wrong_count(KEYS[2], fields[i], counts[i])
+          if wrong then return wrong end
+        end
         local clock = redis.call('TIME')
         local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
         -- A clock that was set back must not put changes where completion has already been.
-        local cursor = tonumber(redis.call('GET', KEYS[3]) or '0')
+        local cursor = redis.call('GET', KEYS[3]) or '0'
+        wrong = wrong_count(KEYS[3], 'its value', cursor)
+        if wrong then return wrong end
+        cursor = tonumber(cursor)
         if now <= cursor then now = cursor + 1 end
         -- Once for all: each number that is made a string costs a third of a microsecond.
         local stamp = string.format('%d', now)
@@ -127,6 +159,8 @@ enum CorrelationScripts {
                 reply[at + 1], reply[at + 2], reply[at + 3], reply[at + 4] = i, added, repeated, refused
               end
               if added > 0 then
+                wrong = wrong_kind(text, 'string')
+                if wrong then return wrong end
                 if length + #piece <= room then
                   appended[#appended + 1] = text
                   appended[#appended + 1] = piece
@@ -175,9 +209,17 @@ enum CorrelationScripts {
     /// an empty string, correlations of a batch, bytes of a batch, batches of a queue, number of targets; then id and time of change of
     /// each state. Returns emitted, of these updated.
     static let complete = RedisScript(
-        """
+        kinds + """
         local targets = tonumber(ARGV[5])
         local first = 4 + 2 * targets
+        local wrong = wrong_kind(KEYS[1], 'hash') or wrong_kind(KEYS[2], 'string') or wrong_kind(KEYS[3], 'zset')
+          or wrong_kind(KEYS[4], 'stream')
+        for t = 1, targets do
+          local dropped = KEYS[4 + 2 * t]
+          wrong = wrong or wrong_kind(KEYS[3 + 2 * t], 'zset') or wrong_kind(dropped, 'string')
+            or wrong_count(dropped, 'its value', redis.call('GET', dropped))
+        end
+        if wrong then return wrong end
         local n = #KEYS - first
         local names = {}
         for i = 1, n do names[i] = KEYS[first + i] end
@@ -210,6 +252,12 @@ enum CorrelationScripts {
           end
         end
         close()
+        for instance in pairs(moved) do
+          local fields = {instance .. ':pending', instance .. ':correlated'}
+          local counts = redis.call('HMGET', KEYS[1], unpack(fields))
+          wrong = wrong_count(KEYS[1], fields[1], counts[1]) or wrong_count(KEYS[1], fields[2], counts[2])
+          if wrong then return wrong end
+        end
         if #set > 0 then redis.call('MSET', unpack(set)) end
         for instance, count in pairs(moved) do
           redis.call('HINCRBY', KEYS[1], instance .. ':pending', -count)
@@ -239,9 +287,12 @@ enum CorrelationScripts {
     /// KEYS: index, ledger, rooted; queue and taken of each target; then state and text of each. ARGV: bound in ms, number of targets, then
     /// the ids.
     static let expire = RedisScript(
-        """
+        kinds + """
         local bound, targets, states, asked = tonumber(ARGV[1]), tonumber(ARGV[2]), {}, {}
         local first = 3 + 2 * targets
+        local wrong = wrong_kind(KEYS[1], 'zset') or wrong_kind(KEYS[2], 'hash') or wrong_kind(KEYS[3], 'zset')
+        for t = 1, targets do wrong = wrong or wrong_kind(KEYS[2 + 2 * t], 'zset') or wrong_kind(KEYS[3 + 2 * t], 'zset') end
+        if wrong then return wrong end
         local n = (#KEYS - first) / 2
         -- A batch begins with the time of its oldest correlation, and is no older than it.
         local function keep(batch)
@@ -272,6 +323,12 @@ enum CorrelationScripts {
           end
         end
         if #ids == 0 then return 0 end
+        for instance in pairs(lost) do
+          local fields = {instance .. ':pending', instance .. ':expired'}
+          local counts = redis.call('HMGET', KEYS[2], unpack(fields))
+          wrong = wrong_count(KEYS[2], fields[1], counts[1]) or wrong_count(KEYS[2], fields[2], counts[2])
+          if wrong then return wrong end
+        end
         redis.call('UNLINK', unpack(keys))
         redis.call('ZREM', KEYS[1], unpack(ids))
         redis.call('ZREM', KEYS[3], unpack(ids))
@@ -285,19 +342,27 @@ enum CorrelationScripts {
     /// Takes or keeps the turn to settle, which one instance has at a time. KEYS: turn, cursor. ARGV: who, for how long in ms. Returns
     /// whether it has it, the time in ms, and the cursor.
     static let turn = RedisScript(
-        """
+        kinds + """
+        local wrong = wrong_kind(KEYS[1], 'string') or wrong_kind(KEYS[2], 'string')
+        if wrong then return wrong end
         local clock = redis.call('TIME')
         local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
         local holder = redis.call('GET', KEYS[1])
         if holder and holder ~= ARGV[1] then return {0, now, 0} end
+        local cursor = redis.call('GET', KEYS[2]) or '0'
+        wrong = wrong_count(KEYS[2], 'its value', cursor)
+        if wrong then return wrong end
         redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-        return {1, now, tonumber(redis.call('GET', KEYS[2]) or '0')}
+        return {1, now, tonumber(cursor)}
         """)
 
     /// Takes batches on lease. KEYS: queue, taken. ARGV: lease in ms, at most. Returns how many of them had been taken before by an
-    /// instance that did not finish them, and the batches, these first.
+    /// instance that did not finish them; the batches, these first; and the time at which the lease ends, which is the holder's proof that
+    /// a batch is its own: whoever takes the batch later gets a later end.
     static let take = RedisScript(
-        """
+        kinds + """
+        local wrong = wrong_kind(KEYS[1], 'zset') or wrong_kind(KEYS[2], 'zset')
+        if wrong then return wrong end
         local clock = redis.call('TIME')
         local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
         local most = tonumber(ARGV[2])
@@ -308,21 +373,49 @@ enum CorrelationScripts {
           if #fresh > 0 then redis.call('ZREM', KEYS[1], unpack(fresh)) end
           for i = 1, #fresh do out[#out + 1] = fresh[i] end
         end
-        for i = 1, #out do redis.call('ZADD', KEYS[2], now + ARGV[1], out[i]) end
-        return {again, out}
+        local ends = string.format('%d', now + ARGV[1])
+        for i = 1, #out do redis.call('ZADD', KEYS[2], ends, out[i]) end
+        return {again, out, ends}
         """)
 
-    /// Makes a lease longer, if it is still there. KEYS: taken. ARGV: lease in ms, the batch.
+    /// In the scripts that follow: whether a batch is still on the lease that ends at the given time. The proof is the end itself, and not
+    /// that a new end differs from it: within one millisecond of Redis' clock a new end is the same.
+    private static let mine = kinds + """
+        local function mine(taken, batch, ends)
+          local score = redis.call('ZSCORE', taken, batch)
+          if type(score) == 'table' then score = score.double end
+          return score and tonumber(score) == tonumber(ends)
+        end
+
+        """
+
+    /// Makes a lease longer, if it is still the caller's. KEYS: taken. ARGV: lease in ms, the batch, when the caller's lease ends. Returns
+    /// when it ends now, or 0 if the batch is no longer the caller's.
     static let renew = RedisScript(
-        """
+        mine + """
+        local wrong = wrong_kind(KEYS[1], 'zset')
+        if wrong then return wrong end
+        if not mine(KEYS[1], ARGV[2], ARGV[3]) then return '0' end
         local clock = redis.call('TIME')
-        return redis.call('ZADD', KEYS[1], 'XX', 'CH', clock[1] * 1000 + math.floor(clock[2] / 1000) + ARGV[1], ARGV[2])
+        local ends = clock[1] * 1000 + math.floor(clock[2] / 1000) + ARGV[1]
+        -- A clock that was set back takes nothing away from a lease, so that ends only grow.
+        if ends < tonumber(ARGV[3]) then ends = tonumber(ARGV[3]) end
+        ends = string.format('%d', ends)
+        redis.call('ZADD', KEYS[1], ends, ARGV[2])
+        return ends
         """)
 
-    /// Gives a batch, or what is left of it, back to its queue. KEYS: queue, taken. ARGV: the batch, what is left.
+    /// Gives a batch, or what is left of it, back to its queue, if it is still the caller's. KEYS: queue, taken. ARGV: the batch, what is
+    /// left, when the caller's lease ends.
     static let giveBack = RedisScript(
-        """
-        if redis.call('ZREM', KEYS[2], ARGV[1]) == 1 then redis.call('ZADD', KEYS[1], string.match(ARGV[2], '^%d+') or 0, ARGV[2]) end
+        mine + """
+        local wrong = wrong_kind(KEYS[1], 'zset') or wrong_kind(KEYS[2], 'zset')
+        if wrong then return wrong end
+        if mine(KEYS[2], ARGV[1], ARGV[3]) then
+          redis.call('ZREM', KEYS[2], ARGV[1])
+          redis.call('ZADD', KEYS[1], string.match(ARGV[2], '^%d+') or 0, ARGV[2])
+        end
         return 0
         """)
+
 }

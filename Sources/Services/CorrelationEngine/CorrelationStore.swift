@@ -12,14 +12,18 @@ public protocol CorrelationStore: Sendable {
     /// One outcome a group, in their order. A delivery without groups is counted in the ledger all the same.
     func ingest(_ delivery: Delivery) async throws(StoreFailure) -> [IngestOutcome]
     func correlation(_ key: CorrelationKey) async throws(StoreFailure) -> StoredCorrelation?
-    /// Newest first by last change.
+    /// Newest first by last change, at most `query.limit`. It may stop earlier, when it has looked at enough or has enough bytes: then `next`
+    /// says where to go on. Only without `next` there are no more.
     func list(_ query: CorrelationQuery) async throws(StoreFailure) -> CorrelationPage
     func count() async throws(StoreFailure) -> Int
     /// Completes what is due and forgets what has expired; at most a bounded piece of work a call. Called often by every instance.
     func settle() async throws(StoreFailure) -> Settled
     /// What became of every record that was received, by instance.
     func ledger() async throws(StoreFailure) -> [String: Ledger]
-    /// Emissions after `place`, oldest first; `.now` for those from now on.
+    /// Where to begin with what a client gave as its place: there, if the store knows that place; at what it remembers first, if it does not
+    /// (another layout, another store, a place that is yet to come), because then anything may have been missed. For `.now` at its end.
+    func begin(_ place: EmissionPlace) async throws(StoreFailure) -> EmissionPlace
+    /// Emissions after `place`, oldest first. `place` is one of this store's own.
     func emissions(after place: EmissionPlace, limit: Int) async throws(StoreFailure) -> (emissions: [Emission], next: EmissionPlace)
     /// The queue of a target's exports.
     func exports(_ target: ExportTarget) -> any ExportQueue
@@ -44,6 +48,13 @@ public struct IngestOutcome: Sendable, Equatable {
 /// The store did not answer, or has no room. What was asked may be asked again: ingest is idempotent and the rest only reads.
 public struct StoreFailure: Error, Sendable {
     public let reason: String
+    /// It does not pass by itself: somebody must do what the reason says.
+    public var needsMending = false
+
+    public init(reason: String, needsMending: Bool = false) {
+        self.reason = reason
+        self.needsMending = needsMending
+    }
 }
 
 /// What bounds one correlation, so that a flood of one trace id stays harmless.
@@ -136,18 +147,32 @@ public struct EmissionPlace: Sendable, Equatable {
     public let text: String
     public static let now = EmissionPlace(text: "")
     init(text: String) { self.text = text }
-    /// nil when it is none of ours: `<milliseconds>-<number>`, one for each shard, with dots between.
+    /// nil when it is none of ours: `<milliseconds>-<number>`, one for each shard, with dots between. Numbers have up to 64 bits.
     public init?(parsing text: String) {
         guard (1...20_000).contains(text.utf8.count) else { return nil }
+        var parts: [String] = []
         for place in text.split(separator: ".", omittingEmptySubsequences: false) {
-            let parts = place.split(separator: "-", omittingEmptySubsequences: false)
-            guard parts.count == 2, parts.allSatisfy({ UInt64($0) != nil }) else { return nil }
+            let numbers = place.split(separator: "-", omittingEmptySubsequences: false)
+            guard numbers.count == 2, numbers.allSatisfy({ !$0.isEmpty && $0.utf8.allSatisfy { $0 &- 48 < 10 } }),
+                let time = UInt64(numbers[0]), let number = UInt64(numbers[1])
+            else { return nil }
+            parts.append("\(time)-\(number)")
         }
-        self.text = text
+        self.text = parts.joined(separator: ".")
+    }
+
+    /// Its parts, one a shard.
+    var parts: [(time: UInt64, number: UInt64)] {
+        text.split(separator: ".").map { part in
+            let numbers = part.split(separator: "-").map { UInt64($0) ?? 0 }
+            return numbers.count == 2 ? (numbers[0], numbers[1]) : (0, 0)
+        }
     }
 }
 
 public struct CorrelationQuery: Sendable, Equatable {
+    /// Only this one.
+    public var trace: CorrelationKey?
     public var service: String?
     public var status: String?
     /// A correlation matches when its time from first to last record touches this range.
@@ -169,8 +194,10 @@ public struct CorrelationQuery: Sendable, Equatable {
         }
 
         public init?(text: String) {
-            guard let dot = text.firstIndex(of: "."), let score = Int64(text[..<dot]), text.utf8.count < 300 else { return nil }
-            self.init(score: score, id: String(text[text.index(after: dot)...]))
+            guard text.utf8.count < 300, let dot = text.firstIndex(of: "."), let score = Int64(text[..<dot]), score >= 0 else { return nil }
+            let id = String(text[text.index(after: dot)...])
+            guard text.first != "+", CorrelationKey(id: id) != nil else { return nil }
+            self.init(score: score, id: id)
         }
 
         public var text: String { "\(score).\(id)" }
@@ -178,6 +205,11 @@ public struct CorrelationQuery: Sendable, Equatable {
 
     /// Correlations looked at for one page, so that a filter that matches nothing stays cheap; the cursor goes on from there.
     static let examineLimit = 2000
+    /// One step of a page (one call of `list`): correlations looked at, bytes of them as they are stored, and bytes of JSON. A step goes on to
+    /// the end of the correlation with which it passes one of these.
+    static let stepCount = 256, stepStored = 2 << 20, stepBytes = 1 << 20
+    /// A page's bytes of JSON: with the correlation that passes this it ends, and its cursor goes on from there.
+    static let pageBytes = 8 << 20
 
     func matches(_ correlation: Correlation) -> Bool {
         if let service, !correlation.services.contains(service) { return false }
@@ -185,6 +217,7 @@ public struct CorrelationQuery: Sendable, Equatable {
         if let from, correlation.last / 1_000_000 < from.milliseconds { return false }
         if let to, correlation.first / 1_000_000 > to.milliseconds { return false }
         if let minimumDuration, correlation.duration < minimumDuration.nanoseconds { return false }
+        if let trace, correlation.key != trace { return false }
         return true
     }
 }
@@ -193,5 +226,25 @@ public struct CorrelationPage: Sendable {
     /// Each as JSON.
     public var items: [[UInt8]] = []
     public var next: CorrelationQuery.Cursor?
+    /// Correlations that were looked at.
+    public var examined = 0
+    /// Bytes of the items, and of what was looked at as it is stored.
+    private var bytes = 0, stored = 0
     public init() {}
+
+    /// Looks at one correlation, and keeps it if it matches.
+    mutating func look(at correlation: StoredCorrelation?, _ query: CorrelationQuery) {
+        examined += 1
+        guard let correlation else { return }
+        stored += correlation.text.count + correlation.marks.bytes.count
+        guard let json = correlation.read({ query.matches($0) ? $0.json(limit: Correlation.listed) : nil }), let json else { return }
+        items.append(json)
+        bytes += json.count
+    }
+
+    /// The step is done.
+    func isFull(_ query: CorrelationQuery) -> Bool {
+        items.count >= query.limit || examined >= CorrelationQuery.stepCount || stored >= CorrelationQuery.stepStored
+            || bytes >= CorrelationQuery.stepBytes
+    }
 }

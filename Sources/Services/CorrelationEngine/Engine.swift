@@ -15,14 +15,14 @@ public final class Engine: Sendable {
     let metrics: MetricsRegistry
     let logger: Logger
     let loop: EventLoop
-    let document: LoopBound<JSONDocument>
+    let reader: BodyReader
     let exporters: [LoopBound<Exporter>]
     private let journal: Journal
     private let parser: IngestParser
+    private let intake: LoopBound<Intake>
     let otlp: OTLPIngest
     let streams: Gauge
     private let draining = Atomic<Bool>(false)
-    private let depth: Gauge
     private let records: [String: Counter]
     /// By `signal encoding outcome`.
     private let requestCounters: [String: Counter]
@@ -34,7 +34,7 @@ public final class Engine: Sendable {
         journal: Journal = Journal(),
         metrics: MetricsRegistry,
         logger: Logger, loop: EventLoop
-    ) {
+    ) throws(SystemError) {
         self.configuration = configuration
         self.store = store
         self.redis = redis
@@ -43,11 +43,13 @@ public final class Engine: Sendable {
         self.metrics = metrics
         self.logger = logger
         self.loop = loop
-        document = LoopBound(JSONDocument(), on: loop)
+        reader = try BodyReader(loop: loop)
         parser = IngestParser(maximumAge: configuration.maximumAge, window: configuration.window)
         otlp = OTLPIngest(maximumAge: configuration.maximumAge, window: configuration.window)
-        depth = metrics.gauge("correlation_queue_depth", "Records taken in and not yet stored.")
-        metrics.gauge("correlation_queue_capacity", "The depth at which records are refused with 503.").set(configuration.queueCapacity)
+        let depth = metrics.gauge("correlation_queue_depth", "Records taken in and not yet stored.")
+        intake = LoopBound(
+            Intake(most: .init(records: configuration.queueCapacity, bytes: Engine.intakeBytes), depth: depth), on: loop)
+        metrics.gauge("correlation_queue_capacity", "The depth from which on records wait for room.").set(configuration.queueCapacity)
         metrics.gauge("correlation_state_backend", "Where the state lives: 1 = redis, 0 = in-memory.").set(configuration.usesRedis ? 1 : 0)
         streams = metrics.gauge("correlation_streams", "Open streams of new correlations.")
         var counters: [String: Counter] = [:]
@@ -106,11 +108,18 @@ public final class Engine: Sendable {
 
     // MARK: ingest
 
+    /// Bytes of records that are under way, and of those that wait for room.
+    static let intakeBytes = 128 << 20
+
     private func ingest(_ request: HTTPRequest) async throws -> HTTPResponse {
-        if let type = request.header("content-type"), !type.lowercased().hasPrefix("application/json") {
+        if let type = try request.single("content-type"), !type.lowercased().hasPrefix("application/json") {
             throw APIError(415, "unsupported_media_type", "send application/json, not \(type.prefix(60))", field: "Content-Type")
         }
-        let batch = try parser.parse(document.value, request.body, now: .now)
+        let packed = try Engine.isPacked(request)
+        let parser = parser, body = request.body
+        let batch = try await reader.read(bytes: body.count, packed: packed) { (document) throws(APIError) in
+            try parser.parse(document, packed ? try Engine.unpack(body) : body, now: .now)
+        }
         let outcomes: [IngestOutcome]
         do throws(APIError) { outcomes = try await take(batch.delivery) } catch {
             requests("api_logs", "json", "unavailable")
@@ -124,21 +133,19 @@ public final class Engine: Sendable {
         return answer(batch, outcomes)
     }
 
-    /// Stores a delivery and counts it. Throws 503 when it was not stored; then nothing of it is acknowledged.
+    /// Stores a delivery and counts it, in its turn. Throws 503 when it was not stored; then nothing of it is acknowledged.
     func take(_ delivery: Delivery) async throws(APIError) -> [IngestOutcome] {
-        let count = delivery.recordCount
-        guard depth.current + count <= configuration.queueCapacity || depth.current == 0 else {
+        let load = IntakeLine.Load(records: delivery.recordCount, bytes: delivery.bytes)
+        guard await intake.value.enter(load) else {
             throw APIError(
-                503, "queue_full", "\(depth.current) of \(configuration.queueCapacity) records wait to be stored; send again later",
-                retryAfter: 1)
+                503, "queue_full",
+                "\(intake.value.records) records wait to be stored, and \(configuration.queueCapacity) may; send again later", retryAfter: 1)
         }
-        depth.add(count)
-        defer { depth.add(-count) }
+        defer { intake.value.leave(load) }
         let outcomes: [IngestOutcome]
         do throws(StoreFailure) { outcomes = try await store.ingest(delivery) } catch {
-            logger.error("correlation_store_failed", .init("records", count), .init("error", error.reason))
-            throw APIError(
-                503, "state_unavailable", "the shared state does not answer; nothing was acknowledged, send again", retryAfter: 1)
+            logger.error("correlation_store_failed", .init("records", load.records), .init("error", error.reason))
+            throw Engine.unavailable(error, "nothing was acknowledged, send again")
         }
         var sum = IngestOutcome()
         for outcome in outcomes {
@@ -171,16 +178,37 @@ public final class Engine: Sendable {
                 json.member("message", rejection.message)
                 json.endObject()
             }
-            for (group, outcome) in zip(batch.delivery.groups, outcomes) where outcome.refused > 0 {
+            for (key, refused) in Engine.refusals(batch.delivery, outcomes) {
                 json.beginObject()
                 json.member("index", -1)
                 json.member("field", "records")
-                json.member("message", Engine.full(group.key, outcome.refused))
+                json.member("message", Engine.full(key, refused))
                 json.endObject()
             }
             json.endArray()
             json.member("correlations", Engine.distinct(batch.delivery.groups.map(\.key.id)))
         }
+    }
+
+    /// Records refused because their correlation is full: once for each correlation, with their number.
+    static func refusals(_ delivery: Delivery, _ outcomes: [IngestOutcome]) -> [(key: CorrelationKey, refused: Int)] {
+        var places: [CorrelationKey: Int] = [:]
+        var all: [(key: CorrelationKey, refused: Int)] = []
+        for (group, outcome) in zip(delivery.groups, outcomes) where outcome.refused > 0 {
+            if let place = places[group.key] {
+                all[place].refused += outcome.refused
+            } else {
+                places[group.key] = all.count
+                all.append((group.key, outcome.refused))
+            }
+        }
+        return all
+    }
+
+    /// What a client is told of a failure of the store. What somebody must mend is said as it is; what passes by itself is not.
+    static func unavailable(_ failure: StoreFailure, _ what: String) -> APIError {
+        if failure.needsMending { return APIError(503, "state_broken", "the shared state must be mended: \(failure.reason)", retryAfter: 30) }
+        return APIError(503, "state_unavailable", "the shared state does not answer; \(what)", retryAfter: 1)
     }
 
     static func full(_ key: CorrelationKey, _ refused: Int) -> String {

@@ -44,7 +44,7 @@ public enum EngineProcess {
                     loop: loop, metrics: metrics,
                     logger: logger, journal: journal), on: loop)
         }
-        let engine = Engine(
+        let engine = try Engine(
             configuration: configuration, store: store, redis: redis, exporters: exporters, journal: journal, metrics: metrics,
             logger: logger,
             loop: loop)
@@ -55,6 +55,7 @@ public enum EngineProcess {
             engine.drain()
             server.drain(grace: grace) {
                 stop(exporters.map(\.value), loop) {
+                    engine.reader.stop()
                     logger.info("stopped")
                     loop.stop()
                 }

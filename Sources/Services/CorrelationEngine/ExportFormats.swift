@@ -91,7 +91,8 @@ enum LokiFormat {
     }
 }
 
-/// Tempo takes OTLP: the spans go out byte for byte as they came in, under the resources and scopes they came with.
+/// Tempo takes OTLP: the spans go out byte for byte as they came in, under the resources and scopes they came with, with
+/// their schema URLs.
 enum TempoFormat {
     static let path = "/v1/traces"
     static let contentType = "application/x-protobuf"
@@ -105,12 +106,14 @@ enum TempoFormat {
 
     private static func append(_ text: UnsafeRawBufferPointer, to out: inout [UInt8]) {
         var resource = UnsafeRawBufferPointer(start: nil, count: 0), scope = resource
+        var resourceSchema = resource, scopeSchema = resource
         var spans: [UInt8] = [], scopes: [UInt8] = []
         func closeScope() {
             if spans.isEmpty { return }
             var inner: [UInt8] = []
             if !scope.isEmpty { ProtobufWriter.append(1, scope, to: &inner) }
             inner += spans
+            if !scopeSchema.isEmpty { ProtobufWriter.append(3, scopeSchema, to: &inner) }
             inner.withUnsafeBytes { ProtobufWriter.append(2, $0, to: &scopes) }
             spans = []
         }
@@ -120,6 +123,7 @@ enum TempoFormat {
             var inner: [UInt8] = []
             ProtobufWriter.append(1, resource, to: &inner)
             inner += scopes
+            if !resourceSchema.isEmpty { ProtobufWriter.append(3, resourceSchema, to: &inner) }
             inner.withUnsafeBytes { ProtobufWriter.append(1, $0, to: &out) }
             scopes = []
         }
@@ -130,9 +134,13 @@ enum TempoFormat {
                 closeResource()
                 resource = field.bytes
                 scope = UnsafeRawBufferPointer(start: nil, count: 0)
+                (resourceSchema, scopeSchema) = (scope, scope)
             case RecordGroup.Field.scope:
                 closeScope()
                 scope = field.bytes
+                scopeSchema = UnsafeRawBufferPointer(start: nil, count: 0)
+            case RecordGroup.Field.resourceSchema: resourceSchema = field.bytes
+            case RecordGroup.Field.scopeSchema: scopeSchema = field.bytes
             case RecordGroup.Field.span: ProtobufWriter.append(2, field.bytes, to: &spans)
             default: break
             }

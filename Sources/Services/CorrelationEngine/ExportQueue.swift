@@ -10,6 +10,9 @@ public struct ExportBatch: Sendable, Equatable {
     public let emissions: [Emission]
     /// It had been taken before, by an instance that did not finish it: its receiver may have it already.
     public var redelivered = false
+    /// When the lease ends, in milliseconds of the store's clock: the holder's proof that the batch is its own, because whoever takes the
+    /// batch later gets a later end. 0 where there are no other instances.
+    public var leaseEnds = 0
 }
 
 /// Batches waiting for one target, for all instances. A batch is taken on lease: whoever takes it finishes it, gives it back, or loses it
@@ -20,9 +23,9 @@ public protocol ExportQueue: Sendable {
     func take(_ limit: Int) async throws(StoreFailure) -> [ExportBatch]
     func load(_ batch: ExportBatch) async throws(StoreFailure) -> [StoredCorrelation]
     func finish(_ batch: ExportBatch) async throws(StoreFailure)
-    /// Before each request: the lease begins again. False when it was lost; another instance has the batch.
-    func renew(_ batch: ExportBatch) async throws(StoreFailure) -> Bool
-    /// What is `left` of the batch waits again.
+    /// Before each request: the lease begins again. Returns the batch with its new lease, or nil when another instance has the batch.
+    func renew(_ batch: ExportBatch) async throws(StoreFailure) -> ExportBatch?
+    /// What is `left` of the batch waits again. Nothing happens when another instance has the batch.
     func giveBack(_ batch: ExportBatch, left: ExportBatch) async throws(StoreFailure)
     /// Batches waiting or taken.
     func depth() async throws(StoreFailure) -> Int
@@ -57,9 +60,10 @@ extension Emission {
 
 extension ExportBatch {
     /// Reads what is stored; entries that are none of ours are passed over.
-    init(text: String, redelivered: Bool = false) {
+    init(text: String, redelivered: Bool = false, leaseEnds: Int = 0) {
         self.text = text
         self.redelivered = redelivered
+        self.leaseEnds = leaseEnds
         emissions = text.split(separator: " ").dropFirst().compactMap { Emission(text: $0) }
     }
 

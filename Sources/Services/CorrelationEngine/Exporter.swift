@@ -2,6 +2,7 @@ import Basics
 import Compression
 import EventLoops
 import HTTP
+import JSONCoding
 import Observability
 import Resilience
 
@@ -50,6 +51,12 @@ public final class Exporter {
     private let state: Gauge
     private let duration: Histogram
     private let outcomes: [String: Counter]
+    private let refusedRecords: Counter
+    private let document = JSONDocument()
+    /// False once the target has said that it takes no compressed bodies.
+    private var packs = true
+    /// When a failure of the store was told last: an outage is told now and then, not four times a second.
+    private var storeTold: MonotonicTime?
     private var droppedBefore: Int?
     private var looked = MonotonicTime.now
     /// Of a request: the lease outlives it.
@@ -67,7 +74,7 @@ public final class Exporter {
         self.logger = logger
         self.journal = journal
         timeout = min(Exporter.timeout, .nanoseconds(limits.lease.nanoseconds / 2))
-        client = HTTPClient(loop: loop, responseLimit: 64 << 10)
+        client = HTTPClient(loop: loop, responseLimit: 64 << 10, passesOver: true)
         breaker = Breaker(subject: "correlation-engine/\(target.rawValue)")
         let labels = [("target", target.rawValue)]
         depth = metrics.gauge("correlation_export_queue_depth", "Batches that wait to be sent, of the whole fleet.", labels: labels)
@@ -82,6 +89,9 @@ public final class Exporter {
                 labels: labels + [("outcome", outcome)])
         }
         outcomes = counters
+        refusedRecords = metrics.counter(
+            "correlation_export_refused_records_total",
+            "Spans or logs that the target said it did not take, in the body of an answer of 2xx.", labels: labels)
     }
 
     /// Stops after the request that is under way.
@@ -100,7 +110,8 @@ public final class Exporter {
             noteState()
             // A trial sends one batch, so that one failure is one failure.
             let limit = breaker.state == .closed ? Exporter.batches : 1
-            guard let taken = try? await queue.take(limit), !taken.isEmpty else {
+            let taken = await attempt("take") { () throws(StoreFailure) in try await queue.take(limit) } ?? []
+            if taken.isEmpty {
                 breaker.untried()
                 await look()
                 await loop.sleep(Exporter.pause)
@@ -112,6 +123,17 @@ public final class Exporter {
         onStopped?()
     }
 
+    /// nil when the store failed, which is told: at once, and then every ten seconds.
+    private func attempt<T>(_ what: String, _ body: () async throws(StoreFailure) -> T) async -> T? {
+        do throws(StoreFailure) { return try await body() } catch {
+            if let storeTold, MonotonicTime.now - storeTold < .seconds(10) { return nil }
+            storeTold = .now
+            logger.error(
+                "export_store_failed", .init("target", target.rawValue), .init("operation", what), .init("error", error.reason))
+            return nil
+        }
+    }
+
     private func drop(_ correlations: Int, _ reason: String) {
         count("dropped", correlations)
         logger.error("export_dropped", .init("target", target.rawValue), .init("correlations", correlations), .init("reason", reason))
@@ -120,8 +142,8 @@ public final class Exporter {
     private func look() async {
         noteState()
         looked = .now
-        if let waiting = try? await queue.depth() { depth.set(waiting) }
-        guard let dropped = try? await queue.dropped() else { return }
+        if let waiting = await attempt("depth", { () throws(StoreFailure) in try await queue.depth() }) { depth.set(waiting) }
+        guard let dropped = await attempt("dropped", { () throws(StoreFailure) in try await queue.dropped() }) else { return }
         // Every instance sees, and tells, what the fleet dropped.
         if let before = droppedBefore, dropped > before { drop(dropped - before, "the queue is full") }
         droppedBefore = dropped
@@ -132,25 +154,26 @@ public final class Exporter {
 
     private func send(_ taken: [ExportBatch]) async {
         var rest = taken[...]
-        while !isStopping, let batch = rest.first {
+        while !isStopping, var batch = rest.first {
             if batch.redelivered {
                 count("redelivered", batch.emissions.count)
                 logger.warning("export_redelivered", .init("target", target.rawValue), .init("correlations", batch.emissions.count))
             }
-            guard let correlations = try? await queue.load(batch) else { break }
+            let loaded = batch
+            guard let correlations = await attempt("load", { () throws(StoreFailure) in try await queue.load(loaded) }) else { break }
             // Nothing takes them away before they are sent; if something did, it is told.
             let missing = batch.emissions.count { $0.to > $0.from } - correlations.count
             if missing > 0 { drop(missing, "they are no longer in the store") }
             var sent: Set<CorrelationKey> = []
-            switch await deliver(correlations, of: batch, &sent) {
+            switch await deliver(correlations, of: &batch, &sent) {
             case .done:
                 await finish(batch)
                 rest = rest.dropFirst()
             case .lost: rest = rest.dropFirst()
             case .away(let wait):
                 count("retried", batch.emissions.count - sent.count)
-                try? await queue.giveBack(batch, left: batch.without(sent))
-                await giveBack(rest.dropFirst())
+                await giveBack(batch, left: batch.without(sent))
+                for other in rest.dropFirst().reversed() { await giveBack(other, left: other) }
                 if !isStopping { await loop.sleep(min(max(wait ?? .zero, backoff.next(using: &random)), .seconds(30))) }
                 return
             }
@@ -158,19 +181,25 @@ public final class Exporter {
         }
         // Neither success nor failure of the target.
         breaker.untried()
-        await giveBack(rest)
+        for batch in rest.reversed() { await giveBack(batch, left: batch) }
     }
 
     /// Not finished here, it would be sent once more after its lease; so this goes on until the store is back.
     private func finish(_ batch: ExportBatch) async {
-        for _ in 0..<60 {
-            if (try? await queue.finish(batch)) != nil { return }
-            await loop.sleep(.milliseconds(isStopping ? 50 : 500))
-        }
+        await insist("finish") { () throws(StoreFailure) in try await queue.finish(batch) }
     }
 
-    private func giveBack(_ batches: ArraySlice<ExportBatch>) async {
-        for batch in batches.reversed() { try? await queue.giveBack(batch, left: batch) }
+    /// Not given back, it would wait until its lease has run out.
+    private func giveBack(_ batch: ExportBatch, left: ExportBatch) async {
+        await insist("give_back") { () throws(StoreFailure) in try await queue.giveBack(batch, left: left) }
+    }
+
+    /// At most 60 times, half a minute in all.
+    private func insist(_ what: String, _ body: () async throws(StoreFailure) -> Void) async {
+        for _ in 0..<60 {
+            if await attempt(what, body) != nil { return }
+            await loop.sleep(.milliseconds(isStopping ? 50 : 500))
+        }
     }
 
     private enum Delivery {
@@ -181,19 +210,26 @@ public final class Exporter {
         case away(Duration?)
     }
 
-    private func deliver(_ correlations: [StoredCorrelation], of batch: ExportBatch, _ sent: inout Set<CorrelationKey>) async -> Delivery {
+    private func deliver(_ correlations: [StoredCorrelation], of batch: inout ExportBatch, _ sent: inout Set<CorrelationKey>) async
+        -> Delivery
+    {
         let body = target == .loki ? LokiFormat.body(correlations) : TempoFormat.body(correlations)
         guard let body else {
             breaker.untried()
             sent.formUnion(correlations.map(\.key))
             return .done
         }
-        if let mine = try? await queue.renew(batch), !mine {
-            breaker.untried()
-            return .lost
+        let held = batch
+        // A store that does not answer is no reason not to send: at worst it arrives twice.
+        if let answer = await attempt("renew", { () throws(StoreFailure) in try await queue.renew(held) }) {
+            guard let renewed = answer else {
+                breaker.untried()
+                return .lost
+            }
+            batch = renewed
         }
         let start = MonotonicTime.now
-        let packed = body.count > 1024
+        let packed = packs && body.count > 1024
         var headers = [("Content-Type", target == .loki ? LokiFormat.contentType : TempoFormat.contentType), ("User-Agent", "muster")]
         if packed { headers.append(("Content-Encoding", "gzip")) }
         let result: Result<HTTPClientResponse, HTTPClientError>
@@ -203,41 +239,64 @@ public final class Exporter {
                     "POST", url.path, to: url.endpoint, headers: headers, body: packed ? Gzip.pack(body) : body, timeout: timeout))
         } catch { result = .failure(error) }
         duration.observe(.now - start)
-        switch result {
-        case .failure(let error): return failed(error.description, nil)
-        case .success(let response):
-            switch response.status {
-            case 200..<300:
-                succeeded()
-                count("sent", correlations.count)
-                sent.formUnion(correlations.map(\.key))
-                return .done
-            // These say that this body will never do. Anything else (no such path, no access, moved, busy) may be mended, and is waited
-            // for.
-            case 400, 413, 422: return await refused(correlations, response, of: batch, &sent)
-            default:
-                return failed(
-                    "status \(response.status)", response.header("retry-after").flatMap { Int($0) }.map { .seconds(min(max($0, 0), 3600)) })
-            }
+        guard case .success(let response) = result else {
+            if case .failure(let error) = result { return failed(error.description, nil) }
+            return .away(nil)
         }
+        let answer = TargetAnswer(response, packed: packed, now: .now, document)
+        switch answer.verdict {
+        case .taken, .takenWithout, .takenNothing:
+            succeeded()
+            noteTaken(correlations, answer)
+            sent.formUnion(correlations.map(\.key))
+            return .done
+        case .refused: return await refused(correlations, answer, of: &batch, &sent)
+        case .notPacked:
+            packs = false
+            logger.warning("export_unpacked", .init("target", target.rawValue), .init("reason", "it takes no gzip"))
+            return await deliver(correlations, of: &batch, &sent)
+        case .later(let wait): return failed(answer.words, wait)
+        }
+    }
+
+    /// Counts what an answer of 2xx says. Records that the target did not take are told, and not sent again.
+    private func noteTaken(_ correlations: [StoredCorrelation], _ answer: TargetAnswer) {
+        let rejected: Int
+        switch answer.verdict {
+        case .takenWithout(let count): rejected = count
+        case .takenNothing: rejected = .max
+        default: rejected = 0
+        }
+        if rejected == 0 {
+            count("sent", correlations.count)
+            if !answer.words.isEmpty {
+                logger.warning("export_warning", .init("target", target.rawValue), .init("answer", answer.words))
+            }
+            return
+        }
+        let records = correlations.reduce(0) { $0 + ($1.read { target == .loki ? $0.logs.count : $0.spans.count } ?? 0) }
+        count(rejected >= records ? "rejected" : "sent", correlations.count)
+        refusedRecords.add(min(rejected, records))
+        logger.error(
+            "export_partial", .init("target", target.rawValue), .init("records", records), .init("refused", min(rejected, records)),
+            .init("answer", answer.words))
     }
 
     /// The target takes requests, but not this one: that is no failure of the target.
     private func refused(
-        _ correlations: [StoredCorrelation], _ response: HTTPClientResponse, of batch: ExportBatch, _ sent: inout Set<CorrelationKey>
+        _ correlations: [StoredCorrelation], _ answer: TargetAnswer, of batch: inout ExportBatch, _ sent: inout Set<CorrelationKey>
     ) async -> Delivery {
         succeeded()
         if correlations.count == 1 {
             count("rejected", 1)
             logger.error(
                 "export_rejected", .init("target", target.rawValue), .init("correlation", correlations[0].key.id),
-                .init("status", response.status),
-                .init("answer", String(response.text.prefix(200))))
+                .init("answer", answer.words))
             sent.insert(correlations[0].key)
             return .done
         }
         for half in [correlations[..<(correlations.count / 2)], correlations[(correlations.count / 2)...]] {
-            let outcome = await deliver(Array(half), of: batch, &sent)
+            let outcome = await deliver(Array(half), of: &batch, &sent)
             guard case .done = outcome else { return outcome }
         }
         return .done

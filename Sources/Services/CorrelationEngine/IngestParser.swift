@@ -27,11 +27,9 @@ struct IngestParser {
     let maximumAge: Duration
     let window: Duration
 
-    func parse(_ document: JSONDocument, _ body: [UInt8], now: WallTime) throws -> Batch {
-        do {
-            return try document.parse(body) { try batch($0, now: now) }
-        } catch let failure as JSONFailure {
-            throw APIError(400, "invalid_json", "the body is not valid JSON: \(failure.description)")
+    func parse(_ document: JSONDocument, _ body: [UInt8], now: WallTime) throws(APIError) -> Batch {
+        do { return try document.parse(body) { try batch($0, now: now) } } catch let error as APIError { throw error } catch {
+            throw APIError(400, "invalid_json", "the body is not valid JSON: \(error)")
         }
     }
 
@@ -43,20 +41,23 @@ struct IngestParser {
         let host = try name(resource["host"], "resource.host", required: false)
         let environment = try name(resource["env"], "resource.env", required: false)
         guard let list = root["records"] else { throw missing("records") }
-        guard let records = list.array else { throw wrongType("records", "an array", list) }
-        guard !records.isEmpty else { throw APIError(400, "empty_batch", "records has no record", field: "records") }
-        guard records.count <= IngestParser.recordLimit else {
+        guard list.kind == .array else { throw wrongType("records", "an array", list) }
+        guard list.count > 0 else { throw APIError(400, "empty_batch", "records has no record", field: "records") }
+        guard list.count <= IngestParser.recordLimit else {
             throw APIError(413, "too_many_records", "a batch has at most \(IngestParser.recordLimit) records; split it", field: "records")
         }
         var batch = Batch()
         var builder = DeliveryBuilder()
         let source = Source(service: service, host: host, environment: environment)
-        for (index, element) in records.enumerated() {
+        var records = list.entries
+        var index = 0
+        while let (_, element) = records.next() {
             do throws(Problem) { try record(element, source, now: now, &builder) } catch {
                 let field = error.field.isEmpty ? "records[\(index)]" : "records[\(index)].\(error.field)"
                 batch.rejected.append(Rejection(index: index, field: field, message: error.message))
                 builder.reject()
             }
+            index += 1
         }
         batch.delivery = builder.delivery
         return batch
@@ -88,20 +89,25 @@ struct IngestParser {
     private func record(_ element: JSONElement, _ source: Source, now: WallTime, _ builder: inout DeliveryBuilder) throws(Problem) {
         guard element.kind == .object else { throw Problem(field: "", message: "must be an object, not \(element.kind.article)") }
         let time = try timestamp(element["timestamp"], now: now)
-        guard let severityText = try text(element["severity"], "severity", limit: 13),
-            let severity = Severity(text: severityText)
-        else { throw Problem(field: "severity", message: "must be one of TRACE, DEBUG, INFO, WARN, ERROR, FATAL") }
+        guard let severityText = try text(element["severity"], "severity", limit: Severity.textLimit) else {
+            throw Problem(field: "severity", message: "is missing")
+        }
+        // What says that it says nothing is INFO, as it is in OTLP.
+        guard let severity = meansNone(severityText) ? .info : Severity(text: severityText) else {
+            throw Problem(field: "severity", message: "must be one of TRACE, DEBUG, INFO, WARN, ERROR, FATAL, or a common logger's word")
+        }
         guard let message = try text(element["message"], "message", limit: IngestParser.messageLimit) else {
             throw Problem(field: "message", message: "is missing")
         }
         let (trace, irregular) = try traceID(element["trace_id"])
-        let span = try optional(element["span_id"], "span_id")
+        var span = try optional(element["span_id"], "span_id")
+        if var text = span, text.withUTF8({ meansNoID(UnsafeRawBufferPointer($0)) }) { span = nil }
         let identity = try optional(element["id"], "id")
         let key =
             trace.map { CorrelationKey.trace($0) }
             ?? .window(
                 service: source.service, host: source.host,
-                start: time.milliseconds / (window.nanoseconds / 1_000_000) * (window.nanoseconds / 1_000_000))
+                start: time.milliseconds / window.milliseconds * window.milliseconds)
         if irregular { builder.sawIrregularTrace() }
         // Its own id, or its content, makes it the same record when it is delivered again.
         let hash =
@@ -109,7 +115,7 @@ struct IngestParser {
                 hash64("\(time.milliseconds)|\(severity.rawValue)|\(source.service)|\(source.host)|\(span ?? "")|", seed: hash64(message))
             }
         var log = ProtobufWriter(reserving: message.count + 64)
-        log.fixed64(OTLP.Field.logTime, UInt64(time.milliseconds) * 1_000_000)
+        log.fixed64(OTLP.Field.logTime, UInt64(max(time.milliseconds, 0)).multipliedClamped(by: 1_000_000))
         log.varint(OTLP.Field.logSeverity, UInt64(severity.number))
         log.message(OTLP.Field.logBody) { $0.bytes(OTLP.Field.stringValue, message) }
         if let identity { log.attribute(OTLP.Field.logAttributes, IngestParser.identityAttribute, identity) }
@@ -149,13 +155,13 @@ struct IngestParser {
         return time
     }
 
-    /// nil when absent, null or empty. 32 hex digits are W3C's form and become lower case.
+    /// nil when absent, null, empty, of zeros, or one of the words for "none". 32 hex digits are W3C's form and become lower case.
     private func traceID(_ element: JSONElement?) throws(Problem) -> (String?, irregular: Bool) {
         guard let element, !element.isNull else { return (nil, false) }
         guard let bytes = element.stringBytes else {
             throw Problem(field: "trace_id", message: "must be a string, not \(element.kind.article)")
         }
-        if bytes.isEmpty { return (nil, false) }
+        if meansNone(bytes) || meansNoID(bytes) { return (nil, false) }
         guard bytes.count <= IngestParser.traceLimit else {
             throw Problem(field: "trace_id", message: "is longer than \(IngestParser.traceLimit) characters")
         }
@@ -170,7 +176,7 @@ struct IngestParser {
 
     private func optional(_ element: JSONElement?, _ field: String) throws(Problem) -> String? {
         guard let element, !element.isNull else { return nil }
-        guard let text = try text(element, field, limit: IngestParser.nameLimit), !text.isEmpty else { return nil }
+        guard let text = try text(element, field, limit: IngestParser.nameLimit), !meansNone(text) else { return nil }
         return text.string
     }
 
@@ -210,10 +216,10 @@ struct AgeLimit {
 
     /// Why a record of this time (milliseconds since 1970) is refused; nil when it is not.
     func refusal(of time: Int64) -> String? {
-        if time > now.milliseconds + AgeLimit.future.nanoseconds / 1_000_000 {
+        if time > now.milliseconds.addingClamped(AgeLimit.future.milliseconds) {
             return "is more than \(AgeLimit.future.brief) in the future"
         }
-        if time < now.milliseconds - maximumAge.nanoseconds / 1_000_000 {
+        if time < now.milliseconds.subtractingClamped(maximumAge.milliseconds) {
             return "is older than \(maximumAge.brief) (MAX_CORRELATION_AGE_HOURS)"
         }
         return nil

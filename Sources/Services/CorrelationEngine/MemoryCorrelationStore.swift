@@ -32,6 +32,8 @@ public final class MemoryCorrelationStore: CorrelationStore {
         var rooted: [(time: Int64, key: CorrelationKey)] = []
         var rootedDone = 0
         var bytes = 0
+        /// Room kept for deliveries that are being taken in.
+        var reserved = 0
         var ledger = Ledger()
         /// Since the last round of settling.
         var forgotten = 0
@@ -74,19 +76,42 @@ public final class MemoryCorrelationStore: CorrelationStore {
 
     public func ingest(_ delivery: Delivery) async throws(StoreFailure) -> [IngestOutcome] {
         let time = now().milliseconds
-        let outcomes: [IngestOutcome]? = state.withLock { state in
-            let need = delivery.groups.reduce(0) { $0 + $1.piece.count + $1.marks.bytes.count + MemoryCorrelationStore.overhead }
-            if need > capacity { return nil }
-            if state.bytes + need > capacity { forget(&state, need) }
-            if state.bytes + need > capacity { return nil }
-            state.ledger.received += delivery.received
+        let need = delivery.groups.reduce(0) { $0 + $1.piece.count + $1.marks.bytes.count + MemoryCorrelationStore.overhead }
+        // Room is kept for all of it, because others come in between.
+        let hasRoom = state.withLock { state in
+            if need > capacity { return false }
+            if state.bytes + state.reserved + need > capacity { forget(&state, state.reserved + need) }
+            if state.bytes + state.reserved + need > capacity { return false }
+            state.reserved += need
+            state.ledger.received += delivery.duplicates + delivery.rejected
             state.ledger.duplicate += delivery.duplicates
             state.ledger.rejected += delivery.rejected
-            return delivery.groups.map { apply($0, &state, time) }
+            return true
         }
-        guard let outcomes else { throw StoreFailure(reason: "memory holds \(capacity >> 20) MiB of correlations, which is all it may") }
+        guard hasRoom else { throw StoreFailure(reason: "memory holds \(capacity >> 20) MiB of correlations, which is all it may") }
+        var outcomes: [IngestOutcome] = []
+        outcomes.reserveCapacity(delivery.groups.count)
+        var pace = Pace()
+        var at = 0
+        while at < delivery.groups.count {
+            var work = 0
+            state.withLock { state in
+                while at < delivery.groups.count, work < MemoryCorrelationStore.turnWork {
+                    let group = delivery.groups[at]
+                    state.ledger.received += group.marks.count
+                    outcomes.append(apply(group, &state, time))
+                    work += group.piece.count + 64 * group.marks.count + 512
+                    at += 1
+                }
+            }
+            if at < delivery.groups.count { await pace.did(work) }
+        }
+        state.withLock { $0.reserved -= need }
         return outcomes
     }
+
+    /// Of a delivery that is taken in while others wait for the lock, in bytes and what is as costly as bytes.
+    private static let turnWork = 512 << 10
 
     private func apply(_ group: RecordGroup, _ state: inout State, _ time: Int64) -> IngestOutcome {
         // One look-up, and the entry is changed in its place.
@@ -146,9 +171,11 @@ public final class MemoryCorrelationStore: CorrelationStore {
         var keep: [Bool] = []
         keep.reserveCapacity(group.marks.count)
         entry.marks.reserve(group.marks.count)
+        // Many in a large correlation: each would be searched for among thousands.
+        var known = group.marks.count * entry.marks.count > 1 << 14 ? entry.marks.set : nil
         for i in 0..<group.marks.count {
             let mark = group.marks[i]
-            if entry.marks.contains(mark.kind, mark.hash) {
+            if known?.contains(mark) ?? entry.marks.contains(mark.kind, mark.hash) {
                 outcome.duplicates += 1
                 keep.append(false)
             } else if entry.marks.count >= bounds.records {
@@ -156,6 +183,7 @@ public final class MemoryCorrelationStore: CorrelationStore {
                 keep.append(false)
             } else {
                 entry.marks.add(mark.kind, mark.hash)
+                known?.insert(mark)
                 outcome.added += 1
                 keep.append(true)
             }
@@ -191,7 +219,13 @@ public final class MemoryCorrelationStore: CorrelationStore {
 
     private func settleRooted(_ state: inout State, _ time: Int64, _ settled: inout Settled, _ emitted: inout [Emission]) {
         guard let wait = rule.afterRoot.map({ $0.nanoseconds / 1_000_000 }) else { return }
+        var work = 0
         while state.rootedDone < state.rooted.count, state.rooted[state.rootedDone].time <= time - wait {
+            if work == MemoryCorrelationStore.workLimit {
+                settled.more = true
+                break
+            }
+            work += 1
             if let emission = emit(state.rooted[state.rootedDone].key, &state, &settled) {
                 settled.byRoot += 1
                 emitted.append(emission)
@@ -334,17 +368,15 @@ public final class MemoryCorrelationStore: CorrelationStore {
         let time = now().milliseconds
         let found = changes(query.cursor, since: time - lifetime)
         var page = CorrelationPage()
-        for (examined, entry) in found.enumerated() {
-            if page.items.count == query.limit || examined == CorrelationQuery.examineLimit { return page }
-            if let stored = try await correlation(entry.key), let json = stored.read({ query.matches($0) ? $0.json() : nil }), let json {
-                page.items.append(json)
-            }
-            page.next = examined == found.count - 1 ? nil : CorrelationQuery.Cursor(score: entry.score, id: entry.id)
+        for (place, entry) in found.enumerated() {
+            if page.isFull(query) { return page }
+            page.look(at: try await correlation(entry.key), query)
+            page.next = place == found.count - 1 ? nil : CorrelationQuery.Cursor(score: entry.score, id: entry.id)
         }
         return page
     }
 
-    /// What changed last, newest first, after the cursor; somewhat more than one page looks at.
+    /// What changed last, newest first, after the cursor; somewhat more than one step looks at.
     private func changes(_ cursor: CorrelationQuery.Cursor?, since: Int64) -> [(score: Int64, id: String, key: CorrelationKey)] {
         var found: [(score: Int64, id: String, key: CorrelationKey)] = []
         state.withLock { state in
@@ -353,7 +385,7 @@ public final class MemoryCorrelationStore: CorrelationStore {
                 let change = state.changes[i]
                 if change.time <= since { break }
                 // All of one millisecond are taken together: within it the id decides.
-                if found.count > CorrelationQuery.examineLimit, let last = found.last, last.score != change.time { break }
+                if found.count > CorrelationQuery.stepCount, let last = found.last, last.score != change.time { break }
                 if let cursor, change.time > cursor.score { continue }
                 if state.entries[change.key]?.change == state.begin + i { found.append((change.time, change.key.id, change.key)) }
             }
@@ -367,14 +399,27 @@ public final class MemoryCorrelationStore: CorrelationStore {
 
     public func ledger() async throws(StoreFailure) -> [String: Ledger] { [instance: state.withLock { $0.ledger }] }
 
+    public func begin(_ place: EmissionPlace) async throws(StoreFailure) -> EmissionPlace {
+        state.withLock { state in
+            if place == .now { return MemoryCorrelationStore.place(state.emitted) }
+            guard place.parts.count == 1, let given = Int(exactly: place.parts[0].number), given <= state.emitted else {
+                return MemoryCorrelationStore.place(0)
+            }
+            return MemoryCorrelationStore.place(given)
+        }
+    }
+
+    private static func place(_ number: Int) -> EmissionPlace { EmissionPlace(text: "0-\(number)") }
+
     public func emissions(after place: EmissionPlace, limit: Int) async throws(StoreFailure) -> (emissions: [Emission], next: EmissionPlace)
     {
         state.withLock { state in
-            let given = place == .now ? state.emitted : place.text.split(separator: "-").last.flatMap { Int($0) } ?? state.emitted
-            // A place of before this process began: everything since is new.
-            let after = given > state.emitted ? 0 : given
-            let found = state.emissions.filter { $0.number > after }.prefix(limit)
-            return (found.map(\.emission), EmissionPlace(text: "0-\(found.last?.number ?? after)"))
+            let after = place.parts.first.flatMap { Int(exactly: $0.number) } ?? state.emitted
+            // Numbers have no gaps, so the place in the list follows.
+            guard let oldest = state.emissions.first?.number, after < state.emitted else { return ([], place) }
+            let start = max(after - oldest + 1, 0)
+            let found = state.emissions[start...].prefix(limit)
+            return (found.map(\.emission), MemoryCorrelationStore.place(found.last?.number ?? after))
         }
     }
 
@@ -443,7 +488,7 @@ private final class MemoryExportQueue: ExportQueue {
         store?.released(batch)
     }
 
-    func renew(_ batch: ExportBatch) async throws(StoreFailure) -> Bool { true }
+    func renew(_ batch: ExportBatch) async throws(StoreFailure) -> ExportBatch? { batch }
 
     func giveBack(_ batch: ExportBatch, left: ExportBatch) async throws(StoreFailure) {
         state.withLock { state in

@@ -5,8 +5,9 @@ import ProtobufCoding
 
 /// Records of one delivery that belong to one correlation, in the form in which they are stored.
 ///
-/// The piece is a protobuf message of four fields, repeated in this order: 1 an OTLP Resource and 2 an InstrumentationScope, which hold for
-/// what follows, 3 a Span, 4 a LogRecord. Pieces are stored one after the other, which is again such a message.
+/// The piece is a protobuf message of these fields, repeated in this order: 1 an OTLP Resource, 5 its schema URL if it has one, 2 an
+/// InstrumentationScope, 6 its schema URL if it has one, which hold for what follows; 3 a Span, 4 a LogRecord. Pieces are stored one after
+/// the other, which is again such a message.
 public struct RecordGroup: Sendable, Equatable {
     public let key: CorrelationKey
     public internal(set) var piece: [UInt8] = []
@@ -17,7 +18,7 @@ public struct RecordGroup: Sendable, Equatable {
 
     public init(key: CorrelationKey) { self.key = key }
 
-    enum Field { static let resource = 1, scope = 2, span = 3, log = 4 }
+    enum Field { static let resource = 1, scope = 2, span = 3, log = 4, resourceSchema = 5, scopeSchema = 6 }
 }
 
 /// What identifies and classes each record of a correlation, nine bytes each: eight of a hash, one for its kind (in this order: a search
@@ -46,12 +47,24 @@ public struct Marks: Sendable, Equatable {
         bytes.append(kind)
     }
 
-    subscript(_ i: Int) -> (kind: UInt8, hash: UInt64) {
+    struct Mark: Hashable {
+        let kind: UInt8
+        let hash: UInt64
+    }
+
+    subscript(_ i: Int) -> Mark {
         bytes.withUnsafeBytes {
-            (
-                $0[i * Marks.width + 8], UInt64(littleEndian: $0.loadUnaligned(fromByteOffset: i * Marks.width, as: UInt64.self))
-            )
+            Mark(
+                kind: $0[i * Marks.width + 8],
+                hash: UInt64(littleEndian: $0.loadUnaligned(fromByteOffset: i * Marks.width, as: UInt64.self)))
         }
+    }
+
+    /// For many searches. O(marks).
+    var set: Set<Mark> {
+        var set = Set<Mark>(minimumCapacity: 2 * count)
+        for i in 0..<count { set.insert(self[i]) }
+        return set
     }
 
     /// O(marks): a group of one delivery is small.
@@ -104,6 +117,8 @@ public struct Delivery: Sendable {
 
     var recordCount: Int { groups.reduce(0) { $0 + $1.marks.count } }
     var received: Int { recordCount + duplicates + rejected }
+    /// What it takes in memory until it is stored.
+    var bytes: Int { groups.reduce(0) { $0 + $1.piece.count + $1.marks.bytes.count + 128 } }
 }
 
 /// Sorts records into groups as they are read.
@@ -113,6 +128,8 @@ struct DeliveryBuilder {
     static let groupBytes = 512 << 10
 
     private(set) var delivery = Delivery()
+    /// Of all pieces so far. A resource is repeated for each correlation under it, so this may be many times what came.
+    private(set) var bytes = 0
     private var places: [CorrelationKey: Int] = [:]
     /// The resource and scope that the last record of each group stands under.
     private var under: [(resource: Int, scope: Int)] = []
@@ -140,13 +157,21 @@ struct DeliveryBuilder {
             place = nil
         }
         let at = place ?? open(key)
+        let before = delivery.groups[at].piece.count
+        defer { bytes += delivery.groups[at].piece.count - before }
         if under[at].resource != around.resourceNumber {
             ProtobufWriter.append(RecordGroup.Field.resource, around.resource, to: &delivery.groups[at].piece)
+            if !around.resourceSchema.isEmpty {
+                ProtobufWriter.append(RecordGroup.Field.resourceSchema, around.resourceSchema, to: &delivery.groups[at].piece)
+            }
             under[at] = (around.resourceNumber, -1)
         }
         if under[at].scope != around.scopeNumber {
-            if !around.scope.isEmpty || under[at].scope >= 0 {
+            if !around.scope.isEmpty || !around.scopeSchema.isEmpty || under[at].scope >= 0 {
                 ProtobufWriter.append(RecordGroup.Field.scope, around.scope, to: &delivery.groups[at].piece)
+            }
+            if !around.scopeSchema.isEmpty {
+                ProtobufWriter.append(RecordGroup.Field.scopeSchema, around.scopeSchema, to: &delivery.groups[at].piece)
             }
             under[at].scope = around.scopeNumber
         }
@@ -184,7 +209,7 @@ extension RecordGroup {
             var reader = ProtobufReader(bytes)
             var record = 0
             while let field = try? reader.next() {
-                if field.number >= Field.span {
+                if field.number == Field.span || field.number == Field.log {
                     record += 1
                     if !keep[record - 1] { continue }
                 }

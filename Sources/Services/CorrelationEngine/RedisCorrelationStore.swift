@@ -90,10 +90,11 @@ public final class RedisCorrelationStore: CorrelationStore {
 
     private func settleRooted(_ shard: Int, now: Int, _ all: inout Settled) async throws(StoreFailure) {
         guard let wait = rule.afterRoot.map({ Int($0.nanoseconds / 1_000_000) }) else { return }
-        let due = try await range(keys.rooted(shard), from: "-inf", to: now - wait, limit: RedisCorrelationStore.settleLimit)
+        let due = try await range(keys.rooted(shard), from: "-inf", to: now.subtractingClamped(wait), limit: RedisCorrelationStore.settleLimit)
         if due.isEmpty { return }
         if due.count == RedisCorrelationStore.settleLimit { all.more = true }
-        all.byRoot += try await complete(due, shard, cursor: nil, &all)
+        let completed = try await complete(due, shard, cursor: nil, &all)
+        all.byRoot.addClamped(completed)
     }
 
     private var quiet: Int { Int(rule.quiet.nanoseconds / 1_000_000) }
@@ -101,28 +102,30 @@ public final class RedisCorrelationStore: CorrelationStore {
     /// Returns up to which time of change all is complete.
     private func settleQuiet(_ shard: Int, now: Int, cursor: Int, _ all: inout Settled) async throws(StoreFailure) -> Int {
         // Never this very millisecond, of which more may come.
-        let due = now - max(quiet, 1)
+        let due = now.subtractingClamped(max(quiet, 1))
         guard cursor < due else { return cursor }
+        let next = String(cursor.addingClamped(1))
         // A millisecond is done as a whole, because the cursor goes on behind it. So many may have changed in one that they fill the
         // answer: then more are asked for.
         var limit = RedisCorrelationStore.settleLimit
-        var found = try await range(keys.index(shard), from: String(cursor + 1), to: due, limit: limit)
+        var found = try await range(keys.index(shard), from: next, to: due, limit: limit)
         while found.count == limit, found.last?.score == found.first?.score {
             limit *= 4
-            found = try await range(keys.index(shard), from: String(cursor + 1), to: due, limit: limit)
+            found = try await range(keys.index(shard), from: next, to: due, limit: limit)
         }
         let isFull = found.count == limit
         if isFull, let cut = found.last?.score { found.removeAll { $0.score == cut } }
         guard let last = found.last else { return due }
         if isFull {
             all.more = true
-            all.lag = max(all.lag, .milliseconds(Int64(due) - last.score))
+            all.lag = max(all.lag, .milliseconds(Int64(due).subtractingClamped(last.score)))
         }
         for start in stride(from: 0, to: found.count, by: RedisCorrelationStore.settleLimit) {
             let part = Array(found[start..<min(start + RedisCorrelationStore.settleLimit, found.count)])
             // Only the last part moves the cursor: a millisecond may lie across two.
             let isLast = start + RedisCorrelationStore.settleLimit >= found.count
-            all.byQuiet += try await complete(part, shard, cursor: isLast ? last.score : nil, &all)
+            let completed = try await complete(part, shard, cursor: isLast ? last.score : nil, &all)
+            all.byQuiet.addClamped(completed)
         }
         return isFull ? Int(last.score) : due
     }
@@ -147,7 +150,7 @@ public final class RedisCorrelationStore: CorrelationStore {
         }
         let reply = try await run(.settle, CorrelationScripts.complete, call).array?.compactMap(\.int) ?? []
         guard reply.count == 2 else { throw StoreFailure(reason: "the script answered something else than two numbers") }
-        all.updated += reply[1]
+        all.updated.addClamped(reply[1])
         return reply[0]
     }
 
@@ -168,7 +171,7 @@ public final class RedisCorrelationStore: CorrelationStore {
     /// When Redis is nearly full (`early`), what is complete and exported goes before its time, the oldest first, so that ingest goes on:
     /// refusing new records to keep answers about old ones would be the wrong way round.
     private func expire(_ shard: Int, now: Int, done: Int, early: Bool, _ all: inout Settled) async throws(StoreFailure) {
-        let due = now - lifetime
+        let due = now.subtractingClamped(lifetime)
         let bound = lifetime < quiet ? due : early ? done : min(due, done)
         let found = try await range(keys.index(shard), from: "-inf", to: bound, limit: RedisCorrelationStore.settleLimit)
         if found.isEmpty { return }
@@ -183,7 +186,7 @@ public final class RedisCorrelationStore: CorrelationStore {
         call.add(targets.count)
         for key in known { call.add(key.id) }
         let expired = try await run(.sweep, CorrelationScripts.expire, call).int ?? 0
-        if early && bound > due { all.forgotten += expired } else { all.expired += expired }
+        if early && bound > due { all.forgotten.addClamped(expired) } else { all.expired.addClamped(expired) }
         // What exports hold is not tried again at once.
         if expired == RedisCorrelationStore.settleLimit { all.more = true }
     }
@@ -235,31 +238,31 @@ public final class RedisCorrelationStore: CorrelationStore {
     public func list(_ query: CorrelationQuery) async throws(StoreFailure) -> CorrelationPage {
         var page = CorrelationPage()
         var cursor = query.cursor
-        var examined = 0
-        while examined < CorrelationQuery.examineLimit {
-            let entries = try await entries(after: cursor)
+        // Each value may be megabytes: more of them are fetched together only as far as those before were small.
+        var batch = 2
+        while !page.isFull(query) {
+            let entries = try await entries(after: cursor, batch)
             if entries.isEmpty {
                 page.next = nil
                 return page
             }
             let values = try await stored(entries.map { CorrelationKey(id: $0.id) ?? .named("") })
+            var bytes = 0
             for (entry, value) in zip(entries, values) {
-                examined += 1
+                // What was fetched in vain is fetched again by the next step.
+                if page.isFull(query) { return page }
                 cursor = entry
                 page.next = entry
-                if let value, let json = value.read({ query.matches($0) ? $0.json() : nil }), let json {
-                    page.items.append(json)
-                    if page.items.count == query.limit { return page }
-                }
+                bytes += value?.text.count ?? 0
+                page.look(at: value, query)
             }
+            batch = min(max(CorrelationQuery.stepStored / 2 / max(bytes / entries.count, 1), 1), batch * 2, 16)
         }
         return page
     }
 
     /// The next ids of the index, newest first, over all shards. Ids of one millisecond are taken in descending order, as Redis sorts them.
-    private func entries(after cursor: CorrelationQuery.Cursor?) async throws(StoreFailure) -> [CorrelationQuery.Cursor] {
-        // The values of a batch are fetched together; each may be megabytes.
-        let batch = 10
+    private func entries(after cursor: CorrelationQuery.Cursor?, _ batch: Int) async throws(StoreFailure) -> [CorrelationQuery.Cursor] {
         var found: [CorrelationQuery.Cursor] = []
         for shard in 0..<keys.shards { found += try await entries(after: cursor, batch, shard) }
         return Array(found.sorted { ($0.score, $0.id) > ($1.score, $1.id) }.prefix(batch))
@@ -310,7 +313,7 @@ public final class RedisCorrelationStore: CorrelationStore {
 
     public func count() async throws(StoreFailure) -> Int {
         var total = 0
-        for shard in 0..<keys.shards { total += try await run(.count, RedisCommand("ZCARD", keys.index(shard))).int ?? 0 }
+        for shard in 0..<keys.shards { total.addClamped(try await run(.count, RedisCommand("ZCARD", keys.index(shard))).int ?? 0) }
         return total
     }
 
@@ -329,18 +332,24 @@ public final class RedisCorrelationStore: CorrelationStore {
         return rows
     }
 
+    public func begin(_ place: EmissionPlace) async throws(StoreFailure) -> EmissionPlace {
+        var ends: [String] = []
+        for shard in 0..<keys.shards {
+            let last = try await run(.query, RedisCommand("XREVRANGE", keys.emissions(shard), "+", "-", "COUNT", "1")).array ?? []
+            ends.append(last.first?.array?.first?.string ?? "0-0")
+        }
+        let end = EmissionPlace(text: ends.joined(separator: "."))
+        if place == .now { return end }
+        // A place that is yet to come was not given by this store: from there on nothing would ever come.
+        let isKnown = place.parts.count == keys.shards && zip(place.parts, end.parts).allSatisfy { $0 <= $1 }
+        return isKnown ? place : EmissionPlace(text: ends.map { _ in "0-0" }.joined(separator: "."))
+    }
+
     public func emissions(after place: EmissionPlace, limit: Int) async throws(StoreFailure) -> (emissions: [Emission], next: EmissionPlace)
     {
         var places = place.text.split(separator: ".").map(String.init)
+        guard places.count == keys.shards else { throw StoreFailure(reason: "the place '\(place.text)' is none of this store") }
         var found: [Emission] = []
-        if places.count != keys.shards {
-            places = []
-            for shard in 0..<keys.shards {
-                let last = try await run(.query, RedisCommand("XREVRANGE", keys.emissions(shard), "+", "-", "COUNT", "1")).array ?? []
-                places.append(last.first?.array?.first?.string ?? "0-0")
-            }
-            return ([], EmissionPlace(text: places.joined(separator: ".")))
-        }
         for shard in 0..<keys.shards {
             let entries =
                 try await run(
@@ -372,10 +381,12 @@ public final class RedisCorrelationStore: CorrelationStore {
                 call.add(Int(store.limits.lease.nanoseconds / 1_000_000))
                 call.add(limit - batches.count)
                 let reply = try await store.run(.export, CorrelationScripts.take, call).array ?? []
-                guard reply.count == 2, let again = reply[0].int, let texts = reply[1].array else {
+                guard reply.count == 3, let again = reply[0].int, let texts = reply[1].array, let ends = Int(reply[2].string ?? "") else {
                     throw StoreFailure(reason: "the script answered no batches")
                 }
-                for (i, text) in texts.compactMap(\.string).enumerated() { batches.append(ExportBatch(text: text, redelivered: i < again)) }
+                for (i, text) in texts.compactMap(\.string).enumerated() {
+                    batches.append(ExportBatch(text: text, redelivered: i < again, leaseEnds: ends))
+                }
             }
             return batches
         }
@@ -396,17 +407,25 @@ public final class RedisCorrelationStore: CorrelationStore {
             _ = try await store.run(.export, RedisCommand("ZREM", store.keys.taken(target, shard(batch)), batch.text))
         }
 
-        func renew(_ batch: ExportBatch) async throws(StoreFailure) -> Bool {
+        func renew(_ batch: ExportBatch) async throws(StoreFailure) -> ExportBatch? {
             var call = CorrelationScripts.renew.call(keys: [store.keys.taken(target, shard(batch))])
             call.add(Int(store.limits.lease.nanoseconds / 1_000_000))
             call.add(batch.text)
-            return try await store.run(.export, CorrelationScripts.renew, call).int == 1
+            call.add(batch.leaseEnds)
+            guard let ends = Int(try await store.run(.export, CorrelationScripts.renew, call).string ?? "") else {
+                throw StoreFailure(reason: "the script answered no time")
+            }
+            if ends == 0 { return nil }
+            var renewed = batch
+            renewed.leaseEnds = ends
+            return renewed
         }
 
         func giveBack(_ batch: ExportBatch, left: ExportBatch) async throws(StoreFailure) {
             var call = CorrelationScripts.giveBack.call(keys: names(shard(batch)))
             call.add(batch.text)
             call.add(left.text)
+            call.add(batch.leaseEnds)
             _ = try await store.run(.export, CorrelationScripts.giveBack, call)
         }
 
@@ -444,9 +463,18 @@ public final class RedisCorrelationStore: CorrelationStore {
     }
 }
 
+extension StoreFailure {
+    /// Keys of another type, or counts that are none, stay so until somebody mends them. (Scripts name the key.)
+    init(_ error: RedisError) {
+        let isBroken = error.serverCode == "WRONGTYPE"
+        let advice = "; delete the key, or choose another REDIS_KEY_PREFIX"
+        self.init(reason: error.description + (isBroken ? advice : ""), needsMending: isBroken)
+    }
+}
+
 extension Result<RESPValue, RedisError> {
     fileprivate func orStoreFailure() throws(StoreFailure) -> RESPValue {
-        do throws(RedisError) { return try get() } catch { throw StoreFailure(reason: error.description) }
+        do throws(RedisError) { return try get() } catch { throw StoreFailure(error) }
     }
 }
 

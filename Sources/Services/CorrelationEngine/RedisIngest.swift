@@ -28,6 +28,8 @@ final class RedisIngest {
     private struct Shard {
         /// Bounded by the engine's own queue of records.
         var waiting: [Item] = []
+        /// Where `waiting` begins; before it stands what was taken.
+        var begin = 0
         var out = 0
         var isScheduled = false
     }
@@ -44,7 +46,7 @@ final class RedisIngest {
     private final class Waiter {
         var outcomes: [IngestOutcome]
         var missing: Int
-        var failure: String?
+        var failure: StoreFailure?
         let done: (Result<[IngestOutcome], StoreFailure>) -> Void
 
         init(groups: Int, items: Int, _ done: @escaping (Result<[IngestOutcome], StoreFailure>) -> Void) {
@@ -55,7 +57,7 @@ final class RedisIngest {
 
         func finished() {
             missing -= 1
-            if missing == 0 { done(failure.map { .failure(StoreFailure(reason: $0)) } ?? .success(outcomes)) }
+            if missing == 0 { done(failure.map { .failure($0) } ?? .success(outcomes)) }
         }
     }
 
@@ -91,7 +93,7 @@ final class RedisIngest {
 
     private func flush(_ shard: Int) {
         shards[shard].isScheduled = false
-        while shards[shard].out < RedisIngest.calls, !shards[shard].waiting.isEmpty {
+        while shards[shard].out < RedisIngest.calls, shards[shard].begin < shards[shard].waiting.count {
             shards[shard].out += 1
             let items = next(shard)
             let call = command(items, shard)
@@ -109,13 +111,12 @@ final class RedisIngest {
     private func next(_ shard: Int) -> [Item] {
         var taken: [Item] = [], held: [Item] = []
         var keys: Set<CorrelationKey> = []
-        var bytes = 0, records = 0, looked = 0
-        let waiting = shards[shard].waiting
-        while looked < waiting.count, taken.count < RedisIngest.callGroups, bytes < RedisIngest.callBytes,
+        var bytes = 0, records = 0, looked = shards[shard].begin
+        while looked < shards[shard].waiting.count, taken.count < RedisIngest.callGroups, bytes < RedisIngest.callBytes,
             records < RedisIngest.callRecords,
             held.count < RedisIngest.callGroups
         {
-            let item = waiting[looked]
+            let item = shards[shard].waiting[looked]
             looked += 1
             if let group = item.group {
                 guard keys.insert(group.key).inserted else {
@@ -127,7 +128,13 @@ final class RedisIngest {
             }
             taken.append(item)
         }
-        shards[shard].waiting.replaceSubrange(..<looked, with: held)
+        // What is held goes back right before what was not looked at. The list is shortened when half of it is behind.
+        shards[shard].begin = looked - held.count
+        for (i, item) in held.enumerated() { shards[shard].waiting[shards[shard].begin + i] = item }
+        if shards[shard].begin > shards[shard].waiting.count / 2 {
+            shards[shard].waiting.removeFirst(shards[shard].begin)
+            shards[shard].begin = 0
+        }
         return taken
     }
 
@@ -171,7 +178,7 @@ final class RedisIngest {
         case .success(let value): settle(items, value.array?.compactMap(\.int) ?? [])
         case .failure(let error):
             for item in items {
-                item.waiter.failure = error.description
+                item.waiter.failure = StoreFailure(error)
                 item.waiter.finished()
             }
         }
@@ -183,7 +190,7 @@ final class RedisIngest {
         var at = 0
         while at < reply.count {
             if reply[at] < 0 {
-                known[-reply[at]] = IngestOutcome(added: -1)
+                known[0 &- reply[at]] = IngestOutcome(added: -1)
                 at += 1
             } else if at + 3 < reply.count {
                 known[reply[at]] = IngestOutcome(added: reply[at + 1], duplicates: reply[at + 2], refused: reply[at + 3])

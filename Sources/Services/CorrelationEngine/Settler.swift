@@ -25,6 +25,8 @@ final class Settler {
 
     private var succeeded = MonotonicTime.now
     private var round = 0
+    /// When it was told last that somebody must mend the store.
+    private var told: MonotonicTime?
     private var timer: LoopTimer?
 
     init(store: any CorrelationStore, loop: EventLoop, metrics: MetricsRegistry, logger: Logger) {
@@ -81,8 +83,13 @@ final class Settler {
         } catch {
             // Nothing is completed while the store is away.
             lag.milliseconds.store(Int((MonotonicTime.now - succeeded).nanoseconds / 1_000_000), ordering: .relaxed)
-            // Told by the store's own status already; said again here only in detail.
-            logger.debug("settle_failed", .init("error", error.reason))
+            // An outage is told by the store's own status already; said again here only in detail.
+            if error.needsMending, told.map({ MonotonicTime.now - $0 > .seconds(10) }) ?? true {
+                told = .now
+                logger.error("settle_failed", .init("error", error.reason))
+            } else {
+                logger.debug("settle_failed", .init("error", error.reason))
+            }
             return false
         }
     }

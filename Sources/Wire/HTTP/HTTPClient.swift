@@ -6,6 +6,8 @@ public struct HTTPClientResponse: Sendable {
     public let status: Int
     public let headers: [(name: String, value: String)]
     public let body: [UInt8]
+    /// The body was longer than is gathered; what is here is its beginning.
+    public var isCut = false
 
     public func header(_ name: String) -> String? {
         let lower = name.lowercased()
@@ -39,11 +41,16 @@ public final class HTTPClient: Sendable {
     public let loop: EventLoop
     private let core: LoopBound<Core>
 
-    /// `responseLimit` bounds the body that is gathered, in bytes.
-    public init(loop: EventLoop, responseLimit: Int = 64 << 20) {
+    /// `responseLimit` bounds the body that is gathered, in bytes. A longer one is a failure (`tooLarge`); or, for a caller that needs the
+    /// status and the beginning only (`passesOver`), its rest is read and dropped, up to `HTTPClient.passed` bytes, then the connection is
+    /// closed, and the response is cut.
+    public init(loop: EventLoop, responseLimit: Int = 64 << 20, passesOver: Bool = false) {
         self.loop = loop
-        core = LoopBound(Core(loop: loop, limit: responseLimit), on: loop)
+        core = LoopBound(Core(loop: loop, limit: responseLimit, passesOver: passesOver), on: loop)
     }
+
+    /// Bytes of a body that are read only so that its connection can be used again.
+    public static let passed = 1 << 20
 
     public func send(
         _ method: String, _ target: String, to endpoint: Endpoint, headers: [(String, String)] = [],
@@ -78,12 +85,14 @@ public final class HTTPClient: Sendable {
     fileprivate final class Core {
         let loop: EventLoop
         let limit: Int
+        let passesOver: Bool
         let table = HeadTable()
         var idle: [Endpoint: [GatheringConnection]] = [:]
 
-        init(loop: EventLoop, limit: Int) {
+        init(loop: EventLoop, limit: Int, passesOver: Bool) {
             self.loop = loop
             self.limit = limit
+            self.passesOver = passesOver
         }
 
         func start(_ exchange: ClientExchange, timeout: Duration) {
@@ -162,6 +171,8 @@ private final class ClientExchange {
 private final class GatheringConnection: HTTPClientConnection {
     private weak var core: HTTPClient.Core?
     private let limit: Int
+    private let passesOver: Bool
+    private var passed = 0
     private var exchange: ClientExchange?
     private var status = 0
     private var headers: [(name: String, value: String)] = []
@@ -171,6 +182,7 @@ private final class GatheringConnection: HTTPClientConnection {
     init(core: HTTPClient.Core) {
         self.core = core
         limit = core.limit
+        passesOver = core.passesOver
         super.init(loop: core.loop, table: core.table, limits: HTTPLimits())
     }
 
@@ -178,6 +190,7 @@ private final class GatheringConnection: HTTPClientConnection {
         self.exchange = exchange
         exchange.connection = self
         body = []
+        passed = 0
         begin(isHead: exchange.isHead)
         if isConnected { send(exchange) }
     }
@@ -193,17 +206,31 @@ private final class GatheringConnection: HTTPClientConnection {
 
     override func responseBody(_ bytes: UnsafeRawBufferPointer) {
         if body.count + bytes.count > limit {
+            if passesOver { return passOver(bytes) }
             exchange?.fail(.tooLarge, .never, "the response has more than \(limit) bytes")
             return close()
         }
         body.append(contentsOf: bytes)
     }
 
+    private func passOver(_ bytes: UnsafeRawBufferPointer) {
+        let kept = limit - body.count
+        body.append(contentsOf: bytes[..<kept])
+        passed += bytes.count - kept
+        if passed <= HTTPClient.passed { return }
+        answer()
+        close()
+    }
+
     override func responseEnd(reusable: Bool) {
+        if reusable, let exchange { core?.keep(self, exchange.endpoint) }
+        answer()
+    }
+
+    private func answer() {
         guard let exchange else { return }
         self.exchange = nil
-        if reusable { core?.keep(self, exchange.endpoint) }
-        exchange.finish(.success(HTTPClientResponse(status: status, headers: headers, body: body)))
+        exchange.finish(.success(HTTPClientResponse(status: status, headers: headers, body: body, isCut: passed > 0)))
         body = []
     }
 

@@ -5,9 +5,9 @@ import JSONCoding
 /// A whole request, as a service's handler gets it.
 public struct HTTPRequest: Sendable {
     public let method: String
-    /// Percent-decoded, without the query. Decoding happens once; `%2F` becomes a slash inside its segment.
+    /// As sent, undecoded, without the query.
     public let path: String
-    /// The segments of the path, each decoded.
+    /// The segments of the path, each percent-decoded, once; `%2F` becomes a slash inside its segment.
     public let segments: [String]
     /// As sent, undecoded.
     public let query: String
@@ -20,7 +20,8 @@ public struct HTTPRequest: Sendable {
         return headers.first { $0.name == lower }?.value
     }
 
-    /// A parameter of the query, decoded; nil when absent. The first one counts.
+    /// A parameter of the query, decoded; nil when absent, and when it cannot be decoded. The first one counts. For a parameter that filters,
+    /// use `QueryParameters`, which is strict.
     public func queryValue(_ name: String) -> String? {
         for pair in query.split(separator: "&") {
             let parts = pair.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
@@ -35,7 +36,17 @@ public struct HTTPRequest: Sendable {
 /// Writes a streamed body; `write` waits while the client is slow.
 public struct HTTPBodyWriter: Sendable {
     let send: @Sendable ([UInt8]) async throws -> Void
-    public func write(_ bytes: [UInt8]) async throws { if !bytes.isEmpty { try await send(bytes) } }
+    /// In parts, so that a client that does not read makes the writer wait with little in its connection.
+    public func write(_ bytes: [UInt8]) async throws {
+        if bytes.count <= HTTPBodyWriter.part {
+            if !bytes.isEmpty { try await send(bytes) }
+            return
+        }
+        for start in stride(from: 0, to: bytes.count, by: HTTPBodyWriter.part) {
+            try await send(Array(bytes[start..<min(start + HTTPBodyWriter.part, bytes.count)]))
+        }
+    }
+    private static let part = 128 << 10
     public func write(_ text: String) async throws { try await write(Array(text.utf8)) }
 }
 

@@ -22,12 +22,16 @@ public final class HTTPServer {
     let onFinished: (HTTPExchangeSummary) -> Void
     private var listeners: [Listener] = []
     fileprivate var active = 0
+    let memory: BodyMemory
 
+    /// `memory` bounds, in bytes, what is held for all connections together: bodies of requests until they are answered, and answers until
+    /// clients have read them. Beyond it a body, or a large answer, becomes 503 with `Retry-After`.
     public init(
-        loop: EventLoop, router: Router, limits: HTTPLimits = HTTPLimits(),
+        loop: EventLoop, router: Router, limits: HTTPLimits = HTTPLimits(), memory: Int = 128 << 20,
         onFinished: @escaping (HTTPExchangeSummary) -> Void = { _ in }
     ) {
         context = HTTPServerContext(loop: loop, limits: limits)
+        self.memory = BodyMemory(limit: memory)
         self.router = router
         self.onFinished = onFinished
     }
@@ -78,6 +82,11 @@ final class ServiceConnection: HTTPServerConnection {
     private var target = ""
     private var headers: [(name: String, value: String)] = []
     private var body: [UInt8] = []
+    /// Bytes of `body` as the server's memory counts them.
+    private var held = 0
+    private var declared: Int?
+    /// Bytes that wait for the client, as the server's memory counts them.
+    private var owed = 0
     private var started = MonotonicTime(nanoseconds: 0)
     private var isHead = false
     private var isOld = false
@@ -99,10 +108,36 @@ final class ServiceConnection: HTTPServerConnection {
             headers.append((table.text(field.name).string.lowercased(), table.text(field.value).string))
         }
         body = []
-        if case .length(let count) = table.framing { body.reserveCapacity(min(count, 65536)) }
+        declared = nil
+        guard case .length(let count) = table.framing else { return }
+        // Whoever tells that a body is too much now need not send it.
+        guard server.memory.hasRoom(count, size: count) else { return refuseBody() }
+        declared = count
+        body.reserveCapacity(min(count, BodyMemory.small))
     }
 
-    override func requestBody(_ bytes: UnsafeRawBufferPointer) { body.append(contentsOf: bytes) }
+    override func requestBody(_ bytes: UnsafeRawBufferPointer) {
+        guard server.memory.take(bytes.count, size: body.count + bytes.count) else { return refuseBody() }
+        held += bytes.count
+        // Exactly as much as comes: growing by doubling would take what is not counted.
+        if body.count <= BodyMemory.small, body.count + bytes.count > BodyMemory.small, let declared { body.reserveCapacity(declared) }
+        body.append(contentsOf: bytes)
+    }
+
+    private func refuseBody() {
+        let size = body.count
+        releaseBody()
+        summarize(503, "-", String(target.prefix { $0 != "?" }), size)
+        turnAway(
+            status: 503, code: "too_much_under_way",
+            message: "the bodies that this server is taking in fill the memory it has for them; send again later")
+    }
+
+    private func releaseBody() {
+        server.memory.give(held)
+        held = 0
+        body = []
+    }
 
     override func requestEnd() {
         let question = target.firstIndex(of: "?") ?? target.endIndex
@@ -111,7 +146,9 @@ final class ServiceConnection: HTTPServerConnection {
         for part in rawPath.split(separator: "/") {
             guard let decoded = percentDecoded(part) else {
                 let error = APIError(400, "bad_path", "the path has a malformed percent-escape")
-                return finish(error.response, pattern: "-", path: String(rawPath), bytes: body.count)
+                let size = body.count
+                releaseBody()
+                return finish(error.response, pattern: "-", path: String(rawPath), bytes: size)
             }
             segments.append(decoded)
         }
@@ -124,12 +161,16 @@ final class ServiceConnection: HTTPServerConnection {
             let (handler, parameters, pattern) = try server.router.find(method, segments)
             dispatch(handler, request, parameters, pattern)
         } catch {
+            releaseBody()
             finish(error.response, pattern: "-", path: request.path, bytes: request.body.count)
         }
     }
 
     private func dispatch(_ handler: @escaping HTTPHandler, _ request: HTTPRequest, _ parameters: PathParameters, _ pattern: String) {
         server.active += 1
+        // The body lives until the handler is done, also when the connection does not.
+        let size = held
+        held = 0
         let bound = LoopBound(self, on: loop)
         // Owned by the connection: it ends by answering, or finds the connection closed and drops its answer.
         Task(executorPreference: loop) {
@@ -137,6 +178,7 @@ final class ServiceConnection: HTTPServerConnection {
             do { response = try await handler(request, parameters) } catch let error as APIError { response = error.response } catch {
                 response = APIError(500, "internal", "the server failed; this is not your fault").response
             }
+            bound.value.server.memory.give(size)
             if case .stream(let produce) = response.body {
                 await ServiceConnection.stream(bound, response, produce, pattern, request)
             } else {
@@ -146,7 +188,17 @@ final class ServiceConnection: HTTPServerConnection {
         }
     }
 
-    private func finish(_ response: HTTPResponse, pattern: String, path: String, bytes: Int) {
+    private func finish(_ given: HTTPResponse, pattern: String, path: String, bytes: Int) {
+        var response = given
+        if case .bytes(let content) = given.body, content.count > BodyMemory.small,
+            !server.memory.hasRoom(content.count, size: content.count)
+        {
+            response =
+                APIError(
+                    503, "too_much_under_way", "answers that clients have not read fill the memory there is for them; ask again later",
+                    retryAfter: 1
+                ).response
+        }
         defer { summarize(response.status, pattern, path, bytes) }
         guard isOpen, case .bytes(let content) = response.body else { return }
         let close = mustClose()
@@ -154,6 +206,7 @@ final class ServiceConnection: HTTPServerConnection {
         if !isHead { context.scratch.append(content) }
         write(context.scratch.bytes)
         context.scratch.clear(keeping: 1 << 20)
+        server.memory.change(&owed, to: waiting)
         watchWriting()
         responseFinished(close: close)
     }
@@ -238,6 +291,7 @@ final class ServiceConnection: HTTPServerConnection {
         if !plain { context.scratch.append("\r\n") }
         write(context.scratch.bytes)
         context.scratch.clear(keeping: 1 << 20)
+        server.memory.change(&owed, to: waiting)
         watchWriting()
         return true
     }
@@ -260,11 +314,16 @@ final class ServiceConnection: HTTPServerConnection {
     }
 
     override func drained() {
+        server.memory.change(&owed, to: 0)
         resumeWriter()
         super.drained()
     }
 
-    override func connectionClosed(_ reason: CloseReason) { resumeWriter() }
+    override func connectionClosed(_ reason: CloseReason) {
+        releaseBody()
+        server.memory.change(&owed, to: 0)
+        resumeWriter()
+    }
 
     private func resumeWriter() {
         writerWaiting?.resume()

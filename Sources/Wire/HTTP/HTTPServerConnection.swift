@@ -47,15 +47,6 @@ open class HTTPServerContext {
     }
 }
 
-/// `Sun, 06 Nov 1994 08:49:37 GMT`
-func httpDate(seconds: Int64) -> String {
-    let text = Array(CalendarTime.render(WallTime(milliseconds: seconds * 1000)).utf8)
-    func part(_ start: Int, _ count: Int) -> String { String(decoding: text[start..<start + count], as: UTF8.self) }
-    let days = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"]
-    let months = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
-    return "\(days[Int(seconds / 86400 % 7)]), \(part(8, 2)) \(months[Int(part(5, 2))! - 1]) \(part(0, 4)) \(part(11, 8)) GMT"
-}
-
 /// The server's side of one HTTP/1.1 connection: reads requests one after the other and tells its subclass.
 /// Pipelined requests wait (bounded, in the kernel) until the response before them is finished.
 ///

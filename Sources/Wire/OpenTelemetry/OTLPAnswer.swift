@@ -2,7 +2,8 @@ import JSONCoding
 import ProtobufCoding
 
 extension OTLP {
-    /// The protobuf form of a request in OTLP's JSON form.
+    /// The protobuf form of a request in OTLP's JSON form. Fails whole where anything in it is wrong; to read what is right in a request, use
+    /// `visit(json:…)`.
     public static func protobuf(_ json: [UInt8], _ signal: Signal, _ document: JSONDocument) throws(ProtobufFailure) -> [UInt8] {
         do { return try document.parse(json) { try schema.encode($0, as: signal.request) } } catch let failure as ProtobufFailure {
             throw failure

@@ -158,13 +158,25 @@ extension OTLP {
         }
     }
 
-    /// Writes attributes as one JSON object. A key that comes twice is written twice at most in bytes, never lost: the later wins in
-    /// readers.
+    /// Writes attributes as one JSON object. A key that comes more than once is written once, with its last value.
     public static func writeAttributes(_ message: UnsafeRawBufferPointer, field: Int, to json: inout JSONWriter, depth: Int = 0) {
+        var all: [(key: UnsafeRawBufferPointer, value: UnsafeRawBufferPointer)] = []
+        try? forEachAttribute(message, field: field) { key, value in all.append((key, value)) }
+        writeOnce(all, to: &json, depth: depth)
+    }
+
+    /// The same of attributes that have been read.
+    public static func writeOnce(
+        _ attributes: [(key: UnsafeRawBufferPointer, value: UnsafeRawBufferPointer)], to json: inout JSONWriter, depth: Int = 0
+    ) {
         json.beginObject()
-        try? forEachAttribute(message, field: field) { key, value in
-            json.key(key.string)
-            write(value, to: &json, depth: depth)
+        var last: [String: Int] = [:]
+        for (i, attribute) in attributes.enumerated() { last[attribute.key.string] = i }
+        for (i, attribute) in attributes.enumerated() {
+            let key = attribute.key.string
+            guard last[key] == i else { continue }
+            json.key(key)
+            write(attribute.value, to: &json, depth: depth)
         }
         json.endObject()
     }
