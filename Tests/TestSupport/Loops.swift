@@ -81,6 +81,13 @@ public final class RawSocket {
         setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, socklen_t(MemoryLayout<Glibc.linger>.size))
     }
 
+    /// The same, waiting at most so many seconds for each part.
+    public func receive(patience: Int, until enough: (String) -> Bool) -> String {
+        var limit = timeval(tv_sec: patience, tv_usec: 0)
+        setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, socklen_t(MemoryLayout<timeval>.size))
+        return receive(until: enough)
+    }
+
     public func finishSending() { shutdown(fd, Int32(SHUT_WR)) }
 
     /// What has come until `enough` says so, the peer closed, or the time limit passed.

@@ -44,7 +44,8 @@ public struct WorkBudget {
     public mutating func spend(_ parts: Int = 1) throws(ProtobufFailure) {
         left = left.subtractingClamped(parts)
         if left < 0 {
-            throw ProtobufFailure("has more than \(limit) fields, attributes and values, which is all that one request may; split it", isTooMuch: true)
+            throw ProtobufFailure(
+                "has more than \(limit) fields, attributes and values, which is all that one request may; split it", isTooMuch: true)
         }
     }
 }

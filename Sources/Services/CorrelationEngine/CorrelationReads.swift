@@ -50,7 +50,9 @@ extension Engine {
                 try await writer.write(bytes == 0 ? item : [44] + item)
                 bytes += item.count
             }
-            guard let next = page.next, left > 0, examined < CorrelationQuery.examineLimit, bytes < CorrelationQuery.pageBytes else { break }
+            guard let next = page.next, left > 0, examined < CorrelationQuery.examineLimit, bytes < CorrelationQuery.pageBytes else {
+                break
+            }
             query.cursor = next
             query.limit = left
             await EventLoop.nextTurn()
@@ -206,7 +208,9 @@ extension CorrelationQuery {
         minimumDuration = try whole("min_duration_ms", 0...Int(Int32.max)).map { .milliseconds($0) }
         limit = try whole("limit", 1...200) ?? 50
         if let text = parameters["cursor"] {
-            guard let parsed = Cursor(text: text) else { throw parameters.wrong("cursor", "is no cursor of ours; take it from next_cursor") }
+            guard let parsed = Cursor(text: text) else {
+                throw parameters.wrong("cursor", "is no cursor of ours; take it from next_cursor")
+            }
             cursor = parsed
         }
     }

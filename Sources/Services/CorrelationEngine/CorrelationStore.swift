@@ -23,7 +23,7 @@ public protocol CorrelationStore: Sendable {
     /// Where to begin with what a client gave as its place: there, if the store knows that place; at what it remembers first, if it does not
     /// (another layout, another store, a place that is yet to come), because then anything may have been missed. For `.now` at its end.
     func begin(_ place: EmissionPlace) async throws(StoreFailure) -> EmissionPlace
-    /// Emissions after `place`, oldest first. `place` is one of this store's own.
+    /// Emissions after `place`, oldest first. `place` is one of this store's own, or `.now`, after which there are none yet.
     func emissions(after place: EmissionPlace, limit: Int) async throws(StoreFailure) -> (emissions: [Emission], next: EmissionPlace)
     /// The queue of a target's exports.
     func exports(_ target: ExportTarget) -> any ExportQueue

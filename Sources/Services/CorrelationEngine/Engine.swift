@@ -139,7 +139,8 @@ public final class Engine: Sendable {
         guard await intake.value.enter(load) else {
             throw APIError(
                 503, "queue_full",
-                "\(intake.value.records) records wait to be stored, and \(configuration.queueCapacity) may; send again later", retryAfter: 1)
+                "\(intake.value.records) records wait to be stored, and \(configuration.queueCapacity) may; send again later", retryAfter: 1
+            )
         }
         defer { intake.value.leave(load) }
         let outcomes: [IngestOutcome]
@@ -207,7 +208,9 @@ public final class Engine: Sendable {
 
     /// What a client is told of a failure of the store. What somebody must mend is said as it is; what passes by itself is not.
     static func unavailable(_ failure: StoreFailure, _ what: String) -> APIError {
-        if failure.needsMending { return APIError(503, "state_broken", "the shared state must be mended: \(failure.reason)", retryAfter: 30) }
+        if failure.needsMending {
+            return APIError(503, "state_broken", "the shared state must be mended: \(failure.reason)", retryAfter: 30)
+        }
         return APIError(503, "state_unavailable", "the shared state does not answer; \(what)", retryAfter: 1)
     }
 

@@ -413,7 +413,8 @@ public final class MemoryCorrelationStore: CorrelationStore {
 
     public func emissions(after place: EmissionPlace, limit: Int) async throws(StoreFailure) -> (emissions: [Emission], next: EmissionPlace)
     {
-        state.withLock { state in
+        if place == .now { return ([], try await begin(place)) }
+        return state.withLock { state in
             let after = place.parts.first.flatMap { Int(exactly: $0.number) } ?? state.emitted
             // Numbers have no gaps, so the place in the list follows.
             guard let oldest = state.emissions.first?.number, after < state.emitted else { return ([], place) }

@@ -90,7 +90,8 @@ public final class RedisCorrelationStore: CorrelationStore {
 
     private func settleRooted(_ shard: Int, now: Int, _ all: inout Settled) async throws(StoreFailure) {
         guard let wait = rule.afterRoot.map({ Int($0.nanoseconds / 1_000_000) }) else { return }
-        let due = try await range(keys.rooted(shard), from: "-inf", to: now.subtractingClamped(wait), limit: RedisCorrelationStore.settleLimit)
+        let due = try await range(
+            keys.rooted(shard), from: "-inf", to: now.subtractingClamped(wait), limit: RedisCorrelationStore.settleLimit)
         if due.isEmpty { return }
         if due.count == RedisCorrelationStore.settleLimit { all.more = true }
         let completed = try await complete(due, shard, cursor: nil, &all)
@@ -161,7 +162,7 @@ public final class RedisCorrelationStore: CorrelationStore {
         for key in [keys.index(shard), keys.rooted(shard)] {
             var command = RedisCommand("ZREM", key)
             for entry in unknown { command.add(entry.id) }
-            _ = try await run(.sweep, command)
+            _ = try await run(.sweep, command, on: key)
         }
     }
 
@@ -272,25 +273,31 @@ public final class RedisCorrelationStore: CorrelationStore {
         .Cursor]
     {
         var offset = 0
+        var fresh: [CorrelationQuery.Cursor] = []
         while true {
             let command = RedisCommand(
                 "ZREVRANGEBYSCORE", keys.index(shard), cursor.map { String($0.score) } ?? "+inf", "-inf", "WITHSCORES", "LIMIT",
                 String(offset), String(batch))
-            let entries = RedisCorrelationStore.pairs(try await run(.query, command).array ?? [])
+            let reply = try await run(.query, command, on: keys.index(shard)).array ?? []
+            let entries = RedisCorrelationStore.pairs(reply)
             // Entries of the cursor's own millisecond that were seen already.
-            let fresh = entries.filter { entry in
+            fresh += entries.filter { entry in
                 guard let cursor else { return true }
                 return (entry.score, entry.id) < (cursor.score, cursor.id)
             }
-            if !fresh.isEmpty || entries.count < batch { return fresh }
+            // All of them, or as many as are taken: with fewer, what another shard gives would be taken before its turn.
+            if fresh.count >= batch || RedisCorrelationStore.count(reply) < batch { return fresh }
             offset += batch
         }
     }
 
     private func range(_ key: String, from: String, to: Int, limit: Int) async throws(StoreFailure) -> [CorrelationQuery.Cursor] {
         let command = RedisCommand("ZRANGEBYSCORE", key, from, String(to), "WITHSCORES", "LIMIT", "0", String(limit))
-        return RedisCorrelationStore.pairs(try await run(.settle, command).array ?? [])
+        return RedisCorrelationStore.pairs(try await run(.settle, command, on: key).array ?? [])
     }
+
+    /// Entries of such an answer, those that are none of ours included.
+    private static func count(_ reply: [RESPValue]) -> Int { if case .array? = reply.first { reply.count } else { reply.count / 2 } }
 
     /// RESP2 answers member, score, member, score; RESP3 a list of pairs.
     private static func pairs(_ reply: [RESPValue]) -> [CorrelationQuery.Cursor] {
@@ -313,14 +320,16 @@ public final class RedisCorrelationStore: CorrelationStore {
 
     public func count() async throws(StoreFailure) -> Int {
         var total = 0
-        for shard in 0..<keys.shards { total.addClamped(try await run(.count, RedisCommand("ZCARD", keys.index(shard))).int ?? 0) }
+        for shard in 0..<keys.shards {
+            total.addClamped(try await run(.count, RedisCommand("ZCARD", keys.index(shard)), on: keys.index(shard)).int ?? 0)
+        }
         return total
     }
 
     public func ledger() async throws(StoreFailure) -> [String: Ledger] {
         var rows: [String: Ledger] = [:]
         for shard in 0..<keys.shards {
-            let reply = try await run(.ledger, RedisCommand("HGETALL", keys.ledger(shard))).array ?? []
+            let reply = try await run(.ledger, RedisCommand("HGETALL", keys.ledger(shard)), on: keys.ledger(shard)).array ?? []
             for i in stride(from: 0, to: reply.count - 1, by: 2) {
                 let parts = (reply[i].string ?? "").split(separator: ":")
                 guard parts.count == 2, let column = Ledger.columns.first(where: { $0.name == parts[1] }),
@@ -335,7 +344,8 @@ public final class RedisCorrelationStore: CorrelationStore {
     public func begin(_ place: EmissionPlace) async throws(StoreFailure) -> EmissionPlace {
         var ends: [String] = []
         for shard in 0..<keys.shards {
-            let last = try await run(.query, RedisCommand("XREVRANGE", keys.emissions(shard), "+", "-", "COUNT", "1")).array ?? []
+            let key = keys.emissions(shard)
+            let last = try await run(.query, RedisCommand("XREVRANGE", key, "+", "-", "COUNT", "1"), on: key).array ?? []
             ends.append(last.first?.array?.first?.string ?? "0-0")
         }
         let end = EmissionPlace(text: ends.joined(separator: "."))
@@ -347,13 +357,15 @@ public final class RedisCorrelationStore: CorrelationStore {
 
     public func emissions(after place: EmissionPlace, limit: Int) async throws(StoreFailure) -> (emissions: [Emission], next: EmissionPlace)
     {
+        if place == .now { return ([], try await begin(place)) }
         var places = place.text.split(separator: ".").map(String.init)
         guard places.count == keys.shards else { throw StoreFailure(reason: "the place '\(place.text)' is none of this store") }
         var found: [Emission] = []
         for shard in 0..<keys.shards {
             let entries =
                 try await run(
-                    .query, RedisCommand("XRANGE", keys.emissions(shard), "(" + places[shard], "+", "COUNT", String(max(limit / 64, 1)))
+                    .query, RedisCommand("XRANGE", keys.emissions(shard), "(" + places[shard], "+", "COUNT", String(max(limit / 64, 1))),
+                    on: keys.emissions(shard)
                 ).array ?? []
             for entry in entries {
                 guard let pair = entry.array, pair.count == 2, let id = pair[0].string, let text = pair[1].array?.last?.string else {
@@ -395,6 +407,8 @@ public final class RedisCorrelationStore: CorrelationStore {
             let commands = batch.emissions.map { RedisCommand("GETRANGE", store.keys.text($0.key), String($0.from), String($0.to - 1)) }
             var out: [StoredCorrelation] = []
             for (emission, reply) in zip(batch.emissions, await store.redis.run(.export, commands)) {
+                // Something else stands there: it is missing, like one that is gone, and stands in nobody's way.
+                if case .failure(let error) = reply, error.serverCode == "WRONGTYPE" { continue }
                 // An empty range is read as everything by GETRANGE.
                 guard let text = try reply.orStoreFailure().bytes, emission.to > emission.from, text.count == emission.to - emission.from
                 else { continue }
@@ -404,7 +418,8 @@ public final class RedisCorrelationStore: CorrelationStore {
         }
 
         func finish(_ batch: ExportBatch) async throws(StoreFailure) {
-            _ = try await store.run(.export, RedisCommand("ZREM", store.keys.taken(target, shard(batch)), batch.text))
+            let key = store.keys.taken(target, shard(batch))
+            _ = try await store.run(.export, RedisCommand("ZREM", key, batch.text), on: key)
         }
 
         func renew(_ batch: ExportBatch) async throws(StoreFailure) -> ExportBatch? {
@@ -432,8 +447,7 @@ public final class RedisCorrelationStore: CorrelationStore {
         func depth() async throws(StoreFailure) -> Int {
             var depth = 0
             for shard in 0..<store.keys.shards {
-                depth &+= try await store.run(.export, RedisCommand("ZCARD", store.keys.queue(target, shard))).int ?? 0
-                depth &+= try await store.run(.export, RedisCommand("ZCARD", store.keys.taken(target, shard))).int ?? 0
+                for key in names(shard) { depth.addClamped(try await store.run(.export, RedisCommand("ZCARD", key), on: key).int ?? 0) }
             }
             return depth
         }
@@ -441,7 +455,8 @@ public final class RedisCorrelationStore: CorrelationStore {
         func dropped() async throws(StoreFailure) -> Int {
             var dropped = 0
             for shard in 0..<store.keys.shards {
-                dropped &+= Int(try await store.run(.export, RedisCommand("GET", store.keys.dropped(target, shard))).string ?? "0") ?? 0
+                let key = store.keys.dropped(target, shard)
+                dropped.addClamped(Int(try await store.run(.export, RedisCommand("GET", key), on: key).string ?? "0") ?? 0)
             }
             return dropped
         }
@@ -452,8 +467,15 @@ public final class RedisCorrelationStore: CorrelationStore {
 
     // MARK: asking
 
-    private func run(_ operation: RedisOperations.Operation, _ command: RedisCommand) async throws(StoreFailure) -> RESPValue {
-        try await redis.run(operation, [command])[0].orStoreFailure()
+    /// `key`: named when it turns out to be of another type.
+    private func run(_ operation: RedisOperations.Operation, _ command: RedisCommand, on key: String? = nil) async throws(StoreFailure)
+        -> RESPValue
+    {
+        let result = await redis.run(operation, [command])[0]
+        if let key, case .failure(let error) = result, error.serverCode == "WRONGTYPE" {
+            throw StoreFailure(RedisError(error.code, error.execution, place: error.place, message: "\(error.message): the key \(key)"))
+        }
+        return try result.orStoreFailure()
     }
 
     private func run(_ operation: RedisOperations.Operation, _ script: RedisScript, _ call: RedisCommand) async throws(StoreFailure)

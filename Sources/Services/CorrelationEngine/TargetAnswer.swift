@@ -39,7 +39,8 @@ struct TargetAnswer: Equatable {
         case 400, 413, 422: self.init(.refused, "status \(response.status): \(response.text.prefix(160))")
         case 415 where packed: self.init(.notPacked, "status 415")
         case 300..<400:
-            let place = response.header("location").map { " to \($0.prefix(120)), which is not followed: name it in the target's URL" } ?? ""
+            let place =
+                response.header("location").map { " to \($0.prefix(120)), which is not followed: name it in the target's URL" } ?? ""
             self.init(.later(nil), "status \(response.status)\(place)")
         default:
             let wait = response.header("retry-after").flatMap { TargetAnswer.wait($0, date: response.header("date"), now: now) }

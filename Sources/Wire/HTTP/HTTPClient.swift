@@ -7,7 +7,14 @@ public struct HTTPClientResponse: Sendable {
     public let headers: [(name: String, value: String)]
     public let body: [UInt8]
     /// The body was longer than is gathered; what is here is its beginning.
-    public var isCut = false
+    public var isCut: Bool
+
+    public init(status: Int, headers: [(name: String, value: String)] = [], body: [UInt8] = [], isCut: Bool = false) {
+        self.status = status
+        self.headers = headers
+        self.body = body
+        self.isCut = isCut
+    }
 
     public func header(_ name: String) -> String? {
         let lower = name.lowercased()

@@ -27,7 +27,8 @@ extension OTLP {
                 around.resource = bytes
                 around.resourceSchema = schema
                 let list = signal == .traces ? resource["scopeSpans"] : resource["scopeLogs"]
-                try visitScopes(JSONWalk(list, "\(resources.place).scope\(signal == .traces ? "Spans" : "Logs")"), around, signal, &work, body)
+                try visitScopes(
+                    JSONWalk(list, "\(resources.place).scope\(signal == .traces ? "Spans" : "Logs")"), around, signal, &work, body)
             }
         }
     }
