@@ -81,9 +81,9 @@ public final class RawSocket {
         setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, socklen_t(MemoryLayout<Glibc.linger>.size))
     }
 
-    /// The same, waiting at most so many seconds for each part.
+    /// The same, waiting at most so many milliseconds for each part.
     public func receive(patience: Int, until enough: (String) -> Bool) -> String {
-        var limit = timeval(tv_sec: patience, tv_usec: 0)
+        var limit = timeval(tv_sec: patience / 1000, tv_usec: patience % 1000 * 1000)
         setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, socklen_t(MemoryLayout<timeval>.size))
         return receive(until: enough)
     }

@@ -50,10 +50,13 @@ public struct StoreFailure: Error, Sendable {
     public let reason: String
     /// It does not pass by itself: somebody must do what the reason says.
     public var needsMending = false
+    /// The delivery is larger than the whole store: asked again it would fail again.
+    public var isTooLarge = false
 
-    public init(reason: String, needsMending: Bool = false) {
+    public init(reason: String, needsMending: Bool = false, isTooLarge: Bool = false) {
         self.reason = reason
         self.needsMending = needsMending
+        self.isTooLarge = isTooLarge
     }
 }
 

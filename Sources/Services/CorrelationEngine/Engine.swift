@@ -150,14 +150,14 @@ public final class Engine: Sendable {
         }
         var sum = IngestOutcome()
         for outcome in outcomes {
-            sum.added += outcome.added
-            sum.duplicates += outcome.duplicates
-            sum.refused += outcome.refused
+            sum.added.addClamped(outcome.added)
+            sum.duplicates.addClamped(outcome.duplicates)
+            sum.refused.addClamped(outcome.refused)
             if outcome.created { correlations.add() }
         }
         records["accepted"]!.add(sum.added)
-        records["duplicate"]!.add(sum.duplicates + delivery.duplicates)
-        records["rejected"]!.add(sum.refused + delivery.rejected)
+        records["duplicate"]!.add(sum.duplicates.addingClamped(delivery.duplicates))
+        records["rejected"]!.add(sum.refused.addingClamped(delivery.rejected))
         irregular.add(delivery.irregularTraceIDs)
         return outcomes
     }
@@ -168,8 +168,8 @@ public final class Engine: Sendable {
 
     private func answer(_ batch: IngestParser.Batch, _ outcomes: [IngestOutcome]) -> HTTPResponse {
         .json(status: 202) { json in
-            json.member("accepted", outcomes.reduce(0) { $0 + $1.added })
-            json.member("duplicates", outcomes.reduce(0) { $0 + $1.duplicates } + batch.delivery.duplicates)
+            json.member("accepted", outcomes.map(\.added).sumClamped())
+            json.member("duplicates", outcomes.map(\.duplicates).sumClamped().addingClamped(batch.delivery.duplicates))
             json.key("rejected")
             json.beginArray()
             for rejection in batch.rejected {
@@ -197,7 +197,7 @@ public final class Engine: Sendable {
         var all: [(key: CorrelationKey, refused: Int)] = []
         for (group, outcome) in zip(delivery.groups, outcomes) where outcome.refused > 0 {
             if let place = places[group.key] {
-                all[place].refused += outcome.refused
+                all[place].refused.addClamped(outcome.refused)
             } else {
                 places[group.key] = all.count
                 all.append((group.key, outcome.refused))

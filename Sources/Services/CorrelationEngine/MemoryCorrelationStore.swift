@@ -78,8 +78,13 @@ public final class MemoryCorrelationStore: CorrelationStore {
         let time = now().milliseconds
         let need = delivery.groups.reduce(0) { $0 + $1.piece.count + $1.marks.bytes.count + MemoryCorrelationStore.overhead }
         // Room is kept for all of it, because others come in between.
+        guard need <= capacity else {
+            throw StoreFailure(
+                reason:
+                    "it takes \(need >> 10) KiB, and memory holds \(capacity >> 10) KiB in all (CORRELATION_MEMORY_MB); send it in parts",
+                isTooLarge: true)
+        }
         let hasRoom = state.withLock { state in
-            if need > capacity { return false }
             if state.bytes + state.reserved + need > capacity { forget(&state, state.reserved + need) }
             if state.bytes + state.reserved + need > capacity { return false }
             state.reserved += need

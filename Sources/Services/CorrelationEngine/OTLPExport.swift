@@ -33,12 +33,13 @@ extension Engine {
             let outcome = try await read(request, signal, encoding)
             let stored: [IngestOutcome]
             do throws(APIError) { stored = try await take(outcome.delivery) } catch {
-                throw Refusal(status: error.status, code: 14, message: error.message, retryAfter: error.retryAfter)
+                throw Refusal(
+                    status: error.status, code: error.status == 413 ? 8 : 14, message: error.message, retryAfter: error.retryAfter)
             }
             var problems = outcome.problems
             var rejected = outcome.delivery.rejected
             for (key, refused) in Engine.refusals(outcome.delivery, stored) {
-                rejected += refused
+                rejected.addClamped(refused)
                 if problems.count < 2 * OTLPIngest.told { problems.append(Engine.full(key, refused)) }
             }
             requests(name, encoding.rawValue, rejected == 0 ? "accepted" : "partial")

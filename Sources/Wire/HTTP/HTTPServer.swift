@@ -145,7 +145,7 @@ final class ServiceConnection: HTTPServerConnection {
         var segments: [String] = []
         for part in rawPath.split(separator: "/") {
             guard let decoded = percentDecoded(part) else {
-                let error = APIError(400, "bad_path", "the path has a malformed percent-escape")
+                let error = APIError(400, "bad_path", "the path has a malformed percent-escape, or is no UTF-8", field: "path")
                 let size = body.count
                 releaseBody()
                 return finish(error.response, pattern: "-", path: String(rawPath), bytes: size)
