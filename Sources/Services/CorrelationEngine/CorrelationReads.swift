@@ -10,7 +10,7 @@ extension Engine {
         let missing = APIError(404, "no_such_correlation", "no correlation has this id; it may have expired", field: "id")
         guard let key = CorrelationKey(id: id) else { throw missing }
         guard let stored = try await reading({ () throws(StoreFailure) in try await store.correlation(key) }),
-            let json = stored.read({ $0.json(limit: Correlation.single) })
+            let json = await inTurn(stored, { $0.json(limit: Correlation.single) })
         else {
             throw missing
         }
@@ -21,11 +21,13 @@ extension Engine {
         let query = try CorrelationQuery(request, others: CorrelationQuery.paging)
         if let key = query.trace {
             let stored = try await reading { () throws(StoreFailure) in try await store.correlation(key) }
-            let json = stored.flatMap { $0.read { query.matches($0) ? $0.json(limit: Correlation.single) : nil } ?? nil }
+            var json: [UInt8]?
+            if let stored { json = await inTurn(stored) { query.matches($0) ? $0.json(limit: Correlation.single) : nil } ?? nil }
+            let found = json
             return .json { out in
                 out.key("correlations")
                 out.beginArray()
-                if let json { out.raw(json) }
+                if let found { out.raw(found) }
                 out.endArray()
                 out.key("next_cursor")
                 out.null()
@@ -55,7 +57,7 @@ extension Engine {
             }
             query.cursor = next
             query.limit = left
-            await EventLoop.nextTurn()
+            await pause()
             do throws(StoreFailure) { page = try await store.list(query) } catch {
                 logger.error("correlation_store_failed", .init("error", error.reason))
                 break
@@ -77,6 +79,12 @@ extension Engine {
             for column in Ledger.columns { json.member(column.name, ledger[keyPath: column.path]) }
             json.member("imbalance", ledger.imbalance)
         }
+    }
+
+    /// Reads a correlation; a large one in a turn of its own.
+    private func inTurn<T>(_ stored: StoredCorrelation, _ body: (Correlation) -> T) async -> T? {
+        if stored.text.count > Pace.piece { await pause() }
+        return stored.read(body)
     }
 
     func reading<T>(_ body: () async throws(StoreFailure) -> T) async throws(APIError) -> T {
@@ -133,7 +141,7 @@ extension Engine {
     private func follow(_ query: CorrelationQuery, from start: EmissionPlace, _ writer: HTTPBodyWriter) async throws {
         var place = start
         var written = MonotonicTime.now
-        var pace = Pace()
+        var pace = Pace(pause)
         try await writer.write("retry: 1000\n\n")
         while !isDraining {
             guard let (emissions, next) = try? await store.emissions(after: place, limit: Engine.streamStep) else {
@@ -165,7 +173,8 @@ extension Engine {
     private func summary(_ emission: Emission, _ query: CorrelationQuery) async -> [UInt8]? {
         while !isDraining {
             do throws(StoreFailure) {
-                return try await store.correlation(emission.key)?.read { query.matches($0) ? $0.summaryJSON() : nil } ?? nil
+                guard let stored = try await store.correlation(emission.key) else { return nil }
+                return await inTurn(stored) { query.matches($0) ? $0.summaryJSON() : nil } ?? nil
             } catch { await loop.sleep(.seconds(1)) }
         }
         return nil

@@ -15,6 +15,7 @@ public final class Engine: Sendable {
     let metrics: MetricsRegistry
     let logger: Logger
     let loop: EventLoop
+    let pause: Pause
     let reader: BodyReader
     let exporters: [LoopBound<Exporter>]
     private let journal: Journal
@@ -33,8 +34,9 @@ public final class Engine: Sendable {
         configuration: Configuration, store: any CorrelationStore, redis: RedisOperations?, exporters: [LoopBound<Exporter>] = [],
         journal: Journal = Journal(),
         metrics: MetricsRegistry,
-        logger: Logger, loop: EventLoop
+        logger: Logger, loop: EventLoop, pause: @escaping @Sendable () async -> Void
     ) throws(SystemError) {
+        self.pause = pause
         self.configuration = configuration
         self.store = store
         self.redis = redis

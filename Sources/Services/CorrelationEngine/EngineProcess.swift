@@ -35,7 +35,8 @@ public enum EngineProcess {
         metrics.addProcessMetrics()
         loop.onTurnEnd = { logger.flush() }
         let redis = configuration.redis.map { makeRedis($0, configuration, metrics, logger, loop) }
-        let store = makeStore(configuration, redis)
+        let pause = Turns.pause(on: loop)
+        let store = makeStore(configuration, redis, pause)
         let journal = Journal()
         let exporters = configuration.targets.map { target in
             LoopBound(
@@ -47,7 +48,7 @@ public enum EngineProcess {
         let engine = try Engine(
             configuration: configuration, store: store, redis: redis, exporters: exporters, journal: journal, metrics: metrics,
             logger: logger,
-            loop: loop)
+            loop: loop, pause: pause)
         let settler = Settler(store: store, loop: loop, metrics: metrics, logger: logger)
         let server = makeServer(engine, metrics, logger, loop)
         let signals = try SignalWatch([SIGTERM, SIGINT], loop: loop) { _ in
@@ -131,18 +132,20 @@ public enum EngineProcess {
         return server
     }
 
-    private static func makeStore(_ configuration: Configuration, _ redis: RedisOperations?) -> any CorrelationStore {
+    private static func makeStore(_ configuration: Configuration, _ redis: RedisOperations?, _ pause: @escaping Pause)
+        -> any CorrelationStore
+    {
         guard let redis else {
             return MemoryCorrelationStore(
                 lifetime: configuration.lifetime, instance: configuration.instanceID, rule: configuration.completion,
                 capacity: configuration.memory,
-                targets: configuration.targets, exports: configuration.exports)
+                targets: configuration.targets, exports: configuration.exports, pause: pause)
         }
         return RedisCorrelationStore(
             redis: redis, prefix: configuration.keyPrefix, shards: configuration.shards, confirmedBy: configuration.redisConfirmations,
             lifetime: configuration.lifetime,
             instance: configuration.instanceID, rule: configuration.completion,
-            targets: configuration.targets, exports: configuration.exports)
+            targets: configuration.targets, exports: configuration.exports, pause: pause)
     }
 
     private static func begin(_ exporter: LoopBound<Exporter>, _ loop: EventLoop) {

@@ -55,8 +55,8 @@ public final class Exporter {
     private let document = JSONDocument()
     /// False once the target has said that it takes no compressed bodies.
     private var packs = true
-    /// When a failure of the store was told last: an outage is told now and then, not four times a second.
-    private var storeTold: MonotonicTime?
+    /// Which failure of the store was told last: an outage is told now and then, not four times a second.
+    private var storeTold: (reason: String, at: MonotonicTime)?
     private var droppedBefore: Int?
     private var looked = MonotonicTime.now
     /// Of a request: the lease outlives it.
@@ -123,11 +123,11 @@ public final class Exporter {
         onStopped?()
     }
 
-    /// nil when the store failed, which is told: at once, and then every ten seconds.
+    /// nil when the store failed, which is told: at once, and the same again every ten seconds.
     private func attempt<T>(_ what: String, _ body: () async throws(StoreFailure) -> T) async -> T? {
         do throws(StoreFailure) { return try await body() } catch {
-            if let storeTold, MonotonicTime.now - storeTold < .seconds(10) { return nil }
-            storeTold = .now
+            if let storeTold, storeTold.reason == error.reason, MonotonicTime.now - storeTold.at < .seconds(10) { return nil }
+            storeTold = (error.reason, .now)
             logger.error(
                 "export_store_failed", .init("target", target.rawValue), .init("operation", what), .init("error", error.reason))
             return nil

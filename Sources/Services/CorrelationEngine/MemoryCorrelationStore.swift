@@ -54,14 +54,16 @@ public final class MemoryCorrelationStore: CorrelationStore {
     private let bounds: CorrelationBounds
     private let capacity: Int
     private let now: @Sendable () -> WallTime
+    private let pause: Pause
     private let queues: [ExportTarget: MemoryExportQueue]
 
     public init(
         lifetime: Duration, instance: String = "1", rule: CompletionRule = CompletionRule(),
         bounds: CorrelationBounds = CorrelationBounds(),
         capacity: Int = 512 << 20, targets: [ExportTarget] = [], exports: ExportLimits = ExportLimits(),
-        now: @escaping @Sendable () -> WallTime = { .now }
+        now: @escaping @Sendable () -> WallTime = { .now }, pause: @escaping @Sendable () async -> Void = { await Task.yield() }
     ) {
+        self.pause = pause
         self.lifetime = lifetime.nanoseconds / 1_000_000
         self.instance = instance
         self.rule = rule
@@ -96,7 +98,7 @@ public final class MemoryCorrelationStore: CorrelationStore {
         guard hasRoom else { throw StoreFailure(reason: "memory holds \(capacity >> 20) MiB of correlations, which is all it may") }
         var outcomes: [IngestOutcome] = []
         outcomes.reserveCapacity(delivery.groups.count)
-        var pace = Pace()
+        var pace = Pace(pause)
         var at = 0
         while at < delivery.groups.count {
             var work = 0
@@ -375,7 +377,9 @@ public final class MemoryCorrelationStore: CorrelationStore {
         var page = CorrelationPage()
         for (place, entry) in found.enumerated() {
             if page.isFull(query) { return page }
-            page.look(at: try await correlation(entry.key), query)
+            let stored = try await correlation(entry.key)
+            if stored?.text.count ?? 0 > Pace.piece { await pause() }
+            page.look(at: stored, query)
             page.next = place == found.count - 1 ? nil : CorrelationQuery.Cursor(score: entry.score, id: entry.id)
         }
         return page

@@ -20,6 +20,7 @@ public final class RedisCorrelationStore: CorrelationStore {
     private let limits: ExportLimits
     private let ingest: LoopBound<RedisIngest>
     private let instance: String
+    private let pause: Pause
     /// Of each shard's server.
     private let fullness: Mutex<[Fullness]>
     /// Tells two processes of one instance id apart.
@@ -33,8 +34,10 @@ public final class RedisCorrelationStore: CorrelationStore {
     public init(
         redis: RedisOperations, prefix: String, shards: Int = 1, confirmedBy: Int = 0, lifetime: Duration, instance: String = "1",
         rule: CompletionRule = CompletionRule(),
-        bounds: CorrelationBounds = CorrelationBounds(), targets: [ExportTarget] = [], exports: ExportLimits = ExportLimits()
+        bounds: CorrelationBounds = CorrelationBounds(), targets: [ExportTarget] = [], exports: ExportLimits = ExportLimits(),
+        pause: @escaping @Sendable () async -> Void = { await Task.yield() }
     ) {
+        self.pause = pause
         self.redis = redis
         keys = CorrelationKeys(prefix: prefix, shards: shards)
         self.lifetime = Int(lifetime.nanoseconds / 1_000_000)
@@ -255,6 +258,7 @@ public final class RedisCorrelationStore: CorrelationStore {
                 cursor = entry
                 page.next = entry
                 bytes += value?.text.count ?? 0
+                if value?.text.count ?? 0 > Pace.piece { await pause() }
                 page.look(at: value, query)
             }
             batch = min(max(CorrelationQuery.stepStored / 2 / max(bytes / entries.count, 1), 1), batch * 2, 16)

@@ -25,8 +25,8 @@ final class Settler {
 
     private var succeeded = MonotonicTime.now
     private var round = 0
-    /// When it was told last that somebody must mend the store.
-    private var told: MonotonicTime?
+    /// What was told last that somebody must mend in the store: again after ten seconds, something else at once.
+    private var told: (reason: String, at: MonotonicTime)?
     private var timer: LoopTimer?
 
     init(store: any CorrelationStore, loop: EventLoop, metrics: MetricsRegistry, logger: Logger) {
@@ -84,8 +84,8 @@ final class Settler {
             // Nothing is completed while the store is away.
             lag.milliseconds.store(Int((MonotonicTime.now - succeeded).nanoseconds / 1_000_000), ordering: .relaxed)
             // An outage is told by the store's own status already; said again here only in detail.
-            if error.needsMending, told.map({ MonotonicTime.now - $0 > .seconds(10) }) ?? true {
-                told = .now
+            if error.needsMending, told.map({ $0.reason != error.reason || MonotonicTime.now - $0.at > .seconds(10) }) ?? true {
+                told = (error.reason, .now)
                 logger.error("settle_failed", .init("error", error.reason))
             } else {
                 logger.debug("settle_failed", .init("error", error.reason))
