@@ -70,15 +70,36 @@ enum HPACase {
         }
     }
 
+    /// An init container that goes on running beside the others.
+    private static func goesOn(_ container: JSONValue) -> Bool {
+        ["restart_policy", "restartPolicy"].contains { container[$0].string == "Always" }
+            || ["restartable", "is_restartable", "sidecar"].contains { container[$0].bool == true }
+    }
+
+    /// The samples with the requests. Figures that came, of which none is of a whole replica, are another thing than no figures.
+    static func reading(_ list: JSONValue, pods: JSONValue, container: String?, _ now: MonotonicTime = now) -> MetricReading {
+        let usable = samples(list, pods: pods, container: container, now)
+        if usable.isEmpty, !list.list.isEmpty, !pods.list.isEmpty { return .failed(.noUsableMetrics) }
+        return .samples(usable, requests: requests(pods, container: container))
+    }
+
+    /// Of each pod: its containers, those init containers that go on running, and the request of the pod as such in their place.
     static func requests(_ pods: JSONValue, container: String?) -> Result<[Int], MetricFault> {
+        func containers(_ list: JSONValue) -> [ContainerFigures.Container] {
+            list.list.map {
+                .init(
+                    name: $0["name"].string ?? "", request: $0["request_milli"].int,
+                    isRestartable: goesOn($0))
+            }
+        }
         var all: [Int] = []
         for pod in pods.list {
-            let containers = pod["containers"].list.map {
-                ContainerFigures.Container(name: $0["name"].string ?? "", request: $0["request_milli"].int)
-            }
-            do throws(MetricFault) { all.append(try ContainerFigures.request(containers: containers, container: container)) } catch {
-                return .failure(error)
-            }
+            do throws(MetricFault) {
+                all.append(
+                    try ContainerFigures.request(
+                        containers: containers(pod["containers"]), initContainers: containers(pod["init_containers"]),
+                        whole: pod["pod_level_request_milli"].int, container: container))
+            } catch { return .failure(error) }
         }
         return .success(all)
     }
@@ -138,9 +159,7 @@ enum HPACase {
             metric["target_percent"].int.map { .utilization($0) } ?? (type.hasSuffix("value") ? .value(milli) : .average(milli))
         let reading: MetricReading
         if !metric["samples"].isNull {
-            reading = .samples(
-                samples(metric["samples"], pods: input["pods"], container: container),
-                requests: requests(input["pods"], container: container))
+            reading = self.reading(metric["samples"], pods: input["pods"], container: container)
         } else if !metric["values_milli"].isNull {
             reading = .values(metric["values_milli"].list.map { $0.int ?? 0 })
         } else {
@@ -204,7 +223,7 @@ enum HPACase {
             list.list.map {
                 .init(
                     name: $0["name"].string ?? "", request: $0["requests_milli"][resource].int,
-                    isRestartable: $0["restart_policy"].string == "Always" || $0["restartable"].bool == true)
+                    isRestartable: goesOn($0))
             }
         }
         var all: [String: JSONValue] = [:]

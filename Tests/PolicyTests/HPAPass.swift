@@ -55,9 +55,7 @@ enum HPAPass {
             switch metric.source {
             case .resource(_, let container):
                 if failing.contains("resource") { return .failed(.unreadable("the API does not answer")) }
-                return .samples(
-                    HPACase.samples(readings["resource"], pods: pods, container: container, now),
-                    requests: HPACase.requests(pods, container: container))
+                return HPACase.reading(readings["resource"], pods: pods, container: container, now)
             case .replicas:
                 if failing.contains("custom") { return .failed(.unreadable("the API does not answer")) }
                 return .samples(HPACase.samples(readings["pods_metric"], pods: pods, container: nil, now))

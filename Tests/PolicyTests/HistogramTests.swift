@@ -127,6 +127,40 @@ import Testing
         #expect(isRefused == [false, false])
     }
 
+    /// What two replicas were seen to use is as if one had been seen so often: kubernetes/autoscaler's `Merge`, plain and decaying, with the
+    /// older reference moved to the younger one, also where they lie hundreds of half-lives apart.
+    @Test(arguments: [0, 1, 99, 250, 100_000]) func mergingIsAddingEverythingToOne(hoursApart: Int64) {
+        func at(_ hours: Int64) -> WallTime { WallTime(milliseconds: Self.begin + hours * Self.hour) }
+        var first = DecayingHistogram(.cpu, halfLife: .seconds(3600)), second = first, all = first
+        let samples: [(Double, Int64, Bool)] = [
+            (1, 0, true), (2, 1, true), (2, 2 + hoursApart, false), (3, 1 + hoursApart, false), (4, hoursApart, true),
+        ]
+        for (value, hours, isFirst) in samples {
+            if isFirst { first.add(value, weight: 1, at: at(hours)) } else { second.add(value, weight: 1, at: at(hours)) }
+        }
+        for (value, hours, _) in samples.sorted(by: { $0.1 < $1.1 }) { all.add(value, weight: 1, at: at(hours)) }
+        let isMerged = first.merge(&second)
+        #expect(isMerged && first.reference == second.reference && first.reference >= all.reference)
+        // The same weights, as they count from the younger reference. (No share lies on the edge of a bucket here.)
+        let halvings = Double(first.reference.milliseconds - all.reference.milliseconds) / Double(Self.hour)
+        let total = all.histogram.total * powerOfTwo(-halvings)
+        #expect(abs(first.histogram.total - total) <= total * 1e-9)
+        for share in [0.02, 0.15, 0.55, 0.77, 0.93] { #expect(first.percentile(share) == all.percentile(share), "\(share)") }
+        // Merging an empty one changes nothing.
+        var empty = DecayingHistogram(.cpu, halfLife: .seconds(3600)), before = first
+        let isUnchanged = first.merge(&empty) && first.matches(before) && empty.merge(&before) && empty.matches(first)
+        #expect(isUnchanged)
+        var a = Histogram(.memory), b = Histogram(.memory), both = Histogram(.memory)
+        for (value, weight) in [(1e7, 1.0), (5e8, 2), (1e12, 0.5)] {
+            a.add(value, weight: weight)
+            b.add(value * 0.9, weight: weight)
+            both.add(value, weight: weight)
+            both.add(value * 0.9, weight: weight)
+        }
+        let isPlainMerged = a.merge(b)
+        #expect(isPlainMerged && a.matches(both) && a.total == both.total)
+    }
+
     /// Taking everything back leaves nothing, whatever the order.
     @Test(arguments: 1...20) func whatIsSubtractedIsGone(seed: Int) {
         var random = Self.random(seed)

@@ -71,18 +71,21 @@ struct HistogramCase {
     }
 
     private mutating func merge(_ first: Held, _ name: String, _ op: JSONValue) throws {
-        // Whatever else names a histogram is what is merged into the first.
+        // Whatever else names a histogram is what is merged into the first; one that nothing was added to yet is an empty one.
+        let named = named.merging(
+            ["from", "other", "with", "source"].compactMap { op.first($0)?.string }.map { ($0, held($0)) }
+        ) { old, _ in old }
         let others = op.members.filter { $0.key != "op" && $0.value.string.map { named[$0] != nil && $0 != name } ?? false }.compactMap(
             \.value.string)
         guard let other = others.first, Set(others).count == 1 else { throw CaseFault("merge with what? \(op)") }
         switch (first, held(other)) {
         case (.plain(var a), .plain(let b)):
             guard a.merge(b) else { throw CaseFault("cannot be merged: \(op)") }
-            named[name] = .plain(a)
+            self.named[name] = .plain(a)
         case (.decaying(var a), .decaying(var b)):
             guard a.merge(&b) else { throw CaseFault("cannot be merged: \(op)") }
-            named[other] = .decaying(b)
-            named[name] = .decaying(a)
+            self.named[other] = .decaying(b)
+            self.named[name] = .decaying(a)
         default: throw CaseFault("cannot be merged: \(op)")
         }
     }
