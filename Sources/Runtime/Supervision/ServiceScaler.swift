@@ -45,14 +45,16 @@ struct ServiceScaler {
     private var sleepTold = false
     private var expected: Int?
     private var changedAt: MonotonicTime
-    /// A size that was decided, until `settle` says what became of it.
-    private var pending: (verdict: ScalingVerdict, policy: ScalingPolicy, changedAt: MonotonicTime)?
+    /// A verdict with another size, until `settle` says what became of it; and since when the size before it had stood.
+    private var pending: (verdict: ScalingVerdict, policy: ScalingPolicy)?
+    private var changedBefore: MonotonicTime
 
     init(_ service: ServiceSpec, _ scaling: ScalingSpec, history: DemandHistory = .init(), now: MonotonicTime) {
         self.service = service
         self.scaling = scaling
         self.history = history
         changedAt = now
+        changedBefore = now
         // A size of 0 that is declared is the autoscaler's own.
         memory.conditions.set(.scaledToZero, true, "ScaledToZero")
     }
@@ -97,6 +99,7 @@ struct ServiceScaler {
         outcome.finding = finding
         if let count = outcome.count {
             expected = count
+            changedBefore = changedAt
             changedAt = situation.now
         }
         return outcome
@@ -111,10 +114,8 @@ struct ServiceScaler {
             return
         }
         expected = current
-        if let pending {
-            changedAt = pending.changedAt
-            memory.notCarriedOut(pending.verdict)
-        }
+        changedAt = changedBefore
+        if let pending { memory.notCarriedOut(pending.verdict) }
     }
 
     /// From 0 to the least that there may be, whatever can be measured there.
@@ -183,7 +184,7 @@ struct ServiceScaler {
         if scaling.idle != nil, situation.current > 0 { policy.minimum = max(1, policy.minimum) }
         policy.ceilings += partitionCeilings(situation.readings)
         let verdict = Autoscaler.decide(policy, observation(situation, floor), &memory)
-        pending = verdict.rescales ? (verdict, policy, changedAt) : nil
+        pending = verdict.rescales ? (verdict, policy) : nil
         if let raw = verdict.raw { history.observe(raw, at: situation.wall) }
         let record = verdict.record(of: service.name, policy)
         standing = record
