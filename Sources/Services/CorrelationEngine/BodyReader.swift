@@ -2,7 +2,7 @@ import Basics
 import EventLoops
 import JSONCoding
 
-/// Reads the bodies of requests: small ones at once, all others on a thread of their own, one after the other. A body of a few KiB can hold
+/// Reads the bodies of requests, and writes large ones: small ones at once, all others on a thread of their own, one after the other. A body of a few KiB can hold
 /// millions of parts (it may be packed, and parts may be empty); whatever reading one costs, the engine's loop goes on answering.
 ///
 /// What one body may cost in all is bounded by whoever reads it (`WorkBudget`, records, bytes).

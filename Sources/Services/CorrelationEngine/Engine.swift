@@ -30,12 +30,12 @@ public final class Engine: Sendable {
     private let irregular: Counter
     private let correlations: Counter
 
-    public init(
+    init(
         configuration: Configuration, store: any CorrelationStore, redis: RedisOperations?, exporters: [LoopBound<Exporter>] = [],
         journal: Journal = Journal(),
         metrics: MetricsRegistry,
-        logger: Logger, loop: EventLoop, pause: @escaping @Sendable () async -> Void
-    ) throws(SystemError) {
+        logger: Logger, loop: EventLoop, reader: BodyReader, pause: @escaping @Sendable () async -> Void
+    ) {
         self.pause = pause
         self.configuration = configuration
         self.store = store
@@ -45,7 +45,7 @@ public final class Engine: Sendable {
         self.metrics = metrics
         self.logger = logger
         self.loop = loop
-        reader = try BodyReader(loop: loop)
+        self.reader = reader
         parser = IngestParser(maximumAge: configuration.maximumAge, window: configuration.window)
         otlp = OTLPIngest(maximumAge: configuration.maximumAge, window: configuration.window)
         let depth = metrics.gauge("correlation_queue_depth", "Records taken in and not yet stored.")

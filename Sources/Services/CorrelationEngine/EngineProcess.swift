@@ -36,6 +36,7 @@ public enum EngineProcess {
         loop.onTurnEnd = { logger.flush() }
         let redis = configuration.redis.map { makeRedis($0, configuration, metrics, logger, loop) }
         let pause = Turns.pause(on: loop)
+        let reader = try BodyReader(loop: loop)
         let store = makeStore(configuration, redis, pause)
         let journal = Journal()
         let exporters = configuration.targets.map { target in
@@ -43,12 +44,12 @@ public enum EngineProcess {
                 Exporter(
                     target: target, url: configuration.url(target)!, queue: store.exports(target), limits: configuration.exports,
                     loop: loop, metrics: metrics,
-                    logger: logger, journal: journal), on: loop)
+                    logger: logger, journal: journal, reader: reader), on: loop)
         }
-        let engine = try Engine(
+        let engine = Engine(
             configuration: configuration, store: store, redis: redis, exporters: exporters, journal: journal, metrics: metrics,
             logger: logger,
-            loop: loop, pause: pause)
+            loop: loop, reader: reader, pause: pause)
         let settler = Settler(store: store, loop: loop, metrics: metrics, logger: logger)
         let server = makeServer(engine, metrics, logger, loop)
         let signals = try SignalWatch([SIGTERM, SIGINT], loop: loop) { _ in
@@ -56,7 +57,7 @@ public enum EngineProcess {
             engine.drain()
             server.drain(grace: grace) {
                 stop(exporters.map(\.value), loop) {
-                    engine.reader.stop()
+                    reader.stop()
                     logger.info("stopped")
                     loop.stop()
                 }

@@ -53,6 +53,7 @@ public final class Exporter {
     private let outcomes: [String: Counter]
     private let refusedRecords: Counter
     private let document = JSONDocument()
+    private let reader: BodyReader?
     /// False once the target has said that it takes no compressed bodies.
     private var packs = true
     /// Which failure of the store was told last: an outage is told now and then, not four times a second.
@@ -62,12 +63,13 @@ public final class Exporter {
     /// Of a request: the lease outlives it.
     private let timeout: Duration
 
-    public init(
+    init(
         target: ExportTarget, url: ExportURL, queue: any ExportQueue, limits: ExportLimits, loop: EventLoop, metrics: MetricsRegistry,
         logger: Logger,
-        journal: Journal
+        journal: Journal, reader: BodyReader? = nil
     ) {
         self.target = target
+        self.reader = reader
         self.url = url
         self.queue = queue
         self.loop = loop
@@ -213,8 +215,7 @@ public final class Exporter {
     private func deliver(_ correlations: [StoredCorrelation], of batch: inout ExportBatch, _ sent: inout Set<CorrelationKey>) async
         -> Delivery
     {
-        let body = target == .loki ? LokiFormat.body(correlations) : TempoFormat.body(correlations)
-        guard let body else {
+        guard let (body, packed) = await prepare(correlations) else {
             breaker.untried()
             sent.formUnion(correlations.map(\.key))
             return .done
@@ -229,14 +230,13 @@ public final class Exporter {
             batch = renewed
         }
         let start = MonotonicTime.now
-        let packed = packs && body.count > 1024
         var headers = [("Content-Type", target == .loki ? LokiFormat.contentType : TempoFormat.contentType), ("User-Agent", "muster")]
         if packed { headers.append(("Content-Encoding", "gzip")) }
         let result: Result<HTTPClientResponse, HTTPClientError>
         do throws(HTTPClientError) {
             result = .success(
                 try await client.send(
-                    "POST", url.path, to: url.endpoint, headers: headers, body: packed ? Gzip.pack(body) : body, timeout: timeout))
+                    "POST", url.path, to: url.endpoint, headers: headers, body: body, timeout: timeout))
         } catch { result = .failure(error) }
         duration.observe(.now - start)
         guard case .success(let response) = result else {
@@ -257,6 +257,19 @@ public final class Exporter {
             return await deliver(correlations, of: &batch, &sent)
         case .later(let wait): return failed(answer.words, wait)
         }
+    }
+
+    /// The body of a request, and whether it is packed; nil when there is nothing for this target. A large one is made on the thread that reads
+    /// bodies: it may be thirty times what the correlations hold.
+    private func prepare(_ correlations: [StoredCorrelation]) async -> ([UInt8], packed: Bool)? {
+        let target = target, packs = packs
+        let make = { @Sendable () -> ([UInt8], packed: Bool)? in
+            guard let body = target == .loki ? LokiFormat.body(correlations) : TempoFormat.body(correlations) else { return nil }
+            return packs && body.count > 1024 ? (Gzip.pack(body), true) : (body, false)
+        }
+        let bytes = correlations.reduce(0) { $0 + $1.text.count }
+        guard let reader, bytes > Pace.turn else { return make() }
+        return await reader.read(bytes: bytes, packed: false) { _ in make() }
     }
 
     /// Counts what an answer of 2xx says. Records that the target did not take are told, and not sent again.
