@@ -77,6 +77,62 @@ import Testing
         }
     }
 
+    /// The ways in: a wrong record costs itself, ids that mean none are none, a span is as old as its end, each logger's words count.
+    @Test func theWaysInGiveOneGuarantee() async throws {
+        try await withLoop { loop in
+            try await withEngine([:]) { engine, _ in
+                let client = HTTPClient(loop: loop)
+                let now = UInt64(WallTime.now.milliseconds) * 1_000_000
+                func post(_ path: String, _ type: String, _ body: [UInt8]) async throws -> String {
+                    let answer = try await client.send("POST", path, to: engine, headers: [("Content-Type", type)], body: body)
+                    #expect(answer.status < 300, "\(path) \(answer.text)")
+                    return answer.text
+                }
+                let json = "application/json"
+                let api =
+                    #"{"resource":{"service":"api"},"records":[5,{"timestamp":"\#(CalendarTime.render(.now))","severity":"SEVERE","#
+                    + #""message":"m","trace_id":"0","span_id":"-"}]}"#
+                #expect(try await post("/api/logs", json, Array(api.utf8)).contains(#""accepted":1,"#))
+                let log = #"{"timeUnixNano":"\#(now)","severityText":"crit","traceId":"null","spanId":"-"}"#
+                let resource = #""resource":{"attributes":[{"key":"service.name","value":{"stringValue":"otlp"}}]}"#
+                let logs = #"{"resourceLogs":[{\#(resource),"scopeLogs":[{"logRecords":[{"traceId":"zz"},{"traceId":"zz"},\#(log),7]}]}]}"#
+                let told = try await post("/v1/logs", json, Array(logs.utf8))
+                #expect(told.contains(#""rejectedLogRecords":"3""#) && told.contains("log record 0 and 1 more: traceId must be"), "\(told)")
+                let span =
+                    #"{"traceId":"0102","spanId":"03"},{"traceId":"01010101010101010101010101010101","spanId":"0000000000000001","#
+                    + #""parentSpanId":"0000000000000000","#
+                    + #""startTimeUnixNano":"\#(now - 25 * 3_600_000_000_000)","endTimeUnixNano":"\#(now)"}"#
+                let traces = #"{"resourceSpans":[{\#(resource),"scopeSpans":[{"spans":[\#(span)]}]}]}"#
+                #expect(try await post("/v1/traces", json, Array(traces.utf8)).contains(#""rejectedSpans":"1""#))
+                var request = ProtobufWriter()
+                request.message(1) { outer in
+                    outer.message(1) { $0.attribute(1, "service.name", "protobuf") }
+                    outer.message(2) { scope in
+                        scope.bytes(2, [42, 1, 0xFF])
+                        scope.message(2) { log in
+                            log.fixed64(1, now)
+                            log.string(3, "FINEST")
+                            log.bytes(9, Array(repeating: 0, count: 16))
+                        }
+                    }
+                }
+                let answer = try await client.send(
+                    "POST", "/v1/logs", to: engine, headers: [("Content-Type", "application/x-protobuf")], body: request.bytes)
+                #expect(answer.status == 200 && answer.body.starts(with: [10]))
+                let page = try JSONValue.parse(try await client.send("GET", "/api/correlations", to: engine).body)["correlations"].list
+                // Three windows, and the trace.
+                #expect(page.count == 4 && page.filter { $0["trace_id"].isNull }.count == 3)
+                let severities = page.flatMap { $0["severities"].members.keys }.sorted()
+                #expect(severities == ["ERROR", "FATAL", "TRACE"], "\(severities)")
+                let trace = try #require(page.first { !$0["trace_id"].isNull })
+                #expect(trace["root"]["span_id"].string == "0000000000000001" && trace["duration_ms"].double == 90_000_000)
+                let ledger = try JSONValue.parse(try await client.send("GET", "/api/ledger", to: engine).body)
+                #expect(ledger["received"].int == 10 && ledger["rejected"].int == 6 && ledger["imbalance"].int == 0, "\(ledger)")
+                client.close()
+            }
+        }
+    }
+
     @Test func aStreamHasTheFiltersOfTheList() async throws {
         try await withLoop { loop in
             try await withEngine(["CORRELATION_QUIET_SECONDS": "0.2"]) { engine, _ in
@@ -294,7 +350,8 @@ import Testing
                     let client = HTTPClient(loop: loop)
                     let now = WallTime.now.milliseconds
                     let spans = (1...3).map {
-                        #"{"traceId":"0101010101010101010101010101010\#($0)","spanId":"0000000000000001","startTimeUnixNano":"\#(now)000000","endTimeUnixNano":"\#(now)000000"}"#
+                        #"{"traceId":"0101010101010101010101010101010\#($0)","spanId":"0000000000000001","#
+                            + #""startTimeUnixNano":"\#(now)000000","endTimeUnixNano":"\#(now)000000"}"#
                     }
                     let request = #"{"resourceSpans":[{"scopeSpans":[{"spans":[\#(spans.joined(separator: ","))]}]}]}"#
                     let stored = try await client.send(
@@ -380,7 +437,8 @@ import Testing
                     let client = HTTPClient(loop: loop)
                     let now = WallTime.now.milliseconds
                     let span =
-                        #"{"traceId":"01010101010101010101010101010101","spanId":"0000000000000001","startTimeUnixNano":"\#(now)000000","endTimeUnixNano":"\#(now)000000","name":"\#(String(repeating: "n", count: 3000))"}"#
+                        #"{"traceId":"01010101010101010101010101010101","spanId":"0000000000000001","#
+                        + #""startTimeUnixNano":"\#(now)000000","endTimeUnixNano":"\#(now)000000","name":"\#(String(repeating: "n", count: 3000))"}"#
                     _ = try await client.send(
                         "POST", "/v1/traces", to: engine, headers: [("Content-Type", "application/json")],
                         body: Array(#"{"resourceSpans":[{"scopeSpans":[{"spans":[\#(span)]}]}]}"#.utf8))

@@ -224,6 +224,11 @@ import Testing
                 #expect(try await Self.post(client, engine, "/v1/logs", "application/x-protobuf", body).status == 200)
                 let large = try await Self.post(client, engine, "/v1/logs", "application/x-protobuf", Self.logs(90_000))
                 #expect(large.status == 503 && large.header("retry-after") != nil, "\(large.status)")
+                // Whoever asks first is told so, and is not asked to go on.
+                let asking = try RawSocket(port: engine.testPort)
+                asking.send("POST /v1/logs HTTP/1.1\r\nHost: x\r\nContent-Length: 9000000\r\nExpect: 100-continue\r\n\r\n")
+                let told = asking.receive()
+                #expect(told.hasPrefix("HTTP/1.1 503 ") && !told.contains("100 Continue"), "\(told)")
                 #expect(Self.peak(child) - before < 300, "\(before) \(Self.peak(child))")
                 let refused = sockets.count { socket in
                     let answer = socket.receive(patience: 200) { $0.contains("\r\n\r\n") }

@@ -342,7 +342,7 @@ open class HTTPServerConnection: Stream {
             deadline?.cancel()
         }
         requestHead(table)
-        if wantsContinue, isOpen, !answered, framing != .none {
+        if wantsContinue, isOpen, !answered, !answeredAndLeaving, framing != .none {
             write(HTTPServerConnection.continueLine)
         }
         // The response may have been finished inside requestHead; then `state` is `.head` again or `.leaving`.
