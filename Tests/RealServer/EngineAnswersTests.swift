@@ -438,7 +438,8 @@ import Testing
                     let now = WallTime.now.milliseconds
                     let span =
                         #"{"traceId":"01010101010101010101010101010101","spanId":"0000000000000001","#
-                        + #""startTimeUnixNano":"\#(now)000000","endTimeUnixNano":"\#(now)000000","name":"\#(String(repeating: "n", count: 3000))"}"#
+                        + #""startTimeUnixNano":"\#(now)000000","endTimeUnixNano":"\#(now)000000","#
+                        + #""name":"\#(String(repeating: "n", count: 3000))"}"#
                     _ = try await client.send(
                         "POST", "/v1/traces", to: engine, headers: [("Content-Type", "application/json")],
                         body: Array(#"{"resourceSpans":[{"scopeSpans":[{"spans":[\#(span)]}]}]}"#.utf8))

@@ -143,7 +143,8 @@ import Testing
                     let json = Array(
                         ("{\"resource\":{\"service\":\"s\"},\"records\":["
                             + (0..<2000).map {
-                                "{\"timestamp\":\"\(CalendarTime.render(.now))\",\"severity\":\"INFO\",\"message\":\"\($0)\",\"trace_id\":\"t\($0)\"}"
+                                "{\"timestamp\":\"\(CalendarTime.render(.now))\",\"severity\":\"INFO\","
+                                    + "\"message\":\"\($0)\",\"trace_id\":\"t\($0)\"}"
                             }.joined(separator: ",") + "]}").utf8)
                     for _ in 0..<3 {
                         let large = Self.logs(2000, from: Int.random(in: 1_000_000_000...2_000_000_000))
