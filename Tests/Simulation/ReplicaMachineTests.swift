@@ -5,7 +5,8 @@ import Testing
 
 @Suite struct ReplicaMachineTests {
     private static let probes: [ReplicaMachine.Event] = [
-        .probed(.ready), .probed(.degraded), .probed(.unready("x")), .probed(.failed("x")),
+        .probed(.ready), .probed(.degraded("x")), .probed(.unready("x")), .probed(.occupied("x")), .probed(.working("x")), .probed(.failed("x")),
+        .probed(.unasked("x")),
     ]
     private static let events: [ReplicaMachine.Event] =
         [.start, .spawnFailed("x"), .exited("x"), .drained, .timer(0), .timer(1), .stop] + probes
@@ -14,7 +15,7 @@ import Testing
     @Test func everyPhaseMeetsEveryEvent() {
         typealias Event = ReplicaMachine.Event
         let ways: [(ReplicaMachine.Phase, [Event])] = [
-            (.idle, []), (.starting, [.start]), (.ready, [.start, .probed(.ready)]), (.degraded, [.start, .probed(.degraded)]),
+            (.idle, []), (.starting, [.start]), (.ready, [.start, .probed(.ready)]), (.degraded, [.start, .probed(.degraded("x"))]),
             (.failing, [.start, .probed(.ready), .probed(.failed("x")), .probed(.failed("x"))]),
             (.draining, [.start, .probed(.ready), .stop]),
             (.stopping, [.start, .stop]), (.backingOff, [.start, .exited("a"), .exited("b")]), (.stopped, [.stop]),
@@ -77,5 +78,79 @@ import Testing
         #expect(!actions.contains(.kill))
         let back = machine.handle(.probed(.ready), now: .init(nanoseconds: 0))
         #expect(back == [.admit])
+    }
+
+    private func ready(_ settings: ReplicaMachine.Settings = .init()) -> ReplicaMachine {
+        var machine = ReplicaMachine(subject: "s/1", settings: settings, now: .init(nanoseconds: 0))
+        _ = machine.handle(.start, now: .init(nanoseconds: 0))
+        _ = machine.handle(.probed(.ready), now: .init(nanoseconds: 0))
+        return machine
+    }
+
+    private func take(_ probe: ReplicaMachine.Probe, _ count: Int, _ machine: inout ReplicaMachine) -> [ReplicaMachine.Action] {
+        (0..<count).flatMap { _ in machine.handle(.probed(probe), now: .init(nanoseconds: 0)) }
+    }
+
+    /// Whatever is answered, however often: never a kill. Only silence is a reason.
+    @Test(arguments: [
+        ReplicaMachine.Probe.unready("NOAUTH"), .occupied("BUSY"), .degraded("MISCONF"), .unasked("too many open files here"),
+    ])
+    func anAnswerOfAnyKindIsNoReasonToKill(probe: ReplicaMachine.Probe) {
+        var machine = ready()
+        let actions = take(probe, 500, &machine)
+        #expect(!actions.contains(.kill))
+        if case .unasked = probe { #expect(machine.phase == .ready) }
+        if case .degraded = probe { #expect(machine.isServing && machine.note == "MISCONF") }
+    }
+
+    @Test func oneAtWorkIsWithdrawnLateAndKilledMuchLater() {
+        var machine = ready()
+        #expect(take(.working("no answer"), 9, &machine).isEmpty)
+        #expect(machine.phase == .ready)
+        #expect(take(.working("no answer"), 1, &machine).contains(.withdraw))
+        #expect(!take(.working("no answer"), 89, &machine).contains(.kill))
+        #expect(take(.working("no answer"), 1, &machine).contains(.kill))
+        // And one answer ends it all.
+        machine = ready()
+        _ = take(.working("no answer"), 60, &machine)
+        _ = take(.unready("status 503"), 1, &machine)
+        #expect(!take(.working("no answer"), 99, &machine).contains(.kill))
+    }
+
+    /// A store that loads its data for longer than a start may take is not killed for it; one that is silent is.
+    @Test func aStartIsNotCountedWhileItSaysThatItLoads() {
+        var machine = ReplicaMachine(subject: "s/1", settings: .init(), now: .init(nanoseconds: 0))
+        guard case .setTimer(let first, _)? = machine.handle(.start, now: .init(nanoseconds: 0)).last,
+            case .setTimer(let second, _)? = machine.handle(.probed(.occupied("LOADING")), now: .init(nanoseconds: 0)).last
+        else {
+            Issue.record("no timer")
+            return
+        }
+        #expect(machine.handle(.timer(first), now: .init(nanoseconds: 0)).isEmpty)
+        #expect(machine.handle(.probed(.unready("GET /ready: status 503")), now: .init(nanoseconds: 0)).isEmpty)
+        #expect(machine.handle(.timer(second), now: .init(nanoseconds: 0)) == [.kill])
+        _ = machine.handle(.exited("killed by SIGKILL"), now: .init(nanoseconds: 0))
+        #expect(machine.trouble == "not ready within 30s; the last probe: GET /ready: status 503")
+    }
+
+    /// A worker that nobody can probe and that dies every 1.1 s waits longer each time; a probed one that served starts at once.
+    @Test func aWorkerThatDiesAgainAndAgainWaits() {
+        func waits(isProbed: Bool) -> Int {
+            var machine = ReplicaMachine(subject: "s/1", settings: .init(isProbed: isProbed), now: .init(nanoseconds: 0))
+            var now = MonotonicTime(nanoseconds: 0), waits = 0
+            _ = machine.handle(.start, now: now)
+            for _ in 0..<6 {
+                _ = machine.handle(.probed(.ready), now: now)
+                now = now + .milliseconds(1100)
+                _ = machine.handle(.exited("exit status 1"), now: now)
+                guard machine.phase == .backingOff else { continue }
+                waits += 1
+                // Its timer: the id is the machine's own count, so all are tried.
+                for id in 0..<100 where machine.phase == .backingOff { _ = machine.handle(.timer(id), now: now) }
+            }
+            return waits
+        }
+        #expect(waits(isProbed: false) == 5)
+        #expect(waits(isProbed: true) == 0)
     }
 }

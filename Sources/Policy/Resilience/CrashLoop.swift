@@ -18,14 +18,17 @@ public struct CrashLoop: Sendable {
     /// Deaths in a row of processes that were of no use.
     private var useless = 0
 
-    public init() {}
+    private let useful: Duration
+
+    /// `useful`: how long it must have served to be started again at once.
+    public init(useful: Duration = CrashLoop.useful) { self.useful = useful }
 
     public var isLooping: Bool { deaths >= CrashLoop.loopsAt }
 
     public mutating func died(after life: Duration, served: Bool, how: String, subject: String) -> Decision<Duration> {
         if served, life >= CrashLoop.settled { deaths = 0 }
         deaths += 1
-        useless = served && life >= CrashLoop.useful ? 0 : useless + 1
+        useless = served && life >= useful ? 0 : useless + 1
         let wait: Duration =
             useless <= 1
             ? .zero : .nanoseconds(min(CrashLoop.first.nanoseconds << min(useless - 2, 20), CrashLoop.longest.nanoseconds))
@@ -38,7 +41,7 @@ public struct CrashLoop: Sendable {
                 : [
                     .init(
                         "backoff", before: "0s", after: wait.brief,
-                        reason: "death number \(useless) in a row before it had served for \(CrashLoop.useful.brief)")
+                        reason: "death number \(useless) in a row before it had served for \(useful.brief)")
                 ],
             outcome: wait == .zero ? "restarted at once" : "restart in \(wait.brief)",
             sentence: "\(subject) ended (\(how)) after \(life.brief) and is started again \(wait == .zero ? "at once" : "in \(wait.brief)")"

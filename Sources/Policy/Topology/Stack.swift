@@ -13,6 +13,9 @@ public struct Stack: Sendable, Equatable {
     public func replacing(_ service: ServiceSpec) -> Stack {
         Stack(name: name, services: services.map { $0.name == service.name ? service : $0 }, stores: stores, gateway: gateway)
     }
+
+    /// The same stack with other routes.
+    public func replacing(gateway: GatewaySpec) -> Stack { Stack(name: name, services: services, stores: stores, gateway: gateway) }
 }
 
 /// Where something listens.

@@ -98,14 +98,18 @@ enum ControlAPI {
         if let name = counts.keys.sorted().first(where: { stack.service($0) == nil }) {
             throw APIError(404, "no_such_service", "the stack has no service '\(name)'", field: "replicas.\(name)")
         }
+        let hasNewRoutes = stack.gateway != runner.value.stack.gateway
+        // First what can be refused, and only when it is done the rest: what the answer says has happened.
+        try await runner.value.takeRoutes(of: stack, counts: counts)
         let failures = RollResults()
         let done: [String] = try await withUnsafeThrowingContinuation { continuation in
             do throws(APIError) {
-                let (done, rolls) = try runner.value.reconcile(stack, counts: counts) { service, failure in
+                let (changes, rolls) = try runner.value.reconcile(stack, counts: counts) { service, failure in
                     if let failure { failures.list.append("\(service): \(failure)") }
                     failures.ended += 1
                     if failures.ended == failures.expected { continuation.resume(returning: failures.done) }
                 }
+                let done = (hasNewRoutes ? ["routes replaced"] : []) + changes
                 failures.done = done
                 failures.expected = rolls
                 if rolls == failures.ended { continuation.resume(returning: done) }

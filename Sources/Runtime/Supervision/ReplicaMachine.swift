@@ -12,8 +12,16 @@ struct ReplicaMachine {
         var grace = Duration.seconds(10)
         /// Failed probes in a row that take it out of the gateway.
         var withdrawAfter = 2
-        /// Failed probes in a row after which it is taken for hung and killed.
+        /// Probes in a row without an answer, and without a sign of work, after which it is taken for hung and killed.
         var killAfter = 10
+        /// Probes in a row without an answer that take one out of the gateway which is at work: about 30 s, since each waits for 2 s.
+        /// Longer than a large request takes, so that a dozen of them do not leave a service with nobody.
+        var withdrawWorkingAfter = 10
+        /// Probes in a row without an answer after which one is killed although it is at work: about 5 min. An endless loop works, too.
+        var killWorkingAfter = 100
+        /// Whether probes say something about it. What is not probed serves for all that is known as soon as it runs, so a life of a
+        /// second proves nothing.
+        var isProbed = true
     }
 
     /// Each phase, and how it is left.
@@ -40,11 +48,18 @@ struct ReplicaMachine {
 
     enum Probe: Equatable {
         case ready
-        case degraded
-        /// It answers, and says that it cannot take requests now.
+        /// It serves, and says what it lacks.
+        case degraded(String)
+        /// It answers, and says that it cannot take requests now. An error is an answer: whoever gives one does not hang.
         case unready(String)
-        /// It does not answer.
+        /// It answers that what it does now ends by itself: it loads its data, or a script runs. A start is not counted on meanwhile.
+        case occupied(String)
+        /// It does not answer, but it is at work: its processes compute, wait for a disk, or move bytes.
+        case working(String)
+        /// It does not answer, and shows no sign of work.
         case failed(String)
+        /// It could not be asked, for want of something here (descriptors, say). That tells nothing about it.
+        case unasked(String)
     }
 
     enum Event: Equatable {
@@ -81,16 +96,23 @@ struct ReplicaMachine {
     private(set) var since: MonotonicTime
     /// How it last ended, or why it could not start; for tables.
     private(set) var trouble = ""
-    private var crashes = CrashLoop()
+    private var crashes: CrashLoop
     private var born = MonotonicTime(nanoseconds: 0)
     private var timer = 0
+    /// In a row, those without an answer only where it shows no sign of work.
     private var failedProbes = 0
+    /// In a row without an answer, at work or not.
+    private var silentProbes = 0
+    /// What the last probe of one that starts was told.
+    private var lastAnswer = ""
     private var startTimedOut = false
     private var served = false
 
     init(subject: String, settings: Settings, now: MonotonicTime) {
         self.subject = subject
         self.settings = settings
+        // Unprobed, only a life that forgives the past counts as useful.
+        crashes = CrashLoop(useful: settings.isProbed ? CrashLoop.useful : CrashLoop.settled)
         since = now
     }
 
@@ -98,6 +120,15 @@ struct ReplicaMachine {
     var isRunningUnasked: Bool { phase == .starting || phase == .failing || isServing }
     var isServing: Bool { phase == .ready || phase == .degraded }
     var isLooping: Bool { crashes.isLooping && !isServing }
+
+    /// What is wrong with it, for tables: why it last ended, what a probe found, what one that starts answers. Empty when it is ready.
+    var note: String {
+        switch phase {
+        case .ready: ""
+        case .starting where trouble.isEmpty: lastAnswer
+        default: trouble
+        }
+    }
 
     /// The contract's word for `muster ps`.
     var state: String {
@@ -131,10 +162,13 @@ struct ReplicaMachine {
         timer += 1
     }
 
+    /// What was asked of one that starts, and what came.
+    private var asked: String { lastAnswer.isEmpty ? "" : "; the last probe: \(lastAnswer)" }
+
     private mutating func spawn(_ now: MonotonicTime) -> [Action] {
         enter(.starting, now)
         born = now
-        failedProbes = 0
+        (failedProbes, silentProbes, lastAnswer) = (0, 0, "")
         startTimedOut = false
         served = false
         return [.spawn, .setTimer(id: timer, after: settings.startTime)]
@@ -142,43 +176,78 @@ struct ReplicaMachine {
 
     private mutating func probed(_ result: Probe, _ now: MonotonicTime) -> [Action] {
         switch (phase, result) {
-        case (.starting, .failed), (.starting, .unready): return []
-        case (.starting, _) where startTimedOut: return []
-        case (.starting, _), (.failing, .ready), (.failing, .degraded):
-            failedProbes = 0
-            served = true
-            enter(result == .ready ? .ready : .degraded, now)
-            return [.admit]
-        case (.ready, .degraded), (.degraded, .ready):
-            failedProbes = 0
-            enter(result == .ready ? .ready : .degraded, now)
-            return []
-        case (.ready, .ready), (.degraded, .degraded):
-            failedProbes = 0
-            return []
-        case (.ready, .failed(let detail)), (.degraded, .failed(let detail)), (.ready, .unready(let detail)),
-            (.degraded, .unready(let detail)):
+        case (.starting, _): return probedAtStart(result, now)
+        case (_, .unasked): return []
+        case (.ready, .ready), (.degraded, .ready), (.failing, .ready): return serves(.ready, "", now)
+        case (.ready, .degraded(let detail)), (.degraded, .degraded(let detail)), (.failing, .degraded(let detail)):
+            return serves(.degraded, detail, now)
+        case (.ready, .unready(let detail)), (.degraded, .unready(let detail)), (.ready, .occupied(let detail)),
+            (.degraded, .occupied(let detail)):
+            silentProbes = 0
             failedProbes += 1
-            guard failedProbes >= settings.withdrawAfter else { return [] }
-            enter(.failing, now)
-            return [.withdraw, .decided(failing(detail))]
-        case (.failing, .unready):
+            return failedProbes >= settings.withdrawAfter ? withdraw(detail, now) : []
+        case (.failing, .unready(let detail)), (.failing, .occupied(let detail)):
             // Alive, so not hung: it says itself when it can serve again.
-            failedProbes = 0
+            (failedProbes, silentProbes) = (0, 0)
+            trouble = detail
             return []
-        case (.failing, .failed(let detail)):
-            failedProbes += 1
-            guard failedProbes == settings.killAfter else { return [] }
+        case (.ready, .failed(let detail)), (.degraded, .failed(let detail)), (.ready, .working(let detail)),
+            (.degraded, .working(let detail)):
+            note(result)
+            guard failedProbes >= settings.withdrawAfter || silentProbes >= settings.withdrawWorkingAfter else { return [] }
+            return withdraw(detail, now)
+        case (.failing, .failed(let detail)), (.failing, .working(let detail)):
+            note(result)
+            guard failedProbes == settings.killAfter || silentProbes == settings.killWorkingAfter else { return [] }
             trouble = "hung: \(detail)"
             return [.kill, .decided(hung(detail))]
         default: return []
         }
     }
 
+    private mutating func note(_ silence: Probe) {
+        silentProbes += 1
+        if case .working = silence { failedProbes = 0 } else { failedProbes += 1 }
+    }
+
+    private mutating func probedAtStart(_ result: Probe, _ now: MonotonicTime) -> [Action] {
+        if startTimedOut { return [] }
+        switch result {
+        case .ready: return serves(.ready, "", now)
+        case .degraded(let detail): return serves(.degraded, detail, now)
+        case .occupied(let detail):
+            lastAnswer = detail
+            // The time for a start begins anew: it is on its way and says so.
+            timer += 1
+            return [.setTimer(id: timer, after: settings.startTime)]
+        case .unready(let detail), .working(let detail), .failed(let detail), .unasked(let detail):
+            lastAnswer = detail
+            return []
+        }
+    }
+
+    private mutating func serves(_ new: Phase, _ detail: String, _ now: MonotonicTime) -> [Action] {
+        (failedProbes, silentProbes) = (0, 0)
+        trouble = detail
+        let old = phase
+        guard new != old else { return [] }
+        enter(new, now)
+        served = true
+        let said: [Action] = new == .degraded && old == .ready ? [.decided(lacking(detail))] : []
+        return (old == .ready || old == .degraded ? [] : [.admit]) + said
+    }
+
+    private mutating func withdraw(_ detail: String, _ now: MonotonicTime) -> [Action] {
+        trouble = detail
+        let count = max(failedProbes, silentProbes)
+        enter(.failing, now)
+        return [.withdraw, .decided(failing(count, detail))]
+    }
+
     private mutating func exited(_ how: String, _ now: MonotonicTime) -> [Action] {
         switch phase {
         case .starting, .ready, .degraded, .failing:
-            return died(startTimedOut ? "not ready within \(settings.startTime.brief)" : how, now)
+            return died(startTimedOut ? "not ready within \(settings.startTime.brief)\(asked)" : how, now)
         case .draining, .stopping:
             enter(.stopped, now)
             return [.withdraw, .finished]
@@ -225,20 +294,29 @@ struct ReplicaMachine {
         return [.terminate, .setTimer(id: timer, after: settings.grace)]
     }
 
-    private func failing(_ detail: String) -> DecisionRecord {
+    private func failing(_ count: Int, _ detail: String) -> DecisionRecord {
         DecisionRecord(
-            .eject, subject: subject, inputs: [.init("failed_probes", failedProbes), .init("last_probe", detail)],
+            .eject, subject: subject, inputs: [.init("failed_probes", count), .init("last_probe", detail)],
             raw: "withdraw", outcome: "withdrawn",
-            sentence: "\(subject) gets no requests: \(failedProbes) probes in a row failed, the last with: \(detail).",
+            sentence: "\(subject) gets no requests: \(count) probes in a row failed, the last with: \(detail).",
             flip: "one successful probe")
     }
 
-    private func hung(_ detail: String) -> DecisionRecord {
+    private func lacking(_ detail: String) -> DecisionRecord {
         DecisionRecord(
+            .eject, subject: subject, inputs: [.init("last_probe", detail)], raw: "keep", outcome: "degraded",
+            sentence: "\(subject) goes on serving, degraded: \(detail).", flip: "a probe that finds nothing wanting")
+    }
+
+    private func hung(_ detail: String) -> DecisionRecord {
+        let isIdle = failedProbes >= settings.killAfter
+        let count = isIdle ? failedProbes : silentProbes, limit = isIdle ? settings.killAfter : settings.killWorkingAfter
+        return DecisionRecord(
             .restart, subject: subject,
-            inputs: [.init("failed_probes", failedProbes), .init("limit", settings.killAfter), .init("last_probe", detail)],
+            inputs: [.init("failed_probes", count), .init("limit", limit), .init("last_probe", detail)],
             raw: "kill", outcome: "killed, to be started again",
-            sentence: "\(subject) is killed: it runs but has failed \(failedProbes) probes in a row (\(detail)).",
-            flip: "one successful probe before")
+            sentence: "\(subject) is killed: it runs\(isIdle ? " without a sign of work" : ""), and \(count) probes in a row had no answer "
+                + "(\(detail)).",
+            flip: "one answer of any kind before\(isIdle ? ", or processor time, a disk or bytes that it is busy with" : "")")
     }
 }

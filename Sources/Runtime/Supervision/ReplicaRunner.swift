@@ -48,11 +48,14 @@ final class ReplicaRunner {
     /// Whether the process that runs, or has just ended, got a SIGKILL from here.
     private var wasKilledHere = false
     private var quietChecks = 0
+    /// What its processes had done when it last gave no answer.
+    private var lastWork: ProcessWork?
 
     /// A replica that starts is asked often, so that it serves as soon as it can; one that serves, once a second.
     private static let startingInterval = Duration.milliseconds(50)
     private static let servingInterval = Duration.seconds(1)
     private static let probeTime = Duration.seconds(2)
+    private static let firstWordsTime = Duration.seconds(1)
 
     init(
         unit: String, number: Int, generation: Int, kind: Kind, settings: ReplicaMachine.Settings, log: String,
@@ -173,10 +176,10 @@ final class ReplicaRunner {
     }
 
     private func exited(_ pid: Int32) {
+        // What it started in its group must not outlive it. Before it is reaped: until then nobody else can have its number.
+        kill(-pid, SIGKILL)
         var code: Int32 = 0
         let result = muster_reap(pid, &code)
-        // What it started in its group must not outlive it.
-        kill(-pid, SIGKILL)
         host.ended(self, pid)
         self.pid = 0
         watch = nil
@@ -220,17 +223,24 @@ final class ReplicaRunner {
 
     private func answered(_ asked: Int, _ result: ReplicaMachine.Probe) {
         guard asked == life, pid > 0 else { return }
-        handle(.probed(result))
+        handle(.probed(judge(result)))
         guard asked == life, pid > 0 else { return }
         probe(after: machine.phase == .starting ? ReplicaRunner.startingInterval : ReplicaRunner.servingInterval)
     }
 
     private static func ask(_ client: HTTPClient, _ path: String, _ port: UInt16) async -> ReplicaMachine.Probe {
+        let question = "GET \(path) on 127.0.0.1:\(port)"
         do throws(HTTPClientError) {
             let response = try await client.send("GET", path, to: .address(.loopback(port: port)), timeout: probeTime)
-            guard (200..<300).contains(response.status) else { return .unready("\(path): status \(response.status)") }
-            return response.text.contains("\"status\":\"degraded\"") ? .degraded : .ready
-        } catch { return .failed("\(path): \(error)") }
+            guard (200..<300).contains(response.status) else { return .unready("\(question) was answered with status \(response.status)") }
+            return response.text.contains("\"status\":\"degraded\"") ? .degraded("\(question) says that it is degraded") : .ready
+        } catch {
+            return switch error.code {
+            // Nonsense, too much, or a connection that it ends itself: it does something.
+            case .malformed, .tooLarge, .lost: .unready("\(question): \(error.underlying)")
+            case .connect, .timeout: isShortOfDescriptors ? .unasked("too many open files here") : .failed("\(question): \(error.underlying)")
+            }
+        }
     }
 
     private static func ask(_ redis: RedisClient, _ runner: LoopBound<ReplicaRunner>) async -> ReplicaMachine.Probe {
@@ -240,8 +250,49 @@ final class ReplicaRunner {
             keeper.answered(runner.value.number)
             guard keeper.isFormed else { return .unready("the cluster is not formed yet") }
             let info = try await redis.send(RedisCommand("CLUSTER INFO")).string ?? ""
-            return info.hasPrefix("cluster_state:ok") ? .ready : .degraded
-        } catch { return .failed("PING: \(error)") }
+            return info.hasPrefix("cluster_state:ok") ? .ready : .degraded("CLUSTER INFO: the cluster does not serve all slots")
+        } catch {
+            if let probe = answer(error.message, isAnswer: [.server, .authentication, .malformed].contains(error.code)) { return probe }
+            if isShortOfDescriptors { return .unasked("too many open files here") }
+            let port = runner.value.port ?? 0, loop = runner.value.loop
+            // The client says why it has no connection, not whether the server reacts.
+            let said = await withUnsafeContinuation { continuation in
+                FirstWords.ask(port: port, within: firstWordsTime, on: loop) { continuation.resume(returning: $0) }
+            }
+            guard let said else { return .failed("PING on 127.0.0.1:\(port): \(error.message)") }
+            return answer(said, isAnswer: said.hasPrefix("-") && !said.hasPrefix("-NOAUTH"))
+                ?? .unready("PING on 127.0.0.1:\(port): \(error.message)")
+        }
+    }
+
+    /// What an error of Redis means: it answers, and says what ails it. nil: `text` is no answer of the server's.
+    private static func answer(_ text: String, isAnswer: Bool) -> ReplicaMachine.Probe? {
+        guard isAnswer else { return nil }
+        let words = "PING was answered with: \(text.hasPrefix("-") ? String(text.dropFirst()) : text)"
+        return switch text.drop(while: { $0 == "-" }).prefix(while: { $0 != " " }) {
+        case "LOADING", "BUSY": .occupied(words)
+        // It reads and answers; what it refuses, its clients are told.
+        case "MISCONF", "MASTERDOWN", "OOM", "READONLY", "NOREPLICAS", "CLUSTERDOWN", "TRYAGAIN": .degraded(words)
+        default: .unready(words)
+        }
+    }
+
+    /// Whether this process can open no further file or socket: then nobody else is to blame.
+    private static var isShortOfDescriptors: Bool {
+        let spare = dup(2)
+        if spare >= 0 { close(spare) }
+        return spare < 0 && (errno == EMFILE || errno == ENFILE)
+    }
+
+    /// One that gave no answer is looked at: does it work? The first silence only makes the sample that the next one is compared with.
+    private func judge(_ result: ReplicaMachine.Probe) -> ReplicaMachine.Probe {
+        guard case .failed(let detail) = result, machine.phase != .starting else {
+            lastWork = nil
+            return result
+        }
+        let work = ProcessWork.sample(group: pid)
+        defer { lastWork = work }
+        return lastWork.map(work.isWork) == true ? .working(detail + ", while its processes are at work") : result
     }
 
     // MARK: draining

@@ -39,6 +39,8 @@ final class StackRunner: ReplicaHost, ScalingHost {
     private var awaitingPublication: [ReplicaRunner] = []
     private var inPublication: [ReplicaRunner] = []
     private var isDraining = false
+    /// The gateway is taking the routes of a changed stack file.
+    private var isApplying = false
     private var rotation: LoopTimer?
     /// nil: the stack does not run yet.
     private(set) var scaling: ScalingLoop?
@@ -173,7 +175,7 @@ final class StackRunner: ReplicaHost, ScalingHost {
     }
 
     private func makeService(_ spec: ServiceSpec, _ number: Int, _ generation: Int) -> ReplicaRunner {
-        let settings = ReplicaMachine.Settings(startTime: spec.startTime, grace: spec.grace)
+        let settings = ReplicaMachine.Settings(startTime: spec.startTime, grace: spec.grace, isProbed: spec.http != nil)
         let path = Program.find(spec.command[0], stackFolder: stackFolder) ?? spec.command[0]
         var environment = environment
         environment["HOST"] = "127.0.0.1"
@@ -222,7 +224,7 @@ final class StackRunner: ReplicaHost, ScalingHost {
         if isServing {
             let place = runner.port.map { " on 127.0.0.1:\($0)" } ?? ""
             tell("\(runner.machine.state): \(name)\(place) (pid \(runner.pid))")
-            // Ready for the machine's purposes (an old one may go now) is what the gateway's loops know of.
+            // A replica counts as ready only when every loop of the gateway has its route; only then may an old one stop.
             if gateway != nil, stack.gateway != nil, runner.replica != nil {
                 awaitingPublication.append(runner)
                 membershipChanged()
@@ -273,24 +275,27 @@ final class StackRunner: ReplicaHost, ScalingHost {
         publish()
     }
 
-    /// Gives the gateway the replicas that serve now. One publication at a time; changes meanwhile make one more.
-    private func publish() {
-        guard let gateway, let spec = stack.gateway else { return }
-        publishing = true
-        inPublication = awaitingPublication
-        awaitingPublication = []
+    /// The replicas that serve now, by service.
+    private var admitted: [String: [Replica]] {
         var lists: [String: [Replica]] = [:]
         for runner in runners.values.sorted(by: { $0.number < $1.number }) where runner.isAdmitted {
             if let replica = runner.replica { lists[runner.unit, default: []].append(replica) }
         }
-        let published = lists
+        return lists
+    }
+
+    /// Gives the gateway the replicas that serve now. One publication at a time; changes meanwhile make one more. The gateway reads no file
+    /// for it and always takes them: what the machine is told after it (an old replica may go) has happened.
+    private func publish() {
+        guard let gateway, stack.gateway != nil else { return }
+        publishing = true
+        inPublication = awaitingPublication
+        awaitingPublication = []
+        let published = admitted
         let bound = LoopBound(self, on: loop)
         // Ends when every loop of the gateway has taken the routes.
         Task(executorPreference: loop) {
-            do { try await gateway.apply(spec) { published[$0] ?? [] } } catch {
-                // A file that the routes name cannot be read now: those before go on serving.
-                bound.value.tell("the gateway keeps its routes: \(error)")
-            }
+            await gateway.apply { published[$0] ?? [] }
             bound.value.onRoutes()
             bound.value.published()
         }
@@ -378,12 +383,26 @@ final class StackRunner: ReplicaHost, ScalingHost {
         return APIError(404, "no_such_service", "the stack has no service '\(service)'\(hint)", field: "service")
     }
 
-    /// Takes a changed stack file while it runs: routes are replaced, counts scaled, and changed services rolled (`rolled` is called once
-    /// for each, with why it was given up). Returns what is being done; throws, before anything has changed, when a change needs a new
-    /// start.
-    func reconcile(_ new: Stack, counts: [String: Int], rolled: @escaping (String, String?) -> Void) throws(APIError) -> (
-        done: [String], rolls: Int
-    ) {
+    /// Gives the gateway the routes of a changed stack file, and answers when every loop of the gateway has them. Throws, and nothing has
+    /// changed, when the gateway does not take them (a file that a route names cannot be read), or when `reconcile` would refuse.
+    func takeRoutes(of new: Stack, counts: [String: Int]) async throws(APIError) {
+        try checkChange(to: new, counts)
+        guard let gateway, let spec = new.gateway, spec != stack.gateway else { return }
+        guard !isApplying else { throw APIError(409, "busy", "another change of the stack is being made: try again when it is done") }
+        isApplying = true
+        defer { isApplying = false }
+        let lists = admitted
+        do throws(Gateway.Failure) { try await gateway.apply(spec) { lists[$0] ?? [] } } catch {
+            tell("the gateway keeps the routes that it has: \(error)")
+            throw APIError(409, "routes_refused", "the gateway keeps the routes that it has, and nothing was changed: \(error)")
+        }
+        stack = stack.replacing(gateway: spec)
+        onRoutes()
+        // Whoever came or went while the routes were taken.
+        membershipChanged()
+    }
+
+    private func checkChange(to new: Stack, _ counts: [String: Int]) throws(APIError) {
         let same =
             Set(new.services.map(\.name)) == Set(stack.services.map(\.name)) && new.stores == stack.stores
             && new.gateway?.listen == stack.gateway?.listen && new.gateway?.admin == stack.gateway?.admin
@@ -402,14 +421,19 @@ final class StackRunner: ReplicaHost, ScalingHost {
         for spec in new.services {
             if let count = counts[spec.name] { try check(count, spec) }
         }
+    }
+
+    /// Takes the services of a changed stack file while it runs, when the gateway has taken its routes (`takeRoutes`): counts are scaled and
+    /// changed services rolled (`rolled` is called once for each, with why it was given up). Returns what is being done; throws, before
+    /// anything has changed, when a change needs a new start.
+    func reconcile(_ new: Stack, counts: [String: Int], rolled: @escaping (String, String?) -> Void) throws(APIError) -> (
+        done: [String], rolls: Int
+    ) {
+        try checkChange(to: new, counts)
         let old = stack
         stack = new
         var done: [String] = []
         var rolls = 0
-        if new.gateway != old.gateway {
-            membershipChanged()
-            done.append("routes replaced")
-        }
         followScaling()
         for spec in new.services {
             let before = old.service(spec.name)!
@@ -459,7 +483,7 @@ final class StackRunner: ReplicaHost, ScalingHost {
             Row(
                 service: runner.unit, kind: stores[runner.unit] == nil ? nil : "redis", number: runner.number, pid: runner.pid,
                 port: runner.port, state: runner.machine.state, restarts: runner.machine.restarts, since: runner.startedAt,
-                trouble: runner.machine.isServing ? "" : runner.machine.trouble)
+                trouble: runner.machine.note)
         }
     }
 }
