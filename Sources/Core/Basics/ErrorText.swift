@@ -7,7 +7,7 @@ public func errorText(_ code: Int32) -> String {
     return buffer.withUnsafeBufferPointer { String(cString: $0.baseAddress!) }
 }
 
-/// A failed call to the operating system: which, on what, and why.
+/// A failed call to the operating system: which, on what, and why. With code 0 no call has failed, and `call` says everything.
 public struct SystemError: Error, Equatable, CustomStringConvertible {
     public let call: String
     public let code: Int32
@@ -17,5 +17,5 @@ public struct SystemError: Error, Equatable, CustomStringConvertible {
         self.code = code
     }
 
-    public var description: String { "\(call): \(errorText(code))" }
+    public var description: String { code == 0 ? call : "\(call): \(errorText(code))" }
 }

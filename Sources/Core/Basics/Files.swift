@@ -22,6 +22,38 @@ public enum Files {
         (try? read(path)).map { String(decoding: $0, as: UTF8.self) }
     }
 
+    /// At most `limit` bytes of a file of any size, from `offset` on; fewer where the file ends.
+    public static func read(_ path: String, from offset: Int, limit: Int) throws(SystemError) -> [UInt8] {
+        let fd = open(path, O_RDONLY | O_CLOEXEC)
+        guard fd >= 0 else { throw SystemError("open \(path)") }
+        defer { close(fd) }
+        var info = stat()
+        guard fstat(fd, &info) == 0 else { throw SystemError("stat \(path)") }
+        let left = max(0, min(limit, Int(info.st_size) - offset))
+        var bytes = [UInt8](repeating: 0, count: left)
+        var got = 0
+        while got < left {
+            let count = bytes.withUnsafeMutableBytes { pread(fd, $0.baseAddress! + got, left - got, off_t(offset + got)) }
+            if count < 0, errno == EINTR { continue }
+            if count < 0 { throw SystemError("read \(path)") }
+            if count == 0 { break }
+            got += count
+        }
+        return Array(bytes[..<got])
+    }
+
+    /// The last `limit` bytes of a file of any size.
+    public static func tail(_ path: String, limit: Int) throws(SystemError) -> [UInt8] {
+        try read(path, from: max(0, try size(path) - limit), limit: limit)
+    }
+
+    /// A file's size in bytes.
+    public static func size(_ path: String) throws(SystemError) -> Int {
+        var info = stat()
+        guard stat(path, &info) == 0 else { throw SystemError("stat \(path)") }
+        return Int(info.st_size)
+    }
+
     /// Writes beside the file and renames over it, so that a reader (or a crash) sees the old or the new one.
     public static func replace(_ path: String, with bytes: [UInt8], mode: mode_t = 0o644) throws(SystemError) {
         let temporary = path + ".new"
@@ -31,15 +63,21 @@ public enum Files {
         var offset = 0
         while offset < bytes.count {
             let wrote = bytes.withUnsafeBytes { Glibc.write(fd, $0.baseAddress! + offset, $0.count - offset) }
+            if wrote < 0, errno == EINTR { continue }
             if wrote < 0 {
                 let failure = SystemError("write \(temporary)")
                 close(fd)
+                unlink(temporary)
                 throw failure
             }
             offset += wrote
         }
-        close(fd)
-        guard rename(temporary, path) == 0 else { throw SystemError("rename to \(path)") }
+        // Some file systems tell only here that there was no room.
+        guard close(fd) == 0, rename(temporary, path) == 0 else {
+            let failure = SystemError("write \(path)")
+            unlink(temporary)
+            throw failure
+        }
     }
 
     /// `mkdir -p`, with `mode` for what is created.
@@ -54,8 +92,11 @@ public enum Files {
     public static func exists(_ path: String) -> Bool { access(path, F_OK) == 0 }
 
     /// The names in a folder, sorted, without `.` and `..`; empty if it cannot be read.
-    public static func list(_ path: String) -> [String] {
-        guard let folder = opendir(path) else { return [] }
+    public static func list(_ path: String) -> [String] { (try? entries(path)) ?? [] }
+
+    /// The names in a folder, sorted, without `.` and `..`.
+    public static func entries(_ path: String) throws(SystemError) -> [String] {
+        guard let folder = opendir(path) else { throw SystemError("open \(path)") }
         defer { closedir(folder) }
         var names: [String] = []
         while let entry = readdir(folder) {
@@ -94,6 +135,9 @@ public enum Files {
         defer { free(pointer) }
         return String(cString: pointer)
     }
+
+    /// The last part of a path: `a/b.yaml` is `b.yaml`.
+    public static func name(of path: String) -> String { path.split(separator: "/").last.map(String.init) ?? path }
 
     public static func folder(of path: String) -> String {
         guard let slash = path.lastIndex(of: "/") else { return "." }

@@ -12,7 +12,7 @@ extension Scenario {
         let root: YAMLNode
         do throws(Problem) { root = try YAMLNode.parse(text, file: path) } catch { throw Problems(list: [error]) }
         var reader = ScenarioReader(checker: SchemaChecker(file: path, subject: "the scenario"), readFile: readFile)
-        let scenario = reader.scenario(root, defaultName: StackReader.name(of: path))
+        let scenario = reader.scenario(root, defaultName: Stack.defaultName(of: path))
         if let scenario, reader.checker.problems.isEmpty { return scenario }
         throw Problems(list: reader.checker.problems.sorted { ($0.line, $0.column) < ($1.line, $1.column) })
     }

@@ -12,9 +12,35 @@ extension Stack {
         let root: YAMLNode
         do throws(Problem) { root = try YAMLNode.parse(text, file: path) } catch { throw Problems(list: [error]) }
         var reader = StackReader(checker: SchemaChecker(file: path), lookUp: environment)
-        let stack = reader.stack(root, defaultName: StackReader.name(of: path))
+        let stack = reader.stack(root, defaultName: Stack.defaultName(of: path))
         if let stack, reader.checker.problems.isEmpty { return stack }
         throw Problems(list: reader.checker.problems.sorted { ($0.line, $0.column) < ($1.line, $1.column) })
+    }
+
+    /// The name of a stack whose file gives it none: the file's, `stacks/correlation.yaml` is `correlation`. Two files have two names: one
+    /// that is no name by itself (`app.dev.yaml`, `my_app.yaml`) is made one, with a digest of what it was.
+    public static func defaultName(of path: String) -> String {
+        let file = path.split(separator: "/").last.map(String.init) ?? "stack"
+        let base = [".yaml", ".yml"].first(where: file.hasSuffix).map { String(file.dropLast($0.utf8.count)) } ?? file
+        if SchemaChecker.isName(base) { return base }
+        let words = String(base.map { $0.isASCII && ($0.isLetter || $0.isNumber) ? $0 : "-" }).split(separator: "-").joined(separator: "-")
+        var digest: UInt64 = 0xcbf2_9ce4_8422_2325
+        for byte in base.utf8 { digest = (digest ^ UInt64(byte)) &* 0x100_0000_01b3 }
+        let digits = String(digest & 0xFF_FFFF, radix: 16)
+        return (words.isEmpty ? "stack" : String(words.prefix(48)))
+            + "-\(String(repeating: "0", count: 6 - digits.utf8.count))\(digits)"
+    }
+
+    /// The name that a stack file gives its stack, looked for without reading the rest: `stack: NAME` at the beginning of a line. For a file
+    /// that is not in order, of which only its stack is to be found. nil: it gives none.
+    public static func declaredName(in text: [UInt8]) -> String? {
+        for line in text.split(whereSeparator: { $0 == 10 || $0 == 13 }) where line.starts(with: Array("stack:".utf8)) {
+            var value = String(decoding: line.dropFirst(6), as: UTF8.self)[...]
+            if let comment = value.firstRange(of: " #") { value = value[..<comment.lowerBound] }
+            let name = value.filter { $0 != " " && $0 != "\t" && $0 != "\"" && $0 != "'" }
+            if SchemaChecker.isName(name) { return name }
+        }
+        return nil
     }
 }
 
@@ -22,13 +48,6 @@ extension Stack {
 struct StackReader {
     var checker: SchemaChecker
     let lookUp: (String) -> String?
-
-    /// `stacks/correlation.yaml` → `correlation`.
-    static func name(of path: String) -> String {
-        let file = path.split(separator: "/").last.map(String.init) ?? "stack"
-        let base = file.split(separator: ".").first.map(String.init) ?? "stack"
-        return SchemaChecker.isName(base) ? base : "stack"
-    }
 
     mutating func stack(_ root: YAMLNode, defaultName: String) -> Stack? {
         guard let top = checker.object(root, StackSchema.stack, "") else { return nil }
@@ -91,6 +110,16 @@ struct StackReader {
         return spec
     }
 
+    /// Why a variable may not be declared: its value is Muster's, and another one would be dropped without a word.
+    private static func taken(_ variable: String, hasHTTP: Bool) -> String? {
+        switch variable {
+        case "PORT" where hasHTTP:
+            "each replica gets a port of its own in PORT, where it must listen: remove this (http.port is for containers)"
+        case "MUSTER_REPLICA": "Muster knows the processes of a replica by it; leave it out"
+        default: nil
+        }
+    }
+
     private mutating func service(_ name: String, _ object: CheckedObject, _ stores: [StoreSpec]) -> ServiceSpec {
         let uses = object.strings("uses")
         for store in uses where !stores.contains(where: { $0.name == store }) {
@@ -111,10 +140,8 @@ struct StackReader {
             guard case .string(let value) = entry.value else { continue }
             let plain = !entry.name.isEmpty && entry.name.utf8.allSatisfy { ($0 | 32) &- 97 < 26 || $0 &- 48 < 10 || $0 == 95 }
             if !plain { checker.report(entry.line, entry.column, "'\(entry.name)' is no name of an environment variable") }
-            if entry.name == "PORT", object.places["http"] != nil {
-                checker.report(
-                    entry.line, entry.column,
-                    "services.\(name).environment.PORT: each replica of a service with http gets a port of its own as PORT; leave it out")
+            if let reason = StackReader.taken(entry.name, hasHTTP: object.places["http"] != nil) {
+                checker.report(entry.line, entry.column, "services.\(name).environment.\(entry.name): \(reason)")
             }
             do throws(Interpolation.Failure) {
                 environment.append(EnvironmentVariable(name: entry.name, value: try Interpolation.expand(value, lookUp)))

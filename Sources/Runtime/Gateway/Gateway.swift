@@ -86,7 +86,7 @@ public final class Gateway: Sendable {
         for (i, (loop, part)) in zip(loops, parts).enumerated() {
             let wanted = address, shared = loops.count > 1
             let descriptor = i < inherited.count ? inherited[i] : nil
-            address = try await loop.run { try part.value.listen(wanted, shared: shared, inherited: descriptor) }
+            address = try await loop.run { try part.value.listen(wanted, shared: shared, joins: i > 0, inherited: descriptor) }
         }
         for descriptor in inherited.dropFirst(loops.count) { closeDescriptor(descriptor) }
         let bound = address

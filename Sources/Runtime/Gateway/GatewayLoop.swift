@@ -75,8 +75,9 @@ final class GatewayLoop {
     }
 
     /// Listens anew, or takes over a descriptor that listens already.
-    func listen(_ address: SocketAddress, shared: Bool, inherited: Int32? = nil) throws(SystemError) -> SocketAddress {
-        let listener = try Listener(loop: loop, address: address, shared: shared, inherited: inherited) { [unowned self] fd, peer in
+    func listen(_ address: SocketAddress, shared: Bool, joins: Bool, inherited: Int32? = nil) throws(SystemError) -> SocketAddress {
+        let listener = try Listener(loop: loop, address: address, shared: shared, joins: joins, inherited: inherited) {
+            [unowned self] fd, peer in
             accept(fd, peer)
         }
         listeners.append(listener)

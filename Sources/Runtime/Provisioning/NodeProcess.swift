@@ -42,7 +42,7 @@ public struct NodeProcess: Sendable {
         if pid != nil { return false }
         do throws(SystemError) {
             guard let program = NodeProcess.program else {
-                throw SystemError("redis-server is not installed: apt-get install redis-server", ENOENT)
+                throw SystemError("redis-server is not installed: apt-get install redis-server", 0)
             }
             let pid = try spawn(program, input: Array(RedisConfiguration.secrets(password: password, isCluster: true).utf8))
             let text = "\(ProcessIdentity.boot) \(pid) \(ProcessIdentity.startTime(pid) ?? 0)\n"

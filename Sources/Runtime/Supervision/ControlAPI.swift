@@ -25,12 +25,35 @@ enum ControlAPI {
                 json.member("quiet", stack.isQuiet)
                 json.member("listen", stack.stack.gateway?.listen.description ?? "")
                 json.member("admin", stack.stack.gateway?.admin?.description ?? "")
+                json.member("path", tryPath(stack.stack))
+                json.member("services", stack.stack.services.map(\.name))
+                json.member("stores", stack.stack.stores.map(\.name))
+                json.member("backends", backends(stack.stack))
             }
         }
     }
 
     /// More points than a timeline has are as many as it has.
     private static let mostPoints = 1_000_000
+
+    private static func backends(_ stack: Stack) -> [String] {
+        (stack.gateway?.routes ?? []).flatMap { if case .backends(let list) = $0.target { list.map(\.address) } else { [String]() } }
+    }
+
+    /// A path that the gateway takes from anybody: the readiness of a service that has all paths, or else where the first route begins.
+    private static func tryPath(_ stack: Stack) -> String {
+        let open = (stack.gateway?.routes ?? []).filter { $0.match.hosts.isEmpty && $0.match.methods.isEmpty && $0.match.headers.isEmpty }
+        for route in open where route.match.path == .prefix("/") {
+            if case .service(let name) = route.target, let ready = stack.service(name)?.http?.ready { return ready }
+        }
+        for route in open {
+            switch route.match.path {
+            case .prefix(let path), .exact(let path): return path
+            case .regex: continue
+            }
+        }
+        return "/"
+    }
 
     /// `service` and `points` (of the timeline; default 240, at most a day) narrow it.
     static func addScaling(to router: inout Router, _ runner: LoopBound<StackRunner>) {
@@ -116,6 +139,7 @@ enum ControlAPI {
             } catch { continuation.resume(throwing: error) }
         }
         if let first = failures.list.first { throw APIError(500, "roll_failed", first) }
+        try runner.value.folder.setOwner(file)
         return .json { $0.member("changes", done) }
     }
 

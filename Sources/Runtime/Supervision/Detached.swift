@@ -1,13 +1,18 @@
 import Basics
 import Glibc
 
-/// Starts this very program again, in a session of its own, so that it outlives the terminal.
+/// Starts this very program again.
 public enum Detached {
-    /// Returns its pid; its output goes to `log`.
+    /// In a session of its own, so that it outlives the terminal. Returns its pid; its output goes to `log`.
     public static func start(arguments: [String], log: String) throws -> Int32 {
+        try again(arguments, .inherited).start(log: log, newSession: true)
+    }
+
+    /// This program with other arguments. Its file may have been replaced since (an upgrade): then what runs here is started again.
+    static func again(_ arguments: [String], _ environment: Environment) -> Program {
         let path = Files.absolute("/proc/self/exe")
-        let program = Program(
-            path: path, arguments: arguments, environment: inheritedEnvironment(), folder: Files.currentFolder(), input: [])
-        return try program.start(log: log, newSession: true)
+        return Program(
+            path: access(path, X_OK) == 0 ? path : "/proc/self/exe", arguments: arguments, environment: environment,
+            folder: Files.currentFolder(), input: [])
     }
 }

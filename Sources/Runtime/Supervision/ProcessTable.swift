@@ -11,49 +11,59 @@ struct ProcessTable {
         let number: Int
         let pid: Int32
         let started: UInt64
+        /// A store goes after the services that write to it.
+        let isStore: Bool
+        /// From SIGTERM to SIGKILL, as the stack file says.
+        let grace: Duration
     }
 
-    private let file: String
     private(set) var entries: [Entry] = []
 
+    init() {}
+
+    /// Reads what a supervisor before this one has written. Lines of versions that wrote neither kind nor grace are services with 10 s.
     init(file: String) {
-        self.file = file
         // A table of another boot names processes that are gone, and numbers that others have now.
         guard let text = Files.text(file), text.hasPrefix("boot \(ProcessIdentity.boot)\n") else { return }
         for line in text.split(separator: "\n").dropFirst() {
             let parts = line.split(separator: " ")
-            guard parts.count == 4, let number = Int(parts[1]), let pid = Int32(parts[2]), let started = UInt64(parts[3]) else { continue }
-            entries.append(Entry(unit: String(parts[0]), number: number, pid: pid, started: started))
+            guard parts.count >= 4, let number = Int(parts[1]), let pid = Int32(parts[2]), pid > 1, let started = UInt64(parts[3]) else {
+                continue
+            }
+            let grace = parts.count > 5 ? Int64(parts[5]) ?? 10_000 : 10_000
+            entries.append(
+                Entry(
+                    unit: String(parts[0]), number: number, pid: pid, started: started, isStore: parts.count > 4 && parts[4] == "store",
+                    grace: .milliseconds(min(max(grace, 0), 86_400_000))))
         }
     }
 
-    mutating func add(unit: String, number: Int, pid: Int32) {
-        entries.append(Entry(unit: unit, number: number, pid: pid, started: ProcessIdentity.startTime(pid) ?? 0))
-        save()
+    mutating func add(unit: String, number: Int, pid: Int32, isStore: Bool, grace: Duration) {
+        entries.append(
+            Entry(
+                unit: unit, number: number, pid: pid, started: ProcessIdentity.startTime(pid) ?? 0, isStore: isStore, grace: grace))
     }
 
-    mutating func remove(pid: Int32) {
-        entries.removeAll { $0.pid == pid }
-        save()
-    }
+    mutating func remove(pid: Int32) { entries.removeAll { $0.pid == pid } }
 
-    private func save() {
-        let text = "boot \(ProcessIdentity.boot)\n" + entries.map { "\($0.unit) \($0.number) \($0.pid) \($0.started)\n" }.joined()
-        // A table that cannot be written costs only the clean-up after a kill -9 of this process.
-        try? Files.replace(file, with: Array(text.utf8))
+    /// What stands in the file.
+    var text: String {
+        "boot \(ProcessIdentity.boot)\n"
+            + entries.map {
+                "\($0.unit) \($0.number) \($0.pid) \($0.started) \($0.isStore ? "store" : "service") \($0.grace.nanoseconds / 1_000_000)\n"
+            }.joined()
     }
 
     /// Those of the table that still run.
     var alive: [Entry] { entries.filter { ProcessIdentity.startTime($0.pid) == $0.started } }
 
-    /// Ends everything that is left: SIGTERM to each group, SIGKILL to what remains after `grace`. Services before stores, so that
-    /// they can still write. Returns how many were ended.
-    mutating func endAll(grace: Duration, stores: Set<String>) -> Int {
+    /// Ends everything that a supervisor has left: SIGTERM to each group, SIGKILL to what remains after its grace. Services before stores,
+    /// so that they can still write. Then whatever else bears the stack's `mark`. Returns how many were ended, and what could not be.
+    func endAll(_ mark: ProcessMark?) -> (ended: Int, left: [Int32]) {
         let left = alive
-        let all = entries
-        for group in [left.filter { !stores.contains($0.unit) }, left.filter { stores.contains($0.unit) }] where !group.isEmpty {
+        for group in [left.filter { !$0.isStore }, left.filter(\.isStore)] where !group.isEmpty {
             for entry in group { kill(-entry.pid, SIGTERM) }
-            let deadline = MonotonicTime.now + grace
+            let deadline = MonotonicTime.now + (group.map(\.grace).max() ?? .zero)
             while group.contains(where: { ProcessIdentity.startTime($0.pid) == $0.started }), .now < deadline { usleep(20_000) }
             // The whole groups, also where the leader has ended and left its children.
             for entry in group { kill(-entry.pid, SIGKILL) }
@@ -61,9 +71,8 @@ struct ProcessTable {
             while group.contains(where: { ProcessIdentity.startTime($0.pid) == $0.started }), .now < killed { usleep(20_000) }
         }
         // A group outlives its leader, and its number is not given to another process while it does.
-        for entry in all where !left.contains(entry) && ProcessIdentity.startTime(entry.pid) == nil { kill(-entry.pid, SIGKILL) }
-        entries = []
-        if !all.isEmpty { save() }
-        return left.count
+        for entry in entries where !left.contains(entry) && ProcessIdentity.startTime(entry.pid) == nil { kill(-entry.pid, SIGKILL) }
+        let strays = mark?.end() ?? (ended: 0, left: [])
+        return (left.count + strays.ended, strays.left)
     }
 }

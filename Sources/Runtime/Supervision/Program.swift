@@ -6,7 +6,7 @@ import Glibc
 struct Program: Sendable {
     let path: String
     let arguments: [String]
-    let environment: [String: String]
+    let environment: Environment
     let folder: String
     /// Written to its standard input; for secrets, which may stand in no argument and no file that others read.
     let input: [UInt8]
@@ -27,6 +27,11 @@ struct Program: Sendable {
         let out = open(log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0o600)
         guard out >= 0 else { throw SystemError("open \(log)") }
         defer { close(out) }
+        return try start(output: out, errors: out, newSession: newSession)
+    }
+
+    /// Starts it in a process group of its own (or a session of its own), its output to `output` and `errors`.
+    func start(output: Int32, errors: Int32, newSession: Bool = false) throws(SystemError) -> Int32 {
         var ends: (Int32, Int32) = (-1, -1)
         if input.isEmpty {
             ends.0 = open("/dev/null", O_RDONLY | O_CLOEXEC)
@@ -44,22 +49,52 @@ struct Program: Sendable {
         if ends.1 >= 0 { _ = input.withUnsafeBytes { write(ends.1, $0.baseAddress, $0.count) } }
         var pid: Int32 = 0
         let words = ([path] + arguments).map { strdup($0) } + [nil]
-        let variables = environment.sorted { $0.key < $1.key }.map { strdup("\($0.key)=\($0.value)") } + [nil]
-        defer { for pointer in words + variables { free(pointer) } }
-        let result = muster_spawn(&pid, path, words, variables, ends.0, out, out, newSession, folder, nil, 0)
+        let variables = environment.entries.map { entry in
+            (entry + [0]).withUnsafeBytes { strdup($0.bindMemory(to: CChar.self).baseAddress!) }
+        }
+        let settings = variables + [nil]
+        defer { for pointer in words + settings { free(pointer) } }
+        let result = muster_spawn(&pid, path, words, settings, ends.0, output, errors, newSession, folder, nil, 0)
         guard result == 0 else { throw SystemError("start \(path)", result) }
         return pid
     }
 }
 
-/// This process's environment, for children to inherit.
-public func inheritedEnvironment() -> [String: String] {
-    var result: [String: String] = [:]
-    for line in Files.text("/proc/self/environ")?.split(separator: "\0") ?? [] {
-        guard let equals = line.firstIndex(of: "=") else { continue }
-        result[String(line[..<equals])] = String(line[line.index(after: equals)...])
+/// Variables for a process. Inherited values are bytes and stay what they are, also where they are no UTF-8.
+struct Environment: Sendable {
+    /// `NAME=value` each, without the zero at its end.
+    private(set) var entries: [[UInt8]] = []
+
+    init() {}
+
+    /// What this process was given, for its children.
+    static var inherited: Environment {
+        var result = Environment()
+        var entry = environ
+        while let pointer = entry.pointee {
+            let bytes = UnsafeBufferPointer(start: pointer, count: strlen(pointer)).map { UInt8(bitPattern: $0) }
+            result.entries.append(bytes)
+            entry += 1
+        }
+        return result
     }
-    return result
+
+    mutating func remove(_ name: String) {
+        let start = Array("\(name)=".utf8)
+        entries.removeAll { $0.starts(with: start) }
+    }
+
+    subscript(name: String) -> String? {
+        get {
+            entries.first { $0.starts(with: Array("\(name)=".utf8)) }.map {
+                String(decoding: $0.dropFirst(name.utf8.count + 1), as: UTF8.self)
+            }
+        }
+        set {
+            remove(name)
+            if let newValue { entries.append(Array("\(name)=\(newValue)".utf8)) }
+        }
+    }
 }
 
 /// How a process ended, in words.
@@ -67,7 +102,7 @@ func ending(_ code: Int32) -> String {
     if code >= 0 { return "exit status \(code)" }
     let names: [Int32: String] = [
         SIGKILL: "SIGKILL", SIGTERM: "SIGTERM", SIGSEGV: "SIGSEGV", SIGABRT: "SIGABRT", SIGILL: "SIGILL", SIGINT: "SIGINT",
-        SIGBUS: "SIGBUS",
+        SIGBUS: "SIGBUS", SIGTRAP: "SIGTRAP", SIGFPE: "SIGFPE", SIGHUP: "SIGHUP", SIGQUIT: "SIGQUIT",
     ]
     return "killed by \(names[-code] ?? "signal \(-code)")"
 }

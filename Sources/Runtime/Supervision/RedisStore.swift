@@ -48,7 +48,7 @@ struct RedisStore {
             throw SystemError(
                 "its data in \(folder) is of another layout (\(known), and the stack file says \(layout)): back it up, 'muster down "
                     + "--purge', and restore it, or say what was said before",
-                EEXIST)
+                0)
         }
         try Files.replace(file, with: Array((layout + "\n").utf8))
     }
@@ -96,7 +96,7 @@ struct RedisServer {
             let port = UInt16.random(in: 11_000...20_000)
             if !taken.contains(port), isFreePort(port), isFreePort(port + 10_000) { return port }
         }
-        throw SystemError("no free port that leaves room for a bus port 10000 above it", EADDRINUSE)
+        throw SystemError("there is no free port that leaves room for a bus port 10000 above it", 0)
     }
 
     var address: NodeAddress { NodeAddress(host: "127.0.0.1", port: port) }
@@ -107,7 +107,7 @@ struct RedisServer {
         if spec.isCluster {
             let timeout: Duration
             do { timeout = try FailoverTime.nodeTimeout(promise: spec.failover, subject: spec.name).result } catch {
-                throw SystemError(error.description, EINVAL)
+                throw SystemError(error.description, 0)
             }
             // A source of its own, so that a partition between two nodes can be tried on one machine.
             cluster = .local(port: port, nodeTimeout: timeout)
@@ -118,7 +118,7 @@ struct RedisServer {
     }
 
     /// The password comes by standard input: it stands in no argument and in no configuration file.
-    func program(_ path: String, environment: [String: String]) -> Program {
+    func program(_ path: String, environment: Environment) -> Program {
         Program(
             path: path, arguments: [folder + "/redis.conf", "-"], environment: environment, folder: folder,
             input: Array(RedisConfiguration.secrets(password: password, isCluster: spec.isCluster).utf8))

@@ -12,9 +12,12 @@ protocol ReplicaHost: AnyObject {
     func redisClient(_ server: RedisServer) -> RedisClient
     func eject(_ service: String) -> PassiveHealth.Settings
     func spawned(_ runner: ReplicaRunner)
-    func ended(_ runner: ReplicaRunner, _ pid: Int32)
     /// Its process has ended by a SIGKILL that did not come from here.
     func killedByOthers(_ runner: ReplicaRunner)
+    /// The process that was life `life` of the runner has ended: what it has started elsewhere is to end, too.
+    func ended(_ runner: ReplicaRunner, _ pid: Int32, life: Int)
+    /// Sends a signal to processes of that life outside of its process group.
+    func signalStrays(_ runner: ReplicaRunner, life: Int, _ signal: Int32)
     func serving(_ runner: ReplicaRunner, _ isServing: Bool)
     func failedToStart(_ runner: ReplicaRunner)
     func finished(_ runner: ReplicaRunner)

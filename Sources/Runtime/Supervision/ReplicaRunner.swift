@@ -22,6 +22,7 @@ final class ReplicaRunner {
     let unit: String
     let number: Int
     let generation: Int
+    let grace: Duration
     private(set) var machine: ReplicaMachine
     private(set) var pid: Int32 = 0
     private(set) var port: UInt16?
@@ -37,7 +38,7 @@ final class ReplicaRunner {
     private let host: any ReplicaHost
     private let loop: EventLoop
     private let kind: Kind
-    private let makeProgram: (UInt16) -> Program
+    private let makeProgram: (UInt16, Int) -> Program
     private let log: String
     private var watch: ProcessWatch?
     private var timer: LoopTimer?
@@ -59,7 +60,7 @@ final class ReplicaRunner {
 
     init(
         unit: String, number: Int, generation: Int, kind: Kind, settings: ReplicaMachine.Settings, log: String,
-        host: any ReplicaHost, makeProgram: @escaping (UInt16) -> Program
+        host: any ReplicaHost, makeProgram: @escaping (UInt16, Int) -> Program
     ) {
         self.unit = unit
         self.number = number
@@ -69,12 +70,15 @@ final class ReplicaRunner {
         self.host = host
         self.makeProgram = makeProgram
         loop = host.loop
+        grace = settings.grace
         machine = ReplicaMachine(subject: "\(unit)/\(number)", settings: settings, now: loop.now)
         timer = nil
     }
 
     func start() { handle(.start) }
     func stop() { handle(.stop) }
+    /// Without any grace, for somebody who does not want to wait.
+    func killNow() { signal(SIGKILL) }
 
     private func handle(_ event: ReplicaMachine.Event) {
         let served = machine.isServing, restarts = machine.restarts
@@ -95,7 +99,9 @@ final class ReplicaRunner {
     private func perform(_ action: ReplicaMachine.Action) {
         switch action {
         case .spawn: spawnWhenAllowed()
-        case .terminate: signal(SIGTERM)
+        case .terminate:
+            signal(SIGTERM)
+            host.signalStrays(self, life: life, SIGTERM)
         case .kill: signal(SIGKILL)
         case .setTimer(let id, let delay):
             timer?.cancel()
@@ -147,7 +153,7 @@ final class ReplicaRunner {
             startedAt = .now
             bornAt = .now
             servingChangedAt = .now
-            pid = try makeProgram(port).start(log: log)
+            pid = try makeProgram(port, life).start(log: log)
             host.spawned(self)
             let pid = pid
             watch = try ProcessWatch(pid: pid, loop: loop) { [unowned self] in exited(pid) }
@@ -158,7 +164,7 @@ final class ReplicaRunner {
                 signal(SIGKILL)
                 var code: Int32 = 0
                 while muster_reap(pid, &code) == 0 { usleep(1000) }
-                host.ended(self, pid)
+                host.ended(self, pid, life: life)
                 pid = 0
             }
             let bound = LoopBound(self, on: loop)
@@ -180,7 +186,7 @@ final class ReplicaRunner {
         kill(-pid, SIGKILL)
         var code: Int32 = 0
         let result = muster_reap(pid, &code)
-        host.ended(self, pid)
+        host.ended(self, pid, life: life)
         self.pid = 0
         watch = nil
         probeTimer?.cancel()
@@ -238,7 +244,8 @@ final class ReplicaRunner {
             return switch error.code {
             // Nonsense, too much, or a connection that it ends itself: it does something.
             case .malformed, .tooLarge, .lost: .unready("\(question): \(error.underlying)")
-            case .connect, .timeout: isShortOfDescriptors ? .unasked("too many open files here") : .failed("\(question): \(error.underlying)")
+            case .connect, .timeout:
+                isShortOfDescriptors ? .unasked("too many open files here") : .failed("\(question): \(error.underlying)")
             }
         }
     }

@@ -4,8 +4,9 @@ import Glibc
 /// Where a stack keeps what it must remember: `.muster/<stack>/` beside the stack file. Only its owner may enter.
 ///
 /// - `VERSION`: the layout of this folder. - `lock`: held by the supervisor while it lives. - `control.sock`: how the other verbs
-/// reach it. - `processes`: what it has started. - `logs/`: a file a replica, and the gateway's access log. - `stores/<name>/`: data.
-/// - `scaling/`: what the autoscalers have learned (`.demand`), and what replicas were seen to use (`.usage`).
+/// reach it; `socket`: where it is instead. - `file`: the stack file it was started from. - `id`: see `identity`. - `processes`: what it has
+/// started. - `logs/`: a file a replica, and the gateway's access log. - `stores/<name>/`: data. - `scaling/`: what the autoscalers have
+/// learned (`.demand`), and what replicas were seen to use (`.usage`).
 public struct StackFolder: Sendable {
     static let version = "1"
 
@@ -17,13 +18,25 @@ public struct StackFolder: Sendable {
         public init(_ description: String) { self.description = description }
     }
 
-    public init(stackFile: String, stack: String) {
-        path = Files.folder(of: Files.absolute(stackFile)) + "/.muster/" + stack
+    public init(stackFile: String, stack: String) { self.init(place: StackFolder.place(of: stackFile), stack: stack) }
+
+    private init(place: String, stack: String) {
+        path = "\(place)/\(stack)"
         self.stack = stack
     }
 
+    private static func place(of stackFile: String) -> String { Files.folder(of: Files.absolute(stackFile)) + "/.muster" }
+
+    /// The folders of all stacks that were ever started from files beside `stackFile`. Throws when they cannot be seen.
+    public static func all(beside stackFile: String) throws(Failure) -> [StackFolder] {
+        let place = place(of: stackFile)
+        do throws(SystemError) { return try Files.entries(place).map { StackFolder(place: place, stack: $0) } } catch {
+            if error.code == ENOENT { return [] }
+            throw Failure("it cannot be seen which stacks run: \(error)")
+        }
+    }
+
     public var logs: String { path + "/logs" }
-    public var exists: Bool { Files.exists(path) }
 
     func store(_ name: String) -> String { "\(path)/stores/\(name)" }
     public func log(_ unit: String, _ number: Int) -> String { "\(logs)/\(unit)-\(number).log" }
@@ -32,13 +45,104 @@ public struct StackFolder: Sendable {
     var scaling: String { path + "/scaling" }
     var processes: String { path + "/processes" }
 
-    /// A Unix socket's path has at most 107 bytes; a deeper folder uses one under /tmp, named by a digest of the path.
-    public var controlSocket: String {
+    // MARK: whose it is
+
+    /// The name of the stack file, beside the folder, from which the stack was last started or changed. nil: never, or by a version that did
+    /// not write it down.
+    public var owner: String? { firstLine("file") }
+
+    func setOwner(_ file: String) throws(SystemError) {
+        try Files.replace(path + "/file", with: Array((Files.name(of: Files.absolute(file)) + "\n").utf8))
+    }
+
+    /// What distinguishes this folder from every other one, copies of it and folders at its old place included: its place on the disk, and a
+    /// number that was drawn when it was made. It is in the environment of all that runs for this stack.
+    func identity() throws(SystemError) -> String {
+        var info = stat()
+        guard stat(path, &info) == 0 else { throw SystemError("stat \(path)") }
+        let file = path + "/id"
+        var id = firstLine("id") ?? ""
+        if id.utf8.count != 16 {
+            id = secretHex(bytes: 8)
+            try Files.replace(file, with: Array((id + "\n").utf8))
+        }
+        return "\(info.st_dev)-\(info.st_ino)-\(id)"
+    }
+
+    /// `identity`, if one was ever drawn.
+    func knownIdentity() throws(SystemError) -> String? { firstLine("id") == nil ? nil : try identity() }
+
+    private func firstLine(_ name: String) -> String? {
+        Files.text("\(path)/\(name)")?.split(separator: "\n").first.map(String.init)
+    }
+
+    // MARK: the control socket
+
+    /// Where the supervisor is asked: `control.sock` in the folder, or where the supervisor wrote down that it is.
+    public var controlSocket: String { firstLine("socket") ?? path + "/control.sock" }
+
+    /// Chooses the control socket's place and writes it down, for verbs that are called with another environment or after the folder has
+    /// been moved. A Unix socket's path has at most 107 bytes; a deeper folder uses one in a folder that nobody else can enter:
+    /// XDG_RUNTIME_DIR, or /tmp/muster-<uid>.
+    func placeControlSocket() throws -> String {
         let direct = path + "/control.sock"
-        if direct.utf8.count <= 100 { return direct }
-        var hash: UInt64 = 0xcbf2_9ce4_8422_2325
-        for byte in path.utf8 { hash = (hash ^ UInt64(byte)) &* 0x100_0000_01b3 }
-        return "/tmp/muster-\(getuid())-\(String(hash, radix: 16)).sock"
+        if direct.utf8.count <= 100 {
+            unlink(path + "/socket")
+            return direct
+        }
+        let candidates = [environmentValue("XDG_RUNTIME_DIR"), "/tmp/muster-\(getuid())"].compactMap { $0 }
+        var reason = ""
+        for place in candidates where place.hasPrefix("/") && place.utf8.count <= 60 {
+            if mkdir(place, 0o700) != 0, errno != EEXIST { continue }
+            var info = stat()
+            // Not through a link, and not into a folder that another user has made in time.
+            guard lstat(place, &info) == 0, info.st_mode & S_IFMT == S_IFDIR, info.st_uid == getuid(), info.st_mode & 0o077 == 0 else {
+                reason = "; \(place) is no folder of yours alone"
+                continue
+            }
+            let socket = "\(place)/\(try identity()).sock"
+            try Files.replace(path + "/socket", with: Array((socket + "\n").utf8))
+            return socket
+        }
+        throw Failure("there is no place for the control socket, because \(path) is too long for one\(reason)")
+    }
+
+    // MARK: whether it runs
+
+    public enum Standing: Equatable, Sendable {
+        /// There is no folder: nothing runs that it knows of.
+        case absent
+        case idle
+        case running
+    }
+
+    /// Whether a supervisor holds the lock; many may look at once. Throws when that cannot be seen, in another user's folder, say: not
+    /// seeing a supervisor does not mean that there is none.
+    public func standing() throws(Failure) -> Standing {
+        let fd = open(path + "/lock", O_RDWR | O_CLOEXEC)
+        guard fd >= 0 else {
+            let failure = SystemError("open \(path)/lock")
+            if failure.code == ENOENT {
+                var info = stat()
+                if stat(path, &info) == 0 { return .idle }
+                if errno == ENOENT { return .absent }
+            }
+            throw Failure("it cannot be seen whether the stack '\(stack)' runs: \(failure)\(whose)")
+        }
+        defer { close(fd) }
+        return flock(fd, LOCK_SH | LOCK_NB) == 0 ? .idle : .running
+    }
+
+    private var whose: String {
+        var place = path
+        while place.utf8.count > 1 {
+            var info = stat()
+            if stat(place, &info) == 0 {
+                return info.st_uid == getuid() ? "" : "; \(place) is of the user with id \(info.st_uid): ask as that user"
+            }
+            place = Files.folder(of: place)
+        }
+        return ""
     }
 
     /// Makes the folder, or checks that the one there is of this version.
@@ -53,7 +157,7 @@ public struct StackFolder: Sendable {
                             + "away, or remove it with its data"
                     )
                 }
-            } else if Files.list(path).contains(where: { $0 != "lock" && $0 != "logs" }) {
+            } else if Files.list(path).contains(where: { !["lock", "logs", "id", "file", "socket"].contains($0) }) {
                 throw Failure("\(path) has files but no VERSION, so it is not Muster's: move it away")
             }
             try Files.makeFolder(logs, mode: 0o700)
@@ -71,13 +175,5 @@ public struct StackFolder: Sendable {
         if flock(fd, LOCK_EX | LOCK_NB) == 0 { return fd }
         close(fd)
         return nil
-    }
-
-    /// Whether a supervisor holds the lock. Many may look at once.
-    var isLocked: Bool {
-        let fd = open(path + "/lock", O_RDWR | O_CLOEXEC)
-        guard fd >= 0 else { return false }
-        defer { close(fd) }
-        return flock(fd, LOCK_SH | LOCK_NB) != 0
     }
 }

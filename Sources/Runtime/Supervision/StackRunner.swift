@@ -30,8 +30,12 @@ final class StackRunner: ReplicaHost, ScalingHost {
     private var runners: [String: ReplicaRunner] = [:]
     private var stores: [String: RedisStore] = [:]
     private var keepers: [String: RedisClusterKeeper] = [:]
-    private var table: ProcessTable
-    private let environment: [String: String]
+    private let environment: Environment
+    private let mark: ProcessMark
+    private let housekeeping: Housekeeping
+    /// The supervisor before this one has crashed: what does not start now is no reason to stop the rest.
+    private let isRestart: Bool
+    private var hurry = 0
     private var rollWaiters: [String: [(String?) -> Void]] = [:]
     private var publishing = false
     private var publishAgain = false
@@ -41,7 +45,6 @@ final class StackRunner: ReplicaHost, ScalingHost {
     private var isDraining = false
     /// The gateway is taking the routes of a changed stack file.
     private var isApplying = false
-    private var rotation: LoopTimer?
     /// nil: the stack does not run yet.
     private(set) var scaling: ScalingLoop?
     private let metrics: MetricsRegistry
@@ -54,8 +57,8 @@ final class StackRunner: ReplicaHost, ScalingHost {
     private let onEnd: (Ending) -> Void
 
     init(
-        stack: Stack, file: String, folder: StackFolder, counts: [String: Int], gateway: Gateway?, journal: Journal,
-        metrics: MetricsRegistry, loop: EventLoop,
+        stack: Stack, file: String, folder: StackFolder, mark: ProcessMark, isRestart: Bool, counts: [String: Int], gateway: Gateway?,
+        journal: Journal, metrics: MetricsRegistry, loop: EventLoop, housekeeping: EventLoop,
         tell: @escaping (String) -> Void, onRunning: @escaping () -> Void, onEnd: @escaping (Ending) -> Void
     ) throws(StackFolder.Failure) {
         self.stack = stack
@@ -70,17 +73,25 @@ final class StackRunner: ReplicaHost, ScalingHost {
         self.onEnd = onEnd
         stackFolder = Files.folder(of: Files.absolute(file))
         httpClient = HTTPClient(loop: loop, responseLimit: 1 << 20)
-        environment = inheritedEnvironment()
-        table = ProcessTable(file: folder.processes)
+        var environment = Environment.inherited
+        for name in [Watcher.watcherVariable, Watcher.folderVariable, Watcher.crashVariable] { environment.remove(name) }
+        self.environment = environment
+        self.mark = mark
+        self.isRestart = isRestart
+        self.housekeeping = Housekeeping(loop: loop, thread: housekeeping, folder: folder, mark: mark, tell: tell)
         var wanted: [String: Int] = [:]
         for service in stack.services { wanted[service.name] = counts[service.name] ?? service.replicas.lowerBound }
         machine = StackMachine(stores: Dictionary(uniqueKeysWithValues: stack.stores.map { ($0.name, $0.nodes) }), services: wanted)
         for store in stack.stores { stores[store.name] = try RedisStore(store, folder: folder.store(store.name)) }
         for service in stack.services where Program.find(service.command[0], stackFolder: stackFolder) == nil {
+            let word = service.command[0]
+            let parts = word.split(separator: " ")
+            // One text with blanks was meant for a shell, which there is not.
+            let hint =
+                parts.count > 1 && service.command.count == 1
+                ? ". 'command' is a list, a word an entry: command: [\(parts.joined(separator: ", "))]" : ""
             throw StackFolder.Failure(
-                "service \(service.name): there is no program '\(service.command[0])' (looked beside the stack file, beside muster, and "
-                    + "on PATH)"
-            )
+                "service \(service.name): there is no program '\(word)' (looked beside the stack file, beside muster, and on PATH)\(hint)")
         }
         if !stack.stores.isEmpty, Program.find("redis-server", stackFolder: stackFolder) == nil {
             throw StackFolder.Failure(
@@ -89,15 +100,20 @@ final class StackRunner: ReplicaHost, ScalingHost {
     }
 
     func start() {
-        rotation = LoopTimer(loop: loop) { [unowned self] in
-            LogRotation.rotate(folder.logs)
-            rotation?.schedule(after: .seconds(5))
-        }
-        rotation?.schedule(after: .seconds(5))
+        housekeeping.start { [unowned self] in Set(runners.values.map(\.pid)) }
         apply(.begin)
     }
 
     var phase: String { machine.phase.rawValue }
+
+    /// A signal to stop. The first stops as `shutDown` does; a second one ends services at once, a third one stores as well.
+    func signalled() {
+        guard isDraining else { return shutDown() }
+        hurry += 1
+        tell(hurry == 1 ? "stopping at once: services are killed; once more kills stores, too" : "killing everything")
+        apply(.shutDown)
+        for runner in runners.values where hurry > 1 || stores[runner.unit] == nil { runner.killNow() }
+    }
 
     /// Drains the gateway, then ends services, then stores.
     func shutDown() {
@@ -158,7 +174,11 @@ final class StackRunner: ReplicaHost, ScalingHost {
             // Loading a large file takes its time, and PING fails meanwhile.
             settings: .init(startTime: .seconds(600)),
             log: folder.log(store.spec.name, number), host: self
-        ) { _ in server.program(path, environment: environment) }
+        ) { [mark] _, life in
+            var environment = environment
+            environment[ProcessMark.variable] = mark.value(.init(unit: server.spec.name, number: number, life: life))
+            return server.program(path, environment: environment)
+        }
     }
 
     private func keeper(_ store: RedisStore) -> RedisClusterKeeper? {
@@ -183,14 +203,17 @@ final class StackRunner: ReplicaHost, ScalingHost {
         environment["MUSTER_STACK"] = stack.name
         environment["MUSTER_SERVICE"] = spec.name
         for store in spec.uses { environment["REDIS_URL"] = stores[store]?.url }
+        let hasPort = spec.http != nil || !spec.environment.contains { $0.name == "PORT" }
         for variable in spec.environment { environment[variable.name] = variable.value }
         let stackFolder = stackFolder
         return ReplicaRunner(
             unit: spec.name, number: number, generation: generation, kind: .service(ready: spec.http?.ready),
             settings: settings, log: folder.log(spec.name, number), host: self
-        ) { port in
+        ) { [mark] port, life in
             var environment = environment
-            environment["PORT"] = String(port)
+            // What is declared (for a worker: the reader refuses it elsewhere) is what the process gets.
+            if hasPort { environment["PORT"] = String(port) }
+            environment[ProcessMark.variable] = mark.value(.init(unit: spec.name, number: number, life: life))
             return Program(path: path, arguments: Array(spec.command.dropFirst()), environment: environment, folder: stackFolder, input: [])
         }
     }
@@ -212,17 +235,23 @@ final class StackRunner: ReplicaHost, ScalingHost {
         return route.map(Gateway.eject) ?? .init()
     }
 
-    func spawned(_ runner: ReplicaRunner) { table.add(unit: runner.unit, number: runner.number, pid: runner.pid) }
-    func ended(_ runner: ReplicaRunner, _ pid: Int32) {
-        table.remove(pid: pid)
+    func spawned(_ runner: ReplicaRunner) { housekeeping.began(runner, isStore: stores[runner.unit] != nil) }
+
+    func ended(_ runner: ReplicaRunner, _ pid: Int32, life: Int) {
+        housekeeping.ended(runner, pid, life: life)
         scaling?.replicasChanged()
     }
+
+    func signalStrays(_ runner: ReplicaRunner, life: Int, _ signal: Int32) { housekeeping.signalStrays(runner, life: life, signal) }
+
+    /// A child has ended that may be no runner's.
+    func childEnded() { housekeeping.childEnded() }
 
     func serving(_ runner: ReplicaRunner, _ isServing: Bool) {
         let name = "\(runner.unit)/\(runner.number)"
         scaling?.replicasChanged()
         if isServing {
-            let place = runner.port.map { " on 127.0.0.1:\($0)" } ?? ""
+            let place = address(of: runner).map { " on 127.0.0.1:\($0)" } ?? ""
             tell("\(runner.machine.state): \(name)\(place) (pid \(runner.pid))")
             // A replica counts as ready only when every loop of the gateway has its route; only then may an old one stop.
             if gateway != nil, stack.gateway != nil, runner.replica != nil {
@@ -241,14 +270,16 @@ final class StackRunner: ReplicaHost, ScalingHost {
         tell("\(name) ended before it was ready: \(trouble)")
         apply(.failedToStart(unit: runner.unit, number: runner.number, reason: trouble))
         let isStarting = machine.phase == .startingStores || machine.phase == .startingServices
-        guard isStarting, runner.machine.isLooping || trouble.hasPrefix("not ready") else { return }
+        guard isStarting, !isRestart, runner.machine.isLooping || trouble.hasPrefix("not ready") else { return }
         startFailure = "\(name) does not start: \(trouble)\n\(lastLines(folder.log(runner.unit, runner.number)))"
         shutDown()
     }
 
     /// The end of a log, for an error message.
     private func lastLines(_ path: String) -> String {
-        let lines = (Files.text(path) ?? "").split(separator: "\n").suffix(5)
+        // Of a line that is longer than this the end is shown.
+        let end = (try? Files.tail(path, limit: 16_384)) ?? []
+        let lines = String(decoding: end, as: UTF8.self).split(separator: "\n").suffix(5)
         return lines.isEmpty
             ? "its log is empty (\(path))" : "the end of its log (\(path)):\n" + lines.map { "  | \($0)" }.joined(separator: "\n")
     }
@@ -463,6 +494,11 @@ final class StackRunner: ReplicaHost, ScalingHost {
 
     // MARK: what is shown
 
+    /// The port that a replica was told to listen on; nil for a worker, which listens on none that is known.
+    private func address(of runner: ReplicaRunner) -> UInt16? {
+        stores[runner.unit] != nil || stack.service(runner.unit)?.http != nil ? runner.port : nil
+    }
+
     struct Row {
         let service: String
         let kind: String?
@@ -482,7 +518,7 @@ final class StackRunner: ReplicaHost, ScalingHost {
         }.map { runner in
             Row(
                 service: runner.unit, kind: stores[runner.unit] == nil ? nil : "redis", number: runner.number, pid: runner.pid,
-                port: runner.port, state: runner.machine.state, restarts: runner.machine.restarts, since: runner.startedAt,
+                port: address(of: runner), state: runner.machine.state, restarts: runner.machine.restarts, since: runner.startedAt,
                 trouble: runner.machine.note)
         }
     }

@@ -1,4 +1,5 @@
 import Basics
+import CLinux
 import EventLoops
 import Gateway
 import Glibc
@@ -27,16 +28,34 @@ public final class Supervisor: Sendable {
     private let tell: @Sendable (String) -> Void
     private let onRunning: @Sendable () -> Void
     private let readStack: @Sendable (String, [String: String]) throws -> Stack
+    private let manner: Manner
     private let outcome = Mutex<String?>(nil)
+
+    private final class Flag: Sendable { let isSet = Atomic<Bool>(false) }
+
+    /// How the supervisor was started.
+    public struct Manner: Sendable {
+        /// From a terminal that somebody watches: a hang-up of that terminal stops the stack, and so does the end of the watcher.
+        public var isForeground: Bool
+        /// The supervisor before this one has crashed.
+        public var isRestart: Bool
+
+        public init(isForeground: Bool, isRestart: Bool) {
+            self.isForeground = isForeground
+            self.isRestart = isRestart
+        }
+    }
 
     /// `tell` gets a line for each thing that happens; `onRunning` is called when everything is ready.
     public init(
-        stack: Stack, file: String, counts: [String: Int], readStack: @escaping @Sendable (String, [String: String]) throws -> Stack,
+        stack: Stack, file: String, counts: [String: Int], manner: Manner,
+        readStack: @escaping @Sendable (String, [String: String]) throws -> Stack,
         tell: @escaping @Sendable (String) -> Void, onRunning: @escaping @Sendable () -> Void
     ) {
         self.stack = stack
         self.file = file
         self.counts = counts
+        self.manner = manner
         self.tell = tell
         self.onRunning = onRunning
         self.readStack = readStack
@@ -49,34 +68,41 @@ public final class Supervisor: Sendable {
         // Held until the very end; children do not inherit it.
         defer { close(lock) }
         try folder.prepare()
-        // Before ports are chosen: a store that was left behind still holds its own.
-        var table = ProcessTable(file: folder.processes)
-        let cleaned = table.endAll(grace: .seconds(10), stores: Set(stack.stores.map(\.name)))
-        if cleaned > 0 { tell("ended \(cleaned) processes that a supervisor before this one had left") }
+        // What loses its parent among our descendants becomes our child, and can be found.
+        guard muster_become_subreaper() == 0 else { throw SystemError("prctl") }
+        let mark = ProcessMark(stack: try folder.identity())
+        try endLeftovers(mark)
+        try folder.setOwner(file)
+        try checkStorePorts()
         let loop = try EventLoop()
-        let onSignal = Mutex<(@Sendable () -> Void)?>(nil)
-        let signals = try SignalWatch([SIGTERM, SIGINT, SIGHUP], loop: loop) { signal in if signal != SIGHUP { onSignal.withLock { $0 }?() }
+        let housekeeping = try EventLoop.start(name: "housekeeping")
+        defer { housekeeping.stop() }
+        let onSignal = Mutex<(@Sendable (Int32) -> Void)?>(nil)
+        let signals = try SignalWatch([SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR2, SIGCHLD], loop: loop) { signal in
+            onSignal.withLock { $0 }?(signal)
         }
         let journal = Journal()
+        noteRestart(journal)
         let metrics = MetricsRegistry()
         let gateway = try makeGateway(journal, metrics)
         defer { gateway?.stop() }
         let end = LoopBound(loop, on: loop)
         let runner = try StackRunner(
-            stack: stack, file: file, folder: folder, counts: counts, gateway: gateway, journal: journal, metrics: metrics, loop: loop,
-            tell: tell, onRunning: onRunning
+            stack: stack, file: file, folder: folder, mark: mark, isRestart: manner.isRestart, counts: counts, gateway: gateway,
+            journal: journal, metrics: metrics, loop: loop, housekeeping: housekeeping, tell: tell, onRunning: onRunning
         ) { [self] ending in
             if case .failed(let why) = ending { outcome.withLock { $0 = why } }
             end.value.stop()
         }
         let bound = LoopBound(runner, on: loop)
         gateway?.onDemand = { service in loop.execute { bound.value.scaling?.wake(service) } }
-        onSignal.withLock { $0 = { bound.value.shutDown() } }
+        onSignal.withLock { $0 = { [self] in take($0, bound.value) } }
         let watch = LoopBound(signals, on: loop)
         // Lives as long as the loop, and ends it on failure.
         Task(executorPreference: loop) { [self] in
             do {
                 try watch.value.start()
+                followWatcher()
                 try await begin(bound, gateway, loop)
             } catch {
                 outcome.withLock { $0 = "\(error)" }
@@ -85,7 +111,69 @@ public final class Supervisor: Sendable {
         }
         loop.run()
         unlink(folder.controlSocket)
+        endRest(mark, housekeeping)
         if let why = outcome.withLock({ $0 }) { throw Failure(why) }
+    }
+
+    private func take(_ signal: Int32, _ runner: StackRunner) {
+        switch signal {
+        case SIGCHLD: runner.childEnded()
+        case SIGUSR2: tell("the process that would start this supervisor again after a crash has ended: nothing does that now")
+        case SIGHUP where !manner.isForeground: break
+        default: runner.signalled()
+        }
+    }
+
+    /// Learns of the watcher's end: in the foreground, where the watcher is what somebody has started, it stops the stack.
+    private func followWatcher() {
+        guard let watcher = environmentValue(Watcher.watcherVariable).flatMap({ Int32($0) }) else { return }
+        let signal = manner.isForeground ? SIGTERM : SIGUSR2
+        let asked = muster_die_with_parent(signal)
+        // It may have ended before we asked.
+        if asked == 0, getppid() != watcher { kill(getpid(), signal) }
+    }
+
+    private func noteRestart(_ journal: Journal) {
+        guard manner.isRestart, let how = environmentValue(Watcher.crashVariable) else { return }
+        journal.append(
+            DecisionRecord(
+                .restart, subject: "supervisor", inputs: [.init("ended", how)], raw: "restart", outcome: "restarted",
+                sentence: "The supervisor ended (\(how)) and was started again; it ended what was left of the stack and starts it anew.",
+                flip: "nothing; a supervisor that crashes is started again, up to \(Watcher.loopsAt - 1) times in a row"))
+    }
+
+    /// Before ports are chosen: a store that was left behind still holds its own.
+    private func endLeftovers(_ mark: ProcessMark) throws {
+        let (ended, left) = ProcessTable(file: folder.processes).endAll(mark)
+        try Files.replace(folder.processes, with: Array(ProcessTable().text.utf8))
+        if ended > 0 { tell("ended \(ended) processes that a supervisor before this one had left") }
+        if !left.isEmpty { throw Failure("processes of this stack do not end, so it cannot be started: \(left)") }
+    }
+
+    /// A store's server would say it only in its log.
+    private func checkStorePorts() throws {
+        for store in stack.stores {
+            guard let first = store.port else { continue }
+            for node in 0..<store.nodes {
+                let ports = [Int(first) + node] + (store.isCluster ? [Int(first) + node + 10_000] : [])
+                for port in ports.compactMap({ UInt16(exactly: $0) }) where !isFreePort(port) {
+                    throw Failure(
+                        "stores.\(store.name).redis.port: port \(port) is in use: stop what listens there (ss -ltnp 'sport = :\(port)'), or "
+                            + "change it in \(file)")
+                }
+            }
+        }
+    }
+
+    /// All runners have ended. What is left now has left its group, its session or its environment.
+    private func endRest(_ mark: ProcessMark, _ housekeeping: EventLoop) {
+        let done = Flag(), deadline = MonotonicTime.now + .seconds(5)
+        housekeeping.execute { done.isSet.store(true, ordering: .releasing) }
+        while !done.isSet.load(ordering: .acquiring), .now < deadline { usleep(1000) }
+        let strays = mark.end()
+        let orphans = Orphans.endAll()
+        if strays.ended + orphans > 0 { tell("ended \(strays.ended + orphans) processes that services had left") }
+        if !strays.left.isEmpty { tell("these processes do not end: \(strays.left)") }
     }
 
     /// Another verb's look at the lock holds it for a moment: only a second of refusals means that a supervisor lives.
@@ -132,7 +220,7 @@ public final class Supervisor: Sendable {
         let server = HTTPServer(loop: loop, router: control)
         // Not even for a moment may others reach it: the mask is set before the socket appears.
         let mask = umask(0o077)
-        let opened = Result { try server.listen(on: .unix(folder.controlSocket)) }
+        let opened = Result { try server.listen(on: .unix(try folder.placeControlSocket())) }
         // Back before anything is started: children inherit it.
         umask(mask)
         if case .failure(let error) = opened { throw Failure("cannot open the control socket: \(error)") }
@@ -162,20 +250,28 @@ public final class Supervisor: Sendable {
     }
 
     /// Without a supervisor: ends what a killed one has left, and with `purge` removes the folder, all under the stack's lock. Returns how
-    /// many processes; nil when a supervisor lives (nothing is done then).
-    public static func endLeftovers(of stack: Stack, file: String, purge: Bool) throws -> Int? {
-        let folder = StackFolder(stackFile: file, stack: stack.name)
-        guard folder.exists else { return 0 }
+    /// many processes ended, and which did not (then nothing is removed); nil when a supervisor lives (nothing is done then).
+    public static func endLeftovers(in folder: StackFolder, purge: Bool) throws -> (count: Int, left: [Int32])? {
+        guard try folder.standing() != .absent else { return (0, []) }
         guard let lock = try folder.lock() else { return nil }
         defer { close(lock) }
-        var table = ProcessTable(file: folder.processes)
-        let ended = table.endAll(grace: .seconds(10), stores: Set(stack.stores.map(\.name)))
+        let mark = try folder.knownIdentity().map { ProcessMark(stack: $0) }
+        let (ended, left) = ProcessTable(file: folder.processes).endAll(mark)
+        if !left.isEmpty { return (ended, left) }
+        if Files.exists(folder.processes) { try Files.replace(folder.processes, with: Array(ProcessTable().text.utf8)) }
         if purge { Files.remove(folder.path) }
-        return ended
+        return (ended, [])
     }
 
-    /// Whether a supervisor holds the stack's lock.
-    public static func isRunning(_ folder: StackFolder) -> Bool {
-        folder.exists && folder.isLocked
+    /// The supervisor of a folder that was removed while it ran: nothing but the process itself tells of it then. In this view of the file
+    /// system: a path of another container's is another folder.
+    public static func ofRemovedFolder(_ folder: StackFolder) -> Int32? {
+        let entry = Array("\(Watcher.folderVariable)=\(folder.path)".utf8)
+        func view(_ pid: String) -> UInt64 {
+            var info = stat()
+            return stat("/proc/\(pid)/ns/mnt", &info) == 0 ? UInt64(info.st_ino) : 0
+        }
+        let own = view("self")
+        return ProcessMark.pids { $0.elementsEqual(entry) }.first { view(String($0)) == own }
     }
 }

@@ -88,7 +88,6 @@ public enum EngineProcess {
             throw Configuration.Failure(description: "HOST: '\(configuration.host)' is no numeric address")
         }
         let bound = try server.listen(on: address)
-        if let path = environmentValue("MUSTER_SOCKET"), !path.isEmpty { try server.listen(on: .unix(path)) }
         logger.info(
             "Correlation Engine started", .init("address", bound), .init("instance", configuration.instanceID),
             .init("env", configuration.deployment))

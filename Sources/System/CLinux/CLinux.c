@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/prctl.h>
 #include <sys/pidfd.h>
 #include <sys/random.h>
 #include <sys/resource.h>
@@ -120,6 +121,33 @@ int muster_reap(int pid, int *code) {
     *code = WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
     return 1;
 }
+
+int muster_reap_any(int *code) {
+    int status = 0;
+    pid_t result = waitpid(-1, &status, WNOHANG);
+    if (result <= 0) return 0;
+    *code = WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+    return result;
+}
+
+int muster_block_signals(const int *signals, int count) {
+    sigset_t set;
+    sigemptyset(&set);
+    for (int i = 0; i < count; i++) sigaddset(&set, signals[i]);
+    return pthread_sigmask(SIG_BLOCK, &set, NULL) == 0 ? 0 : -1;
+}
+
+int muster_await_signal(const int *signals, int count, int64_t timeout_ns) {
+    sigset_t set;
+    sigemptyset(&set);
+    for (int i = 0; i < count; i++) sigaddset(&set, signals[i]);
+    struct timespec limit = {.tv_sec = timeout_ns / 1000000000, .tv_nsec = timeout_ns % 1000000000};
+    int result = timeout_ns < 0 ? sigwaitinfo(&set, NULL) : sigtimedwait(&set, NULL, &limit);
+    return result > 0 ? result : 0;
+}
+
+int muster_become_subreaper(void) { return prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0 ? 0 : -errno; }
+int muster_die_with_parent(int signal) { return prctl(PR_SET_PDEATHSIG, signal, 0, 0, 0) == 0 ? 0 : -errno; }
 
 bool muster_random(void *bytes, size_t count) { return getrandom(bytes, count, 0) == (ssize_t)count; }
 

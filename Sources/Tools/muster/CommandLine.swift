@@ -1,5 +1,6 @@
 import Basics
 import Glibc
+import Synchronization
 
 /// How a verb ended: 0 done, 1 the thing asked for failed or does not hold, 2 the command line or a file is wrong.
 struct Exit: Error {
@@ -59,8 +60,8 @@ struct Arguments {
     }
 }
 
-func printOut(_ text: String) {
-    var text = text + "\n"
+func printOut(_ text: String, terminator: String = "\n") {
+    var text = text + terminator
     text.withUTF8 { writeAll(1, UnsafeRawBufferPointer($0)) }
 }
 
@@ -69,13 +70,36 @@ func printError(_ text: String) {
     text.withUTF8 { writeAll(2, UnsafeRawBufferPointer($0)) }
 }
 
+/// Writes all of `bytes`. What could not be written to the standard output is remembered: the verb then ends with status 1, whatever else
+/// it did (`outputFailure`).
 func writeAll(_ descriptor: Int32, _ bytes: UnsafeRawBufferPointer) {
     var offset = 0
     while offset < bytes.count {
         let wrote = write(descriptor, bytes.baseAddress! + offset, bytes.count - offset)
-        if wrote <= 0 { return }
+        if wrote < 0, errno == EINTR { continue }
+        if wrote < 0, errno == EAGAIN {
+            var room = pollfd(fd: descriptor, events: Int16(POLLOUT), revents: 0)
+            _ = poll(&room, 1, -1)
+            continue
+        }
+        if wrote <= 0 {
+            let code = errno
+            if descriptor == 1 { _ = outputFailure.compareExchange(expected: 0, desired: code, ordering: .relaxed) }
+            return
+        }
         offset += wrote
     }
+}
+
+/// The error of the first write to the standard output that failed; 0: none did.
+let outputFailure = Atomic<Int32>(0)
+
+/// The status of a verb that ended with `status`. A reader that has gone wants no more (`muster logs | head`), and that is no failure.
+private func withOutput(_ status: Int32) -> Int32 {
+    let code = outputFailure.load(ordering: .relaxed)
+    guard code != 0, code != EPIPE else { return status }
+    printError("muster: the output could not be written: \(errorText(code))")
+    return status == 0 ? 1 : status
 }
 
 let verbs: [Verb] = [
@@ -85,7 +109,7 @@ let verbs: [Verb] = [
 func runMuster(_ words: [String]) -> Int32 {
     // A reader of our output that goes away is no reason to die in the middle.
     signal(SIGPIPE, SIG_IGN)
-    return runVerb(words, among: verbs, called: "muster", overview: overview)
+    return withOutput(runVerb(words, among: verbs, called: "muster", overview: overview))
 }
 
 private func runVerb(_ words: [String], among verbs: [Verb], called caller: String, overview: String) -> Int32 {
@@ -117,7 +141,9 @@ private func runVerb(_ words: [String], among verbs: [Verb], called caller: Stri
     }
 }
 
-let verbFlags: Set<String> = ["-d", "--json", "--purge", "-f", "--follow", "--supervise", "--csv", "--routes", "--resources"]
+let verbFlags: Set<String> = [
+    "-d", "--json", "--purge", "-f", "--follow", "--supervise", "--background", "--again", "--csv", "--routes", "--resources",
+]
 let verbOptions: Set<String> = ["--replicas", "--stack", "--lines", "-n", "--request", "--admin"]
 
 var overview: String {

@@ -16,6 +16,8 @@ func blocking<T: Sendable>(_ body: @escaping @Sendable (EventLoop) async throws 
             let value = try await body(loop)
             slot.withLock { $0 = .success(value) }
         } catch { slot.withLock { $0 = .failure(error) } }
+        // Else the loop and its connections would keep each other: a verb that asks again and again would run out of descriptors.
+        loop.closeStreams()
         loop.stop()
     }
     loop.run()
@@ -23,48 +25,167 @@ func blocking<T: Sendable>(_ body: @escaping @Sendable (EventLoop) async throws 
 }
 
 /// A stack as the verbs see it: its file, its folder, and the way to its supervisor.
+///
+/// Whoever only speaks to the supervisor needs the folder, and with it the stack's name, not a file that is in order: `find`.
 struct StackHandle: Sendable {
     let file: String
-    let stack: Stack
+    let name: String
     let folder: StackFolder
+    /// What the file says; nil when it cannot be read now.
+    let definition: Stack?
     /// Values of the environment that the stack file asked for.
     let variables: [String: String]
     /// Verbs find it without being told.
     let isDefault: Bool
 
-    /// `path`, or `muster.yaml` here, or the correlation stack that comes with Muster.
+    /// For verbs that act on what the file says. `path`, or `muster.yaml` here, or the correlation stack that comes with Muster.
     init(_ path: String?) throws(Exit) {
-        var candidates = ["muster.yaml", "stacks/correlation.yaml"]
-        if let root = environmentValue("MUSTER_ROOT") { candidates.append("\(root)/stacks/correlation.yaml") }
-        let byItself = candidates.first(where: Files.exists)
-        guard let found = path ?? byItself else {
-            throw .usage("which stack? There is neither muster.yaml nor stacks/correlation.yaml here")
-        }
-        file = found
-        isDefault = byItself.map { Files.absolute($0) == Files.absolute(found) } ?? false
+        (file, isDefault) = try StackHandle.choose(path, where: Files.exists)
         let asked = Mutex<[String: String]>([:])
-        stack = try readStack(found) { name in
+        let stack = try readStack(file) { name in
             let value = environmentValue(name)
             if let value { asked.withLock { $0[name] = value } }
             return value
         }
+        definition = stack
+        name = stack.name
         variables = asked.withLock { $0 }
-        folder = StackFolder(stackFile: found, stack: stack.name)
+        folder = StackFolder(stackFile: file, stack: name)
+        try checkOwner()
     }
 
-    var isRunning: Bool { Supervisor.isRunning(folder) }
+    /// For verbs that speak to the supervisor: works while the file is being edited, lacks a variable, was moved or deleted, or gives the
+    /// stack another name than when it was started. Says so when another file's stack is reached.
+    static func find(_ path: String?) throws(Exit) -> StackHandle {
+        let (file, isDefault) = try choose(path) { Files.exists($0) || (try? startedFrom($0))?.isEmpty == false }
+        let text = try? Files.read(file, limit: 1 << 20)
+        let definition = try? readStack(file)
+        let name = definition?.name ?? text.flatMap(Stack.declaredName) ?? Stack.defaultName(of: file)
+        let own = StackHandle(file: file, folder: StackFolder(stackFile: file, stack: name), definition: definition, isDefault: isDefault)
+        if text == nil, try startedFrom(file).isEmpty, try own.standing() == .absent, try own.removedSupervisor() == nil {
+            // Nothing was ever started from it: it is a slip of the pen, and not a stack that does not run.
+            throw .usage("there is no file '\(file)', and no stack was started from it")
+        }
+        if try own.standing() != .running {
+            var others: [StackFolder] = []
+            for folder in try startedFrom(file) where folder.path != own.folder.path {
+                if try standing(folder) == .running { others.append(folder) }
+            }
+            if others.count == 1 {
+                printError("note: the stack '\(others[0].stack)' was started from \(file), which names no such stack now")
+                return StackHandle(file: file, folder: others[0], definition: nil, isDefault: isDefault)
+            }
+            if others.count > 1 {
+                throw .failed("several stacks run that were started from \(file): \(others.map(\.stack).joined(separator: ", "))")
+            }
+        }
+        try own.checkOwner()
+        return own
+    }
+
+    /// What the file says, for a handle that was made from a file in order.
+    var stack: Stack {
+        get throws(Exit) {
+            if let definition { return definition }
+            return try readStack(file)
+        }
+    }
+
+    private init(file: String, folder: StackFolder, definition: Stack?, isDefault: Bool) {
+        self.file = file
+        name = folder.stack
+        self.folder = folder
+        self.definition = definition
+        variables = [:]
+        self.isDefault = isDefault
+    }
+
+    private static func choose(_ path: String?, where isThere: (String) -> Bool) throws(Exit) -> (String, Bool) {
+        var candidates = ["muster.yaml", "stacks/correlation.yaml"]
+        if let root = environmentValue("MUSTER_ROOT") { candidates.append("\(root)/stacks/correlation.yaml") }
+        let byItself = candidates.first(where: isThere)
+        guard let found = path ?? byItself else {
+            throw .usage("which stack? There is neither muster.yaml nor stacks/correlation.yaml here")
+        }
+        return (found, byItself.map { Files.absolute($0) == Files.absolute(found) } ?? false)
+    }
+
+    /// The folders of stacks that were last started from this file, whatever it names now.
+    private static func startedFrom(_ file: String) throws(Exit) -> [StackFolder] {
+        let own = Files.name(of: Files.absolute(file))
+        do throws(StackFolder.Failure) { return try StackFolder.all(beside: file).filter { $0.owner == own } } catch {
+            throw .failed(error.description)
+        }
+    }
+
+    /// Two files may name the same stack: whoever reaches the other one's is told. Two files that name none are never one stack; where the
+    /// rest of their names is equal (`a.yaml`, `a.yml`), it is refused.
+    private func checkOwner() throws(Exit) {
+        guard let owner = folder.owner, owner != Files.name(of: Files.absolute(file)) else { return }
+        let other = Files.folder(of: Files.absolute(file)) + "/" + owner
+        guard Files.exists(other) else {
+            return printError("note: the stack '\(name)' was last started from \(owner), which is not there any more")
+        }
+        if (try? Files.read(file, limit: 1 << 20)).flatMap(Stack.declaredName) == nil {
+            throw .failed(
+                "the stack '\(name)' was started from \(owner), and \(file) is another file without a name for its stack: "
+                    + "write 'stack: NAME' into one of them")
+        }
+        printError("note: the stack '\(name)' was last started from \(owner), not from \(Files.name(of: file))")
+    }
+
+    private static func standing(_ folder: StackFolder) throws(Exit) -> StackFolder.Standing {
+        do throws(StackFolder.Failure) { return try folder.standing() } catch { throw .failed(error.description) }
+    }
+
+    /// Throws when it cannot be seen: then nothing is concluded from it.
+    func standing() throws(Exit) -> StackFolder.Standing { try StackHandle.standing(folder) }
+
+    /// The supervisor that goes on although its folder was removed.
+    func removedSupervisor() throws(Exit) -> Int32? { try standing() == .absent ? Supervisor.ofRemovedFolder(folder) : nil }
+
+    var isRunning: Bool { get throws(Exit) { try standing() == .running } }
 
     func requireRunning() throws(Exit) {
-        if !isRunning { throw .failed("the stack '\(stack.name)' is not running; start it with: \(selfName) up \(file)") }
+        if try isRunning { return }
+        if let pid = try removedSupervisor() {
+            throw .failed(
+                "the stack '\(name)' runs (its supervisor is process \(pid)), but its folder \(folder.path) was removed: it can only be stopped, "
+                    + "with: \(selfName) down \(file)")
+        }
+        throw .failed("the stack '\(name)' is not running; start it with: \(selfName) up \(file)")
     }
 
     /// Asks the supervisor; an answer other than 2xx is its own error message.
     func ask(_ method: String, _ path: String, _ body: [UInt8]? = nil, timeout: Duration = .seconds(10)) throws -> [UInt8] {
         let socket = folder.controlSocket
-        let response = try blocking { loop in
-            try await HTTPClient(loop: loop).send(method, path, to: .address(.unix(socket)), body: body, timeout: timeout)
-        }
+        let response: HTTPClientResponse
+        do {
+            response = try blocking { loop in
+                try await HTTPClient(loop: loop).send(method, path, to: .address(.unix(socket)), body: body, timeout: timeout)
+            }
+        } catch let error as HTTPClientError { throw Exit.failed("the supervisor does not answer at \(socket): \(error.underlying)") }
         return try content(response, of: "the supervisor")
+    }
+
+    /// What runs, as its supervisor knows it.
+    struct Running: Sendable {
+        let services: [String]
+        let stores: [String]
+        let backends: [String]
+        let listen: String
+        let admin: String
+        /// A path that the gateway takes for one of the services.
+        let path: String
+    }
+
+    func running() throws -> Running {
+        try JSONDocument().parse(try ask("GET", "/api/stack")) { root in
+            func names(_ key: StaticString) -> [String] { (root[key]?.array ?? []).compactMap(\.string) }
+            return Running(
+                services: names("services"), stores: names("stores"), backends: names("backends"), listen: root["listen"]?.string ?? "",
+                admin: root["admin"]?.string ?? "", path: root["path"]?.string ?? "")
+        }
     }
 
     /// The supervisor's phase, or nil while it does not answer.
@@ -88,8 +209,12 @@ struct StackHandle: Sendable {
 /// The body of a 2xx answer; of another one, its error message.
 func content(_ response: HTTPClientResponse, of asked: String) throws(Exit) -> [UInt8] {
     if (200..<300).contains(response.status) { return response.body }
-    let message = try? JSONDocument().parse(response.body) { $0["error"]?["message"]?.string }
-    throw .failed((message ?? nil) ?? "\(asked) answered \(response.status)")
+    let message = (try? JSONDocument().parse(response.body) { $0["error"]?["message"]?.string }) ?? nil
+    let code = (try? JSONDocument().parse(response.body) { $0["error"]?["code"]?.string }) ?? nil
+    let words = message ?? "\(asked) answered \(response.status)"
+    // What was asked for does not exist, or may not be: that is the command line's fault, not the stack's.
+    if ["no_such_service", "out_of_range", "bad_stack"].contains(code) { throw .usage(words) }
+    throw .failed(words)
 }
 
 struct PsRow: Sendable {

@@ -141,8 +141,8 @@ private func loadTarget(_ scenario: Scenario, _ arguments: Arguments) throws -> 
     }
     if let target = scenario.target { return target }
     let handle = try StackHandle(arguments.value("--stack"))
-    guard let gateway = handle.stack.gateway else {
-        throw Exit.usage("the stack '\(handle.stack.name)' has no gateway to aim at: say --target http://host:port")
+    guard let gateway = try handle.stack.gateway else {
+        throw Exit.usage("the stack '\(handle.name)' has no gateway to aim at: say --target http://host:port")
     }
     if arguments.value("--render") == nil { try handle.requireRunning() }
     let host = ["0.0.0.0", "::"].contains(gateway.listen.host) ? "127.0.0.1" : gateway.listen.host

@@ -9,7 +9,8 @@ let downVerb = Verb(
     help: """
         usage: muster down [STACK] [--purge]
 
-        Drains the gateway, stops services, then stores, and leaves no process behind, also when the supervisor was killed.
+        Drains the gateway, stops services, then stores, and leaves no process behind, also when the supervisor was killed. The file need
+        not be in order, or there: a stack is known by its folder (.muster/NAME beside the file).
 
           --purge     remove the stack's data and logs as well
 
@@ -18,24 +19,33 @@ let downVerb = Verb(
         """
 ) { arguments in
     try arguments.atMost(1, "one stack file")
-    let handle = try StackHandle(arguments.positional.first)
-    if handle.isRunning {
+    let handle = try StackHandle.find(arguments.positional.first)
+    let limit = MonotonicTime.now + .seconds(120)
+    if try handle.isRunning {
         _ = try handle.ask("POST", "/api/down", [])
-        let deadline = MonotonicTime.now + .seconds(120)
-        while handle.isRunning {
-            if MonotonicTime.now > deadline { throw Exit.failed("it did not stop within two minutes; see \(handle.folder.supervisorLog)") }
+        while try handle.isRunning {
+            if MonotonicTime.now > limit { throw Exit.failed("it did not stop within two minutes; see \(handle.folder.supervisorLog)") }
             usleep(20_000)
         }
-        printError("\(handle.stack.name) is down")
+        printError("\(handle.name) is down")
+    } else if let pid = try handle.removedSupervisor() {
+        // Its socket went with the folder; a signal reaches it all the same.
+        guard kill(pid, SIGTERM) == 0 else { throw Exit.failed("\(SystemError("end the supervisor, process \(pid)"))") }
+        while try handle.removedSupervisor() != nil {
+            if MonotonicTime.now > limit { throw Exit.failed("its supervisor, process \(pid), did not stop within two minutes") }
+            usleep(50_000)
+        }
+        printError("\(handle.name) is down; its folder was removed while it ran")
     } else {
-        printError("\(handle.stack.name) was not running")
+        printError("\(handle.name) was not running")
     }
     let purge = arguments.has("--purge")
     // Under the lock, so that neither processes nor data of a stack that has just been started anew are touched.
-    guard let ended = try Supervisor.endLeftovers(of: handle.stack, file: handle.file, purge: purge) else {
+    guard let ended = try Supervisor.endLeftovers(in: handle.folder, purge: purge) else {
         throw Exit.failed("the stack was started again meanwhile; nothing was removed")
     }
-    if ended > 0 { printError("ended \(ended) processes that a killed supervisor had left") }
+    if ended.count > 0 { printError("ended \(ended.count) processes that a killed supervisor had left") }
+    if !ended.left.isEmpty { throw Exit.failed("these processes of the stack do not end: \(ended.left)") }
     if purge { printError("removed \(handle.folder.path)") }
 }
 
@@ -49,13 +59,12 @@ let psVerb = Verb(
         """
 ) { arguments in
     try arguments.atMost(1, "one stack file")
-    let handle = try StackHandle(arguments.positional.first)
-    guard handle.isRunning else {
-        if arguments.has("--json") { printOut("[]") }
-        throw Exit.failed("the stack '\(handle.stack.name)' is not running; start it with: \(selfName) up \(handle.file)")
-    }
+    let handle = try StackHandle.find(arguments.positional.first)
+    // An empty list is said only of a stack that is known not to run.
+    if arguments.has("--json"), try !handle.isRunning, try handle.removedSupervisor() == nil { printOut("[]") }
+    try handle.requireRunning()
     if arguments.has("--json") { return printOut(String(decoding: try handle.ask("GET", "/api/replicas"), as: UTF8.self)) }
-    printOut(psTable(handle, try handle.rows()))
+    printOut(psTable(try handle.rows(), try handle.running()))
 }
 
 let scaleVerb = Verb(
@@ -72,8 +81,8 @@ let scaleVerb = Verb(
 ) { arguments in
     try arguments.atMost(2, "SERVICE=N and a stack file")
     guard let word = arguments.positional.first else { throw Exit.usage("which service, and how many?") }
-    let handle = try StackHandle(arguments.positional.dropFirst().first ?? arguments.value("--stack"))
-    let (service, count) = try parseCount(word, handle.stack)
+    let (service, count) = try parseCount(word)
+    let handle = try StackHandle.find(arguments.positional.dropFirst().first ?? arguments.value("--stack"))
     try handle.requireRunning()
     var json = JSONWriter()
     json.beginObject()
@@ -100,8 +109,7 @@ let rollVerb = Verb(
 ) { arguments in
     try arguments.atMost(2, "a service and a stack file")
     guard let service = arguments.positional.first else { throw Exit.usage("which service?") }
-    let handle = try StackHandle(arguments.positional.dropFirst().first ?? arguments.value("--stack"))
-    _ = try parseCount("\(service)=auto", handle.stack)
+    let handle = try StackHandle.find(arguments.positional.dropFirst().first ?? arguments.value("--stack"))
     try handle.requireRunning()
     var json = JSONWriter()
     json.beginObject()

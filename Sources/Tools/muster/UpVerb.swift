@@ -24,10 +24,16 @@ let upVerb = Verb(
 ) { arguments in
     try arguments.atMost(1, "one stack file")
     let handle = try StackHandle(arguments.positional.first)
-    let counts = try replicaCounts(arguments.all("--replicas"), handle.stack)
-    if handle.isRunning, !arguments.has("--supervise") { return try reconcile(handle, counts) }
+    let counts = try replicaCounts(arguments.all("--replicas"), try handle.stack)
+    if arguments.has("--supervise") { return try supervise(handle, counts, arguments) }
+    if let pid = try handle.removedSupervisor() {
+        throw Exit.failed(
+            "the stack '\(handle.name)' still runs (its supervisor is process \(pid)), although its folder was removed: stop it first, with: "
+                + "\(selfName) down \(handle.file)")
+    }
+    if try handle.isRunning { return try reconcile(handle, counts) }
     if arguments.has("-d") { return try startDetached(handle, arguments) }
-    try supervise(handle, counts, showsTable: !arguments.has("--supervise"))
+    try watch(handle, arguments)
 }
 
 func replicaCounts(_ words: [String], _ stack: Stack) throws(Exit) -> [String: Int] {
@@ -41,33 +47,56 @@ func replicaCounts(_ words: [String], _ stack: Stack) throws(Exit) -> [String: I
 }
 
 /// `SERVICE=N` or `SERVICE=auto` (nil).
-func parseCount(_ word: String, _ stack: Stack) throws(Exit) -> (String, Int?) {
+func parseCount(_ word: String) throws(Exit) -> (String, Int?) {
     let parts = word.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false).map(String.init)
     guard parts.count == 2, parts[1] == "auto" || (Int(parts[1]).map { (0...1000).contains($0) } ?? false) else {
         throw .usage("'\(word)' is not SERVICE=N, with N from 0 to 1000")
     }
-    guard let service = stack.service(parts[0]) else {
-        let hint = nearestWord(to: parts[0], in: stack.services.map(\.name)).map { "; did you mean '\($0)'?" } ?? ""
-        throw .usage("the stack has no service '\(parts[0])'\(hint)")
+    return (parts[0], Int(parts[1]))
+}
+
+/// The same, of a service that the file has.
+private func parseCount(_ word: String, _ stack: Stack) throws(Exit) -> (String, Int?) {
+    let (name, count) = try parseCount(word)
+    guard let service = stack.service(name) else {
+        let hint = nearestWord(to: name, in: stack.services.map(\.name)).map { "; did you mean '\($0)'?" } ?? ""
+        throw .usage("the stack has no service '\(name)'\(hint)")
     }
-    let count = Int(parts[1])
     if let reason = count.flatMap(service.refusal) { throw .usage(reason) }
-    return (parts[0], count)
+    return (name, count)
 }
 
 // MARK: in this process
 
-private func supervise(_ handle: StackHandle, _ counts: [String: Int], showsTable: Bool) throws {
+/// The words that start this program as the stack's supervisor, or as its watcher.
+private func words(_ handle: StackHandle, _ arguments: Arguments, _ flag: String) -> [String] {
+    ["up", flag, handle.file] + arguments.all("--replicas").flatMap { ["--replicas", $0] }
+}
+
+/// Starts the supervisor as a child, and again when it has crashed, until it has ended for good.
+private func watch(_ handle: StackHandle, _ arguments: Arguments) throws {
+    var watcher = Watcher(
+        folder: handle.folder, arguments: words(handle, arguments, "--supervise"), isForeground: !arguments.has("--background"),
+        tell: { printError($0) })
+    let status = try watcher.run()
+    // What went wrong has been told by the supervisor.
+    if status != 0 { throw Exit(status: status, message: "") }
+}
+
+private func supervise(_ handle: StackHandle, _ counts: [String: Int], _ arguments: Arguments) throws {
     let start = MonotonicTime.now
-    printError("starting \(handle.stack.name) (\(handle.file)); data and logs in \(handle.folder.path)")
+    let isForeground = !arguments.has("--background")
+    printError("starting \(handle.name) (\(handle.file)); data and logs in \(handle.folder.path)")
     let supervisor = Supervisor(
-        stack: handle.stack, file: handle.file, counts: counts, readStack: { file, variables in try readStack(file) { variables[$0] } },
+        stack: try handle.stack, file: handle.file, counts: counts,
+        manner: .init(isForeground: isForeground, isRestart: arguments.has("--again")),
+        readStack: { file, variables in try readStack(file) { variables[$0] } },
         tell: { line in printError("  \(line)") },
         onRunning: {
             printError("everything is ready after \((MonotonicTime.now - start).brief)")
-            guard showsTable else { return }
+            guard isForeground else { return }
             // Asking the supervisor from its own loop would wait for itself: a thread of its own asks.
-            detachThread { if let rows = try? handle.rows() { printOut(summary(handle, rows) + "\n\nCtrl-C stops the stack.") } }
+            detachThread { if let text = try? summary(handle) { printOut(text + "\n\nCtrl-C stops the stack.") } }
         })
     do { try supervisor.run() } catch let failure as Supervisor.Failure {
         if failure.isRunningAlready { throw Exit.failed("\(failure); see \(selfName) ps") }
@@ -98,20 +127,18 @@ private func detachThread(_ body: @escaping @Sendable () -> Void) {
 private func startDetached(_ handle: StackHandle, _ arguments: Arguments) throws {
     let log = handle.folder.supervisorLog
     try Files.makeFolder(handle.folder.logs, mode: 0o700)
-    let before = Files.text(log)?.utf8.count ?? 0
-    var words = ["up", "--supervise", handle.file]
-    for count in arguments.all("--replicas") { words += ["--replicas", count] }
-    let pid = try Detached.start(arguments: words, log: log)
-    printError("starting \(handle.stack.name) (\(handle.file)); data and logs in \(handle.folder.path)")
-    var shown = before
+    var shown = (try? Files.size(log)) ?? 0
+    let pid = try Detached.start(arguments: words(handle, arguments, "--background"), log: log)
+    printError("starting \(handle.name) (\(handle.file)); data and logs in \(handle.folder.path)")
     func showNew() {
-        let text = Array((Files.text(log) ?? "").utf8)
-        guard text.count > shown, let end = text[shown...].lastIndex(of: 10) else { return }
+        guard let text = try? Files.read(log, from: shown, limit: 1 << 20) else { return }
+        // A line without an end waits for it, unless it fills all that is read.
+        let end = text.lastIndex(of: 10).map { $0 + 1 } ?? (text.count == 1 << 20 ? text.count : 0)
         // The first line repeats what stands above.
-        for line in text[shown..<end].split(separator: 10) where !line.starts(with: Array("starting ".utf8)) {
+        for line in text[..<end].split(separator: 10) where !line.starts(with: Array("starting ".utf8)) {
             printError(String(decoding: line, as: UTF8.self))
         }
-        shown = end + 1
+        shown += end
     }
     while true {
         showNew()
@@ -124,7 +151,7 @@ private func startDetached(_ handle: StackHandle, _ arguments: Arguments) throws
         usleep(50_000)
     }
     showNew()
-    printOut(summary(handle, try handle.rows()))
+    printOut(try summary(handle))
 }
 
 // MARK: a stack that runs already
@@ -145,9 +172,9 @@ private func reconcile(_ handle: StackHandle, _ counts: [String: Int]) throws {
     let changes = try JSONDocument().parse(try handle.ask("POST", "/api/apply", json.bytes, timeout: .seconds(3600))) {
         ($0["changes"]?.array ?? []).compactMap(\.string)
     }
-    printError(changes.isEmpty ? "\(handle.stack.name) runs already, as the file says" : changes.joined(separator: "\n"))
+    printError(changes.isEmpty ? "\(handle.name) runs already, as the file says" : changes.joined(separator: "\n"))
     try waitUntilQuiet(handle)
-    printOut(summary(handle, try handle.rows()))
+    printOut(try summary(handle))
 }
 
 /// Until every replica that there is to be is ready, and none is leaving.
@@ -163,14 +190,18 @@ func waitUntilQuiet(_ handle: StackHandle, limit: Duration = .seconds(300)) thro
 
 // MARK: what is shown
 
-func summary(_ handle: StackHandle, _ rows: [PsRow]) -> String {
-    var out = "\n" + psTable(handle, rows)
-    guard let gateway = handle.stack.gateway else { return out }
-    let host = gateway.listen.host == "0.0.0.0" ? "127.0.0.1" : gateway.listen.host
-    out += "\n\n  try next:\n"
-    out += "    curl http://\(host):\(gateway.listen.port)/health\n"
-    if let admin = gateway.admin { out += "    open http://\(admin)/                 live state\n" }
-    let service = handle.stack.services.first?.name ?? "SERVICE"
+func summary(_ handle: StackHandle) throws -> String {
+    let rows = try handle.rows(), running = try handle.running()
+    let out = "\n" + psTable(rows, running)
+    guard !running.listen.isEmpty else { return out }
+    return out + "\n\n  try next:\n" + hints(handle, rows, running)
+}
+
+private func hints(_ handle: StackHandle, _ rows: [PsRow], _ running: StackHandle.Running) -> String {
+    let place = running.listen.hasPrefix("0.0.0.0:") ? "127.0.0.1" + running.listen.dropFirst(7) : running.listen
+    var out = "    curl http://\(place)\(running.path)\n"
+    if !running.admin.isEmpty { out += "    open http://\(running.admin)/                 live state\n" }
+    let service = running.services.first ?? "SERVICE"
     // The stack must be named where it is not the one that verbs take by themselves.
     let file = handle.isDefault ? "" : " \(handle.file)", option = handle.isDefault ? "" : " --stack \(handle.file)"
     out += "    \(selfName) scale \(service)=5\(file)     \(selfName) why\(option)     \(selfName) down\(file)"
@@ -180,8 +211,8 @@ func summary(_ handle: StackHandle, _ rows: [PsRow]) -> String {
     return out
 }
 
-func psTable(_ handle: StackHandle, _ rows: [PsRow]) -> String {
-    var cells = [["SERVICE", "REPLICA", "STATE", "PID", "ADDRESS", "RESTARTS", "SINCE"]]
+func psTable(_ rows: [PsRow], _ running: StackHandle.Running) -> String {
+    var cells = [["SERVICE", "REPLICA", "STATE", "PID", "ADDRESS", "RESTARTS", "SINCE (UTC)"]]
     for row in rows {
         cells.append([
             row.service, String(row.replica), row.state, row.pid > 0 ? String(row.pid) : "-", row.port.map { "127.0.0.1:\($0)" } ?? "-",
@@ -189,9 +220,7 @@ func psTable(_ handle: StackHandle, _ rows: [PsRow]) -> String {
         ])
     }
     let troubles = rows.filter { !$0.trouble.isEmpty }.map { "\n  \($0.service)/\($0.replica): \($0.trouble)" }
-    var out = table(cells) + troubles.joined()
-    if let gateway = handle.stack.gateway {
-        out += "\n\n  gateway on \(gateway.listen)" + (gateway.admin.map { ", its admin port on \($0)" } ?? "")
-    }
-    return out
+    let out = table(cells) + troubles.joined()
+    if running.listen.isEmpty { return out }
+    return out + "\n\n  gateway on \(running.listen)" + (running.admin.isEmpty ? "" : ", its admin port on \(running.admin)")
 }

@@ -40,12 +40,12 @@ let whyVerb = Verb(
         throw Exit.usage("--resources is asked of a stack, without --admin and --csv")
     }
     if let place = arguments.value("--admin") { return try explainAll(of: place, arguments) }
-    let handle = try StackHandle(arguments.value("--stack"))
+    let handle = try StackHandle.find(arguments.value("--stack"))
     try handle.requireRunning()
     let subject = arguments.positional.first
     let plain = (subject ?? "").utf8.allSatisfy { ($0 | 32) &- 97 < 26 || $0 &- 48 < 10 || $0 == 45 || $0 == 47 || $0 == 46 || $0 == 58 }
     guard plain else { throw Exit.usage("'\(subject!)' is no service") }
-    if let subject { try checkSubject(subject, handle.stack) }
+    if let subject { try checkSubject(subject, try handle.running()) }
     if arguments.has("--resources") { return try printResources(subject, handle, json: arguments.has("--json")) }
     if arguments.has("--csv") { return try printRecording(subject, handle) }
     let standing = try arguments.has("--json") ? "" : standings(subject, handle)
@@ -59,12 +59,9 @@ let whyVerb = Verb(
 }
 
 /// Decisions are about services, their replicas, stores, and declared backends.
-private func checkSubject(_ subject: String, _ stack: Stack) throws(Exit) {
+private func checkSubject(_ subject: String, _ running: StackHandle.Running) throws(Exit) {
     let name = String(subject.split(separator: "/").first ?? "")
-    let backends = (stack.gateway?.routes ?? []).flatMap {
-        if case .backends(let list) = $0.target { list.map(\.address) } else { [String]() }
-    }
-    let known = stack.services.map(\.name) + stack.stores.map(\.name) + backends
+    let known = running.services + running.stores + running.backends + ["supervisor"]
     if known.contains(name) || known.contains(subject) { return }
     let hint = nearestWord(to: name, in: known).map { "; did you mean '\($0)'?" } ?? ""
     throw .usage("nothing in the stack is called '\(subject)'\(hint)")
@@ -136,9 +133,9 @@ private func explainRequest(_ id: String, _ arguments: Arguments) throws {
         if arguments.value("--stack") != nil { throw Exit.usage("--admin and --stack exclude each other") }
         body = try askAdmin(place, path)
     } else {
-        let handle = try StackHandle(arguments.value("--stack"))
-        if handle.stack.gateway == nil { throw Exit.usage("\(handle.file) has no gateway") }
+        let handle = try StackHandle.find(arguments.value("--stack"))
         try handle.requireRunning()
+        if try handle.running().listen.isEmpty { throw Exit.usage("the stack '\(handle.name)' has no gateway") }
         body = try handle.ask("GET", path)
     }
     if arguments.has("--json") { return printOut(String(decoding: body, as: UTF8.self)) }

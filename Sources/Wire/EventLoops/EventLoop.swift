@@ -110,6 +110,13 @@ public final class EventLoop: TaskExecutor, SerialExecutor, @unchecked Sendable 
         wake()
     }
 
+    /// Closes every connection that is still open; on the loop. A loop and its open connections hold each other, so a loop that is made for
+    /// one question must be left without any.
+    public func closeStreams() {
+        assertOnLoop()
+        for case let stream as Stream in slots { stream.close() }
+    }
+
     private func turn() {
         var timeout: Int64 = -1
         if !localJobs.isEmpty || !readAgain.isEmpty {

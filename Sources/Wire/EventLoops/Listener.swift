@@ -5,7 +5,8 @@ import Glibc
 /// A listening socket on a loop. Each accepted connection goes to `onAccept` as a non-blocking descriptor that
 /// the callee owns.
 ///
-/// With `shared`, several loops listen on one TCP address (`SO_REUSEPORT`) and the kernel spreads connections.
+/// With `shared`, several loops listen on one TCP address (`SO_REUSEPORT`) and the kernel spreads connections. The first of them is bound
+/// alone, so that a port on which another process listens is told, whatever that process allows; those that `join` it come after.
 /// When descriptors run out, accepting rests for 100 ms instead of spinning; the kernel's backlog holds the rest.
 public final class Listener: Pollable {
     public let loop: EventLoop
@@ -23,7 +24,7 @@ public final class Listener: Pollable {
 
     /// `inherited`: a descriptor that listens on `address` already, from a predecessor; it is owned from then on.
     public init(
-        loop: EventLoop, address: SocketAddress, shared: Bool = false, inherited: Int32? = nil,
+        loop: EventLoop, address: SocketAddress, shared: Bool = false, joins: Bool = false, inherited: Int32? = nil,
         onAccept: @escaping (Int32, SocketAddress) -> Void
     ) throws(SystemError) {
         self.loop = loop
@@ -34,7 +35,7 @@ public final class Listener: Pollable {
             var one: Int32 = 1
             if shared { setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &one, 4) }
         } else {
-            fd = try Listener.open(address, shared: shared)
+            fd = try Listener.open(address, shared: shared, joins: joins)
         }
         self.address = Listener.boundAddress(fd) ?? address
         super.init()
@@ -45,7 +46,7 @@ public final class Listener: Pollable {
         rest = LoopTimer(loop: loop) { [unowned self] in acceptAll() }
     }
 
-    private static func open(_ address: SocketAddress, shared: Bool) throws(SystemError) -> Int32 {
+    private static func open(_ address: SocketAddress, shared: Bool, joins: Bool) throws(SystemError) -> Int32 {
         let fd = socket(address.family, Int32(SOCK_STREAM.rawValue | SOCK_NONBLOCK.rawValue | SOCK_CLOEXEC.rawValue), 0)
         guard fd >= 0 else { throw SystemError("socket") }
         var one: Int32 = 1
@@ -53,13 +54,15 @@ public final class Listener: Pollable {
             unlink(path)
         } else {
             setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, 4)
-            if shared { setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &one, 4) }
+            if shared, joins { setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &one, 4) }
         }
         guard let bound = address.withSockaddr({ Glibc.bind(fd, $0, $1) }), bound == 0 else {
             let failure = SystemError("listen on \(address)")
             Glibc.close(fd)
             throw failure
         }
+        // Bound alone; from now on others of this user may join. (With port 0 they join the port that the kernel has chosen.)
+        if shared, !joins, address.family != AF_UNIX { setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &one, 4) }
         // 4096 is the kernel's own ceiling (net.core.somaxconn) on today's systems.
         guard listen(fd, 4096) == 0 else {
             let failure = SystemError("listen on \(address)")

@@ -49,6 +49,18 @@ int muster_spawn(int *pid, const char *path, char *const argv[], char *const env
 /// -1 = not a child of this process.
 int muster_reap(int pid, int *code);
 
+/// Reaps any child that has ended and returns its pid (`code` as above), or 0.
+int muster_reap_any(int *code);
+/// Keeps `signals` from their default action in this thread, for `muster_await_signal`. 0, or -1.
+int muster_block_signals(const int *signals, int count);
+/// Waits for one of `signals`, which must be blocked; `timeout_ns` < 0 waits for ever. Returns it, or 0 when the time is over or the wait
+/// was interrupted.
+int muster_await_signal(const int *signals, int count, int64_t timeout_ns);
+/// From now on descendants whose parent has ended become children of this process. 0 or -errno.
+int muster_become_subreaper(void);
+/// The kernel sends `signal` to this process when its parent ends (0: no more). 0 or -errno.
+int muster_die_with_parent(int signal);
+
 enum { MUSTER_DNS_A = 1, MUSTER_DNS_AAAA = 28, MUSTER_DNS_SRV = 33 };
 struct muster_dns_name { char text[256]; };
 /// An address as text, or an SRV record's target.

@@ -1,0 +1,112 @@
+import Basics
+import CLinux
+import Glibc
+
+/// The small process that starts a stack's supervisor and starts it again when it has crashed, so that replicas are not left without one.
+///
+/// It holds no socket and no file, reads nothing from outside, and does nothing but wait; signals go on to the supervisor. What a killed
+/// supervisor has left is ended by the next one, before it starts anything. See decision 25.
+public struct Watcher {
+    /// Lives shorter than this, in a row, are a crash loop.
+    static let settled = Duration.seconds(60)
+    static let loopsAt = 5
+    static let firstWait = Duration.milliseconds(200)
+
+    static let watcherVariable = "MUSTER_WATCHER"
+    static let folderVariable = "MUSTER_SUPERVISES"
+    static let crashVariable = "MUSTER_RESTARTED_AFTER"
+    private static let signals: [Int32] = [SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGCHLD]
+
+    private let folder: StackFolder
+    private let arguments: [String]
+    private let isForeground: Bool
+    private let tell: (String) -> Void
+    private var isStopping = false
+    private var crashes = 0
+
+    /// `arguments` start this program as the supervisor of `folder`.
+    public init(folder: StackFolder, arguments: [String], isForeground: Bool, tell: @escaping (String) -> Void) {
+        self.folder = folder
+        self.arguments = arguments
+        self.isForeground = isForeground
+        self.tell = tell
+    }
+
+    /// Takes the calling thread, which must be the process's only one, until the supervisor has ended for good. Returns its exit status.
+    public mutating func run() throws -> Int32 {
+        guard muster_block_signals(Watcher.signals, Int32(Watcher.signals.count)) == 0 else { throw SystemError("pthread_sigmask") }
+        // What a crashed supervisor leaves comes here, and can be found when all is over.
+        guard muster_become_subreaper() == 0 else { throw SystemError("prctl") }
+        var crash: String?
+        while true {
+            let started = MonotonicTime.now
+            let code = try watch(try start(after: crash))
+            if code >= 0, crash == nil || code == 0 || isStopping {
+                _ = Orphans.endAll()
+                return code
+            }
+            let life = MonotonicTime.now - started
+            let how = "\(ending(code)) after \(life.brief)"
+            // Somebody else has started the stack meanwhile: it is looked after.
+            if code >= 0, try folder.standing() == .running { return 0 }
+            if isStopping { return try giveUp("the supervisor ended (\(how)) before it had stopped everything") }
+            crashes = life >= Watcher.settled ? 1 : crashes + 1
+            guard crashes < Watcher.loopsAt else {
+                return try giveUp("the supervisor ended \(crashes) times in a row within \(Watcher.settled.brief), lastly so: \(how)")
+            }
+            let wait = Duration.nanoseconds(Watcher.firstWait.nanoseconds << Int64(crashes - 1))
+            tell("the supervisor ended: \(how). It is started again in \(wait.brief), and ends first what it had started")
+            if pause(wait) { return try giveUp("the supervisor had ended (\(how)) when it was told to stop") }
+            crash = how
+        }
+    }
+
+    private func start(after crash: String?) throws -> Int32 {
+        var environment = Environment.inherited
+        environment[Watcher.watcherVariable] = String(getpid())
+        environment[Watcher.folderVariable] = folder.path
+        environment[Watcher.crashVariable] = crash
+        let words = arguments + (isForeground ? [] : ["--background"]) + (crash == nil ? [] : ["--again"])
+        return try Detached.again(words, environment).start(output: 1, errors: 2)
+    }
+
+    /// Until the supervisor has ended. Returns how.
+    private mutating func watch(_ pid: Int32) throws -> Int32 {
+        while true {
+            let signal = muster_await_signal(Watcher.signals, Int32(Watcher.signals.count), -1)
+            if signal == SIGCHLD {
+                var code: Int32 = 0, end: Int32?
+                // Also the orphans that came here.
+                while true {
+                    let ended = muster_reap_any(&code)
+                    if ended == 0 { break }
+                    if ended == pid { end = code }
+                }
+                if let end { return end }
+            } else if signal != 0, signal != SIGHUP || isForeground {
+                isStopping = true
+                kill(pid, signal)
+            }
+        }
+    }
+
+    /// Waits; true when it was told to stop meanwhile.
+    private func pause(_ wait: Duration) -> Bool {
+        let deadline = MonotonicTime.now + wait
+        while MonotonicTime.now < deadline {
+            let left = deadline - MonotonicTime.now
+            let signal = muster_await_signal(Watcher.signals, Int32(Watcher.signals.count), max(left.nanoseconds, 1))
+            if signal != 0, signal != SIGCHLD, signal != SIGHUP || isForeground { return true }
+        }
+        return false
+    }
+
+    /// Ends what the supervisor has left, and with it the watch.
+    private func giveUp(_ reason: String) throws -> Int32 {
+        tell("\(reason). What it had started is ended")
+        let ended = try Supervisor.endLeftovers(in: folder, purge: false)
+        _ = Orphans.endAll()
+        if let ended { tell("ended \(ended.count) processes; 'up' starts the stack again") }
+        return 1
+    }
+}
