@@ -325,10 +325,10 @@ import Testing
             let old = try await stack.rows()
             let stateFile = Files.text("\(stack.folder)/.muster/demo/processes") ?? ""
             #expect(stateFile.split(separator: "\n").count == 5, "the boot and four processes")
-            // The supervisor is the parent of what it has started.
-            let parent = try required(Files.text("/proc/\(old[0].pid)/stat")?.split(separator: ")").last?.split(separator: " ")[1])
-                .description
-            kill(try required(Int32(parent)), SIGKILL)
+            // The supervisor is the parent of what it has started, and its parent would start it again.
+            let parent = try parentProcess(old[0].pid)
+            kill(try parentProcess(parent), SIGKILL)
+            kill(parent, SIGKILL)
             #expect(await eventually { (try? await stack.client.send("GET", "/health", to: stack.gateway, timeout: .seconds(1))) == nil })
             let (status, output) = try await stack.muster("up", "-d", stack.file)
             #expect(status == 0 && output.contains("ended 4 processes"), "\(output)")

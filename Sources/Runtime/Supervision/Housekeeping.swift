@@ -12,7 +12,7 @@ final class Housekeeping {
     private let folder: StackFolder
     private let mark: ProcessMark
     private let tell: (String) -> Void
-    private var table = ProcessTable()
+    private var table: ProcessTable
     private var rotation: LoopTimer?
     private var isRotating = false
     private var orphans: LoopTimer?
@@ -27,6 +27,7 @@ final class Housekeeping {
         self.thread = thread
         self.folder = folder
         self.mark = mark
+        table = ProcessTable(identity: mark.stack)
         self.tell = tell
     }
 

@@ -11,7 +11,7 @@ struct ProcessMark: Sendable {
     /// See `StackFolder.identity`.
     let stack: String
 
-    /// One process that a supervisor has started: a replica's number is used again, its lives are counted.
+    /// One process that a supervisor has started. `life` tells it from every other one of that supervisor's.
     struct Life: Sendable {
         let unit: String
         let number: Int

@@ -18,14 +18,21 @@ struct ProcessTable {
     }
 
     private(set) var entries: [Entry] = []
+    /// Of the folder, see `StackFolder.identity`: a copy of the folder has none of these processes.
+    private let identity: String?
 
-    init() {}
+    init(identity: String?) { self.identity = identity }
 
-    /// Reads what a supervisor before this one has written. Lines of versions that wrote neither kind nor grace are services with 10 s.
-    init(file: String) {
+    /// Reads what a supervisor before this one has written. Versions before this one wrote no identity, and neither kind nor grace of an
+    /// entry: those are services with 10 s.
+    init(file: String, identity: String?) {
+        self.identity = identity
+        guard let lines = Files.text(file)?.split(separator: "\n"), let head = lines.first?.split(separator: " ") else { return }
         // A table of another boot names processes that are gone, and numbers that others have now.
-        guard let text = Files.text(file), text.hasPrefix("boot \(ProcessIdentity.boot)\n") else { return }
-        for line in text.split(separator: "\n").dropFirst() {
+        guard head.count >= 2, head[0] == "boot", head[1] == ProcessIdentity.boot, head.count == 2 || String(head[2]) == identity else {
+            return
+        }
+        for line in lines.dropFirst() {
             let parts = line.split(separator: " ")
             guard parts.count >= 4, let number = Int(parts[1]), let pid = Int32(parts[2]), pid > 1, let started = UInt64(parts[3]) else {
                 continue
@@ -48,7 +55,7 @@ struct ProcessTable {
 
     /// What stands in the file.
     var text: String {
-        "boot \(ProcessIdentity.boot)\n"
+        "boot \(ProcessIdentity.boot)\(identity.map { " " + $0 } ?? "")\n"
             + entries.map {
                 "\($0.unit) \($0.number) \($0.pid) \($0.started) \($0.isStore ? "store" : "service") \($0.grace.nanoseconds / 1_000_000)\n"
             }.joined()

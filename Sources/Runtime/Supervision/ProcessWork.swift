@@ -39,7 +39,8 @@ struct ProcessWork: Equatable {
                 guard let stat = Files.text(path + "/stat"), let end = stat.lastIndex(of: ")") else { continue }
                 if stat[stat.index(after: end)...].split(separator: " ").first == "D" { work.waitsForDisk = true }
             }
-            for line in (Files.text("/proc/\(pid)/io") ?? "").split(separator: "\n") where line.hasPrefix("rchar") || line.hasPrefix("wchar") {
+            for line in (Files.text("/proc/\(pid)/io") ?? "").split(separator: "\n")
+            where line.hasPrefix("rchar") || line.hasPrefix("wchar") {
                 work.bytes &+= line.split(separator: " ").last.flatMap { UInt64($0) } ?? 0
             }
         }

@@ -11,6 +11,8 @@ protocol ReplicaHost: AnyObject {
     var httpClient: HTTPClient { get }
     func redisClient(_ server: RedisServer) -> RedisClient
     func eject(_ service: String) -> PassiveHealth.Settings
+    /// A number for the next process; each is given once.
+    func nextLife() -> Int
     func spawned(_ runner: ReplicaRunner)
     /// Its process has ended by a SIGKILL that did not come from here.
     func killedByOthers(_ runner: ReplicaRunner)

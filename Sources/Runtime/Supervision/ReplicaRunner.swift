@@ -45,6 +45,7 @@ final class ReplicaRunner {
     private var probeTimer: LoopTimer?
     private var drainTimer: LoopTimer?
     private var redis: RedisClient?
+    /// Which process of the supervisor's it is: no two have the same, for a number is used again while the one before is being searched for.
     private var life = 0
     /// Whether the process that runs, or has just ended, got a SIGKILL from here.
     private var wasKilledHere = false
@@ -145,7 +146,7 @@ final class ReplicaRunner {
     }
 
     private func spawn() {
-        life += 1
+        life = host.nextLife()
         wasKilledHere = false
         do {
             let port: UInt16 = if case .redis(let server, _) = kind { server.port } else { try freePort() }

@@ -79,7 +79,13 @@ public struct StackFolder: Sendable {
     // MARK: the control socket
 
     /// Where the supervisor is asked: `control.sock` in the folder, or where the supervisor wrote down that it is.
-    public var controlSocket: String { firstLine("socket") ?? path + "/control.sock" }
+    public var controlSocket: String {
+        // In a copy of the folder the note is about the original.
+        guard let place = firstLine("socket"), let identity = try? knownIdentity(), place.hasSuffix("/\(identity).sock") else {
+            return path + "/control.sock"
+        }
+        return place
+    }
 
     /// Chooses the control socket's place and writes it down, for verbs that are called with another environment or after the folder has
     /// been moved. A Unix socket's path has at most 107 bytes; a deeper folder uses one in a folder that nobody else can enter:

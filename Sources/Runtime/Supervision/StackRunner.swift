@@ -36,6 +36,7 @@ final class StackRunner: ReplicaHost, ScalingHost {
     /// The supervisor before this one has crashed: what does not start now is no reason to stop the rest.
     private let isRestart: Bool
     private var hurry = 0
+    private var lives = 0
     private var rollWaiters: [String: [(String?) -> Void]] = [:]
     private var publishing = false
     private var publishAgain = false
@@ -233,6 +234,11 @@ final class StackRunner: ReplicaHost, ScalingHost {
     func eject(_ service: String) -> PassiveHealth.Settings {
         let route = stack.gateway?.routes.first { $0.target == .service(service) }
         return route.map(Gateway.eject) ?? .init()
+    }
+
+    func nextLife() -> Int {
+        lives += 1
+        return lives
     }
 
     func spawned(_ runner: ReplicaRunner) { housekeeping.began(runner, isStore: stores[runner.unit] != nil) }

@@ -75,12 +75,13 @@ public final class Supervisor: Sendable {
         try folder.setOwner(file)
         try checkStorePorts()
         let loop = try EventLoop()
-        let housekeeping = try EventLoop.start(name: "housekeeping")
-        defer { housekeeping.stop() }
         let onSignal = Mutex<(@Sendable (Int32) -> Void)?>(nil)
         let signals = try SignalWatch([SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR2, SIGCHLD], loop: loop) { signal in
             onSignal.withLock { $0 }?(signal)
         }
+        // Not before the signals are watched: threads inherit the mask.
+        let housekeeping = try EventLoop.start(name: "housekeeping")
+        defer { housekeeping.stop() }
         let journal = Journal()
         noteRestart(journal)
         let metrics = MetricsRegistry()
@@ -144,8 +145,8 @@ public final class Supervisor: Sendable {
 
     /// Before ports are chosen: a store that was left behind still holds its own.
     private func endLeftovers(_ mark: ProcessMark) throws {
-        let (ended, left) = ProcessTable(file: folder.processes).endAll(mark)
-        try Files.replace(folder.processes, with: Array(ProcessTable().text.utf8))
+        let (ended, left) = ProcessTable(file: folder.processes, identity: mark.stack).endAll(mark)
+        try Files.replace(folder.processes, with: Array(ProcessTable(identity: mark.stack).text.utf8))
         if ended > 0 { tell("ended \(ended) processes that a supervisor before this one had left") }
         if !left.isEmpty { throw Failure("processes of this stack do not end, so it cannot be started: \(left)") }
     }
@@ -255,10 +256,12 @@ public final class Supervisor: Sendable {
         guard try folder.standing() != .absent else { return (0, []) }
         guard let lock = try folder.lock() else { return nil }
         defer { close(lock) }
-        let mark = try folder.knownIdentity().map { ProcessMark(stack: $0) }
-        let (ended, left) = ProcessTable(file: folder.processes).endAll(mark)
+        let identity = try folder.knownIdentity()
+        let (ended, left) = ProcessTable(file: folder.processes, identity: identity).endAll(identity.map { ProcessMark(stack: $0) })
         if !left.isEmpty { return (ended, left) }
-        if Files.exists(folder.processes) { try Files.replace(folder.processes, with: Array(ProcessTable().text.utf8)) }
+        if Files.exists(folder.processes) {
+            try Files.replace(folder.processes, with: Array(ProcessTable(identity: identity).text.utf8))
+        }
         if purge { Files.remove(folder.path) }
         return (ended, [])
     }
