@@ -121,6 +121,7 @@ struct StackHandle: Sendable {
     /// Two files may name the same stack: whoever reaches the other one's is told. Two files that name none are never one stack; where the
     /// rest of their names is equal (`a.yaml`, `a.yml`), it is refused.
     private func checkOwner() throws(Exit) {
+        noteEarlierName()
         guard let owner = folder.owner, owner != Files.name(of: Files.absolute(file)) else { return }
         let other = Files.folder(of: Files.absolute(file)) + "/" + owner
         guard Files.exists(other) else {
@@ -132,6 +133,19 @@ struct StackHandle: Sendable {
                     + "write 'stack: NAME' into one of them")
         }
         printError("note: the stack '\(name)' was last started from \(owner), not from \(Files.name(of: file))")
+    }
+
+    /// Versions that did not write down a folder's owner named a stack by less of its file's name: its data is then in another folder.
+    private func noteEarlierName() {
+        guard !Files.exists(folder.path), (try? Files.read(file, limit: 1 << 20)).flatMap(Stack.declaredName) == nil else { return }
+        let part = Files.name(of: file).split(separator: ".").first.map(String.init) ?? ""
+        for name in [part, "stack"] where name != self.name && !name.isEmpty {
+            let earlier = StackFolder(stackFile: file, stack: name)
+            guard Files.exists(earlier.path), earlier.owner == nil else { continue }
+            printError(
+                "note: this stack is called '\(self.name)' now. A version before this one may have run it as '\(name)': if it did, write "
+                    + "'stack: \(name)' into \(file), and it is found with its data in \(earlier.path)")
+        }
     }
 
     private static func standing(_ folder: StackFolder) throws(Exit) -> StackFolder.Standing {
