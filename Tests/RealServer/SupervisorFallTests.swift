@@ -62,6 +62,31 @@ import Testing
         }
     }
 
+    /// Between two lives of the supervisor 'down' still means down.
+    @Test func downBetweenTwoLives() async throws {
+        try await withSmallStack { stack in
+            try stack.put("s.yaml", "stack: s\nservices: { worker: { command: [sleep, '1000'], grace: 1s } }\n")
+            try await stack.up()
+            let log = "\(stack.folder)/.muster/s/logs/supervisor.log"
+            // The third pause is 800 ms long.
+            for crash in 1...3 {
+                let isUp = try await eventually {
+                    guard let row = try await stack.rows().first, row.pid > 0 else { return false }
+                    return kill(try parentProcess(row.pid), SIGKILL) == 0
+                }
+                #expect(isUp)
+                #expect(
+                    await eventually {
+                        (Files.text(log) ?? "").split(separator: "\n").filter { $0.contains("is started again in") }.count == crash
+                    })
+            }
+            let down = try await stack.muster("down", "s.yaml")
+            #expect(down.status == 0 && stack.processes.isEmpty, "\(down.output)")
+            try await Task.sleep(for: .seconds(2))
+            #expect(stack.processes.isEmpty)
+        }
+    }
+
     /// The watcher alone: in the foreground it is what somebody has started, so the stack stops; in the background the stack goes on.
     @Test func theEndOfTheWatcher() async throws {
         try await withSmallStack { stack in

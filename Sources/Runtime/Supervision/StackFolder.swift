@@ -3,7 +3,7 @@ import Glibc
 
 /// Where a stack keeps what it must remember: `.muster/<stack>/` beside the stack file. Only its owner may enter.
 ///
-/// - `VERSION`: the layout of this folder. - `lock`: held by the supervisor while it lives. - `control.sock`: how the other verbs
+/// - `VERSION`: the layout of this folder. - `lock`, `watcher`: held by the supervisor and its watcher while they live. - `control.sock`: how the other verbs
 /// reach it; `socket`: where it is instead. - `file`: the stack file it was started from. - `id`: see `identity`. - `processes`: what it has
 /// started. - `logs/`: a file a replica, and the gateway's access log. - `stores/<name>/`: data. - `scaling/`: what the autoscalers have
 /// learned (`.demand`), and what replicas were seen to use (`.usage`).
@@ -139,6 +139,28 @@ public struct StackFolder: Sendable {
         return flock(fd, LOCK_SH | LOCK_NB) == 0 ? .idle : .running
     }
 
+    /// The process that starts the stack's supervisor again when it crashes. nil: there is none.
+    public var watcher: Int32? {
+        let fd = open(path + "/watcher", O_RDWR | O_CLOEXEC)
+        guard fd >= 0 else { return nil }
+        defer { close(fd) }
+        return flock(fd, LOCK_SH | LOCK_NB) == 0 ? nil : firstLine("watcher").flatMap { Int32($0) }.flatMap { $0 > 1 ? $0 : nil }
+    }
+
+    /// Makes this process the watcher, until it ends. False: another one is.
+    func becomeWatcher() throws -> Bool {
+        try Files.makeFolder(path, mode: 0o700)
+        let fd = open(path + "/watcher", O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
+        guard fd >= 0 else { throw SystemError("open \(path)/watcher") }
+        guard flock(fd, LOCK_EX | LOCK_NB) == 0 else {
+            close(fd)
+            return false
+        }
+        let text = Array("\(getpid())\n".utf8)
+        guard ftruncate(fd, 0) == 0, write(fd, text, text.count) == text.count else { throw SystemError("write \(path)/watcher") }
+        return true
+    }
+
     private var whose: String {
         var place = path
         while place.utf8.count > 1 {
@@ -163,7 +185,7 @@ public struct StackFolder: Sendable {
                             + "away, or remove it with its data"
                     )
                 }
-            } else if Files.list(path).contains(where: { !["lock", "logs", "id", "file", "socket"].contains($0) }) {
+            } else if Files.list(path).contains(where: { !["lock", "logs", "id", "file", "socket", "watcher"].contains($0) }) {
                 throw Failure("\(path) has files but no VERSION, so it is not Muster's: move it away")
             }
             try Files.makeFolder(logs, mode: 0o700)

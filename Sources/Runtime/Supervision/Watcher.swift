@@ -35,6 +35,7 @@ public struct Watcher {
     /// Takes the calling thread, which must be the process's only one, until the supervisor has ended for good. Returns its exit status.
     public mutating func run() throws -> Int32 {
         guard muster_block_signals(Watcher.signals, Int32(Watcher.signals.count)) == 0 else { throw SystemError("pthread_sigmask") }
+        try takeLock()
         // What a crashed supervisor leaves comes here, and can be found when all is over.
         guard muster_become_subreaper() == 0 else { throw SystemError("prctl") }
         var crash: String?
@@ -58,6 +59,17 @@ public struct Watcher {
             tell("the supervisor ended: \(how). It is started again in \(wait.brief), and ends first what it had started")
             if pause(wait) { return try giveUp("the supervisor had ended (\(how)) when it was told to stop") }
             crash = how
+        }
+    }
+
+    /// A watcher before this one may still be ending.
+    private func takeLock() throws {
+        let deadline = MonotonicTime.now + .seconds(1)
+        while try !folder.becomeWatcher() {
+            if MonotonicTime.now > deadline {
+                throw Supervisor.Failure("the stack runs already, or is being started", isRunningAlready: true)
+            }
+            usleep(20_000)
         }
     }
 

@@ -167,6 +167,9 @@ struct StackHandle: Sendable {
                 "the stack '\(name)' runs (its supervisor is process \(pid)), but its folder \(folder.path) was removed: it can only be stopped, "
                     + "with: \(selfName) down \(file)")
         }
+        if folder.watcher != nil {
+            throw .failed("the supervisor of the stack '\(name)' is being started (again); see \(folder.supervisorLog)")
+        }
         throw .failed("the stack '\(name)' is not running; start it with: \(selfName) up \(file)")
     }
 

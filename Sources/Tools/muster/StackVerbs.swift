@@ -27,7 +27,13 @@ let downVerb = Verb(
             if MonotonicTime.now > limit { throw Exit.failed("it did not stop within two minutes; see \(handle.folder.supervisorLog)") }
             usleep(20_000)
         }
+        try waitForWatcher(handle, limit)
         printError("\(handle.name) is down")
+    } else if let watcher = handle.folder.watcher {
+        // Between two lives of its supervisor: it must not have another one.
+        kill(watcher, SIGTERM)
+        try waitForWatcher(handle, limit)
+        printError("\(handle.name) is down; its supervisor had ended and was about to be started again")
     } else if let pid = try handle.removedSupervisor() {
         // Its socket went with the folder; a signal reaches it all the same.
         guard kill(pid, SIGTERM) == 0 else { throw Exit.failed("\(SystemError("end the supervisor, process \(pid)"))") }
@@ -47,6 +53,16 @@ let downVerb = Verb(
     if ended.count > 0 { printError("ended \(ended.count) processes that a killed supervisor had left") }
     if !ended.left.isEmpty { throw Exit.failed("these processes of the stack do not end: \(ended.left)") }
     if purge { printError("removed \(handle.folder.path)") }
+}
+
+/// The watcher goes after its supervisor, and ends what that one could not find.
+private func waitForWatcher(_ handle: StackHandle, _ limit: MonotonicTime) throws {
+    while let watcher = handle.folder.watcher {
+        if MonotonicTime.now > limit {
+            throw Exit.failed("process \(watcher), which watches the supervisor, did not end within two minutes")
+        }
+        usleep(10_000)
+    }
 }
 
 let psVerb = Verb(

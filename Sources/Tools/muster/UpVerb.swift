@@ -78,7 +78,8 @@ private func watch(_ handle: StackHandle, _ arguments: Arguments) throws {
     var watcher = Watcher(
         folder: handle.folder, arguments: words(handle, arguments, "--supervise"), isForeground: !arguments.has("--background"),
         tell: { printError($0) })
-    let status = try watcher.run()
+    let status: Int32
+    do { status = try watcher.run() } catch let failure as Supervisor.Failure { throw Exit.failed("\(failure); see \(selfName) ps") }
     // What went wrong has been told by the supervisor.
     if status != 0 { throw Exit(status: status, message: "") }
 }
