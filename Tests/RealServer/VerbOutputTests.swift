@@ -110,7 +110,7 @@ import Testing
         try await withSmallStack { stack in
             try stack.put(
                 "s.yaml",
-                "stack: s\nservices: { a: { command: [sh, -c, 'head -c 18000000 /dev/zero | tr \"\\\\0\" x; echo; echo the-reason; exit 3'] } }\n"
+                "stack: s\nservices: { a: { command: [sh, -c, 'head -c 18000000 /dev/zero | tr \"\\\\0\" x; echo; echo the-reason; exit 3'], http: { port: 8000 } } }\n"
             )
             let (status, output) = try await stack.muster("up", "-d", "s.yaml")
             #expect(status == 1 && output.contains("| the-reason"), "\(output.suffix(500))")
