@@ -98,7 +98,8 @@ import Testing
             try stack.put("s.yaml", "stack: s\nservices:\n" + (try stack.service(environment: "PORT: 9")))
             let refused = try await stack.muster("up", "-d", "s.yaml")
             #expect(
-                refused.status == 2 && refused.output.contains("services.web.environment.PORT: each replica gets a port"),
+                refused.status == 2
+                    && refused.output.contains("services.web.environment.PORT: each replica of a service with http gets a port"),
                 "\(refused.output)")
             try stack.put(
                 "s.yaml", "stack: s\nservices: { w: { command: [sh, -c, 'echo port=$PORT; exec sleep 1000'], environment: { PORT: 9 } } }\n"

@@ -113,8 +113,7 @@ struct StackReader {
     /// Why a variable may not be declared: its value is Muster's, and another one would be dropped without a word.
     private static func taken(_ variable: String, hasHTTP: Bool) -> String? {
         switch variable {
-        case "PORT" where hasHTTP:
-            "each replica gets a port of its own in PORT, where it must listen: remove this (http.port is for containers)"
+        case "PORT" where hasHTTP: "each replica of a service with http gets a port of its own as PORT; leave it out"
         case "MUSTER_REPLICA": "Muster knows the processes of a replica by it; leave it out"
         default: nil
         }
