@@ -5,7 +5,8 @@ import Testing
 
 @Suite struct ReplicaMachineTests {
     private static let probes: [ReplicaMachine.Event] = [
-        .probed(.ready), .probed(.degraded("x")), .probed(.unready("x")), .probed(.occupied("x")), .probed(.working("x")), .probed(.failed("x")),
+        .probed(.ready), .probed(.degraded("x")), .probed(.unready("x")), .probed(.occupied("x")), .probed(.working("x")),
+        .probed(.failed("x")),
         .probed(.unasked("x")),
     ]
     private static let events: [ReplicaMachine.Event] =
