@@ -39,6 +39,8 @@ public struct ClusterNode: Sendable, Equatable {
     public let slots: SlotSet
     /// In a node's own line only.
     public let open: [OpenSlot]
+    /// What stands behind the hostname (`tls-port=0`, `shard-id=…`), which servers from 7.2 on write: kept as it is.
+    public let extras: [String]
 
     public var isMaster: Bool { flags.contains(.master) }
     public var isReplica: Bool { flags.contains(.replica) }
@@ -87,6 +89,14 @@ public struct ClusterNodes: Sendable, Equatable {
         myself = own
     }
 
+    /// Of nodes that are known already; nil when not exactly one of them is `myself`.
+    init?(_ nodes: [ClusterNode]) {
+        let own = nodes.filter { $0.flags.contains(.myself) }
+        guard own.count == 1 else { return nil }
+        self.nodes = nodes
+        myself = own[0]
+    }
+
     public func node(_ id: String) -> ClusterNode? { nodes.first { $0.id == id } }
 
     /// One node's line of such a text, without reading the others; nil when it is not there or is none.
@@ -125,7 +135,7 @@ public struct ClusterNodes: Sendable, Equatable {
         return ClusterNode(
             id: String(fields[0]), address: place.address, busPort: place.bus, hostname: place.name, flags: flags,
             master: fields[3] == "-" ? nil : String(fields[3]), configEpoch: epoch, isLinkUp: fields[7] == "connected",
-            slots: SlotSet(ranges), open: open)
+            slots: SlotSet(ranges), open: open, extras: place.extras)
     }
 
     /// Forty hexadecimal digits.
@@ -134,7 +144,9 @@ public struct ClusterNodes: Sendable, Equatable {
     }
 
     /// `ip:port@bus[,hostname[,name=value]…]`; an IPv6 address stands without brackets.
-    private static func place(_ field: Substring) throws(Flaw) -> (address: NodeAddress, bus: UInt16, name: String?) {
+    private static func place(_ field: Substring) throws(Flaw)
+        -> (address: NodeAddress, bus: UInt16, name: String?, extras: [String])
+    {
         let parts = field.split(separator: ",", omittingEmptySubsequences: false)
         let ends = parts[0].split(separator: "@", omittingEmptySubsequences: false)
         guard (1...2).contains(ends.count), let colon = ends[0].lastIndex(of: ":"),
@@ -144,7 +156,8 @@ public struct ClusterNodes: Sendable, Equatable {
         var host = ends[0][..<colon]
         if host.hasPrefix("["), host.hasSuffix("]") { host = host.dropFirst().dropLast() }
         let name = parts.count > 1 && !parts[1].isEmpty && !parts[1].contains("=") ? String(parts[1]) : nil
-        return (NodeAddress(host: String(host), port: port), bus, name)
+        let extras = parts.dropFirst().filter { $0.contains("=") }.map(String.init)
+        return (NodeAddress(host: String(host), port: port), bus, name, extras)
     }
 
     /// `[93->-id]` leaves, `[93-<-id]` comes.
