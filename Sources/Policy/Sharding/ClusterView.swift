@@ -117,3 +117,12 @@ public struct ClusterView: Sendable {
         return slots.ranges.count > 4 ? "\(text) … (\(slots.count))" : text
     }
 }
+
+extension ClusterView.Member {
+    /// One server that is no cluster's, as the master of all slots.
+    public init(single id: String, at address: NodeAddress) {
+        self.init(
+            id: id, address: address, busPort: 0, isMaster: true, master: nil, configEpoch: 0, slots: .all, open: [], answers: true,
+            isFailed: false, isSuspected: false, hasNoAddress: false)
+    }
+}

@@ -19,6 +19,9 @@ public struct Diagnosis: Sendable {
         case introduce(String)
         case forget(String)
         case bumpEpoch(String)
+        /// Ids of nodes.
+        case copyLibraries(from: String, to: String)
+        case copyUsers(from: String, to: String)
         case wait
         case none
     }
@@ -59,10 +62,15 @@ public struct Diagnosis: Sendable {
     public var open: [Finding] { findings.filter { if case .settle = $0.remedy { true } else { false } } }
 
     /// `keys`: slot, then node, then how many keys; for open slots, for those without owner, and wherever keys lie that are not at home.
-    public init(_ view: ClusterView, keys: [Int: [String: Int]] = [:], silent: [NodeAddress] = []) {
+    ///
+    /// `common`: functions and users, by node; a node that is not in it is not compared.
+    public init(
+        _ view: ClusterView, keys: [Int: [String: Int]] = [:], silent: [NodeAddress] = [], common: [String: NodeCommon] = [:]
+    ) {
         var found = Diagnosis.nodes(view, silent)
         found += Diagnosis.slots(view, keys)
         found += Diagnosis.roles(view)
+        found += Diagnosis.common(view, common)
         let slow = view.disagreements
         if !slow.isEmpty, found.isEmpty {
             let more = slow.count > 3 ? " (and \(slow.count - 3) more)" : ""

@@ -80,10 +80,13 @@ public struct FolderCensus: Sendable {
     public let testimonies: [NodeTestimony]
     /// A cluster was formed here before, whatever the folders say now.
     public let wasFormed: Bool
+    /// What `muster redis recover NODE` needs to find these folders: `--dir nodes`.
+    public let place: String
 
-    public init(_ testimonies: [NodeTestimony], wasFormed: Bool) {
+    public init(_ testimonies: [NodeTestimony], wasFormed: Bool, place: String) {
         self.testimonies = testimonies
         self.wasFormed = wasFormed
+        self.place = place
     }
 
     /// In the order of `testimonies`; a node that runs is not judged.
@@ -124,7 +127,8 @@ public struct FolderCensus: Sendable {
         let isKnown = views.contains { $0.nodes.node(file.myself.id) != nil }
         let knows = views.contains { file.nodes.node($0.myself.id) != nil }
         if isKnown || knows { return nil }
-        return "\(one.folder) is of another cluster: no other node here knows it (\(file.myself.id.prefix(8))), nor does it know one of them"
+        return
+            "\(one.folder) is of another cluster: no other node here knows it (\(file.myself.id.prefix(8))), nor does it know one of them"
     }
 
     /// The node that the others know at an address, with whose views.
@@ -177,20 +181,21 @@ public struct FolderCensus: Sendable {
         if told > file.myself.configEpoch {
             return .refuse(
                 "\(one.folder) is older than what the others know of it: there it became master in epoch \(told), and its own nodes.conf "
-                    + "has not heard of it (was a backup of the folder put back?). " + FolderCensus.wayOut(one.address))
+                    + "has not heard of it (was a backup of the folder put back?). " + wayOut(one.address))
         }
         switch one.data {
         case .none: return .refuse(lost(one, "its data is gone from \(one.folder)", id, slots, others))
         case .snapshotOnly(let holding):
             return .refuse(
                 lost(
-                    one, "the append-only log is gone from \(one.folder), and the server would ignore the snapshot that is there "
+                    one,
+                    "the append-only log is gone from \(one.folder), and the server would ignore the snapshot that is there "
                         + "(\(holding.keys) keys)", id, slots, others))
         case .whole(let holding):
             guard let newer = newer(than: holding, heirs(of: id, others)) else { return .start }
             return .refuse(
                 "\(one.folder) holds an older state than its replica \(newer.address) (was a backup of the folder put back?); started, it "
-                    + "would have the replica throw the newer one away. " + FolderCensus.wayOut(one.address))
+                    + "would have the replica throw the newer one away. " + wayOut(one.address))
         case .notKept, .unreadable: return .start
         }
     }
@@ -224,7 +229,8 @@ public struct FolderCensus: Sendable {
         }
         // Caches begin empty, all of them: then nothing can be lost by it.
         if one.data == .notKept, !others.contains(where: \.runs) {
-            return .giveBack(view.seen(by: node.id), sentence: "\(one.address) has lost its folder: it comes back as the master that it was")
+            return .giveBack(
+                view.seen(by: node.id), sentence: "\(one.address) has lost its folder: it comes back as the master that it was")
         }
         return .refuse(lost(one, "\(one.folder) has lost what makes it this node (nodes.conf)", node.id, slots, others))
     }
@@ -236,11 +242,11 @@ public struct FolderCensus: Sendable {
             heirs.isEmpty
             ? "and no replica here has a copy of its \(slots.count) slots"
             : "and it is master of \(slots.count) slots of which \(copies) has the copy: started now, it would have that copy thrown away"
-        return "\(what) (is its disk mounted?), \(fate). Put the folder back, or: " + FolderCensus.wayOut(one.address)
+        return "\(what) (is its disk mounted?), \(fate). Put the folder back, or: " + wayOut(one.address)
     }
 
-    static func wayOut(_ address: NodeAddress) -> String {
-        "muster redis recover \(address) --dry-run tells what can be had from the other folders"
+    private func wayOut(_ address: NodeAddress) -> String {
+        "muster redis recover \(address) \(place) --dry-run tells what can be had from the other folders"
     }
 
     /// Whom it follows: its master, if that is one; else the master with slots that has the fewest replicas.

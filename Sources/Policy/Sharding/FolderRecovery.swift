@@ -42,7 +42,8 @@ public struct FolderRecovery: Sendable, Equatable {
                 needsAcceptance: false)
         case .refuse(let why):
             if let twin = others.first(where: { $0.file != nil && $0.file?.myself.id == one.file?.myself.id }) {
-                throw Refusal(description: "\(one.folder) and \(twin.folder) are the same node's: take the copy away; nothing else is wrong")
+                throw Refusal(
+                    description: "\(one.folder) and \(twin.folder) are the same node's: take the copy away; nothing else is wrong")
             }
             let own = one.file?.myself.address.port ?? 0
             if own != 0, own != address.port, others.contains(where: { $0.address.port == own }) {
@@ -67,7 +68,8 @@ public struct FolderRecovery: Sendable, Equatable {
             return FolderRecovery(
                 steps: [.putAside(one.address), .write(view.seen(by: id).demoted(id, to: master.id), one.address)],
                 sentences: [
-                    "what is in \(one.folder) goes aside", "\(one.address) comes back as a replica of \(master.address), and copies from it",
+                    "what is in \(one.folder) goes aside",
+                    "\(one.address) comes back as a replica of \(master.address), and copies from it",
                 ], reliesOn: "the data of \(master.address)", loses: "nothing that the cluster serves", needsAcceptance: false)
         }
         if let heir = best(census.heirs(of: id, others)) { return try succession(census, one, others, id, slots, view, heir) }
@@ -103,7 +105,8 @@ public struct FolderRecovery: Sendable, Equatable {
         }
         if let running = others.first(where: \.runs) {
             throw Refusal(
-                description: "\(heir.address), which has the only copy of \(slots.count) slots, is down, and \(running.address) runs: start "
+                description:
+                    "\(heir.address), which has the only copy of \(slots.count) slots, is down, and \(running.address) runs: start "
                     + "\(heir.address) first, or stop all nodes, and run the same again")
         }
         let epoch = next(census)
@@ -152,7 +155,8 @@ public struct FolderRecovery: Sendable, Equatable {
     /// Nobody here knows of any cluster.
     private static func anew(_ census: FolderCensus, _ one: NodeTestimony, _ why: String) throws(Refusal) -> FolderRecovery {
         throw Refusal(
-            description: "\(why). No folder here knows the cluster, so nothing can be recovered from them: mount the disk, or begin anew in "
+            description:
+                "\(why). No folder here knows the cluster, so nothing can be recovered from them: mount the disk, or begin anew in "
                 + "another folder and restore a backup")
     }
 
@@ -164,5 +168,21 @@ public struct FolderRecovery: Sendable, Equatable {
 
     public static func text(_ holding: NodeTestimony.Holding) -> String {
         "\(holding.keys) keys in its snapshot and \(ByteSize.text(holding.appended)) appended since"
+    }
+}
+
+extension FolderRecovery {
+    /// Of a single server, whose folder has no whole data.
+    public static func single(_ address: NodeAddress, _ folder: String, _ data: NodeTestimony.Data) -> FolderRecovery {
+        if case .snapshotOnly(let holding) = data {
+            return FolderRecovery(
+                steps: [.logFromSnapshot(address)],
+                sentences: ["the snapshot in \(folder) becomes the beginning of a new append-only log"],
+                reliesOn: "\(folder)/dump.rdb: \(text(holding))", loses: "what was written after that snapshot", needsAcceptance: true)
+        }
+        return FolderRecovery(
+            steps: [.putAside(address), .emptyLog(address)],
+            sentences: ["what is in \(folder) goes aside", "the server starts EMPTY"], reliesOn: "nothing",
+            loses: "every key that it had; muster redis restore brings back what a backup has", needsAcceptance: true)
     }
 }

@@ -5,7 +5,7 @@ import Redis
 import Sharding
 import Synchronization
 
-/// A backup of a whole cluster: one snapshot of each master that there is now, taken at the same moment, checked, with a manifest.
+/// A backup of a whole cluster, or of one server: one snapshot of each master that there is now, taken at the same moment, checked, with a manifest.
 ///
 /// A folder with a manifest is a complete backup; one that is still made, or was cut off, has another name (`DIR.unfinished`) and is swept
 /// away by the next. The topology must be whole before and the same afterwards: a slot that changed hands meanwhile might be in no snapshot
@@ -20,6 +20,8 @@ public struct Backup: Sendable {
         public let lag: Int
         /// `used_memory`: more than its snapshot needs.
         public let memory: Int
+        /// Of a single server: databases that have keys.
+        var databases = [0]
     }
 
     public let sources: [Source]
@@ -30,7 +32,10 @@ public struct Backup: Sendable {
     public var plan: [String] {
         sources.map { source in
             let from = source.id == source.master.id ? "" : " by its replica \(source.address), \(ByteSize.text(source.lag)) behind"
-            return "a snapshot of \(source.master.address) (slots \(source.master.slots), up to \(ByteSize.text(source.memory)))\(from)"
+            let what =
+                source.databases == [0]
+                ? "slots \(source.master.slots)" : "databases \(source.databases.map(String.init).joined(separator: ", "))"
+            return "a snapshot of \(source.master.address) (\(what), up to \(ByteSize.text(source.memory)))\(from)"
         } + ["all of it into \(folder), where \(ByteSize.text(freeBytes)) are free"]
     }
 
@@ -38,7 +43,7 @@ public struct Backup: Sendable {
 
     // MARK: planning
 
-    /// Looks at the cluster and the place. Refuses where a backup would not be whole, or would not fit.
+    /// Looks at the cluster, or the one server, and the place. Refuses where a backup would not be whole, or would not fit.
     public static func plan(_ session: ClusterSession, folder: String, fromReplicas: Bool) async throws(ProvisioningFailure) -> Backup {
         var folder = folder
         while folder.count > 1, folder.hasSuffix("/") { folder.removeLast() }
@@ -51,7 +56,7 @@ public struct Backup: Sendable {
         while !Files.exists(parent), parent != "/", parent != "." { parent = Files.folder(of: parent) }
         let free: Int
         do { free = try BackupFile.freeSpace(at: parent) } catch { throw ProvisioningFailure(.local, "\(error)") }
-        let needed = sources.reduce(0) { $0 + $1.memory }
+        let needed = sources.map(\.memory).sumClamped()
         guard free >= needed else {
             throw ProvisioningFailure(
                 .refused,
@@ -71,7 +76,7 @@ public struct Backup: Sendable {
         let reading: ClusterReading
         do { reading = try await session.read() } catch {
             guard error.message.contains("cluster support disabled") else { throw error }
-            throw ProvisioningFailure(.refused, "is no node of a cluster", node: error.node)
+            return [try await single(session, error.node ?? session.seeds[0])]
         }
         let view = reading.view
         if let reason = shortcoming(reading) { throw ProvisioningFailure(.refused, "\(reason); a backup now would not be whole") }
@@ -90,9 +95,25 @@ public struct Backup: Sendable {
                     node: master.address)
             }
             return Source(
-                master: master, id: best.id, address: best.asked, lag: max(0, offset - best.number("slave_repl_offset")),
+                master: master, id: best.id, address: best.asked, lag: max(0, offset.subtractingClamped(best.number("slave_repl_offset"))),
                 memory: best.number("used_memory"))
         }
+    }
+
+    /// One server that is no cluster's: all slots are its own, and a restart of it makes another one of it.
+    private static func single(_ session: ClusterSession, _ address: NodeAddress) async throws(ProvisioningFailure) -> Source {
+        let answer = try await session.client(address).ask("INFO")
+        let info = ClusterSession.fields(answer)
+        guard let id = info["run_id"], info["role"] == "master" else {
+            let master = info["master_host"].map { " of \($0):\(info["master_port"] ?? "")" } ?? ""
+            throw ProvisioningFailure(.refused, "is a replica\(master); take the backup from its master", node: address)
+        }
+        if info["loading"] == "1" { throw ProvisioningFailure(.unreachable, "is loading its data", node: address) }
+        let databases = ClusterSession.databases(answer).map(\.number)
+        let server = ClusterView.Member(single: id, at: address)
+        return Source(
+            master: server, id: id, address: address, lag: 0, memory: info["used_memory"].flatMap { Int($0) } ?? 0,
+            databases: databases.isEmpty ? [0] : databases)
     }
 
     /// Why the slots are not all served by somebody, or are about to move; nil when they are.
@@ -253,6 +274,7 @@ public struct Backup: Sendable {
             sourceID: source.id, source: source.address.description, replicationID: snapshot.replicationID, offset: snapshot.offset,
             lag: source.lag,
             file: "\(source.master.id).rdb", bytes: file.bytes, sha256: file.sha256, keys: file.header.keys, expiring: file.header.expiring,
+            databases: source.databases,
             redisVersion: file.header.fields["redis-ver"] ?? "unknown", begun: snapshot.begun, ended: snapshot.ended)
     }
 
@@ -295,7 +317,7 @@ private final class BackupProgress: Sendable {
             state.bytes[i] = bytes
             guard MonotonicTime.now >= state.next else { return nil }
             state.next = .now + .seconds(1)
-            return "\(ByteSize.text(state.bytes.reduce(0, +))) have come: "
+            return "\(ByteSize.text(state.bytes.sumClamped())) have come: "
                 + zip(names, state.bytes).map { "\($0) \(ByteSize.text($1))" }.joined(separator: ", ")
         }
         if let line { tell(line) }

@@ -72,6 +72,6 @@ final class BackupFile {
     static func freeSpace(at folder: String) throws(SystemError) -> Int {
         var info = statvfs()
         guard statvfs(folder, &info) == 0 else { throw SystemError("look at \(folder)") }
-        return Int(info.f_bavail) * Int(info.f_frsize)
+        return Int(clamping: info.f_bavail).multipliedClamped(by: Int(clamping: info.f_frsize))
     }
 }

@@ -25,8 +25,11 @@ public struct BackupManifest: Sendable, Equatable {
         public var file: String
         public var bytes: Int
         public var sha256: String
+        /// Of the first database that has keys, by the snapshot's own count.
         public var keys: Int
         public var expiring: Int
+        /// Databases that had keys; a cluster has only 0, and the manifest then does not say so.
+        public var databases: [Int] = [0]
         public var redisVersion: String
         public var begun: WallTime
         public var ended: WallTime
@@ -36,12 +39,12 @@ public struct BackupManifest: Sendable, Equatable {
     public var ended: WallTime
     public var shards: [Shard]
 
-    public var bytes: Int { shards.reduce(0) { $0 + $1.bytes } }
-    public var keys: Int { shards.reduce(0) { $0 + $1.keys } }
+    public var bytes: Int { shards.map(\.bytes).sumClamped() }
+    public var keys: Int { shards.map(\.keys).sumClamped() }
     /// Between the first snapshot's moment and the last one's: a write to two masters in between may be in one of them only.
     public var spread: Duration {
         let moments = shards.map(\.begun.milliseconds)
-        return .milliseconds((moments.max() ?? 0) - (moments.min() ?? 0))
+        return .nanoseconds((moments.max() ?? 0).subtractingClamped(moments.min() ?? 0).multipliedClamped(by: 1_000_000))
     }
 
     /// Tells one backup from another.
@@ -85,6 +88,12 @@ public struct BackupManifest: Sendable, Equatable {
             json.member("sha256", shard.sha256)
             json.member("keys", shard.keys)
             json.member("keys_with_ttl", shard.expiring)
+            if shard.databases.contains(where: { $0 > 0 }) {
+                json.key("databases")
+                json.beginArray()
+                for number in shard.databases { json.int(number) }
+                json.endArray()
+            }
             json.member("redis_version", shard.redisVersion)
             json.member("begun", CalendarTime.render(shard.begun))
             json.member("ended", CalendarTime.render(shard.ended))
@@ -142,8 +151,18 @@ public struct BackupManifest: Sendable, Equatable {
             lag: try number(element, "lag_bytes", place), file: file, bytes: try number(element, "bytes", place),
             sha256: try text(element, "sha256", place),
             keys: try number(element, "keys", place), expiring: try number(element, "keys_with_ttl", place),
+            databases: try databases(element, place),
             redisVersion: try text(element, "redis_version", place),
             begun: try moment(element, "begun", place), ended: try moment(element, "ended", place))
+    }
+
+    private static func databases(_ element: JSONElement, _ place: String) throws(Failure) -> [Int] {
+        guard let list = element["databases"] else { return [0] }
+        let numbers = list.array?.map { $0.int ?? -1 } ?? []
+        guard !numbers.isEmpty, numbers.allSatisfy({ $0 >= 0 }) else {
+            throw Failure(description: "\(place).databases is no list of databases")
+        }
+        return numbers
     }
 
     private static func text(_ element: JSONElement, _ key: StaticString, _ place: String) throws(Failure) -> String {
@@ -195,7 +214,7 @@ public struct BackupManifest: Sendable, Equatable {
                 throw ProvisioningFailure(
                     .refused, "\(path) has \(file.header.keys) keys; the manifest says \(shard.keys): the manifest is altered")
             }
-            memory += file.header.fields["used-mem"].flatMap { Int($0) } ?? 0
+            memory.addClamped(max(0, file.header.fields["used-mem"].flatMap { Int($0) } ?? 0))
             tell(
                 "\(shard.file): \(ByteSize.text(shard.bytes)), \(shard.keys) keys, checksums "
                     + "fit\(file.hasChecksum ? "" : " (it has none of its own)")"

@@ -14,6 +14,8 @@ public struct ClusterFormation: Sendable {
         case setEpoch(NodeAddress, Int)
         case meet(NodeAddress, of: NodeAddress)
         case replicate(NodeAddress, of: NodeAddress)
+        /// By all nodes: whom the id was of has come back under another one.
+        case forget(String, at: NodeAddress)
 
         public var sentence: String {
             switch self {
@@ -21,6 +23,7 @@ public struct ClusterFormation: Sendable {
             case .setEpoch(let node, let epoch): "\(node) gets the configuration epoch \(epoch)"
             case .meet(let node, let other): "\(node) meets \(other)"
             case .replicate(let node, let master): "\(node) becomes a replica of \(master)"
+            case .forget(let id, let node): "\(node) has lost its folder and has a new id: all forget the old one, \(id.prefix(8))"
             }
         }
     }
@@ -69,19 +72,21 @@ public struct ClusterFormation: Sendable {
         self.addresses = addresses
         let ids = Set(reports.map(\.id))
         guard ids.count == addresses.count else { throw ProvisioningFailure(.refused, "two of the addresses lead to the same node") }
-        for (report, address) in zip(reports, addresses) {
-            let stranger = report.nodes.nodes.first { !ids.contains($0.id) && !$0.isInHandshake && !$0.flags.contains(.noAddress) }
-            if let stranger {
-                throw ProvisioningFailure(
-                    .refused, "belongs to another cluster: it knows \(stranger.address), which is not among the nodes given", node: address)
-            }
-        }
-        let held = reports.reduce(SlotSet()) { $0.union($1.nodes.myself.slots) }
+        let returned = try ClusterFormation.strangers(reports, addresses)
+        // Nodes of a cluster that has grown, or whose slots were moved, are not all given here: what these know of it counts.
+        let view = ClusterView(reports.map(\.nodes), askedAt: addresses)
         let everyone = zip(reports, addresses)
         var steps: [Step] = []
-        if held == .all {
+        if view.unassigned.isEmpty {
+            if let lost = view.members.first(where: { !$0.answers && !$0.slots.isEmpty && addresses.contains($0.address) }) {
+                throw ProvisioningFailure(
+                    .refused,
+                    "has lost its folder: it came up under a new id, and its \(lost.slots.count) slots are still those of the old one, "
+                        + "\(lost.id.prefix(8)). A replica of it must take over first: muster redis failover \(lost.address) --force",
+                    node: lost.address)
+            }
             notes = []
-            steps = ClusterFormation.completing(Array(everyone), ids, replicas)
+            steps = returned.map { .forget($0.id, at: $0.address) } + ClusterFormation.completing(Array(everyone), ids, replicas)
         } else {
             let placement: Placement
             do { placement = try Placement(nodes: addresses, replicas: replicas) } catch {
@@ -108,6 +113,28 @@ public struct ClusterFormation: Sendable {
             }
         }
         self.steps = steps
+    }
+
+    /// Nodes that are known and were not given. Whose address was given has come back under another id, and the old id is returned; others
+    /// belong to the same cluster where all that were given know each other, and else to another one.
+    private static func strangers(_ reports: [NodeReport], _ addresses: [NodeAddress]) throws(ProvisioningFailure)
+        -> [(id: String, address: NodeAddress)]
+    {
+        let ids = Set(reports.map(\.id))
+        let formed = reports.filter { $0.nodes.nodes.count > 1 }
+        let isOne = formed.allSatisfy { report in formed.allSatisfy { report.nodes.node($0.id) != nil } }
+        var returned: [(id: String, address: NodeAddress)] = []
+        for (report, address) in zip(reports, addresses) {
+            for node in report.nodes.nodes where !ids.contains(node.id) && !node.isInHandshake {
+                if let place = addresses.first(where: { $0.port == node.address.port && node.isAt($0) }) {
+                    if !returned.contains(where: { $0.id == node.id }) { returned.append((node.id, place)) }
+                } else if !isOne, !node.flags.contains(.noAddress) {
+                    throw ProvisioningFailure(
+                        .refused, "belongs to another cluster: it knows \(node.address), which is not among the nodes given", node: address)
+                }
+            }
+        }
+        return returned
     }
 
     /// All slots have an owner: only what hangs loose is tied.
@@ -184,6 +211,11 @@ public struct ClusterFormation: Sendable {
         case .replicate(let node, let master):
             let id = try await session.client(master).text(RedisCommand("CLUSTER MYID"))
             _ = try await session.client(node).ask("CLUSTER REPLICATE", id)
+        case .forget(let id, _):
+            for address in addresses {
+                let client = try session.client(address)
+                if try await client.nodes().node(id) != nil { _ = try await client.ask("CLUSTER FORGET", id) }
+            }
         }
     }
 
@@ -210,6 +242,14 @@ public struct ClusterFormation: Sendable {
             "the nodes do not all come to know each other; each must reach every other one's port and bus port (port + 10000). Run the "
                 + "same again to go on"
         )
+    }
+}
+
+extension ClusterNode {
+    /// A node is known by a numeric address, and may be given by a name.
+    func isAt(_ given: NodeAddress) -> Bool {
+        address.port == given.port
+            && (address.host == given.host || address.host.isEmpty || address.isLoopback && given.isLoopback)
     }
 }
 

@@ -27,6 +27,9 @@ public struct ClusterGrowth: Sendable {
         }
         var reports: [NodeReport] = []
         for address in joining { reports.append(try await session.report(of: address)) }
+        if let twice = zip(reports, joining).first(where: { one in reports.filter { $0.id == one.0.id }.count > 1 }) {
+            throw ProvisioningFailure(.refused, "is given twice, under two addresses", node: twice.1)
+        }
         let known = Set(reading.view.members.map(\.id))
         for (report, address) in zip(reports, joining) where !known.contains(report.id) { try check(report, address, known) }
         return try ClusterGrowth(reading, reports, joining, wish)
@@ -85,9 +88,21 @@ public struct ClusterGrowth: Sendable {
                 notes.append("\(address) joins without slots: muster redis rebalance gives it its share")
             }
             free = Array(free.dropFirst(count))
+            let masters = Set(zip(reports, joining).prefix(count).map(\.0.id))
+            if let (report, address) = free.first(where: { $0.0.nodes.myself.master.map { !masters.contains($0) } ?? false }) {
+                let other = view.name(report.nodes.myself.master ?? "")
+                throw ProvisioningFailure(
+                    .refused, "is a replica of \(other) already, which is none of the new masters; remove it there first", node: address)
+            }
             if replicas == 0 { notes.append("without a replica, what a master holds is gone when it dies") }
         }
         for (report, address) in free where !report.nodes.myself.isReplica {
+            let slots = report.nodes.myself.slots
+            if !slots.isEmpty {
+                throw ProvisioningFailure(
+                    .refused, "is a master of this cluster already and serves \(slots.count) slots; it does not become a replica",
+                    node: address)
+            }
             // Fewest replicas first, then not on the master's host nor beside another replica of it.
             let chosen = followers.min { a, b in
                 func rank(_ entry: (key: NodeAddress, value: [String])) -> (Int, Int, NodeAddress) {
@@ -109,6 +124,7 @@ public struct ClusterGrowth: Sendable {
         for step in steps {
             if case .replicate = step, !met {
                 try await waitUntilKnown(session)
+                try await equip(session, tell)
                 met = true
             }
             switch step {
@@ -116,12 +132,29 @@ public struct ClusterGrowth: Sendable {
             case .replicate(let node, let master):
                 let id = try await session.client(master).text(RedisCommand("CLUSTER MYID"))
                 _ = try await session.client(node).ask("CLUSTER REPLICATE", id)
-            case .addSlots, .setEpoch: break
+            case .addSlots, .setEpoch, .forget: break
             }
             tell("done: \(step.sentence)")
         }
-        if !met { try await waitUntilKnown(session) }
+        if !met {
+            try await waitUntilKnown(session)
+            try await equip(session, tell)
+        }
         try await session.waitUntilWhole(.seconds(120))
+    }
+
+    /// Before the first slot: the libraries of functions and the users that the other masters have. A replica gets the libraries by
+    /// replication, users not.
+    private func equip(_ session: ClusterSession, _ tell: @Sendable (String) -> Void) async throws(ProvisioningFailure) {
+        let reading = try await session.read()
+        let reports = reading.reports.filter { joining.contains($0.asked) }
+        guard let model = session.model(reading.view, except: Set(reports.map(\.id))) else { return }
+        let followers = Set(steps.compactMap { if case .replicate(let node, _) = $0 { node } else { nil } })
+        for report in reports {
+            let isMaster = report.nodes.myself.isMaster && !followers.contains(report.asked)
+            if isMaster { try await session.copyLibraries(from: model.address, to: report.asked, tell: tell) }
+            try await session.copyUsers(from: model.address, to: report.asked, tell: tell)
+        }
     }
 
     private func waitUntilKnown(_ session: ClusterSession) async throws(ProvisioningFailure) {

@@ -117,6 +117,17 @@ extension ClusterSession {
             bindSource: setting("bind-source-addr"))
     }
 
+    /// The answer to `INFO keyspace`: databases that have keys, with how many.
+    static func databases(_ value: RESPValue) -> [(number: Int, keys: Int)] {
+        var out: [(number: Int, keys: Int)] = []
+        for (name, text) in fields(value) where name.hasPrefix("db") {
+            guard let number = Int(name.dropFirst(2)) else { continue }
+            let keys = text.split(separator: ",").first { $0.hasPrefix("keys=") }.flatMap { Int($0.dropFirst(5)) } ?? 0
+            if keys > 0 { out.append((number, keys)) }
+        }
+        return out.sorted { $0.number < $1.number }
+    }
+
     /// Lines of `name:value`.
     static func fields(_ value: RESPValue) -> [String: String] {
         var out: [String: String] = [:]

@@ -81,6 +81,11 @@ public enum ClusterRebalance {
                 let rest = move.slots.intersection(sender.slots)
                 // A master that gave its last slot away follows the receiver by itself.
                 if rest.isEmpty || sender.id == receiver.id { break }
+                if receiver.slots.isEmpty {
+                    // It may have joined without muster: calls of functions must work in its first slot.
+                    try await session.copyLibraries(from: sender.address, to: receiver.address, tell: tell)
+                    try await session.copyUsers(from: sender.address, to: receiver.address, tell: tell)
+                }
                 do throws(ProvisioningFailure) {
                     try await mover.move(rest.slots, from: sender.id, to: receiver.id, in: view, of: plan.slotCount)
                 } catch {

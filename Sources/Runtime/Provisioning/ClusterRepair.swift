@@ -28,7 +28,8 @@ public struct ClusterRepair: Sendable {
             let strays = keys.filter { slot, _ in reading.view.owner(of: slot) != nil }.map(\.key)
             keys.merge(try await session.keys(in: strays, reading.view)) { $1 }
         }
-        return (reading, Diagnosis(reading.view, keys: keys, silent: reading.silent.map(\.address)))
+        let common = thorough ? await session.common(reading) : [:]
+        return (reading, Diagnosis(reading.view, keys: keys, silent: reading.silent.map(\.address), common: common))
     }
 
     /// Open slots are moved on or closed. Called before every operation that moves slots; does nothing where nothing is open.
@@ -90,6 +91,12 @@ public struct ClusterRepair: Sendable {
             }
         case .bumpEpoch(let id):
             if let member = view.member(id) { _ = try await session.client(member.address).ask("CLUSTER BUMPEPOCH") }
+        case .copyLibraries(let from, let to):
+            guard let model = view.member(from), let node = view.member(to) else { return }
+            try await session.copyLibraries(from: model.address, to: node.address, tell: tell)
+        case .copyUsers(let from, let to):
+            guard let model = view.member(from), let node = view.member(to) else { return }
+            try await session.copyUsers(from: model.address, to: node.address, tell: tell)
         case .wait, .none: break
         }
     }

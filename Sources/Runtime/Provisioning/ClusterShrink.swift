@@ -81,7 +81,8 @@ public struct ClusterShrink: Sendable {
             steps.append(.replicate(replica, of: master))
             sentences.append("\(view.name(replica)) becomes a replica of \(view.name(master))")
         }
-        for member in leaving {
+        // Replicas first: a node cannot be told to forget its own master, and is not asked to.
+        for member in leaving.filter({ !$0.isMaster }) + leaving.filter(\.isMaster) {
             steps.append(.forget(member.id))
             sentences.append("\(member.address) is forgotten by all and forgets them; what it holds of the cluster is deleted there")
         }
@@ -150,16 +151,21 @@ public struct ClusterShrink: Sendable {
     public func apply(_ session: ClusterSession, rate: MoveRate, tell: @escaping @Sendable (String) -> Void)
         async throws(ProvisioningFailure)
     {
+        var ids: [String] = []
         for step in steps {
             switch step {
             case .drain(let plan):
                 let moved = try await ClusterRebalance.apply(plan, session, rate: rate, tell: tell)
                 tell("moved \(moved.slots) slots with \(moved.keys) keys")
             case .replicate(let replica, let master): try await follow(replica, master, session, tell)
-            case .forget(let id): try await forget(id, session, tell)
+            case .forget(let id): ids.append(id)
             }
         }
-        try await session.waitUntilWhole(.seconds(120))
+        let staying = try await part(with: ids, session, tell)
+        // The node that was asked first may be one of those that have left.
+        let rest = ClusterSession(seeds: staying, credentials: session.credentials, loop: session.loop)
+        defer { rest.close() }
+        try await rest.waitUntilWhole(.seconds(120))
     }
 
     /// The new master may have been replaced meanwhile; the replica may follow it already. Waits until it is in step: until then its old
@@ -182,27 +188,35 @@ public struct ClusterShrink: Sendable {
         tell("\(member.address) follows \(target.address)")
     }
 
-    /// A node that is forgotten by some comes back by the gossip of the others after a minute: all must forget it.
-    private func forget(_ id: String, _ session: ClusterSession, _ tell: @Sendable (String) -> Void) async throws(ProvisioningFailure) {
+    /// All that stay forget all that leave, at once: a node that only some have forgotten comes back by the gossip of the others after a
+    /// minute. Then those that leave are reset, one after the other; who leaves is asked to forget nobody. Returns who stays.
+    private func part(with ids: [String], _ session: ClusterSession, _ tell: @Sendable (String) -> Void) async throws(ProvisioningFailure)
+        -> [NodeAddress]
+    {
         let view = try await session.read().view
-        let member = view.member(id) ?? leaving.first { $0.id == id }
-        if let member, !member.slots.isEmpty, member.isMaster {
+        let members = ids.compactMap { id in view.member(id) ?? leaving.first { $0.id == id } }
+        if let member = members.first(where: { !$0.slots.isEmpty && $0.isMaster && $0.answers }) {
             throw ProvisioningFailure(.unfinished, "has slots again; run the same again", node: member.address)
         }
-        for other in view.members where other.answers && other.id != id {
+        let staying = view.members.filter { $0.answers && !ids.contains($0.id) }
+        for other in staying {
             let client = try session.client(other.address)
-            guard try await client.nodes().node(id) != nil else { continue }
-            _ = try await client.ask("CLUSTER FORGET", id)
+            let known = try await client.nodes()
+            for id in ids where known.node(id) != nil { _ = try await client.ask("CLUSTER FORGET", id) }
         }
-        guard let member else { return }
-        // One that is gone for good cannot be told.
-        guard member.answers, let client = try? session.client(member.address) else {
-            return tell("\(member.address) is forgotten; it does not answer")
+        // A drain may have made a replica of who was a master.
+        for member in members.filter({ !$0.isMaster }) + members.filter(\.isMaster) {
+            // One that is gone for good cannot be told.
+            guard member.answers, let client = try? session.client(member.address) else {
+                tell("\(member.address) is forgotten; it does not answer")
+                continue
+            }
+            // A replica's data is its master's: RESET deletes it. A master with keys refuses, and rightly.
+            _ = try await client.ask("CLUSTER RESET", "HARD")
+            // RESET empties the memory and writes nothing of that down: without this, the next start would bring the keys back.
+            _ = try await client.ask("FLUSHALL")
+            tell("\(member.address) has left")
         }
-        // A replica's data is its master's: RESET deletes it. A master with keys refuses, and rightly.
-        _ = try await client.ask("CLUSTER RESET", "HARD")
-        // RESET empties the memory and writes nothing of that down: without this, the next start would bring the keys back.
-        _ = try await client.ask("FLUSHALL")
-        tell("\(member.address) has left")
+        return staying.map(\.address)
     }
 }

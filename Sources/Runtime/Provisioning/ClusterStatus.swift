@@ -34,21 +34,26 @@ public struct ClusterStatus: Sendable {
         }
         reading = try await session.read()
         let keys = try await session.keys(ofOpenSlots: reading.view)
-        return ClusterStatus(reading, histories: histories, keys: keys, now: MonotonicTime.now.seconds)
+        let common = await session.common(reading)
+        return ClusterStatus(reading, histories: histories, keys: keys, common: common, now: MonotonicTime.now.seconds)
     }
 
-    init(_ reading: ClusterReading, histories: [String: OffsetHistory], keys: [Int: [String: Int]], now: Double) {
+    init(
+        _ reading: ClusterReading, histories: [String: OffsetHistory], keys: [Int: [String: Int]], common: [String: NodeCommon], now: Double
+    ) {
         self.reading = reading
         var lags: [String: Lag] = [:]
         for report in reading.reports where report.nodes.myself.isReplica && report.info["master_link_status"] == "up" {
             guard let master = report.nodes.myself.master, let history = histories[master], let last = history.last else { continue }
             let offset = report.number("slave_repl_offset")
             guard let age = history.age(of: offset, at: now) else { continue }
-            lags[report.id] = Lag(bytes: max(0, last - offset), age: age)
+            lags[report.id] = Lag(bytes: max(0, last.subtractingClamped(offset)), age: age)
         }
         self.lags = lags
-        diagnosis = Diagnosis(reading.view, keys: keys, silent: reading.silent.map(\.address))
-        (reasons, notes) = ClusterStatus.judge(reading, diagnosis)
+        diagnosis = Diagnosis(reading.view, keys: keys, silent: reading.silent.map(\.address), common: common)
+        let judged = ClusterStatus.judge(reading, diagnosis)
+        reasons = judged.reasons
+        notes = judged.notes + Diagnosis.settings(reading.view, common)
     }
 
     private static func judge(_ reading: ClusterReading, _ diagnosis: Diagnosis) -> (reasons: [String], notes: [String]) {

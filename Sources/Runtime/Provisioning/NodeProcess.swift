@@ -28,11 +28,11 @@ public struct NodeProcess: Sendable {
     public var configuration: String { folder + "/redis.conf" }
     private var record: String { folder + "/process" }
 
-    /// nil when it does not run.
+    /// nil when it does not run. The process of a folder that this one is a copy of is not this one's: it works in another folder.
     public var pid: Int32? {
         let words = (Files.text(record) ?? "").split(whereSeparator: \.isWhitespace)
         guard words.count == 3, words[0] == ProcessIdentity.boot, let pid = Int32(words[1]),
-            ProcessIdentity.startTime(pid) == UInt64(words[2])
+            ProcessIdentity.startTime(pid) == UInt64(words[2]), Files.absolute("/proc/\(pid)/cwd") == Files.absolute(folder)
         else { return nil }
         return pid
     }
@@ -44,7 +44,11 @@ public struct NodeProcess: Sendable {
             guard let program = NodeProcess.program else {
                 throw SystemError("redis-server is not installed: apt-get install redis-server", 0)
             }
-            let pid = try spawn(program, input: Array(RedisConfiguration.secrets(password: password, isCluster: true).utf8))
+            // The folder may have been copied or moved since its redis.conf was written: what counts is where it is now.
+            let settings =
+                "dir \(RedisConfiguration.quoted(Files.absolute(folder)))\n"
+                + RedisConfiguration.secrets(password: password, isCluster: true)
+            let pid = try spawn(program, input: Array(settings.utf8))
             let text = "\(ProcessIdentity.boot) \(pid) \(ProcessIdentity.startTime(pid) ?? 0)\n"
             try Files.replace(record, with: Array(text.utf8), mode: 0o600)
             return true

@@ -86,19 +86,6 @@ extension NodeTestimony {
     }
 }
 
-extension Int {
-    /// The sum, or the nearest number there is.
-    func addingClamped(_ other: Int) -> Int {
-        let (sum, over) = addingReportingOverflow(other)
-        return over ? (other > 0 ? .max : .min) : sum
-    }
-
-    func multipliedClamped(by other: Int) -> Int {
-        let (product, over) = multipliedReportingOverflow(by: other)
-        return over ? ((self < 0) == (other < 0) ? .max : .min) : product
-    }
-}
-
 /// Which snapshots the redis-server of this machine reads.
 enum RedisVersion {
     /// Format that a server writes, and the highest that it reads.

@@ -36,7 +36,7 @@ public struct RDBFile: Sendable, Equatable {
         // Magic, end, checksum: the shortest that can be.
         guard size >= 18 else { throw Failure(description: "\(path) has \(size) bytes: it is cut off, or no snapshot of Redis") }
         var reader = RDBReader(fd, path)
-        header = try RDBFile.header(&reader)
+        header = try RDBFile.header(&reader).header
         let digest = RunningDigest()
         var checksum = RDBChecksum()
         var tail: [UInt8] = []
@@ -66,7 +66,16 @@ public struct RDBFile: Sendable, Equatable {
         }
     }
 
-    private static func header(_ reader: inout RDBReader) throws(Failure) -> RDBHeader {
+    /// Reads only what stands before the first key. Something in it that only a later server writes ends the reading, and is no failure.
+    static func header(of path: String) throws(Failure) -> RDBHeader {
+        let fd = open(path, O_RDONLY | O_CLOEXEC)
+        guard fd >= 0 else { throw Failure(description: "\(SystemError("open \(path)"))") }
+        defer { close(fd) }
+        var reader = RDBReader(fd, path)
+        return try header(&reader, isLenient: true).header
+    }
+
+    private static func header(_ reader: inout RDBReader, isLenient: Bool = false) throws(Failure) -> (header: RDBHeader, isWhole: Bool) {
         var header = RDBHeader()
         let magic = try reader.take(9)
         guard magic.starts(with: Array("REDIS".utf8)), let version = Int(String(decoding: magic[5...], as: UTF8.self)) else {
@@ -86,9 +95,10 @@ public struct RDBFile: Sendable, Equatable {
             case 0xFB:
                 header.keys = try reader.count()
                 header.expiring = try reader.count()
-                return header
-            case 0xFF: return header
+                return (header, true)
+            case 0xFF: return (header, true)
             case let other:
+                if isLenient { return (header, false) }
                 throw Failure(
                     description:
                         "\(reader.path): what stands before the first key is not understood (code \(other)); it may come from a later Redis"

@@ -22,7 +22,9 @@ public struct RestoreReport: Sendable {
     /// Everything that the backup has is in the target, as it was.
     public var holds: Bool { differing == 0 && counts.conflicts == 0 && libraryConflicts.isEmpty && counts.strays == 0 && missing == 0 }
     /// Keys that the snapshots have by their own count, and that nobody has seen.
-    public var missing: Int { max(0, expected - counts.restored - counts.already - counts.conflicts - counts.expired) }
+    public var missing: Int {
+        max(0, expected.subtractingClamped([counts.restored, counts.already, counts.conflicts, counts.expired].sumClamped()))
+    }
 
     public var sentences: [String] {
         var out = ["\(counts.restored) keys restored, \(compared) verified, \(differing) differ"]
@@ -118,6 +120,13 @@ public struct Restore: Sendable {
                         + "same name"
                 )
             }
+            let databases = Set(manifest.shards.flatMap(\.databases)).sorted()
+            if target.isCluster, let other = Restore.beyondFirst(databases) {
+                throw ProvisioningFailure(
+                    .refused,
+                    "the backup has keys in \(other), and a cluster has database 0 only: move them into one database, or restore into one "
+                        + "server")
+            }
             try check(manifest, target, needed: needed, isResumed: isResumed)
             return Restore(
                 manifest: manifest, options: options, target: target, loop: session.loop, existing: existing, isResumed: isResumed)
@@ -187,29 +196,23 @@ public struct Restore: Sendable {
         let server = try await ScratchServer.start(snapshot: path, on: loop, tell: tell)
         do throws(ProvisioningFailure) {
             let loaded = try await server.loaded()
-            guard loaded.keys + loaded.expired == shard.keys else {
+            let total = loaded.keys.addingClamped(loaded.expired)
+            let databases = try await server.databases()
+            // A manifest counts the keys of the first database only where there are several.
+            guard total == shard.keys || databases.contains(where: { $0 > 0 }) else {
                 throw ProvisioningFailure(
                     .refused,
                     "\(path): \(loaded.keys) keys and \(loaded.expired) that had expired were loaded; the manifest says \(shard.keys)")
             }
-            report.expected += shard.keys
-            report.counts.expired += loaded.expired
-            try await moveLibraries(server, &report)
-            let begun = MonotonicTime.now
-            let before = report.counts.restored + report.counts.already
-            let name = shard.file.prefix(8)
-            let pace = RestorePace { counts in
-                let done = counts.restored + counts.already - before
-                let seconds = max(0.001, (MonotonicTime.now - begun).secondsAsDouble)
-                tell(
-                    "\(name): \(done) of \(loaded.keys) keys, \(ByteSize.text(counts.bytes)) in all, \(Int(Double(done) / seconds)) keys/s")
+            if target.isCluster, let other = Restore.beyondFirst(databases) {
+                throw ProvisioningFailure(.refused, "\(path) has keys in \(other); a cluster has database 0 only")
             }
-            let source = RestoreSource(server, limit: RestoreMove.wholeLimit)
-            let move = RestoreMove(source, target, slots: shard.slots, replaces: options.replaces, counts: report.counts) { pace.tell($0) }
-            try await move.run()
-            report.counts = move.counts
-            report.seconds += (.now - begun).secondsAsDouble
-            try await verify(server, &report)
+            report.expected.addClamped(total)
+            report.counts.expired.addClamped(loaded.expired)
+            try await moveLibraries(server, &report)
+            for number in databases where number > 0 { try await database(number, server, shard, &report, tell) }
+            if databases.contains(where: { $0 > 0 }), !databases.contains(0) { return await server.end() }
+            try await moveKeys(server, target, shard, loaded.keys, &report, tell)
         } catch {
             await server.end()
             throw error
@@ -217,9 +220,51 @@ public struct Restore: Sendable {
         await server.end()
     }
 
+    /// `databases 1, 3`; nil when there are none besides the first.
+    static func beyondFirst(_ databases: [Int]) -> String? {
+        let others = databases.filter { $0 > 0 }
+        if others.isEmpty { return nil }
+        return "database\(others.count == 1 ? "" : "s") \(others.map(String.init).joined(separator: ", "))"
+    }
+
+    private func database(
+        _ number: Int, _ server: ScratchServer, _ shard: BackupManifest.Shard, _ report: inout RestoreReport,
+        _ tell: @escaping @Sendable (String) -> Void
+    ) async throws(ProvisioningFailure) {
+        guard let there = target.database(number) else {
+            throw ProvisioningFailure(.refused, "the target has no database \(number)")
+        }
+        defer { there.close() }
+        let here = server.database(number)
+        defer { here.letGo() }
+        let keys = try await here.ask(RedisCommand("DBSIZE")).int ?? 0
+        tell("database \(number): \(keys) keys")
+        try await moveKeys(here, there, shard, keys, &report, tell)
+    }
+
+    private func moveKeys(
+        _ server: ScratchServer, _ target: RestoreTarget, _ shard: BackupManifest.Shard, _ keys: Int, _ report: inout RestoreReport,
+        _ tell: @escaping @Sendable (String) -> Void
+    ) async throws(ProvisioningFailure) {
+        let begun = MonotonicTime.now
+        let before = report.counts.restored + report.counts.already
+        let name = shard.file.prefix(8)
+        let pace = RestorePace { counts in
+            let done = counts.restored + counts.already - before
+            let seconds = max(0.001, (MonotonicTime.now - begun).secondsAsDouble)
+            tell("\(name): \(done) of \(keys) keys, \(ByteSize.text(counts.bytes)) in all, \(Int(clamped: Double(done) / seconds)) keys/s")
+        }
+        let source = RestoreSource(server, limit: RestoreMove.wholeLimit)
+        let move = RestoreMove(source, target, slots: shard.slots, replaces: options.replaces, counts: report.counts) { pace.tell($0) }
+        try await move.run()
+        report.counts = move.counts
+        report.seconds += (.now - begun).secondsAsDouble
+        try await verify(server, target, &report)
+    }
+
     // MARK: afterwards
 
-    private func verify(_ server: ScratchServer, _ report: inout RestoreReport) async throws(ProvisioningFailure) {
+    private func verify(_ server: ScratchServer, _ target: RestoreTarget, _ report: inout RestoreReport) async throws(ProvisioningFailure) {
         let begun = MonotonicTime.now
         let comparison = RestoreComparison(source: server, target: target)
         // What DUMP writes is compared as it is where both sides write alike.
@@ -280,7 +325,7 @@ public struct Restore: Sendable {
         }
     }
 
-    private static func libraries(_ answer: RESPValue) -> [String: [UInt8]] {
+    static func libraries(_ answer: RESPValue) -> [String: [UInt8]] {
         var out: [String: [UInt8]] = [:]
         for library in answer.array ?? [] {
             let parts = library.array ?? []

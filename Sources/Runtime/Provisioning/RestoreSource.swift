@@ -4,6 +4,7 @@ import EventLoops
 import Glibc
 import Redis
 import Sharding
+import Synchronization
 
 /// A redis-server of our own, for the length of one task: on a Unix socket in a private folder, without any port, writing nothing down.
 /// Restore loads a snapshot into it, so that Redis itself reads what Redis wrote; a drill has an empty one as its target.
@@ -16,6 +17,9 @@ final class ScratchServer: Sendable {
     private let folder: String
     private let pid: Int32
     private let loop: EventLoop
+    private let options: RedisClient.Options
+    /// Its end was seen: from then on the pid may be another process's.
+    private let isReaped = Atomic<Bool>(false)
 
     /// Starts it, on the snapshot at `path` if there is one, and waits until it has loaded it. `tell` hears of a long load.
     static func start(snapshot path: String?, on loop: EventLoop, tell: @escaping @Sendable (String) -> Void)
@@ -63,7 +67,27 @@ final class ScratchServer: Sendable {
         options.maxConnections = 1
         // A key of a gigabyte is written in less.
         options.commandTime = .seconds(60)
+        self.options = options
         client = RedisClient(url: url, loop: loop, options: options)
+    }
+
+    /// The same server, seen with another of its databases: only `letGo` is for this one, and not `end`.
+    private init(_ other: ScratchServer, database: Int) {
+        folder = other.folder
+        pid = other.pid
+        loop = other.loop
+        options = other.options
+        url = other.url.with(database: database)
+        client = RedisClient(url: url, loop: loop, options: options)
+        client.start()
+    }
+
+    func database(_ number: Int) -> ScratchServer { ScratchServer(self, database: number) }
+    func letGo() { client.close() }
+
+    /// Databases that have keys.
+    func databases() async throws(ProvisioningFailure) -> [Int] {
+        ClusterSession.databases(try await ask(RedisCommand("INFO", "keyspace"))).map(\.number)
     }
 
     private static func spawn(_ program: String, _ folder: String, input: String) throws(SystemError) -> Int32 {
@@ -97,6 +121,7 @@ final class ScratchServer: Sendable {
         while true {
             var code: Int32 = 0
             if muster_reap(pid, &code) != 0 {
+                isReaped.store(true, ordering: .relaxed)
                 let last = (Files.text(folder + "/log") ?? "").split(whereSeparator: \.isNewline).suffix(4).joined(separator: "\n  ")
                 throw ProvisioningFailure(.refused, "redis-server does not load \(name):\n  \(last)")
             }
@@ -138,12 +163,13 @@ final class ScratchServer: Sendable {
         return values
     }
 
-    /// SIGKILL: it has nothing to write down.
+    /// SIGKILL: it has nothing to write down. It was not reaped before, so that its pid is nobody else's yet.
     func end() async {
         client.close()
-        kill(pid, SIGKILL)
+        if !isReaped.load(ordering: .relaxed) { kill(pid, SIGKILL) }
         var code: Int32 = 0
-        while muster_reap(pid, &code) == 0 { await loop.sleep(.milliseconds(5)) }
+        while !isReaped.load(ordering: .relaxed), muster_reap(pid, &code) == 0 { await loop.sleep(.milliseconds(5)) }
+        isReaped.store(true, ordering: .relaxed)
         Files.remove(folder)
     }
 }
@@ -225,11 +251,11 @@ final class RestoreSource {
             let expiry = parts[i + 1].int ?? -1
             let key = RestoreKey(
                 name: parts[i].bytes ?? [], expiry: expiry < 0 ? nil : expiry, size: parts[i + 2].int ?? 0, payload: parts[i + 3].bytes)
-            bytes += limit == 0 ? key.name.count : min(key.size, limit)
+            bytes.addClamped(limit == 0 ? key.name.count : min(max(0, key.size), limit))
             keys.append(key)
         }
         count = min(
-            max(count * RestoreSource.stepBytes / bytes, count / 4, RestoreSource.steps.lowerBound), count * 4,
+            max(count.multipliedClamped(by: RestoreSource.stepBytes) / max(1, bytes), count / 4, RestoreSource.steps.lowerBound), count * 4,
             RestoreSource.steps.upperBound)
         if cursor == "0" { isOver = true } else { ask(cursor) }
         return keys
@@ -255,8 +281,8 @@ final class RestoreSource {
         while !rest.isEmpty {
             var bytes = 0
             let group = rest.prefix { key in
-                defer { bytes += key.size }
-                return bytes == 0 || bytes + key.size <= RestoreSource.stepBytes
+                defer { bytes.addClamped(key.size) }
+                return bytes == 0 || bytes.addingClamped(key.size) <= RestoreSource.stepBytes
             }
             rest = rest.dropFirst(group.count)
             let payloads = try await server.ask(all: group.map { RedisCommand("DUMP", key: $0.name) })

@@ -17,6 +17,17 @@ struct RestoreTarget: Sendable {
     let version: String
     /// Bytes that the masters may still take; nil: at least one has no limit of its own.
     let room: Int?
+    /// Of one server: a client of another of its databases.
+    let another: (@Sendable (Int) -> RedisClient)?
+
+    /// The same server with another database; a cluster has only one.
+    func database(_ number: Int) -> RestoreTarget? {
+        guard let client = another?(number) else { return nil }
+        client.start()
+        return RestoreTarget(
+            client: client, masters: [Master(name: "\(masters[0].name), database \(number)", client: client)], isCluster: false,
+            version: version, room: room, another: nil)
+    }
 
     /// Written first and removed last, so that a restore which was cut off is known again: its value names the backup.
     static let marker = "muster:restore"
@@ -36,13 +47,16 @@ struct RestoreTarget: Sendable {
                 guard info["role"] == "master" else {
                     throw ProvisioningFailure(.refused, "is a replica; restore into its master", node: first)
                 }
-                let client = RedisClient(url: try session.credentials.url(first.description), loop: session.loop, options: options)
+                let url = try session.credentials.url(first.description), loop = session.loop
+                let chosen = options
+                let another = { @Sendable number in RedisClient(url: url.with(database: number), loop: loop, options: chosen) }
+                let client = RedisClient(url: url, loop: loop, options: options)
                 client.start()
                 let limit = info["maxmemory"].flatMap { Int($0) } ?? 0
-                let room = limit > 0 ? limit - (info["used_memory"].flatMap { Int($0) } ?? 0) : nil
+                let room = limit > 0 ? limit.subtractingClamped(info["used_memory"].flatMap { Int($0) } ?? 0) : nil
                 return RestoreTarget(
                     client: client, masters: [Master(name: first.description, client: client)], isCluster: false,
-                    version: info["redis_version"] ?? "0", room: room)
+                    version: info["redis_version"] ?? "0", room: room, another: another)
             }
             let reading = try await session.read()
             if let reason = session.shortcomings(reading).first
@@ -62,7 +76,9 @@ struct RestoreTarget: Sendable {
             let hasLimits = reports.allSatisfy { $0.number("maxmemory") > 0 }
             return RestoreTarget(
                 client: client, masters: masters, isCluster: true, version: info["redis_version"] ?? "0",
-                room: hasLimits ? reports.reduce(0) { $0 + $1.number("maxmemory") - $1.number("used_memory") } : nil)
+                room: hasLimits
+                    ? reports.map { $0.number("maxmemory").subtractingClamped($0.number("used_memory")) }.sumClamped() : nil,
+                another: nil)
         } catch let failure as ProvisioningFailure { throw failure } catch { throw ProvisioningFailure(.refused, "\(error)", node: first) }
     }
 
@@ -70,7 +86,7 @@ struct RestoreTarget: Sendable {
     static func open(_ server: ScratchServer) -> RestoreTarget {
         RestoreTarget(
             client: server.client, masters: [Master(name: "the drill's server", client: server.client)], isCluster: false, version: "7.0",
-            room: nil)
+            room: nil, another: { server.database($0).client })
     }
 
     func close() {
@@ -113,8 +129,10 @@ struct RestoreTarget: Sendable {
         return ProvisioningFailure(failure.code, failure.message + hint, node: node)
     }
 
-    /// Keys of all masters.
-    func keys() async throws(ProvisioningFailure) -> Int { try await askMasters(RedisCommand("DBSIZE")).reduce(0) { $0 + ($1.int ?? 0) } }
+    /// Keys of all masters, in all databases.
+    func keys() async throws(ProvisioningFailure) -> Int {
+        try await askMasters(RedisCommand("INFO", "keyspace")).flatMap { ClusterSession.databases($0) }.map(\.keys).sumClamped()
+    }
 
     /// Whether it compresses what DUMP writes; as the default has it where CONFIG is not allowed.
     func compresses() async -> Bool {

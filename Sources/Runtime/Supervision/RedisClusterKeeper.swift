@@ -6,7 +6,7 @@ import Redis
 import Sharding
 import Topology
 
-/// Keeps the nodes of one store a cluster: forms it when all nodes answer for the first time, and lets a replica take over when a master's
+/// Keeps one store: a node is started only on a folder that is fit for it (`FolderCensus`). The nodes of a cluster it keeps together: forms it when all nodes answer for the first time, and lets a replica take over when a master's
 /// process has ended, long before the nodes themselves would notice.
 ///
 /// The supervisor knows of a death by the kernel, at once; the cluster only after its node timeout. So the most advanced replica is told
@@ -21,11 +21,15 @@ final class RedisClusterKeeper {
     private let decided: (DecisionRecord) -> Void
     private let onFailure: (String) -> Void
     /// The nodes belong together: they serve.
-    private(set) var isFormed = false
+    private(set) var isFormed: Bool
     private var isForming = false
     private var answering: Set<Int> = []
     /// Deaths that are being dealt with, and who waits to be started again.
     private var open: [Int: [() -> Void]] = [:]
+    /// Nodes that are not started because of what their folders say, and what was told of them last.
+    private var held: [Int: LoopTimer] = [:]
+    private var told: [Int: String] = [:]
+    private var isClosed = false
 
     /// Nodes that do not answer within this are not waited for.
     private static let questionTime = Duration.milliseconds(500)
@@ -37,6 +41,7 @@ final class RedisClusterKeeper {
         onFailure: @escaping (String) -> Void
     ) {
         self.store = store
+        isFormed = !store.spec.isCluster
         self.loop = loop
         self.tell = tell
         self.decided = decided
@@ -46,7 +51,12 @@ final class RedisClusterKeeper {
             commandTime: RedisClusterKeeper.questionTime)
     }
 
-    func close() { session.close() }
+    func close() {
+        isClosed = true
+        for timer in held.values { timer.cancel() }
+        held = [:]
+        session.close()
+    }
 
     // MARK: forming
 
@@ -58,10 +68,12 @@ final class RedisClusterKeeper {
         let bound = LoopBound(self, on: loop)
         let nodes = store.nodes.map(\.address), replicas = store.spec.replicas, credentials = session.credentials, loop = loop,
             name = store.spec.name
+        let mark = FormedMark.path(beside: store.folder)
         // Ends when the cluster is whole, or cannot be made so: after 60 s at most beyond what its steps take.
         Task(executorPreference: loop) {
             do throws(ProvisioningFailure) {
                 let isNew = try await ClusterFormation.form(nodes: nodes, replicas: replicas, credentials: credentials, on: loop) { _ in }
+                do { try FormedMark.set(mark) } catch { throw ProvisioningFailure(.local, "\(error)") }
                 bound.value.formed(isNew)
             } catch { bound.value.notFormed("store \(name): \(error)") }
         }
@@ -88,7 +100,7 @@ final class RedisClusterKeeper {
     /// The process of node `number` has ended, and nobody told it to.
     func died(_ number: Int) {
         answering.remove(number)
-        guard isFormed, store.spec.replicas > 0, open[number] == nil else { return }
+        guard isFormed, store.spec.isCluster, store.spec.replicas > 0, open[number] == nil else { return }
         open[number] = []
         let bound = LoopBound(self, on: loop), died = MonotonicTime.now
         // Ends when a replica has taken over, or nobody can: within the store's own failover time.
@@ -98,13 +110,36 @@ final class RedisClusterKeeper {
         }
     }
 
-    /// Calls `go` when node `number` may be started (again).
-    func whenMayStart(_ number: Int, _ go: @escaping () -> Void) {
-        if open[number] == nil { go() } else { open[number]?.append(go) }
+    /// Calls `go` when node `number` may be started (again): when its successor is chosen, and when its folder is fit to be started on.
+    /// A folder that is not is looked at again every second, until it has been put back or recovered.
+    ///
+    /// `isWanted` is asked meanwhile: when the node is not to be started any more, `go` is called for that.
+    func whenMayStart(_ number: Int, isWanted: @escaping () -> Bool, _ go: @escaping () -> Void) {
+        if open[number] == nil { look(number, isWanted, go) } else { open[number]?.append { [self] in look(number, isWanted, go) } }
     }
 
     private func settled(_ number: Int) {
-        for go in open.removeValue(forKey: number) ?? [] { go() }
+        for look in open.removeValue(forKey: number) ?? [] { look() }
+    }
+
+    private func look(_ number: Int, _ isWanted: @escaping () -> Bool, _ go: @escaping () -> Void) {
+        if isClosed { return }
+        guard isWanted(), let why = store.obstacle(to: number, tell: tell) else {
+            told[number] = nil
+            held[number] = nil
+            return go()
+        }
+        if told[number] != why {
+            told[number] = why
+            tell("\(name(number)) is not started: \(why)")
+            decided(
+                DecisionRecord(
+                    .restart, subject: name(number), inputs: [.init("folder", store.nodes[number - 1].folder)], raw: "start",
+                    outcome: "not started", sentence: "\(name(number)) is not started: \(why).", flip: "the folder as it was"))
+        }
+        let timer = LoopTimer(loop: loop) { [weak self] in self?.look(number, isWanted, go) }
+        held[number] = timer
+        timer.schedule(after: .seconds(1))
     }
 
     private func name(_ number: Int) -> String { "\(store.spec.name)/\(number)" }

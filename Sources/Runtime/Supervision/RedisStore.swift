@@ -16,6 +16,12 @@ struct RedisStore {
     init(_ spec: StoreSpec, folder: String) throws(StackFolder.Failure) {
         self.spec = spec
         self.folder = folder
+        if let other = RedisStore.otherLayout(spec, folder) { throw StackFolder.Failure("store \(spec.name): \(other)") }
+        if !spec.isCluster, spec.role == .state,
+            let why = NodeFolders.refusal(single: folder, wasFormed: FormedMark.exists(for: folder))
+        {
+            throw StackFolder.Failure("store \(spec.name): nothing was started. \(why)")
+        }
         do throws(SystemError) {
             try Files.makeFolder(folder, mode: 0o700)
             let passwordFile = folder + "/password"
@@ -25,7 +31,7 @@ struct RedisStore {
                 password = secretHex(bytes: 24)
                 try Files.replace(passwordFile, with: Array((password + "\n").utf8), mode: 0o600)
             }
-            try RedisStore.keepLayout(spec, folder)
+            try Files.replace(folder + "/layout", with: Array((RedisStore.layout(spec) + "\n").utf8))
             var nodes: [RedisServer] = []
             for number in 1...spec.nodes {
                 let place = spec.isCluster ? "\(folder)/node-\(number)" : folder
@@ -34,23 +40,78 @@ struct RedisStore {
                     try RedisServer(spec, number: number, folder: place, password: password, port: declared, taken: nodes.map(\.port)))
             }
             self.nodes = nodes
+            if spec.isCluster {
+                try NodeFolders.keepRoster(nodes.map { ("node-\($0.number)", $0.port) }, in: folder)
+            } else {
+                try beginSingle()
+            }
         } catch { throw StackFolder.Failure("store \(spec.name): \(error)") }
+        let refused = census().refusals
+        if let first = refused.first {
+            let more = refused.count > 1 ? " (and \(refused.count - 1) more)" : ""
+            throw StackFolder.Failure("store \(spec.name): nothing was started. \(first)\(more)")
+        }
+    }
+
+    /// From here on an empty folder is one that was emptied: the first start of a server that keeps its data leaves a log and a mark.
+    private func beginSingle() throws(SystemError) {
+        guard keepsData else { return }
+        if case .none = NodeTestimony.data(in: folder) { try NodeFolders.emptyLog(folder) }
+        try FormedMark.set(FormedMark.path(beside: folder))
+    }
+
+    /// A cache writes nothing down.
+    private var keepsData: Bool { spec.role == .state }
+
+    /// What the folders of the nodes say now; a node whose port is taken counts as one that runs. Of a single server: nothing.
+    func census(starting number: Int? = nil) -> FolderCensus {
+        guard spec.isCluster else { return FolderCensus([], wasFormed: false, place: "") }
+        return FolderCensus(
+            nodes.map { node in
+                NodeTestimony(
+                    folder: node.folder, address: node.address, runs: node.number != number && !isFreePort(node.port), keepsData: keepsData)
+            }, wasFormed: FormedMark.exists(for: folder), place: "--dir \(folder)")
+    }
+
+    /// Asked before the process of node `number` is started, again each time: nil when it may be. A replica that lost its folder gets its
+    /// place back by it, which `tell` hears.
+    func obstacle(to number: Int, tell: (String) -> Void) -> String? {
+        guard spec.isCluster else {
+            return keepsData ? NodeFolders.refusal(single: folder, wasFormed: FormedMark.exists(for: folder)) : nil
+        }
+        let census = census(starting: number), node = nodes[number - 1]
+        guard let one = census.testimonies.first(where: { $0.address == node.address }) else { return nil }
+        switch census.verdict(of: one) {
+        case .start: return nil
+        case .refuse(let why): return why
+        case .giveBack(let file, let sentence):
+            do {
+                try node.prepare()
+                try Files.replace(node.folder + "/nodes.conf", with: Array(file.text.utf8), mode: 0o600)
+                tell("\(spec.name)/\(number): \(sentence)")
+                return nil
+            } catch { return "\(error)" }
+        }
     }
 
     /// A single server's data is no cluster's, and a cluster grows and shrinks by moving slots, not by another number in the file: what is
     /// on disk must fit.
-    private static func keepLayout(_ spec: StoreSpec, _ folder: String) throws(SystemError) {
-        let file = folder + "/layout"
-        let layout = spec.isCluster ? "cluster \(spec.masters) \(spec.replicas)" : "single"
+    private static func otherLayout(_ spec: StoreSpec, _ folder: String) -> String? {
+        let layout = layout(spec)
         let hasData = Files.exists(folder + "/port") || Files.exists(folder + "/node-1")
-        let known = Files.text(file)?.split(separator: "\n").first.map(String.init) ?? (hasData ? "single" : layout)
-        guard known == layout else {
-            throw SystemError(
-                "its data in \(folder) is of another layout (\(known), and the stack file says \(layout)): back it up, 'muster down "
-                    + "--purge', and restore it, or say what was said before",
-                0)
-        }
-        try Files.replace(file, with: Array((layout + "\n").utf8))
+        let known = Files.text(folder + "/layout")?.split(separator: "\n").first.map(String.init) ?? (hasData ? "single" : layout)
+        if known == layout { return nil }
+        let port =
+            Files.text(folder + "/port")?.split(separator: "\n").first ?? Files.text(folder + "/node-1/port")?.split(separator: "\n").first
+        return
+            "its data in \(folder) is of another layout (\(known), and the stack file says \(layout)). To take the data along: say what was "
+            + "said before, 'muster up -d', 'muster redis backup --to DIR --address 127.0.0.1:\(port ?? "PORT") --password-file FILE --yes' "
+            + "with a copy of \(folder)/password, 'muster down --purge', say what is said now, 'muster up -d', and 'muster redis restore "
+            + "--from DIR' with the new port and password"
+    }
+
+    private static func layout(_ spec: StoreSpec) -> String {
+        spec.isCluster ? "cluster \(spec.masters) \(spec.replicas)" : "single"
     }
 
     /// What services get as REDIS_URL.
@@ -74,16 +135,23 @@ struct RedisServer {
         self.number = number
         self.folder = folder
         self.password = password
-        try Files.makeFolder(folder, mode: 0o700)
-        let portFile = folder + "/port"
+        let known =
+            Files.text(folder + "/port")?.split(separator: "\n").first.flatMap { UInt16($0) }
+            ?? NodeFolders.port(of: "node-\(number)", in: Files.folder(of: folder))
         if let declared {
             port = declared
-        } else if let known = Files.text(portFile)?.split(separator: "\n").first.flatMap({ UInt16($0) }), isFreePort(known) {
+        } else if let known, isFreePort(known) {
             port = known
         } else {
             port = try RedisServer.choose(isCluster: spec.isCluster, taken)
         }
-        try Files.replace(portFile, with: Array("\(port)\n".utf8))
+        try prepare()
+    }
+
+    /// Its folder, with its port and configuration in it.
+    func prepare() throws(SystemError) {
+        try Files.makeFolder(folder, mode: 0o700)
+        try Files.replace(folder + "/port", with: Array("\(port)\n".utf8))
         try Files.replace(folder + "/redis.conf", with: Array(try configuration().utf8))
     }
 

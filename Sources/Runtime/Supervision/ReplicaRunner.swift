@@ -137,7 +137,7 @@ final class ReplicaRunner {
     private func spawnWhenAllowed() {
         guard case .redis(_, let keeper?) = kind else { return spawn() }
         var isNow = true
-        keeper.whenMayStart(number) { [weak self] in
+        keeper.whenMayStart(number, isWanted: { [weak self] in isNow || self?.machine.phase == .starting }) { [weak self] in
             guard let self else { return }
             if isNow || machine.phase == .starting { return spawn() }
             handle(.exited("was not started again"))
@@ -255,6 +255,7 @@ final class ReplicaRunner {
         do throws(RedisError) {
             _ = try await redis.send(RedisCommand("PING"))
             guard case .redis(_, let keeper?) = runner.value.kind else { return .ready }
+            guard keeper.store.spec.isCluster else { return .ready }
             keeper.answered(runner.value.number)
             guard keeper.isFormed else { return .unready("the cluster is not formed yet") }
             let info = try await redis.send(RedisCommand("CLUSTER INFO")).string ?? ""

@@ -38,7 +38,7 @@ public struct StackFolder: Sendable {
 
     public var logs: String { path + "/logs" }
 
-    func store(_ name: String) -> String { "\(path)/stores/\(name)" }
+    public func store(_ name: String) -> String { "\(path)/stores/\(name)" }
     public func log(_ unit: String, _ number: Int) -> String { "\(logs)/\(unit)-\(number).log" }
     var accessLog: String { logs + "/gateway-access.log" }
     public var supervisorLog: String { logs + "/supervisor.log" }

@@ -182,8 +182,7 @@ final class StackRunner: ReplicaHost, ScalingHost {
         }
     }
 
-    private func keeper(_ store: RedisStore) -> RedisClusterKeeper? {
-        guard store.spec.isCluster else { return nil }
+    private func keeper(_ store: RedisStore) -> RedisClusterKeeper {
         if let known = keepers[store.spec.name] { return known }
         let keeper = RedisClusterKeeper(
             store, loop: loop, tell: tell, decided: { [unowned self] in journal.append($0) },

@@ -12,7 +12,8 @@ let redisCreateVerb = Verb(
                muster redis create --address HOST:PORT,HOST:PORT,... --password-file FILE [--replicas N] [--yes] [--dry-run] [--json]
 
         Starts one redis-server a port, on 127.0.0.1, each in DIR/node-PORT with its log, and forms them into a cluster; or forms one of nodes that run
-        already. Run again, it starts what does not run, completes what was cut off, and leaves the rest as it is. Never over data.
+        already. Run again, it starts what does not run, completes what was cut off, and leaves the rest as it is. Never over data, in any copy: a node
+        whose folder lost what it had is not started while slots depend on it (muster redis recover).
 
           --replicas N           replicas of each master (default 1); at least 3 masters
           --failover DURATION    the promise: a dead master is replaced within it (default 5s); chooses the node timeout, or says why it cannot
@@ -30,6 +31,7 @@ let redisCreateVerb = Verb(
     try arguments.atMost(0, "everything is an option")
     if arguments.value("--address") != nil { return try formForeign(arguments) }
     let request = try CreateRequest(arguments)
+    try request.checkRunning()
     guard try redisConfirm(request.plan, notes: request.notes, arguments) else {
         return redisResult(plan: request.plan, notes: request.notes, applied: false, arguments)
     }
@@ -45,6 +47,7 @@ let redisCreateVerb = Verb(
             return changed || started
         }
     }
+    do { try FormedMark.set(FormedMark.path(inside: request.directory)) } catch { throw Exit.failed("\(error)") }
     printError("the cluster is whole: \(request.addresses.count) nodes. Next:")
     printError(
         "  \(selfName) redis status --address \(request.addresses[0]) --password-file \(arguments.value("--password-file") ?? "FILE")")
@@ -123,6 +126,7 @@ private struct CreateRequest: Sendable {
     let plan: [String]
     let notes: [String]
     private let configurations: [RedisConfiguration]
+    private let census: FolderCensus
 
     init(_ arguments: Arguments) throws {
         guard let ports = arguments.value("--ports"), let directory = arguments.value("--dir") else {
@@ -152,8 +156,12 @@ private struct CreateRequest: Sendable {
             RedisConfiguration(
                 port: port, folder: node.folder, memory: memory, role: role, cluster: .local(port: port, nodeTimeout: timeout))
         }
+        census = CreateRequest.census(nodes, Files.absolute(directory), role)
+        let refused = census.verdicts.filter { numbers.contains($0.testimony.address.port) }
+            .compactMap { if case .refuse(let why) = $0.verdict { "\($0.testimony.address): \(why)" } else { nil } }
+        if !refused.isEmpty { throw Exit.failed("nothing was started. " + refused.joined(separator: "\n  ")) }
         let known = nodes.filter { Files.exists($0.configuration) }
-        var lines: [String] = []
+        var lines: [String] = census.verdicts.compactMap { if case .giveBack(_, let sentence) = $0.verdict { sentence } else { nil } }
         let starting = nodes.filter { $0.pid == nil }
         if starting.isEmpty {
             lines.append("all \(nodes.count) nodes run")
@@ -180,8 +188,38 @@ private struct CreateRequest: Sendable {
         plan = lines
     }
 
+    /// What the folders of these nodes, and of others beside them, say.
+    private static func census(_ nodes: [NodeProcess], _ directory: String, _ role: RedisConfiguration.Role) -> FolderCensus {
+        let others = NodeProcess.all(under: directory).filter { other in !nodes.contains { $0.port == other.port } }
+        return NodeFolders(nodes + others, under: directory).census(orElse: role == .state)
+    }
+
+    /// A node that runs knows the password: a wrong one is told before others are started with it.
+    func checkRunning() throws {
+        guard let running = nodes.first(where: { $0.pid != nil }) else { return }
+        let address = NodeAddress(host: "127.0.0.1", port: running.port), credentials = RedisCredentials(password: password)
+        try redisFailures {
+            try blocking { loop in
+                let session = ClusterSession(seeds: [address], credentials: credentials, loop: loop)
+                defer { session.close() }
+                do throws(ProvisioningFailure) { _ = try await session.client(address).ask("PING") } catch {
+                    // One that hangs or loads says nothing of the password.
+                    if error.code == .authentication { throw error }
+                }
+            }
+        }
+    }
+
     /// What is there stays: settings, data, processes.
     func start() throws(ProvisioningFailure) -> Bool {
+        let folders = NodeFolders(nodes, under: directory)
+        for (testimony, verdict) in census.verdicts {
+            guard case .giveBack(let file, let sentence) = verdict, nodes.contains(where: { $0.port == testimony.address.port }) else {
+                continue
+            }
+            printError("  \(sentence)")
+            try folders.carryOut(.write(file, testimony.address))
+        }
         var started: [NodeProcess] = []
         for (node, configuration) in zip(nodes, configurations) where node.pid == nil {
             try NodeFolder.start(node, configuration, password: password)
@@ -222,7 +260,6 @@ extension NodeFolder {
         _ = try node.start(password: password)
     }
 
-    /// Whether nobody listens there on loopback.
 }
 
 func redisReplicas(_ arguments: Arguments) throws -> Int {

@@ -31,6 +31,7 @@ let redisAddVerb = Verb(
     guard Set(joining).count == joining.count else { throw Exit.usage("a node stands twice") }
     var plan: [String] = []
     if let started, !started.missing.isEmpty {
+        try started.checkFolders()
         plan = [
             "start redis-server on \(started.missing.map { "127.0.0.1:\($0.port)" }.joined(separator: ", ")), with the settings of "
                 + "\(target.seeds[0])"
@@ -83,10 +84,30 @@ private struct LocalNodes: Sendable {
         nodes = try NodeFolder.ports(ports).map { NodeProcess(under: Files.absolute(directory), port: $0) }
     }
 
+    /// One of them may be a member that is down: its folder says whether it may be started.
+    func checkFolders() throws {
+        let others = NodeProcess.all(under: directory).filter { other in !nodes.contains { $0.port == other.port } }
+        let census = NodeFolders(nodes + others, under: directory).census()
+        for (testimony, verdict) in census.verdicts where nodes.contains(where: { $0.port == testimony.address.port }) {
+            switch verdict {
+            case .start: break
+            case .refuse(let why): throw Exit.failed("nothing was started. \(testimony.address): \(why)")
+            case .giveBack:
+                throw Exit.failed(
+                    "nothing was started. \(testimony.address) is a member already and has lost its folder: \(selfName) redis recover "
+                        + "\(testimony.address) --dir \(directory)")
+            }
+        }
+    }
+
     /// Memory, role and node timeout as the node at `--address` has them.
     func start(like target: RedisTarget, on loop: EventLoop) async throws(ProvisioningFailure) {
-        guard let password = target.credentials.password else {
+        guard let password = target.credentials.password, !password.isEmpty else {
             throw ProvisioningFailure(.refused, "nodes are started with a password only: --password-file FILE")
+        }
+        if let user = target.credentials.user {
+            throw ProvisioningFailure(
+                .refused, "nodes are started with the password of the default user, and '\(user)' is another: leave --user out")
         }
         let session = ClusterSession(seeds: target.seeds, credentials: target.credentials, loop: loop)
         defer { session.close() }

@@ -8,8 +8,7 @@ import Sharding
 /// The operations on a Redis Cluster; one file each, or two.
 private let redisVerbs = [
     redisCreateVerb, redisStopVerb, redisStatusVerb, redisFailoverVerb, redisAddVerb, redisRemoveVerb, redisRebalanceVerb, redisFixVerb,
-    redisBackupVerb,
-    redisRestoreVerb,
+    redisRecoverVerb, redisBackupVerb, redisRestoreVerb,
 ]
 
 let redisVerb = Verb(

@@ -118,13 +118,16 @@ public struct RedisURL: Sendable, Equatable {
     }
 
     /// The same way to log in, to servers elsewhere: other nodes of a cluster, or a Unix socket, which no URL can name.
-    public func with(_ topology: Topology) -> RedisURL { RedisURL(self, topology) }
+    public func with(_ topology: Topology) -> RedisURL { RedisURL(self, topology, database) }
 
-    private init(_ other: RedisURL, _ topology: Topology) {
+    /// The same server, another database.
+    public func with(database: Int) -> RedisURL { RedisURL(self, topology, database) }
+
+    private init(_ other: RedisURL, _ topology: Topology, _ database: Int) {
         self.topology = topology
         user = other.user
         password = other.password
-        database = other.database
+        self.database = database
         tls = other.tls
         tlsContext = other.tlsContext
         sentinelUser = other.sentinelUser

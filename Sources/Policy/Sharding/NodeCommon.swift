@@ -1,0 +1,74 @@
+/// What the nodes of a cluster must have in common besides their slots, as one of them has it. A part that could not be asked for (an old
+/// server, a user without the right) is nil: it is not known, and not empty.
+public struct NodeCommon: Sendable, Equatable {
+    /// Libraries of functions: name, and code.
+    public var libraries: [String: String]?
+    /// Users but `default`, whose password each node is started with: name, and rules with hashed passwords.
+    public var users: [String: String]?
+    /// Those of `settingNames`, by name.
+    public var settings: [String: String]?
+
+    /// Settings in which nodes that differ behave differently to a client.
+    public static let settingNames = ["maxmemory", "maxmemory-policy", "appendonly", "cluster-require-full-coverage", "cluster-node-timeout"]
+
+    public init(libraries: [String: String]? = nil, users: [String: String]? = nil, settings: [String: String]? = nil) {
+        self.libraries = libraries
+        self.users = users
+        self.settings = settings
+    }
+}
+
+extension Diagnosis {
+    /// Masters that lack a library of functions, or have another one of the same name, and nodes that differ in users.
+    static func common(_ view: ClusterView, _ known: [String: NodeCommon]) -> [Finding] {
+        let masters = view.masters.filter(\.answers)
+        let libraries = masters.compactMap { master in known[master.id]?.libraries.map { (master, $0) } }
+        let members = view.members.filter(\.answers).compactMap { member in known[member.id]?.users.map { (member, $0) } }
+        return differing(
+            libraries, missing: "function-missing", differs: "function-differs", noun: "the library of functions",
+            without: "calls of its functions fail there"
+        ) { .copyLibraries(from: $0, to: $1) }
+            + differing(
+                members, missing: "user-missing", differs: "user-differs", noun: "the user",
+                without: "that user cannot log in there"
+            ) { .copyUsers(from: $0, to: $1) }
+    }
+
+    private static func differing(
+        _ nodes: [(ClusterView.Member, [String: String])], missing: String, differs: String, noun: String, without: String,
+        _ remedy: (String, String) -> Remedy
+    ) -> [Finding] {
+        var found: [Finding] = []
+        for name in Set(nodes.flatMap(\.1.keys)).sorted() {
+            let owners = nodes.filter { $0.1[name] != nil }
+            guard Set(owners.compactMap { $0.1[name] }).count == 1, let model = owners.first else {
+                let who = owners.map(\.0.address.description).joined(separator: ", ")
+                found.append(
+                    Finding(
+                        differs, .manual, "\(noun) '\(name)' is not the same on \(who)",
+                        mend: "decide which is right, and load that one on each of them", .none))
+                continue
+            }
+            for (node, _) in nodes.filter({ $0.1[name] == nil }) {
+                found.append(
+                    Finding(
+                        missing, .safe, "\(node.address) has not \(noun) '\(name)' that \(model.0.address) has: \(without)",
+                        mend: "muster redis fix copies it", remedy(model.0.id, node.id)))
+            }
+        }
+        return found
+    }
+
+    /// Settings that are not the same everywhere, a sentence each.
+    public static func settings(_ view: ClusterView, _ known: [String: NodeCommon]) -> [String] {
+        let nodes = view.members.compactMap { member in known[member.id]?.settings.map { (member.address, $0) } }
+        return NodeCommon.settingNames.compactMap { name in
+            let groups = Dictionary(grouping: nodes.filter { $0.1[name] != nil }) { $0.1[name] ?? "" }
+            guard groups.count > 1 else { return nil }
+            let parts = groups.sorted { ($1.value.count, $0.key) < ($0.value.count, $1.key) }.map { value, group in
+                "\(value) on \(group.prefix(4).map(\.0.description).joined(separator: ", "))\(group.count > 4 ? " …" : "")"
+            }
+            return "\(name) differs: \(parts.joined(separator: "; "))"
+        }
+    }
+}
