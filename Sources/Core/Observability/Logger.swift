@@ -130,24 +130,6 @@ public final class Logger: Sendable {
     }
 }
 
-/// A URL with its password replaced by `***`, for logs and tables.
-public func redacted(url: String) -> String {
-    guard let scheme = url.range(of: "://") else { return url }
-    let rest = url[scheme.upperBound...]
-    let authorityEnd = rest.firstIndex(of: "/") ?? rest.endIndex
-    guard let at = rest[..<authorityEnd].lastIndex(of: "@") else { return url }
-    let user = rest[..<at].split(separator: ":", maxSplits: 1, omittingEmptySubsequences: false).first ?? ""
-    return url[..<scheme.upperBound] + user + ":***" + rest[at...]
-}
-
-extension String {
-    /// The first occurrence of `part`; Foundation has the like, and is not linked for it.
-    func range(of part: String) -> Range<String.Index>? {
-        var start = startIndex
-        while start < endIndex {
-            if self[start...].hasPrefix(part) { return start..<index(start, offsetBy: part.count) }
-            start = index(after: start)
-        }
-        return nil
-    }
-}
+/// A URL with its password replaced by `***`, for logs and tables; by the same rule by which the password is read from it
+/// (`URLCredentials`). What is no URL stays as it is.
+public func redacted(url: String) -> String { URLCredentials(url)?.redacted ?? url }

@@ -1,3 +1,5 @@
+import Basics
+
 /// What a cluster can hold: not the sum of its nodes' memory (a replica holds a copy), and what each process needs beside its data.
 public struct Capacity: Sendable, Equatable {
     /// What a process takes at the most, as a multiple of maxmemory: while it saves, each page that is written to exists twice. Measured
@@ -21,11 +23,11 @@ public struct Capacity: Sendable, Equatable {
         self.buffers = buffers
     }
 
-    public var raw: Int { nodes * memory }
+    public var raw: Int { nodes.multipliedClamped(by: memory) }
     /// Held once, whole.
-    public var usable: Int { masters * max(0, memory - buffers) }
+    public var usable: Int { masters.multipliedClamped(by: max(0, memory.subtractingClamped(buffers))) }
     /// What the container or the machine must leave one node.
-    public var processLimit: Int { Capacity.worst * memory }
+    public var processLimit: Int { memory.multipliedClamped(by: Capacity.worst) }
 
     /// The arithmetic, a line a step; one line where there is no limit.
     public var lines: [String] {
@@ -33,11 +35,11 @@ public struct Capacity: Sendable, Equatable {
         let size = ByteSize.text(memory)
         return [
             "raw: \(nodes) nodes x \(size) = \(ByteSize.text(raw)); replicas hold copies, so data fits once into \(masters) x \(size) = "
-                + "\(ByteSize.text(masters * memory))",
+                + "\(ByteSize.text(masters.multipliedClamped(by: memory)))",
             "less \(ByteSize.text(buffers)) a node for the replication backlog and clients' buffers: \(ByteSize.text(usable)) usable; "
-                + "plan for 80 % of it, \(ByteSize.text(Int(Double(usable) * Capacity.fillLimit)))",
+                + "plan for 80 % of it, \(ByteSize.text(Int(clamped: Double(usable) * Capacity.fillLimit)))",
             "a process takes up to twice its maxmemory while it saves and all keys are rewritten: 2 x \(size) = "
-                + "\(ByteSize.text(processLimit)) each, \(ByteSize.text(nodes * processLimit)) for all; a container's limit must not "
+                + "\(ByteSize.text(processLimit)) each, \(ByteSize.text(nodes.multipliedClamped(by: processLimit))) for all; a container's limit must not "
                 + "be below it",
         ]
     }
@@ -45,16 +47,17 @@ public struct Capacity: Sendable, Equatable {
 
 /// Bytes for people.
 public enum ByteSize {
-    /// `512 MiB`, `1.5 GiB`, `300 B`: at most one digit behind the point.
+    /// `512 MiB`, `1.5 GiB`, `300 B`: at most one digit behind the point; 0 for what is negative.
     public static func text(_ bytes: Int) -> String {
-        var value = Double(bytes), unit = 0
+        var value = Double(max(0, bytes)), unit = 0
         let units = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"]
         while value >= 1024, unit < units.count - 1 {
             value /= 1024
             unit += 1
         }
-        let tenths = Int((value * 10).rounded())
-        return tenths % 10 == 0 || unit == 0 ? "\(Int(value.rounded())) \(units[unit])" : "\(tenths / 10).\(tenths % 10) \(units[unit])"
+        let tenths = Int(clamped: (value * 10).rounded())
+        return tenths % 10 == 0 || unit == 0
+            ? "\(Int(clamped: value.rounded())) \(units[unit])" : "\(tenths / 10).\(tenths % 10) \(units[unit])"
     }
 
     /// `512Mi`, `1Gi`, `64mb`, `1024`; nil for anything else, negative, or above 1 PiB.

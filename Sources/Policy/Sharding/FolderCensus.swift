@@ -27,9 +27,12 @@ public struct NodeTestimony: Sendable, Equatable {
         public struct Stream: Sendable, Equatable {
             public var id: String
             public var offset: Int
-            public init(id: String, offset: Int) {
+            /// When the snapshot was made, seconds since 1970, as it says itself: copying the file does not change it.
+            public var at: Int
+            public init(id: String, offset: Int, at: Int) {
                 self.id = id
                 self.offset = offset
+                self.at = at
             }
         }
 
@@ -163,11 +166,14 @@ public struct FolderCensus: Sendable {
         return left
     }
 
-    /// Folders of its replicas that have data.
+    /// Its replicas.
+    func replicas(of id: String, _ others: [NodeTestimony]) -> [NodeTestimony] { others.filter { $0.file?.myself.master == id } }
+
+    /// Folders of its replicas that have data: all of it, or a snapshot.
     func heirs(of id: String, _ others: [NodeTestimony]) -> [NodeTestimony] {
-        others.filter { other in
-            guard other.runs || other.holding != nil, let own = other.file?.myself else { return false }
-            return own.master == id
+        replicas(of: id, others).filter { other in
+            if case .snapshotOnly = other.data { return true }
+            return other.runs || other.holding != nil
         }
     }
 
@@ -175,7 +181,7 @@ public struct FolderCensus: Sendable {
 
     private func formed(_ one: NodeTestimony, _ file: NodesFile, _ others: [NodeTestimony]) -> Verdict {
         let id = file.myself.id, slots = slotsAtRisk(id, own: file, others)
-        if slots.isEmpty { return .start }
+        if slots.isEmpty { return replica(one, file, others) }
         // A node writes down that it is master before it tells anybody.
         let told = others.compactMap { $0.file?.nodes.node(id) }.filter { !$0.slots.isEmpty }.map(\.configEpoch).max() ?? 0
         if told > file.myself.configEpoch {
@@ -200,12 +206,29 @@ public struct FolderCensus: Sendable {
         }
     }
 
-    /// A replica that was further on in the same stream of writes.
+    /// It may begin with nothing, because it copies from its master; but not while what it has is the only copy.
+    private func replica(_ one: NodeTestimony, _ file: NodesFile, _ others: [NodeTestimony]) -> Verdict {
+        guard case .snapshotOnly(let holding) = one.data,
+            let master = others.first(where: { $0.file?.myself.id == file.myself.master || $0.address == masterAddress(file) }),
+            !master.runs, master.holding == nil
+        else { return .start }
+        return .refuse(
+            "the append-only log is gone from \(one.folder), the server would ignore the snapshot that is there (\(holding.keys) keys), and "
+                + "its master \(master.address) has none. Put the log back, or: " + wayOut(master.address))
+    }
+
+    private func masterAddress(_ file: NodesFile) -> NodeAddress? {
+        guard let master = file.myself.master, let address = file.nodes.node(master)?.address else { return nil }
+        return testimonies.first { $0.address.port == address.port }?.address
+    }
+
+    /// A replica that was further on in the same stream of writes, or that went on in a later one: a master begins a new stream whenever it
+    /// is started, and its replica has the same as it when both are stopped.
     private func newer(than holding: NodeTestimony.Holding, _ heirs: [NodeTestimony]) -> NodeTestimony? {
         guard let stream = holding.stream else { return nil }
         return heirs.first { heir in
             guard !heir.runs, let other = heir.holding?.stream else { return false }
-            return other.id == stream.id && other.offset > stream.offset
+            return other.id == stream.id ? other.offset > stream.offset : other.at > stream.at
         }
     }
 

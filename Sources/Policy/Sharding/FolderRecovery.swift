@@ -72,7 +72,18 @@ public struct FolderRecovery: Sendable, Equatable {
                     "\(one.address) comes back as a replica of \(master.address), and copies from it",
                 ], reliesOn: "the data of \(master.address)", loses: "nothing that the cluster serves", needsAcceptance: false)
         }
-        if let heir = best(census.heirs(of: id, others)) { return try succession(census, one, others, id, slots, view, heir) }
+        let heirs = census.heirs(of: id, others)
+        var isPartial = false
+        if case .snapshotOnly = one.data { isPartial = true }
+        // Its own snapshot counts as much as a replica's, and less than all that a replica has.
+        if let heir = best(heirs), heir.runs || heir.holding != nil || !isPartial {
+            return try succession(census, one, others, id, slots, view, heir)
+        }
+        if let damaged = census.replicas(of: id, others).first(where: { if case .unreadable = $0.data { true } else { false } }),
+            case .unreadable(let reason) = damaged.data
+        {
+            throw Refusal(description: "the replica \(damaged.address) has a copy that the server here cannot read: \(reason)")
+        }
         return alone(one, id, slots, view)
     }
 
@@ -81,6 +92,7 @@ public struct FolderRecovery: Sendable, Equatable {
         heirs.max { a, b in
             if a.runs != b.runs { return b.runs }
             let (x, y) = (a.holding, b.holding)
+            if (x == nil) != (y == nil) { return x == nil }
             if let p = x?.stream, let q = y?.stream, p.id == q.id, p.offset != q.offset { return p.offset < q.offset }
             let (v, w) = (x?.writtenAt ?? 0, y?.writtenAt ?? 0)
             return v != w ? v < w : b.address < a.address
@@ -110,7 +122,11 @@ public struct FolderRecovery: Sendable, Equatable {
                     + "\(heir.address) first, or stop all nodes, and run the same again")
         }
         let epoch = next(census)
-        var steps: [Step] = [.putAside(one.address)]
+        var steps: [Step] = [.putAside(one.address)], snapshot: NodeTestimony.Holding?
+        if case .snapshotOnly(let holding) = heir.data {
+            snapshot = holding
+            steps.append(.logFromSnapshot(heir.address))
+        }
         for other in others {
             if let file = other.file, file.isFormed {
                 steps.append(.write(file.succeeded(id, by: heirID, slots: slots, epoch: epoch), other.address))
@@ -119,13 +135,14 @@ public struct FolderRecovery: Sendable, Equatable {
         if let file = heir.file {
             steps.append(.write(file.succeeded(id, by: heirID, slots: slots, epoch: epoch).seen(by: id), one.address))
         }
-        let what = heir.holding.map(FolderRecovery.text) ?? ""
+        let what = (heir.holding ?? snapshot).map(FolderRecovery.text) ?? ""
         return FolderRecovery(
             steps: steps,
             sentences: [
                 "\(heir.address) is made master of \(slots.count) slots (\(SlotSet(Array(slots.ranges.prefix(3))))) in all nodes.conf, before "
                     + "any node starts", aside, back,
-            ], reliesOn: "\(heir.folder): \(what)", loses: lost, needsAcceptance: false)
+            ], reliesOn: "\(heir.folder): \(what)", loses: lost + (snapshot == nil ? "" : ", and what was written after its snapshot"),
+            needsAcceptance: snapshot != nil)
     }
 
     /// No replica has a copy.

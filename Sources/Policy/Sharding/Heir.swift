@@ -29,7 +29,7 @@ public enum Heir {
                         + "data.",
                     flip: "a replica in step"))
         }
-        let behind = able.map { best.offset - $0.offset }.max() ?? 0
+        let behind = able.map { best.offset.subtractingClamped($0.offset) }.max() ?? 0
         return Decision(
             best.name,
             because: DecisionRecord(

@@ -9,7 +9,9 @@ public struct NodeCommon: Sendable, Equatable {
     public var settings: [String: String]?
 
     /// Settings in which nodes that differ behave differently to a client.
-    public static let settingNames = ["maxmemory", "maxmemory-policy", "appendonly", "cluster-require-full-coverage", "cluster-node-timeout"]
+    public static let settingNames = [
+        "maxmemory", "maxmemory-policy", "appendonly", "cluster-require-full-coverage", "cluster-node-timeout",
+    ]
 
     public init(libraries: [String: String]? = nil, users: [String: String]? = nil, settings: [String: String]? = nil) {
         self.libraries = libraries

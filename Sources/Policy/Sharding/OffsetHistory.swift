@@ -35,7 +35,7 @@ public struct OffsetHistory: Sendable, Equatable {
         // The last sample that the replica has, and the next, which it has not.
         let i = samples.lastIndex { $0.offset <= offset }!
         let before = samples[i], after = samples[i + 1]
-        let share = Double(offset - before.offset) / Double(after.offset - before.offset)
+        let share = (Double(offset) - Double(before.offset)) / (Double(after.offset) - Double(before.offset))
         return .seconds(max(0, now - (before.at + share * (after.at - before.at))))
     }
 }

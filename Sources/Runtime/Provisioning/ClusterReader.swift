@@ -113,7 +113,7 @@ extension ClusterSession {
         return NodeReport(
             asked: address, nodes: nodes, cluster: ClusterSession.fields(answers[1]), info: ClusterSession.fields(answers[2]),
             keys: answers[3].int ?? 0,
-            nodeTimeout: setting("cluster-node-timeout").flatMap { Int($0) }.map { .milliseconds($0) },
+            nodeTimeout: setting("cluster-node-timeout").flatMap { Int($0) }.map { .milliseconds(max(0, $0)) },
             bindSource: setting("bind-source-addr"))
     }
 

@@ -213,9 +213,10 @@ public struct FailoverDrill: Sendable {
         }
         let at = WallTime.now
         var partition: Partition?
-        // Interrupted in the middle, it would leave a node stopped or cut off: it is finished first.
-        let interrupted = [SIGINT, SIGTERM].map { Glibc.signal($0, SIG_IGN) }
-        defer { for (number, old) in zip([SIGINT, SIGTERM], interrupted) { Glibc.signal(number, old) } }
+        // Interrupted in the middle, or when its terminal is closed, it is finished first. When it is killed all the same, the lease mends.
+        let signals = [SIGINT, SIGTERM, SIGHUP, SIGPIPE], interrupted = signals.map { Glibc.signal($0, SIG_IGN) }
+        defer { for (number, old) in zip(signals, interrupted) { Glibc.signal(number, old) } }
+        let lease = try lease(session)
         switch fault {
         case .kill: Glibc.kill(pid, SIGKILL)
         case .stop: Glibc.kill(pid, SIGSTOP)
@@ -224,12 +225,13 @@ public struct FailoverDrill: Sendable {
         var isHealed = false
         func heal() throws(ProvisioningFailure) {
             if isHealed { return }
-            isHealed = true
             switch fault {
             case .kill: if !isSupervised { _ = try process.start(password: session.credentials.password ?? "") }
             case .stop: Glibc.kill(pid, SIGCONT)
-            case .partition: partition?.heal()
+            case .partition: try partition?.heal()
             }
+            isHealed = true
+            lease?.end()
         }
         func milliseconds(_ time: MonotonicTime) -> Int { Int((time - start).nanoseconds / 1_000_000) }
         let deadline = start + limit
@@ -264,6 +266,15 @@ public struct FailoverDrill: Sendable {
         try await all.waitUntilWhole(.seconds(60))
         timeline.whole = milliseconds(.now)
         return (timeline, heir, at)
+    }
+
+    /// nil: somebody else mends (its supervisor), or the partition does.
+    private func lease(_ session: ClusterSession) throws(ProvisioningFailure) -> FaultLease? {
+        switch fault {
+        case .kill: isSupervised ? nil : try process.restartLease(password: session.credentials.password ?? "")
+        case .stop: try FaultLease(mend: "kill -CONT \(pid)")
+        case .partition: nil
+        }
     }
 
     /// What the nodes that live have said, and when it was first heard.

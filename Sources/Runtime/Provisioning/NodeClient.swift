@@ -14,6 +14,8 @@ public struct NodeClient: Sendable {
         var options = RedisClient.Options()
         options.maxConnections = 1
         options.commandTime = commandTime
+        // One that hangs takes connections and greets nobody: that counts as well.
+        options.connectTime = min(commandTime, options.connectTime)
         options.name = "muster-redis"
         do { client = RedisClient(url: try credentials.url(address.description), loop: loop, options: options) } catch {
             throw ProvisioningFailure(.refused, "no address of a node", node: address)

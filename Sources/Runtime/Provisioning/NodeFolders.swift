@@ -66,7 +66,15 @@ public struct NodeFolders: Sendable {
             nodes.append(NodeFolders.node(entry.name, "\(directory)/\(entry.name)", entry.port))
         }
         isSingle = nodes.isEmpty
-        if nodes.isEmpty, let port = NodeFolders.port(of: directory) { nodes = [NodeFolders.node("", directory, port)] }
+        if nodes.isEmpty {
+            if let port = NodeFolders.port(of: directory) {
+                nodes = [NodeFolders.node("", directory, port)]
+            } else if Files.exists(FormedMark.path(beside: directory)) {
+                // All of it is gone, the port that it had as well.
+                let address = NodeAddress(host: "127.0.0.1", port: 0)
+                nodes = [Node(name: "", folder: directory, address: address, keepsData: nil, runs: false)]
+            }
+        }
         guard !nodes.isEmpty else {
             throw ProvisioningFailure(.local, "\(directory) has no folders of nodes (node-…), and is not that of a server")
         }

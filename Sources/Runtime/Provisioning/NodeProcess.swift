@@ -44,15 +44,37 @@ public struct NodeProcess: Sendable {
             guard let program = NodeProcess.program else {
                 throw SystemError("redis-server is not installed: apt-get install redis-server", 0)
             }
-            // The folder may have been copied or moved since its redis.conf was written: what counts is where it is now.
-            let settings =
-                "dir \(RedisConfiguration.quoted(Files.absolute(folder)))\n"
-                + RedisConfiguration.secrets(password: password, isCluster: true)
-            let pid = try spawn(program, input: Array(settings.utf8))
+            let pid = try spawn(program, input: Array(input(password: password).utf8))
             let text = "\(ProcessIdentity.boot) \(pid) \(ProcessIdentity.startTime(pid) ?? 0)\n"
             try Files.replace(record, with: Array(text.utf8), mode: 0o600)
             return true
         } catch { throw ProvisioningFailure(.local, "\(error)") }
+    }
+
+    /// What it reads at its start, behind its redis.conf.
+    private func input(password: String) -> String {
+        var text = RedisConfiguration.secrets(password: password, isCluster: true)
+        // The folder may have been copied or moved since its redis.conf was written: what counts is where it is now. What somebody else
+        // has written stays as it is.
+        if (Files.text(configuration) ?? "").hasPrefix(RedisConfiguration.firstLine) {
+            text += "dir \(RedisConfiguration.quoted(Files.absolute(folder)))\n"
+        }
+        return text
+    }
+
+    /// Starts it if whoever killed it on purpose dies before doing so.
+    func restartLease(password: String) throws(ProvisioningFailure) -> FaultLease {
+        guard let program = NodeProcess.program else { throw ProvisioningFailure(.local, "redis-server is not installed") }
+        let quoted = FaultLease.quoted
+        let mend = """
+            cd \(quoted(folder)) || exit 1
+            printf '%s' "$secret" | \(quoted(program)) \(quoted(configuration)) - >>\(quoted(log)) 2>&1 &
+            pid=$!
+            set -- $(sed 's/.*) //' /proc/$pid/stat)
+            umask 077
+            printf '%s %s %s\\n' \(quoted(ProcessIdentity.boot)) "$pid" "${20}" >process.new && mv process.new process
+            """
+        return try FaultLease(mend: mend, secret: input(password: password))
     }
 
     /// SIGTERM: data is written out. Returns false when it did not run.

@@ -71,10 +71,11 @@ extension NodeTestimony {
             } catch { return .unreadable(error.description) }
         }
         // A proper stop writes the snapshot last, and what it says of the stream of writes is then true of the log.
-        if let info = file(snapshot), info.writtenAt >= holding.writtenAt, let header = try? RDBFile.header(of: snapshot),
+        // A folder that was copied file by file may have them in another order, a moment apart.
+        if let info = file(snapshot), info.writtenAt.addingClamped(1) >= holding.writtenAt, let header = try? RDBFile.header(of: snapshot),
             let id = header.fields["repl-id"], let offset = header.fields["repl-offset"].flatMap({ Int($0) })
         {
-            holding.stream = .init(id: id, offset: offset)
+            holding.stream = .init(id: id, offset: offset, at: header.fields["ctime"].flatMap { Int($0) } ?? info.writtenAt)
         }
         return .whole(holding)
     }

@@ -15,12 +15,16 @@ struct Partition {
     }
 
     private let chain: String
+    private let lease: FaultLease
     private static let prefix = "MUSTER-DRILL-"
 
     /// Begins at once. What an earlier drill left behind, because it was killed, is removed first.
     init(_ node: Node, from others: [Node]) throws(ProvisioningFailure) {
         chain = Partition.prefix + String(getpid())
         Partition.removeLeftOvers()
+        lease = try FaultLease(
+            mend: "printf '%s\\n' '*filter' \(Partition.removal(chain).map(FaultLease.quoted).joined(separator: " ")) COMMIT "
+                + "| iptables-restore -w 5 --noflush")
         var lines = [":\(chain) - [0:0]"]
         for rule in Partition.rules(node, others) { lines.append("-A \(chain) \(rule) -j DROP") }
         lines.append("-I INPUT -i lo -j \(chain)")
@@ -39,9 +43,13 @@ struct Partition {
         }
     }
 
-    func heal() { Partition.remove(chain) }
+    /// Rules that cannot be removed are told: traffic stays cut.
+    func heal() throws(ProvisioningFailure) {
+        try Partition.change(Partition.removal(chain))
+        lease.end()
+    }
 
-    private static func remove(_ chain: String) { try? change(["-D INPUT -i lo -j \(chain)", "-F \(chain)", "-X \(chain)"]) }
+    private static func removal(_ chain: String) -> [String] { ["-D INPUT -i lo -j \(chain)", "-F \(chain)", "-X \(chain)"] }
 
     /// All at once or nothing.
     private static func change(_ lines: [String]) throws(ProvisioningFailure) {
@@ -53,7 +61,9 @@ struct Partition {
         guard let listed = try? Command.run("iptables", ["-w", "5", "-S"]) else { return }
         for line in listed.split(whereSeparator: \.isNewline) where line.hasPrefix("-N " + prefix) {
             let chain = String(line.dropFirst(3))
-            if let pid = Int32(chain.dropFirst(prefix.count)), ProcessIdentity.startTime(pid) == nil { remove(chain) }
+            if let pid = Int32(chain.dropFirst(prefix.count)), ProcessIdentity.startTime(pid) == nil {
+                try? change(removal(chain))
+            }
         }
     }
 

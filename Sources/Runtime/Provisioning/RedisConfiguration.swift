@@ -61,10 +61,12 @@ public struct RedisConfiguration: Sendable, Equatable {
     /// What a replica that was away may miss and still catch up without a full copy: seconds of a busy master. Redis' own default is 1 MiB.
     public static let backlog = 16 << 20
 
+    static let firstLine = "# Written by muster."
+
     /// AOF once a second and snapshots as documents 000 and 004 have them (900/1, 300/10, 60/10000).
     public var text: String {
         var lines = [
-            "# Written by muster.",
+            RedisConfiguration.firstLine,
             "bind \(bind.joined(separator: " "))", "port \(port)", "dir \(RedisConfiguration.quoted(folder))", "maxmemory \(memory)",
             "maxmemory-policy \(role == .state ? "noeviction" : "allkeys-lru")", "appendonly \(role == .state ? "yes" : "no")",
             "appendfsync everysec",

@@ -46,15 +46,19 @@ public enum RedisPassword {
     }
 }
 
-/// Who logs in.
-public struct RedisCredentials: Sendable {
+/// Who logs in. Printed, it names the user and hides the password.
+public struct RedisCredentials: Sendable, CustomStringConvertible, CustomReflectable {
     public let user: String?
     public let password: String?
 
+    /// A user without a password logs in with an empty one, which servers take for users that have `nopass`.
     public init(user: String? = nil, password: String?) {
         self.user = user
-        self.password = password
+        self.password = password ?? user.map { _ in "" }
     }
+
+    public var description: String { password == nil ? "nobody" : "\(user ?? "default"):***" }
+    public var customMirror: Mirror { Mirror(self, children: ["login": description]) }
 
     func url(_ host: String) throws(RedisURL.Failure) -> RedisURL {
         guard let password else { return try RedisURL("redis://\(host)") }

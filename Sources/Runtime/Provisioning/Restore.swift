@@ -161,7 +161,7 @@ public struct Restore: Sendable {
     /// Major and minor, comparable.
     static func version(_ text: String) -> Int {
         let parts = text.split(separator: ".").map { Int($0) ?? 0 }
-        return (parts.first ?? 0) * 1000 + (parts.count > 1 ? parts[1] : 0)
+        return (parts.first ?? 0).multipliedClamped(by: 1000).addingClamped(parts.count > 1 ? parts[1] : 0)
     }
 
     public func close() { target.close() }

@@ -106,7 +106,7 @@ struct RestoreLargeKey {
     }
 
     /// How many elements have about `elementBytes`.
-    static func count(size: Int, length: Int) -> Int { max(1, min(elements, length * elementBytes / max(1, size))) }
+    static func count(size: Int, length: Int) -> Int { max(1, min(elements, length.multipliedClamped(by: elementBytes) / max(1, size))) }
 
     private func scan(_ length: String, _ verb: String, _ write: ([RESPValue]) -> (RedisCommand, [RESPValue]))
         async throws(ProvisioningFailure)

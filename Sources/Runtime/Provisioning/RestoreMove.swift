@@ -109,7 +109,7 @@ final class RestoreMove {
         case .restored:
             counts.restored += 1
             counts.large += 1
-            counts.bytes += key.size
+            counts.bytes.addClamped(key.size)
         case .already: counts.already += 1
         case .expired: counts.expired += 1
         case .conflict: conflict(key)

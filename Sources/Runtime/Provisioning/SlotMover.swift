@@ -207,7 +207,7 @@ final class SlotMover: Sendable {
                 command.add(key)
                 return command
             })
-        return sizes.reduce(0) { $0 + ($1.int ?? 0) }
+        return sizes.map { max(0, $0.int ?? 0) }.sumClamped()
     }
 
     private func waitForTurn(_ keys: Int, bytes: Int) async {
@@ -216,7 +216,7 @@ final class SlotMover: Sendable {
         let wait: Duration = pace.withLock { pace in
             let now = MonotonicTime.now
             let turn = max(now, pace.next)
-            pace.next = turn + .nanoseconds(Int64(max(byKeys, byBytes) * 1e9))
+            pace.next = turn + Duration(clampedSeconds: max(byKeys, byBytes))
             return turn - now
         }
         if wait > .zero { await session.loop.sleep(wait) }

@@ -6,8 +6,9 @@ import Redis
 import Sharding
 import Topology
 
-/// Keeps one store: a node is started only on a folder that is fit for it (`FolderCensus`). The nodes of a cluster it keeps together: forms it when all nodes answer for the first time, and lets a replica take over when a master's
-/// process has ended, long before the nodes themselves would notice.
+/// Keeps one store: a node is started only on a folder that is fit for it (`FolderCensus`). The nodes of a cluster it keeps together: it
+/// forms the cluster when all nodes answer for the first time, and lets a replica take over when a master's process has ended, long before
+/// the nodes themselves would notice.
 ///
 /// The supervisor knows of a death by the kernel, at once; the cluster only after its node timeout. So the most advanced replica is told
 /// `CLUSTER FAILOVER FORCE`: it need not wait, and the other masters' votes are still needed, so that a supervisor that errs makes no
@@ -147,7 +148,7 @@ final class RedisClusterKeeper {
     private func succeed(_ number: Int, _ died: MonotonicTime) async {
         let dead = store.nodes[number - 1]
         let others = store.nodes.filter { $0.number != number && open[$0.number] == nil }
-        let views = await ask(others)
+        let views = await ask(others, replacing: dead.port)
         // Whoever answers knows the dead node by its port.
         guard let seen = views.lazy.compactMap({ $0.nodes.nodes.first { $0.address.port == dead.port } }).first else { return }
         let heirs = views.filter { $0.nodes.myself.master == seen.id }
@@ -173,27 +174,73 @@ final class RedisClusterKeeper {
         let offset: Int
     }
 
-    /// Each node's view, of those that answer in time.
-    private func ask(_ servers: [RedisServer]) async -> [View] {
-        let session = session, loop = loop
-        return await withTaskGroup(of: View?.self) { group in
-            for server in servers {
-                let number = server.number, address = server.address
-                group.addTask(executorPreference: loop) {
-                    guard
-                        let answers = try? await session.client(address).ask(all: [
-                            RedisCommand("CLUSTER NODES"), RedisCommand("INFO", "replication"),
-                        ]),
-                        let nodes = try? ClusterNodes(answers[0].string ?? "")
-                    else { return nil }
-                    let line = (answers[1].string ?? "").split(whereSeparator: \.isNewline).first { $0.hasPrefix("slave_repl_offset:") }
-                    return View(number: number, nodes: nodes, offset: line.flatMap { Int($0.dropFirst(18)) } ?? 0)
-                }
-            }
-            var views: [View] = []
-            for await view in group { if let view { views.append(view) } }
-            return views.sorted { $0.number < $1.number }
+    /// Views of nodes that come in one after the other, until they are enough: all have come, or those of all replicas of the dead node, or
+    /// the time is over. Nodes that hang are not waited for longer.
+    private final class Gathering {
+        private(set) var views: [View] = []
+        private var missing: Int
+        private let dead: UInt16
+        private var ports: Set<UInt16>
+        private var isOver = false
+        private var waiting: UnsafeContinuation<Void, Never>?
+
+        init(_ servers: [RedisServer], dead: UInt16) {
+            missing = servers.count
+            ports = Set(servers.map(\.port))
+            self.dead = dead
         }
+
+        func add(_ view: View?, of port: UInt16) {
+            if isOver { return }
+            missing -= 1
+            ports.remove(port)
+            if let view { views.append(view) }
+            if missing == 0 || haveAllReplicas { end() }
+        }
+
+        private var haveAllReplicas: Bool {
+            guard let view = views.last, let lost = view.nodes.nodes.first(where: { $0.address.port == dead }) else { return false }
+            let replicas = view.nodes.nodes.filter { $0.master == lost.id }
+            return !replicas.isEmpty && replicas.allSatisfy { !ports.contains($0.address.port) }
+        }
+
+        func end() {
+            isOver = true
+            waiting?.resume()
+            waiting = nil
+        }
+
+        func wait() async { if !isOver, missing > 0 { await withUnsafeContinuation { waiting = $0 } } }
+    }
+
+    /// Each node's view, of those that answer in time: 500 ms for all of them together, connecting included.
+    private func ask(_ servers: [RedisServer], replacing dead: UInt16) async -> [View] {
+        let gathering = Gathering(servers, dead: dead), session = session
+        let bound = LoopBound(gathering, on: loop)
+        let timer = LoopTimer(loop: loop) { gathering.end() }
+        timer.schedule(after: RedisClusterKeeper.questionTime)
+        for server in servers {
+            let number = server.number, address = server.address
+            // Ends with the node's answer, or its time limits; who is late is not waited for.
+            Task(executorPreference: loop) {
+                let view = await RedisClusterKeeper.view(number, address, session)
+                bound.value.add(view, of: address.port)
+            }
+        }
+        await gathering.wait()
+        timer.cancel()
+        return gathering.views.sorted { $0.number < $1.number }
+    }
+
+    private static func view(_ number: Int, _ address: NodeAddress, _ session: ClusterSession) async -> View? {
+        guard
+            let answers = try? await session.client(address).ask(all: [
+                RedisCommand("CLUSTER NODES"), RedisCommand("INFO", "replication"),
+            ]),
+            let nodes = try? ClusterNodes(answers[0].string ?? "")
+        else { return nil }
+        let line = (answers[1].string ?? "").split(whereSeparator: \.isNewline).first { $0.hasPrefix("slave_repl_offset:") }
+        return View(number: number, nodes: nodes, offset: line.flatMap { Int($0.dropFirst(18)) } ?? 0)
     }
 
     /// Until the heir is master, or the time is over.

@@ -120,7 +120,7 @@ public struct Configuration: Sendable {
         if usesRedis {
             let url = environment("REDIS_URL") ?? "redis://127.0.0.1:6379"
             do throws(RedisURL.Failure) { redis = try RedisURL(url) } catch { throw Failure(description: error.description) }
-            redisLabel = redacted(url: url)
+            redisLabel = redis?.description ?? ""
         }
         // Where another master may follow, what was acknowledged must not die with the first.
         switch redis?.topology {

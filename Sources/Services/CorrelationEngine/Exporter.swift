@@ -16,7 +16,8 @@ public struct ExportURL: Sendable, Equatable {
         guard text.hasPrefix("http://") else { return nil }
         let rest = text.dropFirst(7)
         let slash = rest.firstIndex(of: "/") ?? rest.endIndex
-        guard !rest[..<slash].contains("@"), let endpoint = Endpoint(String(rest[..<slash]), defaultPort: 80) else { return nil }
+        // Credentials are not taken, and must not be taken for a part of the path, which is logged.
+        guard !rest.contains("@"), let endpoint = Endpoint(String(rest[..<slash]), defaultPort: 80) else { return nil }
         self.endpoint = endpoint
         let given = rest[slash...]
         path = given.isEmpty || given == "/" ? standard : String(given)

@@ -147,14 +147,17 @@ public struct RESPParser {
     private static func integer(_ span: Span<UInt8>, _ line: Range<Int>) throws(RESPFailure) -> Int {
         guard !line.isEmpty, line.count <= 20 else { throw RESPFailure(reason: "a number of \(line.count) digits") }
         let negative = span[line.lowerBound] == 45
+        // Counted downwards: the smallest number has no positive one of its size.
         var value = 0
         for i in (negative ? line.lowerBound + 1 : line.lowerBound)..<line.upperBound {
             let digit = span[i] &- 48
             let (product, tooLarge) = value.multipliedReportingOverflow(by: 10)
-            guard digit < 10, !tooLarge else { throw RESPFailure(reason: "not a number") }
-            value = product &+ Int(digit)
+            let (sum, over) = product.subtractingReportingOverflow(Int(digit))
+            guard digit < 10, !tooLarge, !over else { throw RESPFailure(reason: "not a number") }
+            value = sum
         }
-        return negative ? 0 &- value : value
+        guard negative || value != .min else { throw RESPFailure(reason: "not a number") }
+        return negative ? value : -value
     }
 
     private static func text(_ span: Span<UInt8>, _ line: Range<Int>) -> String {

@@ -45,7 +45,7 @@ public final class RedisClient: Sendable {
     }
 
     public let loop: EventLoop
-    let router: LoopBound<any CommandRouter>
+    let router: LoopOwned<any CommandRouter>
 
     /// `onStatus` is called on the loop at each change.
     public init(url: RedisURL, loop: EventLoop, options: Options = Options(), onStatus: @escaping @Sendable (Status) -> Void = { _ in }) {
@@ -61,8 +61,11 @@ public final class RedisClient: Sendable {
             router = SentinelRouter(url: url, sentinels: sentinels, master: name, loop: loop, settings: settings, options: options)
         }
         router.onStatus = onStatus
-        self.router = LoopBound(router, on: loop)
+        self.router = LoopOwned(router, on: loop)
     }
+
+    /// Who drops a client without closing it closes it: what is under way ends with an error, on the loop.
+    deinit { close() }
 
     /// Begins to connect. From any thread.
     public func start() {

@@ -21,6 +21,8 @@ final class RedisConnection: Stream {
         var tls: TLSContext?
         /// Whom the server's certificate must name; nil: the host that is connected to.
         var serverName: String?
+
+        var logsIn: Bool { user != nil || password != nil }
     }
 
     /// What waits for a reply. `done` is called exactly once.
@@ -158,10 +160,11 @@ final class RedisConnection: Stream {
         state = .greeting
         var hello = RedisCommand("HELLO")
         hello.add("3")
-        if let password = settings.password {
+        if settings.logsIn {
+            // A user without a password takes any, also none.
             hello.add("AUTH")
             hello.add(settings.user ?? "default")
-            hello.add(password)
+            hello.add(settings.password ?? "")
         }
         hello.add("SETNAME")
         hello.add(settings.name)
@@ -173,10 +176,10 @@ final class RedisConnection: Stream {
         case .success: select()
         case .failure(let error) where error.code == .server && error.serverCode != "WRONGPASS" && error.serverCode != "NOAUTH":
             // A server before 6.0, or a proxy: RESP2 and AUTH in its old form.
-            guard let password = settings.password else { return select() }
+            guard settings.logsIn else { return select() }
             var auth = RedisCommand("AUTH")
             if let user = settings.user { auth.add(user) }
-            auth.add(password)
+            auth.add(settings.password ?? "")
             send(auth) { [unowned self] result in authenticated(result) }
         case .failure(let error): refuse(error)
         }

@@ -52,21 +52,23 @@ public struct RedisURL: Sendable, Equatable {
     static let placeLimit = 64
 
     public init(_ text: String) throws(Failure) {
-        guard let (scheme, afterScheme) = RedisURL.cut(text, at: "://") else {
+        guard let parts = URLCredentials(text) else {
             throw Failure("is not of the form redis://[user:password@]host[:port][/database]")
         }
+        let scheme = parts.scheme
         let kind = scheme.split(separator: "+", omittingEmptySubsequences: false)
         let kinds = ["single", "cluster", "sentinel"]
         guard kind[0] == "redis" || kind[0] == "rediss", kind.count == 1 || kind.count == 2 && kinds.dropFirst().contains(String(kind[1]))
         else {
+            // What stands there may be a password, too, when something was left out.
+            let isWord = scheme.utf8.count <= 20 && scheme.utf8.allSatisfy { ($0 | 32) &- 97 < 26 || $0 == 43 }
             throw Failure(
-                "'\(scheme)://' is not known; redis://, redis+cluster:// and redis+sentinel:// are, and rediss for redis with TLS")
+                "\(isWord ? "'\(scheme)://'" : "what stands before '://'") is not known; redis://, redis+cluster:// and redis+sentinel:// are, and rediss for redis with TLS"
+            )
         }
         let form = kind.count == 1 ? "single" : String(kind[1])
         // Messages never quote what may be a part of the password. Credentials end at the last '@', whatever is in them.
-        let hostStart = afterScheme.lastIndex(of: "@").map { afterScheme.index(after: $0) } ?? afterScheme.startIndex
-        let (user, password) = RedisURL.credentials(afterScheme[..<hostStart])
-        var places = afterScheme[hostStart...]
+        var places = parts.rest
         var options: [String: String] = [:]
         if let question = places.firstIndex(of: "?") {
             options = try RedisURL.options(places[places.index(after: question)...])
@@ -94,8 +96,8 @@ public struct RedisURL: Sendable, Equatable {
         case "sentinel": topology = .sentinel(sentinels: endpoints, master: master ?? "")
         default: topology = .single(endpoints[0])
         }
-        self.user = user
-        self.password = password
+        user = parts.user.map { RedisURL.decoded($0) }
+        password = parts.password.map { RedisURL.decoded($0) }
         guard kind[0] == "rediss" || ["ca", "cert", "key"].allSatisfy({ options[$0] == nil }) else {
             throw Failure("ca, cert and key are for rediss")
         }
@@ -150,12 +152,6 @@ public struct RedisURL: Sendable, Equatable {
         return found
     }
 
-    private static func credentials(_ text: Substring) -> (String?, String?) {
-        guard !text.isEmpty else { return (nil, nil) }
-        let parts = text.dropLast().split(separator: ":", maxSplits: 1, omittingEmptySubsequences: false)
-        return (parts[0].isEmpty ? nil : decoded(parts[0]), parts.count == 2 ? decoded(parts[1]) : nil)
-    }
-
     private static func database(_ text: Substring?, in form: String) throws(Failure) -> Int {
         guard let text else { return 0 }
         guard let number = Int(text), (0..<1_000_000).contains(number) else {
@@ -178,15 +174,6 @@ public struct RedisURL: Sendable, Equatable {
         return options
     }
 
-    private static func cut(_ text: String, at mark: String) -> (Substring, Substring)? {
-        var start = text.startIndex
-        while start < text.endIndex {
-            if text[start...].hasPrefix(mark) { return (text[..<start], text[text.index(start, offsetBy: mark.count)...]) }
-            start = text.index(after: start)
-        }
-        return nil
-    }
-
     private static func decoded(_ text: Substring) -> String {
         var out: [UInt8] = []
         var bytes = Array(text.utf8)[...]
@@ -200,4 +187,23 @@ public struct RedisURL: Sendable, Equatable {
         }
         return String(decoding: out, as: UTF8.self)
     }
+}
+
+extension RedisURL: CustomStringConvertible, CustomDebugStringConvertible, CustomReflectable {
+    /// The URL with `***` for the password: all that is ever printed of it.
+    public var description: String {
+        var scheme = tls == nil ? "redis" : "rediss", places: [Endpoint], path = ""
+        switch topology {
+        case .single(let endpoint): places = [endpoint]
+        case .cluster(let seeds): (scheme, places) = (scheme + "+cluster", seeds)
+        case .sentinel(let sentinels, let master): (scheme, places, path) = (scheme + "+sentinel", sentinels, "/" + master)
+        }
+        if database != 0 { path += "/\(database)" }
+        let login =
+            password == nil ? (user == nil ? "" : "***@") : "\(user ?? ""):***@"
+        return "\(scheme)://\(login)\(places.map(\.description).joined(separator: ","))\(path)"
+    }
+
+    public var debugDescription: String { description }
+    public var customMirror: Mirror { Mirror(self, children: ["url": description]) }
 }
