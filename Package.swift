@@ -140,7 +140,7 @@ let package = Package(
                 "Patterns", "Basics", "JSONCoding", "TestSupport", "Measurement",
             ], exclude: ["Cases"]),
         tests("HTTPTests", uses: ["Gateway", "HTTP", "EventLoops", "Topology", "Basics", "TestSupport"]),
-        tests("RedisTests", uses: ["Redis", "Provisioning", "Sharding", "EventLoops", "Basics", "TestSupport"]),
+        tests("RedisTests", uses: ["Redis", "Provisioning", "Observability", "Sharding", "EventLoops", "Basics", "TestSupport"]),
         tests(
             "EngineTests",
             uses: ["CorrelationEngine", "OpenTelemetry", "ProtobufCoding", "Compression", "HTTP", "JSONCoding", "TestSupport"]),

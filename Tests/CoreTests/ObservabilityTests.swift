@@ -116,7 +116,9 @@ import Testing
     @Test(arguments: [
         ("redis://:p@h:1/0", "redis://:***@h:1/0"), ("redis://u:p@h", "redis://u:***@h"), ("redis://h:1", "redis://h:1"),
         ("nothing", "nothing"),
-        ("redis://:p@ss@h", "redis://:***@h"),
+        ("redis://:p@ss@h", "redis://:***@h"), ("redis://:pa/ss@h:1/0", "redis://:***@h:1/0"), ("redis://u:a?b#c/d@h", "redis://u:***@h"),
+        ("redis+cluster://:pa/ss@h:1,i:2", "redis+cluster://:***@h:1,i:2"), ("redis://token@h", "redis://***@h"),
+        ("http://u:pa/ss@h/loki", "http://u:***@h/loki"),
     ])
     func passwordsAreNeverShown(url: String, shown: String) { #expect(redacted(url: url) == shown) }
 }

@@ -33,6 +33,45 @@ import Testing
         }
     }
 
+    /// SIGKILL in the middle, and a closed terminal: the fault is mended all the same, and the same drill runs again.
+    @Test(arguments: [("stop", SIGKILL), ("partition", SIGKILL), ("kill", SIGKILL), ("stop", SIGHUP)])
+    func whatADrillBreaksItMendsEvenWhenKilled(fault: String, signal: Int32) async throws {
+        try await withLocalCluster(create: false) { cluster in
+            // Nobody takes over meanwhile: the drill is still waiting when it is killed.
+            let made = try await cluster.create("--node-timeout", "5s", "--memory", "64Mi", "--yes", "--failover", "11s")
+            #expect(made.status == 0, "\(made.output)")
+            let log = cluster.folder + "/drill"
+            let pid = cluster.pid(0)
+            let drill = try Child(
+                builtProgram("muster"), ["redis", "failover", "--drill", fault, "--rate", "500/s", "--yes"] + cluster.access, log: log,
+                folder: cluster.folder)
+            let isIn = try await eventually(.seconds(30)) {
+                switch fault {
+                case "stop": (Files.text("/proc/\(pid)/status") ?? "").contains("State:\tT")
+                case "kill": ProcessIdentity.startTime(pid) == nil || (Files.text("/proc/\(pid)/status") ?? "").contains("State:\tZ")
+                default: try await run("/usr/sbin/iptables", ["-w", "5", "-S"]).output.contains("-j MUSTER-DRILL-")
+                }
+            }
+            #expect(isIn, "\(drill.output)")
+            drill.send(signal)
+            let isMended = try await eventually(.seconds(signal == SIGKILL ? 5 : 40)) {
+                switch fault {
+                case "stop": !(Files.text("/proc/\(pid)/status") ?? "").contains("State:\tT")
+                case "kill": try await cluster.ask(cluster.ports[0], RedisCommand("PING"))[0].string == "PONG"
+                default: try await !run("/usr/sbin/iptables", ["-w", "5", "-S"]).output.contains("MUSTER-DRILL-")
+                }
+            }
+            #expect(isMended, "\(drill.output)")
+            await drill.destroy()
+            let isWhole = try await eventually(.seconds(30)) { try await cluster.status().isWhole }
+            #expect(isWhole)
+            // What was started again is one of ours.
+            #expect(cluster.pid(0) > 0 && ProcessIdentity.startTime(cluster.pid(0)) != nil)
+            let stopped = try await cluster.muster(["stop", "--dir", cluster.directory, "--yes"])
+            #expect(stopped.output.contains("6 nodes have ended"), "\(stopped.output)")
+        }
+    }
+
     @Test func aDrillThatWouldShowNothingIsRefused() async throws {
         try await withLocalCluster { cluster in
             let wrong = try await cluster.operate("failover", "--drill", "fire", "--yes")

@@ -1,5 +1,7 @@
 import Basics
 import EventLoops
+import Observability
+import Provisioning
 import Testing
 
 @testable import Redis
@@ -62,6 +64,30 @@ import Testing
 }
 
 @Suite struct RedisURLTests {
+    /// Whatever a password has in it: printed, dumped or in an error it does not show.
+    @Test(arguments: ["pa/ss", "a?b", "a#b", "a@b", "a:b", "%2Fx", "/", "=="])
+    func thePasswordIsNeverPrinted(password: String) throws {
+        for form in [
+            "redis://:\(password)@h:1", "redis://u:\(password)@h/3", "redis+cluster://:\(password)@h:1,i:2",
+            "redis+sentinel://u:\(password)@h,i/name/2",
+        ] {
+            let url = try RedisURL(form)
+            #expect(url.password != nil && url.password != "")
+            var dumped = ""
+            dump(url, to: &dumped)
+            for text in ["\(url)", String(reflecting: url), dumped, redacted(url: form)] {
+                #expect(!text.contains(":\(password)@") && text.contains(":***@"), "\(text)")
+            }
+        }
+        for wrong in ["x\(password)://h", "redis://:\(password)@h:port", "redis://:\(password)@h,i", "redis://:\(password)@h/a/b"] {
+            let failure = #expect(throws: RedisURL.Failure.self) { try RedisURL(wrong) }
+            #expect(
+                password == "/" || password == "==" || failure?.description.contains(password) == false, "\(failure?.description ?? "")")
+        }
+        let credentials = RedisCredentials(user: "u", password: password)
+        #expect("\(credentials)" == "u:***")
+    }
+
     @Test func reads() throws {
         let url = try RedisURL("redis://me:p%40ss@[::1]:7000/3")
         #expect(url.user == "me" && url.password == "p@ss" && url.database == 3 && url.endpoint.description == "[::1]:7000")

@@ -1,35 +1,35 @@
 /// Owns a value that belongs to a loop, and lets go of it there: wherever the last reference to the owner is dropped, the value's `deinit`
 /// runs on its loop. Touching the value elsewhere traps.
 ///
-/// Costs one object. A value whose loop has ended is never let go of.
-public final class LoopOwned<Value>: @unchecked Sendable {
-    // @unchecked: guarded by the check in `value`; in `deinit` nobody else has it.
-    private var content: Value?
+/// Costs two objects. A value whose loop has ended is never let go of.
+public final class LoopOwned<Value>: Sendable {
+    private final class Carrier {
+        let content: Value
+        init(_ content: Value) { self.content = content }
+    }
+
+    /// Of the carrier, which is retained once for this owner, and is looked at on the loop alone.
+    private let address: UInt
     private let loop: EventLoop
 
     public init(_ value: Value, on loop: EventLoop) {
-        content = value
+        address = UInt(bitPattern: Unmanaged.passRetained(Carrier(value)).toOpaque())
         self.loop = loop
+    }
+
+    private static func carrier(_ address: UInt) -> Unmanaged<Carrier> {
+        guard let pointer = UnsafeRawPointer(bitPattern: address) else { preconditionFailure("an object has an address") }
+        return Unmanaged.fromOpaque(pointer)
     }
 
     public var value: Value {
         precondition(loop.isCurrent, "a loop's value was used outside its loop")
-        return content!
-    }
-
-    private final class Carrier {
-        let content: Value?
-        init(_ content: Value?) { self.content = content }
+        return LoopOwned.carrier(address).takeUnretainedValue().content
     }
 
     deinit {
-        if loop.isCurrent { return }
-        // From here on the carrier has the only reference of ours, and it is given up on the loop, not by this thread.
-        let carrier = Unmanaged.passRetained(Carrier(content))
-        content = nil
-        let address = UInt(bitPattern: carrier.toOpaque())
-        loop.execute {
-            if let pointer = UnsafeRawPointer(bitPattern: address) { Unmanaged<Carrier>.fromOpaque(pointer).release() }
-        }
+        let address = address
+        if loop.isCurrent { return LoopOwned.carrier(address).release() }
+        loop.execute { LoopOwned.carrier(address).release() }
     }
 }
