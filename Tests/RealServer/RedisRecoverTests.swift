@@ -260,6 +260,46 @@ import Testing
         }
     }
 
+    /// Nodes that hang are not waited for: with two of them stopped, who follows a dead master is known as fast as ever.
+    @Test func nodesThatHangDoNotHoldUpATakeover() async throws {
+        try await withStack(up: false) { stack in
+            try stack.write(store: "role: state, memory: 64Mi, masters: 3, replicas: 2, failover: 9s")
+            try await up(stack)
+            let rows = try await stack.rows().filter { $0.service == "state" }
+            let link = try await client(stack, "redis+cluster")
+            defer { link.close() }
+            var ofFirst: Set<Int> = []
+            let password = (Files.text(store(stack) + "/password") ?? "").split(separator: "\n").first ?? ""
+            for row in rows {
+                let node = RedisClient(url: try RedisURL("redis://:\(password)@127.0.0.1:\(row.port)"), loop: stack.loop)
+                node.start()
+                let role = try await node.send(RedisCommand("ROLE")).array ?? []
+                if role.first?.string == "slave", role[2].int == Int(rows.first { $0.replica == 1 }?.port ?? 0) {
+                    ofFirst.insert(row.replica)
+                }
+                node.close()
+            }
+            #expect(ofFirst.count == 2)
+            // A replica of the dead one, whose answer would be waited for, and one of another.
+            let hanging = rows.filter { $0.replica == ofFirst.max() || $0.replica > 3 && !ofFirst.contains($0.replica) }.prefix(3)
+            for row in hanging { kill(row.pid, SIGSTOP) }
+            defer { for row in hanging { kill(row.pid, SIGCONT) } }
+            let first = try #require(rows.first { $0.replica == 1 })
+            kill(first.pid, SIGKILL)
+            var text = ""
+            let isTold = await eventually(.seconds(10)) {
+                text = Files.text(stack.folder + "/.muster/demo/logs/supervisor.log") ?? ""
+                return text.contains("has taken over from state/1, ")
+            }
+            for row in hanging { kill(row.pid, SIGCONT) }
+            #expect(isTold, "\(text)")
+            let words = text.split(separator: "has taken over from state/1, ").last?.split(separator: " ").first ?? ""
+            let took = try #require(Duration(text: String(words.split(separator: ",").first ?? "")))
+            // 500 ms for the questions; then the vote of the other masters, with a tick of 100 ms.
+            #expect(took < .milliseconds(1500), "\(took)")
+        }
+    }
+
     /// A single server that was emptied is not started empty, at the next start nor while the supervisor runs.
     @Test func anEmptiedServerIsNotStartedEmpty() async throws {
         try await withStack(up: false) { stack in

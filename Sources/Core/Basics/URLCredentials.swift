@@ -1,7 +1,7 @@
 /// Where the credentials of a URL end: the one rule for who logs in with them and for who hides them.
 ///
-/// They end at the last `@`, whatever is in them: a password may have `/`, `?`, `#`, `:` or `@` in it (base64 has the first). So a text that
-/// is shown hides more rather than less where a path has an `@`.
+/// They end at the last `@`, whatever is in them: a password may have `/`, `?`, `#`, `:` or `@` in it (base64 has the first). So a text
+/// that is shown hides more rather than less where a path has an `@`.
 public struct URLCredentials: Sendable, Equatable {
     /// In front of `://`.
     public let scheme: Substring

@@ -213,8 +213,8 @@ public struct FolderCensus: Sendable {
             !master.runs, master.holding == nil
         else { return .start }
         return .refuse(
-            "the append-only log is gone from \(one.folder), the server would ignore the snapshot that is there (\(holding.keys) keys), and "
-                + "its master \(master.address) has none. Put the log back, or: " + wayOut(master.address))
+            "the append-only log is gone from \(one.folder), the server would ignore the snapshot that is there (\(holding.keys) "
+                + "keys), and its master \(master.address) has none. Put the log back, or: " + wayOut(master.address))
     }
 
     private func masterAddress(_ file: NodesFile) -> NodeAddress? {

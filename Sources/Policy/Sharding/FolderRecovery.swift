@@ -139,8 +139,8 @@ public struct FolderRecovery: Sendable, Equatable {
         return FolderRecovery(
             steps: steps,
             sentences: [
-                "\(heir.address) is made master of \(slots.count) slots (\(SlotSet(Array(slots.ranges.prefix(3))))) in all nodes.conf, before "
-                    + "any node starts", aside, back,
+                "\(heir.address) is made master of \(slots.count) slots (\(SlotSet(Array(slots.ranges.prefix(3))))) in all nodes.conf, "
+                    + "before any node starts", aside, back,
             ], reliesOn: "\(heir.folder): \(what)", loses: lost + (snapshot == nil ? "" : ", and what was written after its snapshot"),
             needsAcceptance: snapshot != nil)
     }

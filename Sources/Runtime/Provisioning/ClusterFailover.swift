@@ -57,7 +57,12 @@ public struct ClusterFailover: Sendable {
         let client = try session.client(replica.address)
         let start = MonotonicTime.now
         for _ in 0..<ClusterFailover.tries {
-            if isForced { _ = try await client.ask("CLUSTER FAILOVER", "FORCE") } else { _ = try await client.ask("CLUSTER FAILOVER") }
+            do throws(ProvisioningFailure) {
+                if isForced { _ = try await client.ask("CLUSTER FAILOVER", "FORCE") } else { _ = try await client.ask("CLUSTER FAILOVER") }
+            } catch {
+                // It may have become master by itself meanwhile: then it refuses, and all is as it should be.
+                guard error.code == .server, try await session.read().view.member(replica.id)?.isMaster == true else { throw error }
+            }
             let done = try await session.eventually(ClusterFailover.limit) { () async throws(ProvisioningFailure) in
                 let view = try await session.read().view
                 guard let now = view.member(replica.id), now.isMaster, now.slots.count >= master.slots.count else { return false }

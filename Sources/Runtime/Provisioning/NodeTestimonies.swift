@@ -99,7 +99,8 @@ enum RedisVersion {
         guard version.0 == 7, let known = formats.last(where: { $0.from <= version })?.format, header.version > known else { return nil }
         return
             "\(path) was written by Redis \(header.fields["redis-ver"] ?? header.fields["valkey-ver"] ?? "of a later version") (format "
-            + "\(header.version)), and the installed redis-server \(version.0).\(version.1) reads up to format \(known): install that version"
+            + "\(header.version)), and the installed redis-server \(version.0).\(version.1) reads up to format \(known): install "
+            + "that version"
     }
 
     /// Major and minor of `redis-server --version`.

@@ -104,8 +104,9 @@ struct RedisStore {
         let port =
             Files.text(folder + "/port")?.split(separator: "\n").first ?? Files.text(folder + "/node-1/port")?.split(separator: "\n").first
         return
-            "its data in \(folder) is of another layout (\(known), and the stack file says \(layout)). To take the data along: say what was "
-            + "said before, 'muster up -d', 'muster redis backup --to DIR --address 127.0.0.1:\(port ?? "PORT") --password-file FILE --yes' "
+            "its data in \(folder) is of another layout (\(known), and the stack file says \(layout)). To take the data along: say what "
+            + "was said before, 'muster up -d', 'muster redis "
+            + "backup --to DIR --address 127.0.0.1:\(port ?? "PORT") --password-file FILE --yes' "
             + "with a copy of \(folder)/password, 'muster down --purge', say what is said now, 'muster up -d', and 'muster redis restore "
             + "--from DIR' with the new port and password"
     }
