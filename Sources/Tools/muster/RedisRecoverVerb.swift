@@ -114,7 +114,8 @@ private struct RecoveryPlace {
         }
         if arguments.value("--dir") != nil { throw Exit.usage("--dir and --stack exclude each other") }
         let handle = try StackHandle(file)
-        let names = handle.stack.stores.map(\.name)
+        let stores = try handle.stack.stores, isRunning = try handle.isRunning
+        let names = stores.map(\.name)
         let parts = (word ?? "").split(separator: "/").map(String.init)
         guard let store = names.first(where: { $0 == parts.first }) ?? (names.count == 1 ? names.first : nil) else {
             throw Exit.usage("which store? \(file) has \(names.isEmpty ? "none" : names.joined(separator: ", ")): STORE/NUMBER")
@@ -122,11 +123,11 @@ private struct RecoveryPlace {
         directory = handle.folder.store(store)
         passwordFile = directory + "/password"
         if let first = parts.first, first == store {
-            name = parts.count > 1 ? "node-\(parts[1])" : handle.stack.stores.first { $0.name == store }?.isCluster == true ? nil : ""
+            name = parts.count > 1 ? "node-\(parts[1])" : stores.first { $0.name == store }?.isCluster == true ? nil : ""
         } else {
             name = word
         }
-        next = handle.isRunning ? "its supervisor does so within a second" : "\(selfName) up \(file)"
+        next = isRunning ? "its supervisor does so within a second" : "\(selfName) up \(file)"
     }
 
     /// nil: no node was named.
