@@ -207,6 +207,35 @@ import Testing
         }
     }
 
+    /// Tens of thousands of correlations that changed in one millisecond: a page finds its place among them at once.
+    @Test func pagesOfManyChangesOfOneMillisecond() async throws {
+        try await withLoop { loop in
+            try await withEngine([:]) { engine, _ in
+                let client = HTTPClient(loop: loop)
+                let body = Self.logs(60_000)
+                #expect(try await Self.post(client, engine, "/v1/logs", "application/x-protobuf", body, gzip: true).status == 200)
+                let worst = try await Self.worstProbe(loop, engine) {
+                    var ids: Set<String> = [], cursor = ""
+                    for _ in 0..<5 {
+                        let page = try await client.send("GET", "/api/correlations?limit=200\(cursor)", to: engine, timeout: .seconds(60))
+                        let value = try JSONValue.parse(page.body)
+                        for item in value["correlations"].list { ids.insert(item["id"].string ?? "") }
+                        cursor = "&cursor=\(value["next_cursor"].string ?? "")"
+                    }
+                    #expect(ids.count == 1000)
+                    // A filter that matches nothing looks at 2,000 of them.
+                    let start = MonotonicTime.now
+                    let none = try await client.send("GET", "/api/correlations?service=none", to: engine, timeout: .seconds(60))
+                    let value = try JSONValue.parse(none.body)
+                    #expect(value["correlations"].list.isEmpty && value["next_cursor"].string != nil)
+                    #expect(MonotonicTime.now - start < .seconds(8))
+                }
+                #expect(worst < .seconds(1), "\(worst.brief)")
+                client.close()
+            }
+        }
+    }
+
     /// Bodies that come in slowly count against one budget; small requests find room beside them.
     @Test func manySlowLargeUploadsAreBounded() async throws {
         try await withLoop { loop in

@@ -372,36 +372,40 @@ public final class MemoryCorrelationStore: CorrelationStore {
     }
 
     public func list(_ query: CorrelationQuery) async throws(StoreFailure) -> CorrelationPage {
-        let time = now().milliseconds
-        let found = changes(query.cursor, since: time - lifetime)
+        let (found, end) = changes(after: query.cursor, since: now().milliseconds - lifetime)
         var page = CorrelationPage()
-        for (place, entry) in found.enumerated() {
+        for entry in found {
             if page.isFull(query) { return page }
             let stored = try await correlation(entry.key)
             if stored?.text.count ?? 0 > Pace.piece { await pause() }
             page.look(at: stored, query)
-            page.next = place == found.count - 1 ? nil : CorrelationQuery.Cursor(score: entry.score, id: entry.id)
+            page.next = CorrelationQuery.Cursor(score: Int64(entry.place), id: entry.key.id)
         }
+        page.next = end
         return page
     }
 
-    /// What changed last, newest first, after the cursor; somewhat more than one step looks at.
-    private func changes(_ cursor: CorrelationQuery.Cursor?, since: Int64) -> [(score: Int64, id: String, key: CorrelationKey)] {
-        var found: [(score: Int64, id: String, key: CorrelationKey)] = []
+    /// Places of `changes` that one step walks through, those included that are no longer the newest of their correlation.
+    private static let walkLimit = 16_384
+
+    /// What changed last, newest first, as much as one step looks at; and where the next one goes on, nil at the end. A cursor's score is a
+    /// place in `changes`: each change has its own, however many come in one millisecond, so that no step looks for where it was.
+    private func changes(after cursor: CorrelationQuery.Cursor?, since: Int64) -> (
+        [(place: Int, key: CorrelationKey)], CorrelationQuery.Cursor?
+    ) {
         state.withLock { state in
-            // Newest last: walked backwards.
-            for i in state.changes.indices.reversed() {
+            var found: [(place: Int, key: CorrelationKey)] = []
+            let newest = state.changes.count - 1
+            var i = min(cursor.map { Int(clamping: $0.score).subtractingClamped(state.begin + 1) } ?? newest, newest)
+            let last = max(i - MemoryCorrelationStore.walkLimit, -1)
+            while i > last, found.count < CorrelationQuery.stepCount {
                 let change = state.changes[i]
-                if change.time <= since { break }
-                // All of one millisecond are taken together: within it the id decides.
-                if found.count > CorrelationQuery.stepCount, let last = found.last, last.score != change.time { break }
-                if let cursor, change.time > cursor.score { continue }
-                if state.entries[change.key]?.change == state.begin + i { found.append((change.time, change.key.id, change.key)) }
+                if change.time > since, state.entries[change.key]?.change == state.begin + i { found.append((state.begin + i, change.key)) }
+                i -= 1
             }
+            if i < 0 { return (found, nil) }
+            return (found, CorrelationQuery.Cursor(score: Int64(state.begin + i + 1), id: state.changes[i + 1].key.id))
         }
-        if let cursor { found.removeAll { ($0.score, $0.id) >= (cursor.score, cursor.id) } }
-        found.sort { a, b in (a.score, a.id) > (b.score, b.id) }
-        return found
     }
 
     public func count() async throws(StoreFailure) -> Int { state.withLock { $0.entries.count } }
