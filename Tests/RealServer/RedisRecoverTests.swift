@@ -273,7 +273,12 @@ import Testing
             for row in rows {
                 let node = RedisClient(url: try RedisURL("redis://:\(password)@127.0.0.1:\(row.port)"), loop: stack.loop)
                 node.start()
-                let role = try await node.send(RedisCommand("ROLE")).array ?? []
+                // A replica that has no copy yet is no heir.
+                var role: [RESPValue] = []
+                _ = try await eventually(.seconds(10)) {
+                    role = try await node.send(RedisCommand("ROLE")).array ?? []
+                    return role.first?.string == "master" || role.count > 4 && role[3].string == "connected" && role[4].int ?? 0 > 0
+                }
                 if role.first?.string == "slave", role[2].int == Int(rows.first { $0.replica == 1 }?.port ?? 0) {
                     ofFirst.insert(row.replica)
                 }
@@ -292,7 +297,8 @@ import Testing
                 return text.contains("has taken over from state/1, ")
             }
             for row in hanging { kill(row.pid, SIGCONT) }
-            #expect(isTold, "\(text)")
+            let (_, why) = try await stack.muster("why", "state", "--stack", stack.file)
+            #expect(isTold, "\(text) \(why)")
             let words = text.split(separator: "has taken over from state/1, ").last?.split(separator: " ").first ?? ""
             let took = try #require(Duration(text: String(words.split(separator: ",").first ?? "")))
             // 500 ms for the questions; then the vote of the other masters, with a tick of 100 ms.
