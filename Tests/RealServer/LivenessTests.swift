@@ -92,6 +92,39 @@ import Testing
         }
     }
 
+    /// Readiness that waits for something else is no hang: whoever answers `live`, with anything at all, is never killed.
+    @Test func readinessThatNeverAnswersIsNoReasonToKill() async throws {
+        try await withSmallStack { stack in
+            try stack.put(
+                "slow.py",
+                """
+                import http.server, os, time
+                class Handler(http.server.BaseHTTPRequestHandler):
+                    def do_GET(self):
+                        if self.path == "/ready" and os.path.exists("wait"): time.sleep(3600)
+                        self.send_response(404 if self.path == "/live" else 200); self.send_header("content-length", "0"); self.end_headers()
+                    def log_message(self, *a): pass
+                http.server.ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), Handler).serve_forever()
+                """)
+            try stack.put(
+                "s.yaml",
+                "stack: s\nservices:\n  web:\n    command: [\(try systemProgram("python3")), slow.py]\n    grace: 1s\n"
+                    + "    http: { port: 8000, live: /live, ready: /ready }\n")
+            try await stack.up()
+            let before = try await stack.row("web/1")
+            try stack.put("wait", "")
+            let isOut = try await eventually(.seconds(15)) { try await stack.row("web/1").trouble.contains("while /live is answered") }
+            #expect(isOut)
+            // Ten probes without an answer of the readiness, and more.
+            try await Task.sleep(for: .seconds(32))
+            let after = try await stack.row("web/1")
+            #expect(after.pid == before.pid && after.restarts == 0, "\(after)")
+            Files.remove(stack.folder + "/wait")
+            let isBack = try await eventually(.seconds(15)) { try await stack.row("web/1").state == "ready" }
+            #expect(isBack)
+        }
+    }
+
     /// What tells work from a hang, of real processes: one that computes, in a child, and one that sleeps.
     @Test func workIsSeenInProc() async throws {
         try await withFolder { folder in

@@ -14,10 +14,10 @@ struct ReplicaMachine {
         var withdrawAfter = 2
         /// Probes in a row without an answer, and without a sign of work, after which it is taken for hung and killed.
         var killAfter = 10
-        /// Probes in a row without an answer that take one out of the gateway which is at work: about 30 s, since each waits for 2 s.
+        /// Probes in a row without an answer that take one out of the gateway which is at work: about 40 s, since each waits for 3 s.
         /// Longer than a large request takes, so that a dozen of them do not leave a service with nobody.
         var withdrawWorkingAfter = 10
-        /// Probes in a row without an answer after which one is killed although it is at work: about 5 min. An endless loop works, too.
+        /// Probes in a row without an answer after which one is killed although it is at work: about 7 min. An endless loop works, too.
         var killWorkingAfter = 100
         /// Whether probes say something about it. What is not probed serves for all that is known as soon as it runs, so a life of a
         /// second proves nothing.

@@ -6,6 +6,7 @@ import Glibc
 import HTTP
 import Observability
 import Redis
+import Topology
 
 /// Carries out what a `ReplicaMachine` says, for one process: starts it, watches its end, probes it, signals it, admits it to the
 /// gateway. On the control loop.
@@ -13,8 +14,8 @@ final class ReplicaRunner {
     /// What kind of thing runs, and how it is asked whether it serves.
     enum Kind {
         /// Its port is chosen anew at each start.
-        /// `ready` is the path of its probe; without one it takes no requests and is ready once it has lived for 50 ms.
-        case service(ready: String?)
+        /// Without `http` it takes no requests, is not probed, and is ready once it has lived for 50 ms.
+        case service(HTTPInterface?)
         /// A single server, or a node of what its keeper keeps together.
         case redis(RedisServer, RedisClusterKeeper?)
     }
@@ -57,6 +58,8 @@ final class ReplicaRunner {
     private static let startingInterval = Duration.milliseconds(50)
     private static let servingInterval = Duration.seconds(1)
     private static let probeTime = Duration.seconds(2)
+    /// For a second question, of one that gave no answer to the first.
+    private static let liveTime = Duration.seconds(1)
     private static let firstWordsTime = Duration.seconds(1)
 
     init(
@@ -211,15 +214,15 @@ final class ReplicaRunner {
     private func ask(_ asked: Int) {
         guard asked == life, pid > 0, let port else { return }
         let bound = LoopBound(self, on: loop)
-        let client = host.httpClient, redis = redis, path: String?
-        if case .service(let ready) = kind { path = ready } else { path = nil }
+        let client = host.httpClient, redis = redis, http: HTTPInterface?
+        if case .service(let interface) = kind { http = interface } else { http = nil }
         // Ends with its answer or its time limit; the next one is only asked then.
         Task(executorPreference: loop) {
             let result: ReplicaMachine.Probe
             if let redis {
                 result = await ReplicaRunner.ask(redis, bound)
-            } else if let path {
-                result = await ReplicaRunner.ask(client, path, port)
+            } else if let http {
+                result = await ReplicaRunner.ask(client, http, port)
             } else {
                 // Nothing to ask: a process that has lived for a moment is taken for well.
                 result = .ready
@@ -235,21 +238,27 @@ final class ReplicaRunner {
         probe(after: machine.phase == .starting ? ReplicaRunner.startingInterval : ReplicaRunner.servingInterval)
     }
 
-    private static func ask(_ client: HTTPClient, _ path: String, _ port: UInt16) async -> ReplicaMachine.Probe {
-        let question = "GET \(path) on 127.0.0.1:\(port)"
+    private static func ask(_ client: HTTPClient, _ http: HTTPInterface, _ port: UInt16) async -> ReplicaMachine.Probe {
+        let question = "GET \(http.ready) on 127.0.0.1:\(port)", place = Endpoint.address(.loopback(port: port))
         do throws(HTTPClientError) {
-            let response = try await client.send("GET", path, to: .address(.loopback(port: port)), timeout: probeTime)
+            let response = try await client.send("GET", http.ready, to: place, timeout: probeTime)
             guard (200..<300).contains(response.status) else { return .unready("\(question) was answered with status \(response.status)") }
             return response.text.contains("\"status\":\"degraded\"") ? .degraded("\(question) says that it is degraded") : .ready
         } catch {
-            return switch error.code {
-            // Nonsense, too much, or a connection that it ends itself: it does something.
-            case .malformed, .tooLarge, .lost: .unready("\(question): \(error.underlying)")
-            case .connect, .timeout:
-                isShortOfDescriptors ? .unasked("too many open files here") : .failed("\(question): \(error.underlying)")
-            }
+            if isAnswer(error) { return .unready("\(question): \(error.underlying)") }
+            if isShortOfDescriptors { return .unasked("too many open files here") }
+            let silence = "\(question): \(error.underlying)"
+            guard error.code == .timeout, http.live != http.ready else { return .failed(silence) }
+            // Its readiness may wait for something else, a database say. Whether it lives is another question, and any answer will do.
+            do throws(HTTPClientError) {
+                _ = try await client.send("GET", http.live, to: place, timeout: liveTime)
+                return .unready("\(silence), while \(http.live) is answered")
+            } catch { return isAnswer(error) ? .unready("\(silence), while \(http.live) is answered") : .failed(silence) }
         }
     }
+
+    /// Nonsense, too much, or a connection that the server ends itself: it does something.
+    private static func isAnswer(_ error: HTTPClientError) -> Bool { [.malformed, .tooLarge, .lost].contains(error.code) }
 
     private static func ask(_ redis: RedisClient, _ runner: LoopBound<ReplicaRunner>) async -> ReplicaMachine.Probe {
         do throws(RedisError) {

@@ -207,7 +207,7 @@ final class StackRunner: ReplicaHost, ScalingHost {
         for variable in spec.environment { environment[variable.name] = variable.value }
         let stackFolder = stackFolder
         return ReplicaRunner(
-            unit: spec.name, number: number, generation: generation, kind: .service(ready: spec.http?.ready),
+            unit: spec.name, number: number, generation: generation, kind: .service(spec.http),
             settings: settings, log: folder.log(spec.name, number), host: self
         ) { [mark] port, life in
             var environment = environment

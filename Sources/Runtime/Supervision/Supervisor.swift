@@ -262,7 +262,10 @@ public final class Supervisor: Sendable {
         if Files.exists(folder.processes) {
             try Files.replace(folder.processes, with: Array(ProcessTable(identity: identity).text.utf8))
         }
-        if purge { Files.remove(folder.path) }
+        if purge {
+            Files.remove(folder.path)
+            if Files.exists(folder.path) { throw Failure("not everything in \(folder.path) could be removed: see what is left there") }
+        }
         return (ended, [])
     }
 

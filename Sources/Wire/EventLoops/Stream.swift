@@ -110,7 +110,7 @@ open class Stream: Pollable {
         case .success(let addresses):
             fallbacks = Array(addresses.dropFirst())
             connect(to: addresses[0])
-        case .failure(let failure): giveUpConnecting(SystemError("resolve \(failure)", EHOSTUNREACH))
+        case .failure(let failure): giveUpConnecting(SystemError("resolve \(failure)", 0))
         }
     }
 
