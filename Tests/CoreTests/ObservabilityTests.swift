@@ -87,7 +87,7 @@ import Testing
         pipe(&ends)
         let logger = Logger(level: .info, format: format, descriptor: ends[1])
         body(logger)
-        logger.flush()
+        logger.finish()
         close(ends[1])
         var bytes = [UInt8](repeating: 0, count: 65536)
         let got = read(ends[0], &bytes, bytes.count)

@@ -13,8 +13,8 @@ import Testing
         private var timer: LoopTimer?
 
         override func requestHead(_ table: HeadTable) {
-            suspendBody()
-            timer = LoopTimer(loop: loop) { [unowned self] in resumeBody() }
+            holdBody(true)
+            timer = LoopTimer(loop: loop) { [unowned self] in holdBody(false) }
             timer?.schedule(after: wait)
         }
 
