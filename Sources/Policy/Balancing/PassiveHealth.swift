@@ -105,9 +105,9 @@ public struct PassiveHealth: Sendable {
 
     /// How long the next ejection lasts: twice as long as the one before, at most `longest`, whatever the file says.
     private mutating func nextTime() -> Duration {
-        let (doubled, isTooLong) = settings.ejection.nanoseconds.multipliedReportingOverflow(by: 1 << Int64(min(ejections, 20)))
+        let doubled = settings.ejection.multipliedClamped(by: 1 << min(ejections, 20))
         ejections += 1
-        return .nanoseconds(isTooLong ? settings.longest.nanoseconds : min(doubled, settings.longest.nanoseconds))
+        return min(doubled, settings.longest)
     }
 
     /// It would go, but as many as may be out are out.
