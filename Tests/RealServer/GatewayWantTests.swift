@@ -25,7 +25,8 @@ import Testing
                 try #require(isUp, "\(child.output)")
                 result = .success(try await body(port, admin, child))
             } catch { result = .failure(error) }
-            await child.destroy()
+            // Whoever has been waited for is gone.
+            if kill(child.pid, 0) == 0 { await child.destroy() }
             try result.get()
         }
     }

@@ -21,7 +21,8 @@ extension Exchange {
         bodyPassing = HeadRewriter.response(
             table, into: &context.scratch,
             .init(
-                id: id, lines: additions.bytes, edits: route.route.responseEdits, date: context.dateLine(), clientIsOld: isOld, close: close,
+                id: id, lines: additions.bytes, edits: route.route.responseEdits, date: context.dateLine(), clientIsOld: isOld,
+                close: close,
                 upgrade: isUpgrade))
         if isUpgrade { beginTunnel() }
     }

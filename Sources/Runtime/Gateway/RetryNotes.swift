@@ -25,7 +25,8 @@ final class RetryNotes {
     init(journal: Journal) { self.journal = journal }
 
     /// One failed try. `record` is made for the first of its kind only.
-    func note(_ replica: Replica, _ failure: TryFailure, _ verdict: RetryPolicy.Verdict, _ now: MonotonicTime, record: () -> DecisionRecord) {
+    func note(_ replica: Replica, _ failure: TryFailure, _ verdict: RetryPolicy.Verdict, _ now: MonotonicTime, record: () -> DecisionRecord)
+    {
         let key = Key(replica: ObjectIdentifier(replica), failure: failure, verdict: verdict)
         if notes[key] == nil {
             guard notes.count < RetryNotes.limit else { return }

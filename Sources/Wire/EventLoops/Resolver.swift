@@ -65,7 +65,7 @@ public final class Resolver: Sendable {
         }
         switch next {
         case .answer(let addresses): deliver(.success(addresses))
-        case .refuse: 
+        case .refuse:
             deliver(.failure(Failure("\(host): more than \(Resolver.capacity) names are being asked for at once", isOwnWant: true)))
         case .wait: break
         case .ask: ask(host)
