@@ -213,7 +213,6 @@ struct SchemaChecker {
         case .duration: "a time with its unit, such as 250ms, 5s or 2m"
         case .percent: "a percentage such as 20%"
         case .size: "a size such as 512Mi or 2Gi"
-        case .sizeUpTo(let most): "a size such as 64Ki, at most \(most >> 20)Mi"
         case .cpu: "cores such as 500m or 2"
         case .address: "a port or host:port, such as 8080 or 127.0.0.1:8080"
         case .replicas: "a number or a range, such as 3 or 3..20"

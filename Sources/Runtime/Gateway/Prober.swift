@@ -60,21 +60,23 @@ public final class Prober: Sendable {
             if health.settings != settings { health = ActiveHealth(settings, startsUp: health.isUp) }
             let outcome = await ask(replica, probe)
             if case .notAsked(let detail) = outcome { gateway.ranShort(detail) }
-            if let (success, detail) = outcome.result, let decision = health.probed(success, subject: replica.name, detail: detail) {
-                if decision.result {
-                    replica.remove(.down, because: decision.record.sentence)
-                    replica.seenServing()
-                } else {
-                    replica.add(.down, because: decision.record.sentence)
+            if let (success, detail) = outcome.result {
+                if let decision = health.probed(success, subject: replica.name, detail: detail) {
+                    if decision.result {
+                        replica.remove(.down, because: decision.record.sentence)
+                        replica.seenServing()
+                    } else {
+                        replica.add(.down, because: decision.record.sentence)
+                    }
+                    gateway.journal.append(decision.record)
+                    gateway.replicasChanged()
                 }
-                gateway.journal.append(decision.record)
-                gateway.replicasChanged()
-            }
-            goodWhileEjected = success && probe.path != nil && replica.obstacles.contains(.ejected) ? goodWhileEjected + 1 : 0
-            if goodWhileEjected >= probe.rise {
-                replica.seenServing()
-                gateway.journal.append(Prober.endsEjection(replica.name, goodWhileEjected, detail))
-                goodWhileEjected = 0
+                goodWhileEjected = success && probe.path != nil && replica.obstacles.contains(.ejected) ? goodWhileEjected + 1 : 0
+                if goodWhileEjected >= probe.rise {
+                    replica.seenServing()
+                    gateway.journal.append(Prober.endsEjection(replica.name, goodWhileEjected, detail))
+                    goodWhileEjected = 0
+                }
             }
             // ±10 %, so that many gateways do not ask together.
             let interval = probe.interval.nanoseconds
