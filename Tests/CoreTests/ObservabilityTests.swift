@@ -1,6 +1,7 @@
 import Basics
 import CLinux
 import Glibc
+import Synchronization
 import Testing
 
 @testable import Observability
@@ -87,7 +88,7 @@ import Testing
         pipe(&ends)
         let logger = Logger(level: .info, format: format, descriptor: ends[1])
         body(logger)
-        logger.flush()
+        logger.finish()
         close(ends[1])
         var bytes = [UInt8](repeating: 0, count: 65536)
         let got = read(ends[0], &bytes, bytes.count)
@@ -124,6 +125,17 @@ import Testing
 }
 
 @Suite struct JournalTests {
+    /// Failed tries and limits that move may come by the second: they push out their own kind only.
+    @Test(arguments: [DecisionRecord.Kind.retry, .limit, .route]) func frequentKindsPushNothingElseOut(kind: DecisionRecord.Kind) {
+        let journal = Journal(capacity: 100)
+        journal.append(record(0))
+        for i in 0..<10_000 {
+            journal.append(DecisionRecord(kind, subject: "a", raw: "\(i)", outcome: "o", sentence: "s", flip: "f"))
+        }
+        let kept = journal.entries().map(\.record)
+        #expect(kept.count == 26 && kept.contains { $0.kind == .scale } && kept.last?.raw == "9999")
+    }
+
     private func record(_ i: Int) -> DecisionRecord {
         DecisionRecord(.scale, subject: i % 2 == 0 ? "a" : "b/1", raw: "\(i)", outcome: "\(i)", sentence: "s\(i)", flip: "f")
     }
@@ -143,5 +155,99 @@ import Testing
         for i in 1..<100 { journal.append(DecisionRecord(.route, subject: "a", raw: "\(i)", outcome: "", sentence: "", flip: "")) }
         journal.append(record(100))
         #expect(journal.entries().map(\.record.raw) == ["0", "98", "99", "100"])
+    }
+}
+
+/// A log that nobody reads: no caller waits, lines are dropped whole, counted and told.
+@Suite struct LogSinkTests {
+    private final class Told: Sendable {
+        let all = Mutex<[String]>([])
+        func note(_ trouble: LogSink.Trouble) {
+            all.withLock {
+                switch trouble {
+                case .began(let why): $0.append("began: \(why)")
+                case .ended(let lines): $0.append("ended: \(lines)")
+                }
+            }
+        }
+    }
+
+    private func pipeEnds() -> (read: Int32, write: Int32) {
+        var ends: [Int32] = [0, 0]
+        pipe(&ends)
+        return (ends[0], ends[1])
+    }
+
+    private func give(_ sink: LogSink, _ lines: Int, width: Int = 100) {
+        for i in 0..<lines {
+            let line = Array("\(i) \(String(repeating: "a", count: width))\n".utf8)
+            line.withUnsafeBytes { sink.write($0, lines: 1) }
+        }
+    }
+
+    @Test func aReaderThatHasStoppedHoldsNobodyUp() {
+        let ends = pipeEnds(), told = Told()
+        let sink = LogSink(descriptor: ends.write, limit: 100_000) { _, trouble in told.note(trouble) }
+        let began = MonotonicTime.now
+        give(sink, 5000)
+        sink.finish()
+        #expect(MonotonicTime.now - began < .seconds(3))
+        #expect(sink.dropped > 1000 && told.all.withLock { $0.count } == 1)
+        // What was taken comes whole and in order once somebody reads.
+        var text: [UInt8] = []
+        var chunk = [UInt8](repeating: 0, count: 65_536)
+        while text.count(where: { $0 == 10 }) < 5000 - sink.dropped {
+            let got = read(ends.read, &chunk, chunk.count)
+            if got <= 0 { break }
+            text += chunk[..<got]
+        }
+        let numbers = String(decoding: text, as: UTF8.self).split(separator: "\n").map { line in
+            line.utf8.count >= 100 ? line.split(separator: " ").first.flatMap { Int($0) } ?? -1 : -1
+        }
+        #expect(numbers.count == 5000 - sink.dropped && numbers == numbers.sorted() && !numbers.contains(-1))
+        close(ends.read)
+        close(ends.write)
+    }
+
+    /// The test's process would end by the signal if the sink let it through.
+    @Test func aReaderThatIsGoneIsTold() {
+        let ends = pipeEnds(), told = Told()
+        close(ends.read)
+        let sink = LogSink(descriptor: ends.write) { _, trouble in told.note(trouble) }
+        give(sink, 10)
+        sink.finish()
+        #expect(sink.dropped == 10 && told.all.withLock { $0 } == ["began: Broken pipe"])
+        close(ends.write)
+    }
+
+    @Test func aFullDiskIsTold() {
+        let full = open("/dev/full", O_WRONLY), told = Told()
+        let sink = LogSink(descriptor: full) { _, trouble in told.note(trouble) }
+        for _ in 0..<3 {
+            give(sink, 5)
+            sink.finish()
+        }
+        #expect(sink.dropped == 15 && told.all.withLock { $0 } == ["began: No space left on device"])
+        close(full)
+    }
+
+    /// The log itself says that lines are missing, once it is written again for a while.
+    @Test func theLogTellsWhatIsMissing() async throws {
+        let ends = pipeEnds()
+        let full = open("/dev/full", O_WRONLY)
+        let target = dup(full)
+        let logger = Logger(level: .info, format: .text, descriptor: target, immediate: true)
+        for _ in 0..<3 { logger.info("lost") }
+        logger.finish()
+        #expect(logger.dropped == 3)
+        dup2(ends.write, target)
+        usleep(5_100_000)
+        logger.info("again")
+        logger.finish()
+        var chunk = [UInt8](repeating: 0, count: 4096)
+        usleep(50_000)
+        let got = read(ends.read, &chunk, chunk.count)
+        #expect(String(decoding: chunk[..<max(got, 0)], as: UTF8.self) == "INFO  | again\nWARN  | log_lines_dropped | lines=3\n")
+        for fd in [ends.read, ends.write, full, target] { close(fd) }
     }
 }

@@ -48,4 +48,22 @@ import Testing
         #expect(decode("1;" + String(repeating: "a", count: 9000) + "\r\nx\r\n", piece: 500) == nil)
         #expect(decode("0\r\n" + String(repeating: "A: b\r\n", count: 5000) + "\r\n", piece: 500) == nil)
     }
+
+    /// Every byte that is no data counts: names, colons and line ends of trailers, extensions of many chunks together.
+    @Test func nothingIsFree() {
+        #expect(decode("0\r\n" + String(repeating: "a:\r\n", count: 3000) + "\r\n", piece: 500) == nil)
+        #expect(decode("0\r\n" + String(repeating: "a:\r\n", count: 300) + "\r\n", piece: 500) != nil)
+        let chunk = "1;" + String(repeating: "a", count: 4000) + "\r\nx\r\n"
+        #expect(decode(chunk + "0\r\n\r\n", piece: 500) != nil)
+        #expect(decode(chunk + chunk + chunk + "0\r\n\r\n", piece: 500) == nil)
+        let zeros = "000000000000001\r\nx\r\n"
+        #expect(decode(String(repeating: zeros, count: 10_000) + "0\r\n\r\n", piece: 1000)?.body.utf8.count == 10_000)
+    }
+
+    /// Signatures of chunks, as object stores are sent them, are no more than their data pays for.
+    @Test func extensionsOfLargeChunksAreTaken() {
+        let data = String(repeating: "x", count: 1024)
+        let chunk = "400;chunk-signature=" + String(repeating: "0", count: 64) + "\r\n\(data)\r\n"
+        #expect(decode(String(repeating: chunk, count: 2000) + "0\r\n\r\n", piece: 4096)?.body.utf8.count == 2_048_000)
+    }
 }

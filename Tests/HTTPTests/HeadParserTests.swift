@@ -140,4 +140,18 @@ func parse(_ text: String) -> Outcome {
         #expect(!keepsAlive("1.0", ""))
         #expect(keepsAlive("1.0", "Connection: keep-alive\r\n"))
     }
+
+    /// Places in a head have 32 bits: whatever the settings say, a head that passes the ceiling is refused before it is parsed.
+    @Test func noHeadIsLargerThanItsPlacesCanTell() {
+        var limits = HTTPLimits()
+        limits.head = 3 << 30
+        limits.requestLine = 3 << 30
+        let line = Array("GET / HTTP/1.1\r\nHost: a\r\nA: ".utf8)
+        let bytes = line + [UInt8](repeating: 97, count: HTTPLimits.headCeiling + 1)
+        var scanner = HeadScanner()
+        #expect(throws: HTTPFailure.headTooLarge) { try bytes.withUnsafeBytes { _ = try scanner.scan($0, limits: limits) } }
+        var other = HeadScanner()
+        let target = Array("GET /".utf8) + [UInt8](repeating: 97, count: HTTPLimits.headCeiling + 1)
+        #expect(throws: HTTPFailure.requestLineTooLong) { try target.withUnsafeBytes { _ = try other.scan($0, limits: limits) } }
+    }
 }

@@ -13,8 +13,8 @@ import Testing
         private var timer: LoopTimer?
 
         override func requestHead(_ table: HeadTable) {
-            suspendBody()
-            timer = LoopTimer(loop: loop) { [unowned self] in resumeBody() }
+            holdBody(true)
+            timer = LoopTimer(loop: loop) { [unowned self] in holdBody(false) }
             timer?.schedule(after: wait)
         }
 
@@ -63,6 +63,58 @@ import Testing
             client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhe")
             #expect(client.answer().head.hasPrefix("HTTP/1.1 408 "))
             #expect(MonotonicTime.now - began >= .milliseconds(1100))
+        }
+    }
+
+    /// Whoever ends its side, or resets, in the middle of a body that nobody reads has gone, and is not kept.
+    @Test(arguments: [true, false]) func whoHasGoneIsSeen(isReset: Bool) async throws {
+        try await withLoop { loop in
+            let ended = Tally()
+            let (listener, port) = try await loop.run {
+                let context = HTTPServerContext(loop: loop)
+                let listener = try Listener(loop: loop, address: .loopback(port: 0)) { fd, peer in
+                    let connection = Held(context: context, peer: peer)
+                    connection.ended = ended
+                    try? connection.start(fd)
+                }
+                return (LoopBound(listener, on: loop), listener.address.port!)
+            }
+            var client: RawPeer? = try RawPeer(port: port)
+            client?.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n")
+            usleep(50_000)
+            client?.send("a part")
+            usleep(50_000)
+            #expect(ended.count == 0)
+            if isReset {
+                client?.resetOnClose()
+                client = nil
+            } else {
+                client?.finishSending()
+            }
+            let isSeen = await eventually(.seconds(1)) { ended.count == 1 }
+            #expect(isSeen)
+            try await loop.run { listener.value.close() }
+            _ = client
+        }
+    }
+
+    /// Reads no body.
+    private final class Held: HTTPServerConnection {
+        var ended: Tally?
+        override func requestHead(_ table: HeadTable) { holdBody(true) }
+        override func connectionClosed(_ reason: CloseReason) { ended?.add() }
+    }
+
+    /// What frames a body is no progress of it, and does not buy it time.
+    @Test func framingBuysNoTime() async throws {
+        try await withPatient(.zero) { client in
+            client.send("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1;")
+            let began = MonotonicTime.now
+            for _ in 0..<40 {
+                usleep(50_000)
+                if !client.send("a") { break }
+            }
+            #expect(client.head().hasPrefix("HTTP/1.1 408 ") && MonotonicTime.now - began < .seconds(3))
         }
     }
 }

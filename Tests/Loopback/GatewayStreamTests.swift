@@ -139,24 +139,6 @@ import Testing
         }
     }
 
-    /// Interim answers are the backend's affair with the gateway; the client gets the answer.
-    @Test func interimAnswersAreNoAnswers() async throws {
-        try await withBackend({ peer, _ in
-            while peer.head().contains("HTTP/1.1\r\n") {
-                peer.send("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n")
-                usleep(20_000)
-                peer.send("HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
-            }
-        }) { gateway, _ in
-            let client = try RawPeer(port: gateway.port)
-            for _ in 0..<2 {
-                client.send(Self.get)
-                let answer = client.answer()
-                #expect(answer.head.hasPrefix("HTTP/1.1 200 OK\r\n") && !answer.head.contains("Early") && answer.body == "ok")
-            }
-        }
-    }
-
     /// The gateway asks for the body itself, so that no backend's silence holds the client up.
     @Test func whoeverWaitsToBeAskedForTheBodyIsAsked() async throws {
         try await withBackend({ peer, _ in

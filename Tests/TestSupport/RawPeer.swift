@@ -124,6 +124,12 @@ public final class RawPeer: @unchecked Sendable {
 
     public func finishSending() { shutdown(fd, Int32(SHUT_WR)) }
 
+    /// Its end will be a reset.
+    public func resetOnClose() {
+        var linger = Glibc.linger(l_onoff: 1, l_linger: 0)
+        setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, socklen_t(MemoryLayout<Glibc.linger>.size))
+    }
+
     // MARK: bytes that can be told apart by their place
 
     /// A prime, so that no buffer's size divides it.

@@ -11,10 +11,18 @@ public func errorText(_ code: Int32) -> String {
 public struct SystemError: Error, Equatable, CustomStringConvertible {
     public let call: String
     public let code: Int32
+    /// Whether this machine or this process lacked something of its own: descriptors, memory, local ports, watches, space. Such a failure
+    /// says nothing about the peer, and must not be counted against it.
+    public let isOwnWant: Bool
 
-    public init(_ call: String, _ code: Int32 = errno) {
+    /// `isOwnWant` is known by the code, unless the caller knows better.
+    public init(_ call: String, _ code: Int32 = errno, isOwnWant: Bool? = nil) {
         self.call = call
         self.code = code
+        switch code {
+        case EMFILE, ENFILE, ENOMEM, ENOBUFS, EADDRNOTAVAIL, ENOSPC: self.isOwnWant = isOwnWant ?? true
+        default: self.isOwnWant = isOwnWant ?? false
+        }
     }
 
     public var description: String { code == 0 ? call : "\(call): \(errorText(code))" }

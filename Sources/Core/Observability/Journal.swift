@@ -35,8 +35,8 @@ public final class Journal: Sendable {
     }
 
     private struct State {
-        /// Samples of routing come by the second and would push everything else out.
-        var routes = Ring()
+        /// By kind, those that come by the second, and would push everything else out.
+        var frequent: [DecisionRecord.Kind: Ring] = [:]
         var others = Ring()
         var count = 0
         var dropped = 0
@@ -45,7 +45,10 @@ public final class Journal: Sendable {
     private let state = Mutex(State())
     private let capacity: Int
 
-    /// Beside `capacity` decisions, a quarter as many samples of routing.
+    /// Samples of routing, failed tries and limits that move can come many times a second.
+    private static let frequentKinds: Set<DecisionRecord.Kind> = [.route, .retry, .limit]
+
+    /// Beside `capacity` decisions, a quarter as many of each kind that comes by the second.
     public init(capacity: Int = 4096) { self.capacity = max(4, capacity) }
 
     public func append(_ record: DecisionRecord, at: WallTime = .now) {
@@ -54,16 +57,17 @@ public final class Journal: Sendable {
             let number = state.count
             state.count += 1
             let isFull =
-                record.kind == .route
-                ? state.routes.append(entry, number, capacity: capacity / 4) : state.others.append(entry, number, capacity: capacity)
+                Journal.frequentKinds.contains(record.kind)
+                ? state.frequent[record.kind, default: Ring()].append(entry, number, capacity: capacity / 4)
+                : state.others.append(entry, number, capacity: capacity)
             if isFull { state.dropped += 1 }
         }
     }
 
     /// Newest last; with `subject`, those about it or a replica of it.
     public func entries(subject: String? = nil) -> [Entry] {
-        let (routes, others) = state.withLock { ($0.routes, $0.others) }
-        let ordered = (routes.ordered + others.ordered).sorted { $0.number < $1.number }.map(\.entry)
+        let rings = state.withLock { $0.frequent.values + [$0.others] }
+        let ordered = rings.flatMap(\.ordered).sorted { $0.number < $1.number }.map(\.entry)
         guard let subject else { return ordered }
         return ordered.filter { $0.record.subject == subject || $0.record.subject.hasPrefix(subject + "/") }
     }

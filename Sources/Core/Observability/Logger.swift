@@ -1,13 +1,13 @@
 import Basics
-import Glibc
 import JSONCoding
 import Synchronization
 
 /// A structured log: the message is a fixed word, everything else is a field.
 ///
 /// Text form `INFO  | redis_connected | url=redis://127.0.0.1:6379`, or a JSON object a line. Lines are
-/// collected and leave in one write when `flush` is called (a loop does that at the end of its turn) or when
-/// 32 KiB have gathered. A line is never split over two writes; a full pipe makes the writer wait.
+/// collected and are given to a `LogSink` when `flush` is called (a loop does that at the end of its turn) or when
+/// 32 KiB have gathered. Nobody waits for the log: what its reader does not take is dropped, counted, and told in the log once it is read
+/// again.
 public final class Logger: Sendable {
     public enum Level: Int, Sendable, Comparable, CaseIterable {
         case debug, info, warning, error
@@ -47,16 +47,25 @@ public final class Logger: Sendable {
 
     public let level: Level
     private let format: Format
-    private let descriptor: Int32
+    private let sink: LogSink
     private let immediate: Bool
-    private let pending = Mutex<[UInt8]>([])
+    private let pending = Mutex(Pending())
 
-    /// `immediate` writes each line at once: for programs without a loop to flush them.
+    private struct Pending {
+        var bytes: [UInt8] = []
+        var lines = 0
+    }
+
+    /// `immediate` gives on each line at once: for programs without a loop to flush them.
     public init(level: Level, format: Format, descriptor: Int32 = 1, immediate: Bool = false) {
         self.level = level
         self.format = format
-        self.descriptor = descriptor
         self.immediate = immediate
+        sink = LogSink(descriptor: descriptor) { sink, trouble in
+            // That it has begun could be told nowhere but here.
+            guard case .ended(let lines) = trouble else { return }
+            Logger.line(.warning, "log_lines_dropped", [.init("lines", lines)], format).withUnsafeBytes { sink.write($0, lines: 1) }
+        }
     }
 
     public func debug(_ event: StaticString, _ fields: Field...) { if level <= .debug { write(.debug, event, fields) } }
@@ -64,7 +73,20 @@ public final class Logger: Sendable {
     public func warning(_ event: StaticString, _ fields: Field...) { if level <= .warning { write(.warning, event, fields) } }
     public func error(_ event: StaticString, _ fields: Field...) { write(.error, event, fields) }
 
+    /// Lines that could not be written, since the beginning.
+    public var dropped: Int { sink.dropped }
+
     private func write(_ level: Level, _ event: StaticString, _ fields: [Field]) {
+        let line = Logger.line(level, event, fields, format)
+        let full = pending.withLock { pending in
+            pending.bytes.append(contentsOf: line)
+            pending.lines += 1
+            return immediate || pending.bytes.count > 32768
+        }
+        if full { flush() }
+    }
+
+    private static func line(_ level: Level, _ event: StaticString, _ fields: [Field], _ format: Format) -> [UInt8] {
         var line: [UInt8] = []
         line.reserveCapacity(160)
         switch format {
@@ -90,11 +112,7 @@ public final class Logger: Sendable {
             line = json.bytes
         }
         line.append(10)
-        let full = pending.withLock { pending in
-            pending.append(contentsOf: line)
-            return immediate || pending.count > 32768
-        }
-        if full { flush() }
+        return line
     }
 
     /// Control characters would let a value from outside forge a line; they are written as `\xNN`. A value
@@ -114,19 +132,21 @@ public final class Logger: Sendable {
         if quoted { line.append(34) }
     }
 
-    /// Writes what has gathered.
+    /// Gives on what has gathered. Does not wait until it is written: `finish` does.
     public func flush() {
+        // Under the lock, so that the lines of several threads keep their order.
         pending.withLock { pending in
-            if pending.isEmpty { return }
-            pending.withUnsafeBytes { bytes in
-                var offset = 0
-                while offset < bytes.count {
-                    let wrote = Glibc.write(descriptor, bytes.baseAddress! + offset, bytes.count - offset)
-                    if wrote > 0 { offset += wrote } else if errno == EAGAIN { usleep(1000) } else if errno != EINTR { break }
-                }
-            }
-            pending.removeAll(keepingCapacity: true)
+            if pending.bytes.isEmpty { return }
+            pending.bytes.withUnsafeBytes { sink.write($0, lines: pending.lines) }
+            pending.bytes.removeAll(keepingCapacity: true)
+            pending.lines = 0
         }
+    }
+
+    /// Gives on what has gathered, and waits until it is written, but not for a reader that has stopped. The end of a process does the same.
+    public func finish() {
+        flush()
+        sink.finish()
     }
 }
 

@@ -33,8 +33,10 @@ public struct PassiveHealth: Sendable {
     /// May change while it runs: what counts is the rule at the next failure.
     public var settings: Settings
     public private(set) var state = State.healthy
-    /// Times of the latest failures, oldest first; at most `settings.failures` of them.
+    /// Times of the latest failures, oldest first; at most `settings.failures` of them, however many there are.
     private var recent: [MonotonicTime] = []
+    /// That it stays in although it fails has been told; it is told again after a success, or when fewer failures lie within the window.
+    private var toldKept = false
     private var ejections = 0
 
     public init(_ settings: Settings) { self.settings = settings }
@@ -47,6 +49,7 @@ public struct PassiveHealth: Sendable {
             ejections = 0
         }
         if !recent.isEmpty { recent.removeAll(keepingCapacity: true) }
+        toldKept = false
     }
 
     /// A decision when this failure ejects the replica, or would but for `mayEject` (asked only then: how many may be out at once); nil
@@ -55,15 +58,20 @@ public struct PassiveHealth: Sendable {
         State
     >? {
         if isEjected { return nil }
-        recent.removeAll { now - $0 > settings.window }
-        recent.append(now)
-        guard state == .probation || recent.count >= settings.failures else { return nil }
-        guard mayEject() else { return recent.count == settings.failures ? kept(subject, cause) : nil }
+        remember(now)
+        guard state == .probation || recent.count >= settings.failures else {
+            toldKept = false
+            return nil
+        }
+        guard mayEject() else {
+            if toldKept { return nil }
+            toldKept = true
+            return kept(subject, cause)
+        }
+        toldKept = false
         let wasProbation = state == .probation
         let count = recent.count
-        let doubled = settings.ejection.nanoseconds << min(ejections, 20)
-        let time = Duration.nanoseconds(min(doubled, settings.longest.nanoseconds))
-        ejections += 1
+        let time = nextTime()
         recent.removeAll(keepingCapacity: true)
         state = .ejected(until: now + time)
         let reason = wasProbation ? "its first request on probation failed" : "\(count) requests failed within \(settings.window.brief)"
@@ -83,6 +91,23 @@ public struct PassiveHealth: Sendable {
             sentence: "\(subject) gets no requests for \(time.brief): \(reason); the last one: \(cause).",
             flip: "a successful request before the \(settings.failures)th failure, or a successful probe now")
         return Decision(state, because: record)
+    }
+
+    /// O(1) but for failures that leave the window: each leaves once.
+    private mutating func remember(_ now: MonotonicTime) {
+        let expired = recent.prefix { now - $0 > settings.window }.count
+        // A reload may have lowered the number.
+        let surplus = recent.count + 1 - max(settings.failures, 1)
+        let gone = max(expired, min(surplus, recent.count))
+        if gone > 0 { recent.removeFirst(gone) }
+        recent.append(now)
+    }
+
+    /// How long the next ejection lasts: twice as long as the one before, at most `longest`, whatever the file says.
+    private mutating func nextTime() -> Duration {
+        let doubled = settings.ejection.multipliedClamped(by: 1 << min(ejections, 20))
+        ejections += 1
+        return min(doubled, settings.longest)
     }
 
     /// It would go, but as many as may be out are out.
@@ -105,8 +130,7 @@ public struct PassiveHealth: Sendable {
     /// Takes it out for another reason than its failures in a row, as long as those would.
     public mutating func eject(_ now: MonotonicTime) {
         guard !isEjected else { return }
-        let time = Duration.nanoseconds(min(settings.ejection.nanoseconds << min(ejections, 20), settings.longest.nanoseconds))
-        ejections += 1
+        let time = nextTime()
         recent.removeAll(keepingCapacity: true)
         state = .ejected(until: now + time)
     }

@@ -17,6 +17,8 @@ public struct Breaker: Sendable {
     private var succeeded = 0
     private var opened = MonotonicTime(nanoseconds: 0)
     private var isTrying = false
+    /// The number of the latest trial; 0 before the first one.
+    public private(set) var trial = 0
 
     public init(subject: String, failures: Int = 5, recovery: Duration = .seconds(10), successes: Int = 1) {
         self.subject = subject
@@ -33,20 +35,27 @@ public struct Breaker: Sendable {
             guard now - opened >= recovery else { return false }
             state = .halfOpen
             succeeded = 0
-            isTrying = true
-            return true
+            return beginTrial()
         case .halfOpen:
-            if isTrying { return false }
-            isTrying = true
-            return true
+            return isTrying ? false : beginTrial()
         }
     }
 
     /// How long until a try may be made; zero when it may.
     public func wait(_ now: MonotonicTime) -> Duration { state == .open ? max(recovery - (now - opened), .zero) : .zero }
 
+    private mutating func beginTrial() -> Bool {
+        isTrying = true
+        trial += 1
+        return true
+    }
+
     /// Gives the trial back when there was nothing to try with.
     public mutating func untried() { isTrying = false }
+
+    /// Gives this trial back: its request was never judged, or waits for somebody else than what is tried. Nothing happens when the trial
+    /// that is under way now is another one's.
+    public mutating func untried(_ number: Int) { if number == trial { isTrying = false } }
 
     @discardableResult
     public mutating func success() -> Decision<State>? {

@@ -4,6 +4,8 @@ import Basics
 public enum TryFailure: String, Sendable, CaseIterable {
     /// The connection was refused, or reset before anything of the request left.
     case notSent = "not_sent"
+    /// This process had no descriptor, port or memory for the connection: nothing was sent, and the replica has no part in it.
+    case shortage
     case connectTimeout = "connect_timeout"
     /// Something was sent; no byte of a response came.
     case noResponse = "no_response"

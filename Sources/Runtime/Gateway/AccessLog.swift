@@ -1,17 +1,19 @@
 import Basics
 import EventLoops
-import Glibc
 import HTTP
 import JSONCoding
+import Observability
 import Topology
 
-/// One line a request, gathered in memory and written when 32 KiB have come together or a second has passed.
+/// One line a request, gathered in memory and given to a `LogSink` when 32 KiB have come together or a second has passed. A sink whose
+/// reader has stopped, or whose disk is full, loses lines; no request waits for it.
 ///
 /// `2026-11-21T03:30:00.123Z 127.0.0.1 "POST /api/logs" 202 105 correlation-engine/2 total=1.9ms tries=1 id=5f…`
 final class AccessLog {
-    private let descriptor: Int32
+    private let sink: LogSink?
     private let form: Form
     private var pending = ByteBuffer()
+    private var lines = 0
     private var timer: LoopTimer?
     private static let flushAt = 32_768
     /// More of a target than this serves nobody.
@@ -31,21 +33,13 @@ final class AccessLog {
     private let wantsHost: Bool
     private let wantsAgent: Bool
 
-    /// -1: none is wanted.
-    init(descriptor: Int32, format: AccessLogSpec.Format = .text, loop: EventLoop) {
+    /// nil: none is wanted.
+    init(_ sink: LogSink?, format: AccessLogSpec.Format = .text, loop: EventLoop) {
         switch format {
-        case .none:
-            self.descriptor = -1
-            form = .text
-        case .text:
-            self.descriptor = descriptor
-            form = .text
-        case .json:
-            self.descriptor = descriptor
-            form = .json
-        case .custom(let text):
-            self.descriptor = descriptor
-            form = .custom(AccessLog.parts(text))
+        case .none: (self.sink, form) = (nil, .text)
+        case .text: (self.sink, form) = (sink, .text)
+        case .json: (self.sink, form) = (sink, .json)
+        case .custom(let text): (self.sink, form) = (sink, .custom(AccessLog.parts(text)))
         }
         switch form {
         case .text: (wantsHost, wantsAgent) = (false, false)
@@ -54,7 +48,7 @@ final class AccessLog {
             func names(_ wanted: String) -> Bool { parts.contains { if case .field(wanted) = $0 { true } else { false } } }
             (wantsHost, wantsAgent) = (names("host"), names("user_agent"))
         }
-        if self.descriptor >= 0 { timer = LoopTimer(loop: loop) { [unowned self] in flush() } }
+        if self.sink != nil { timer = LoopTimer(loop: loop) { [unowned self] in flush() } }
     }
 
     private static func parts(_ text: String) -> [Part] {
@@ -78,7 +72,7 @@ final class AccessLog {
     }
 
     func line(_ exchange: Exchange, replica: String, total: Duration) {
-        guard descriptor >= 0 else { return }
+        guard sink != nil else { return }
         if pending.isEmpty { timer?.schedule(after: .seconds(1)) }
         switch form {
         case .text: textLine(exchange, replica, total)
@@ -92,6 +86,7 @@ final class AccessLog {
             }
         }
         pending.append(10)
+        lines += 1
         if pending.count >= AccessLog.flushAt { flush() }
     }
 
@@ -100,9 +95,9 @@ final class AccessLog {
         pending.append(32)
         HeadRewriter.append(exchange.clientAddress, into: &pending)
         pending.append(" \"")
-        pending.append(exchange.method)
+        known(exchange.method)
         pending.append(32)
-        plain(exchange.target)
+        known(exchange.target)
         pending.append("\" ")
         pending.append(decimal: exchange.status)
         pending.append(32)
@@ -119,7 +114,7 @@ final class AccessLog {
             pending.append("ms")
         }
         pending.append(" id=")
-        pending.append(exchange.id)
+        known(exchange.id)
     }
 
     private func jsonLine(_ exchange: Exchange, _ replica: String, _ total: Duration) {
@@ -127,10 +122,10 @@ final class AccessLog {
         json.beginObject()
         json.member("time", CalendarTime.render(.now))
         json.member("remote_addr", exchange.clientAddress?.description ?? "unix")
-        json.member("method", exchange.method.string)
-        json.member("uri", UnsafeRawBufferPointer(rebasing: exchange.target.prefix(AccessLog.targetLimit)).string)
-        json.member("host", String(decoding: exchange.host, as: UTF8.self))
-        json.member("user_agent", String(decoding: exchange.userAgent, as: UTF8.self))
+        json.member("method", AccessLog.known(exchange.method))
+        json.member("uri", AccessLog.known(UnsafeRawBufferPointer(rebasing: exchange.target.prefix(AccessLog.targetLimit))))
+        json.member("host", exchange.host.withUnsafeBytes(AccessLog.known))
+        json.member("user_agent", exchange.userAgent.withUnsafeBytes(AccessLog.known))
         json.member("status", exchange.status)
         json.member("bytes", exchange.responseBytes)
         json.member("route", exchange.route?.route.label ?? "-")
@@ -146,7 +141,7 @@ final class AccessLog {
             json.key("held_ms")
             json.double(Double(exchange.held.nanoseconds / 1000) / 1000)
         }
-        json.member("request_id", exchange.id.string)
+        json.member("request_id", AccessLog.known(exchange.id))
         if let trace = exchange.trace { json.member("trace_id", AccessLog.traceID(trace)) }
         json.endObject()
         pending.append(json.bytes)
@@ -156,8 +151,8 @@ final class AccessLog {
         switch name {
         case "time": time()
         case "remote_addr": HeadRewriter.append(exchange.clientAddress, into: &pending)
-        case "method": pending.append(exchange.method)
-        case "uri": plain(exchange.target)
+        case "method": known(exchange.method)
+        case "uri": known(exchange.target)
         case "status": pending.append(decimal: exchange.status)
         case "bytes": pending.append(decimal: exchange.responseBytes)
         case "replica": pending.append(text: replica)
@@ -165,10 +160,10 @@ final class AccessLog {
         case "upstream_ms": if let upstream = exchange.upstreamTime { milliseconds(upstream) } else { pending.append(45) }
         case "held_ms": if exchange.held > .zero { milliseconds(exchange.held) } else { pending.append(45) }
         case "tries": pending.append(decimal: exchange.tries)
-        case "request_id": pending.append(exchange.id)
+        case "request_id": known(exchange.id)
         case "route": pending.append(text: exchange.route?.route.label ?? "-")
-        case "host": exchange.host.withUnsafeBytes { plain($0) }
-        case "user_agent": exchange.userAgent.withUnsafeBytes { plain($0) }
+        case "host": exchange.host.withUnsafeBytes { known($0) }
+        case "user_agent": exchange.userAgent.withUnsafeBytes { known($0) }
         default: pending.append(text: exchange.trace.map(AccessLog.traceID) ?? "-")
         }
     }
@@ -194,19 +189,21 @@ final class AccessLog {
         pending.append(UInt8(48 + microseconds / 100 % 10))
     }
 
-    /// What came from outside, without what would end a quoted text or a line.
-    private func plain(_ bytes: UnsafeRawBufferPointer) {
+    /// What came from outside, without what would end a quoted text or a line; `-` when there is nothing of it, or only blanks.
+    private func known(_ bytes: UnsafeRawBufferPointer) {
+        if AccessLog.isUnknown(bytes) { return pending.append(45) }
         for byte in bytes.prefix(AccessLog.targetLimit) {
             if byte == 34 { pending.append("%22") } else { pending.append(byte < 32 || byte == 127 ? 63 : byte) }
         }
     }
 
+    private static func known(_ bytes: UnsafeRawBufferPointer) -> String { isUnknown(bytes) ? "-" : bytes.string }
+    private static func isUnknown(_ bytes: UnsafeRawBufferPointer) -> Bool { bytes.allSatisfy { $0 == 32 || $0 == 9 } }
+
     func flush() {
-        guard descriptor >= 0 else { return }
-        while !pending.isEmpty {
-            let wrote = write(descriptor, pending.bytes.baseAddress, pending.count)
-            if wrote > 0 { pending.consume(wrote) } else if errno != EINTR { break }
-        }
+        guard let sink, !pending.isEmpty else { return }
+        sink.write(pending.bytes, lines: lines)
+        lines = 0
         pending.clear(keeping: 131_072)
     }
 }

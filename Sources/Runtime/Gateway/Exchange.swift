@@ -77,11 +77,13 @@ final class Exchange {
     var verdictLimit = 0
     var deadline: MonotonicTime?
     var deadlineAt = 0
-    /// The route's own time, not the client's, is over first: what is late then is the replica's failure.
-    private var deadlineIsOurs = false
+    /// How much time the route itself gives, if that is less than the client's own: a replica that has used most of it has failed. nil: the
+    /// client wants less, and nobody has failed.
+    private var routesTime: Duration?
     var upgrade = false
     /// The route's guards have let it in, and have been told how it went.
     var hasPlace = false
+    var guardPlace = RouteGuards.Place()
     var isJudged = false
     var trace: TraceContext?
     var parentSpan: UInt64 = 0
@@ -118,6 +120,8 @@ final class Exchange {
         case page(status: Int, body: [UInt8], type: String)
         case redirect(to: String, status: Int)
         case preflight
+        /// Of a request that may not be passed on any further (`Max-Forwards: 0`). What a TRACE sees of itself; nil for OPTIONS.
+        case lastRecipient(trace: [UInt8]?)
     }
 
     /// With more than this waiting on one side, the other side is not read.
@@ -163,6 +167,7 @@ final class Exchange {
         if !route.isPlain || route.canary != nil || route.spec.balancing.sticky != nil { prepareRules(table, found) }
         pool = pool ?? found.main
         if ready == nil { ready = verdictOfPath(table, found) }
+        if ready == nil, table.forwardsLeft == 0 { ready = .lastRecipient(trace: Exchange.trace(table)) }
         key = hashKey(table, route)
         isIdempotent =
             route.spec.isIdempotent || table.methodIsIdempotent
@@ -175,6 +180,16 @@ final class Exchange {
 
     private func verdictOfPath(_ table: HeadTable, _ found: RouteOnLoop) -> ReadyAnswer? {
         PathForm.isAmbiguous(table.targetText) || gateway.routes.mayMeanAnother(table, than: found) ? .failure(.badPath) : nil
+    }
+
+    /// The request as it came, without what may be secret (RFC 9110, 9.3.8); nil when it is no TRACE.
+    private static func trace(_ table: HeadTable) -> [UInt8]? {
+        guard table.methodText.isExactly("TRACE") else { return nil }
+        var text = Array(table.methodText) + [32] + Array(table.targetText) + Array(" HTTP/1.\(table.minorVersion)\r\n".utf8)
+        for field in table.fields where [.host, .via, .maxForwards, .connection].contains(field.known) {
+            text += Array(table.text(field.name)) + [58, 32] + Array(table.text(field.value)) + [13, 10]
+        }
+        return text + [13, 10]
     }
 
     private func isNominated(_ table: HeadTable, _ name: StaticString) -> Bool {
@@ -206,6 +221,7 @@ final class Exchange {
         deadlineAt = 0
         upgrade = false
         hasPlace = false
+        guardPlace = RouteGuards.Place()
         isJudged = false
         trace = nil
         parentSpan = 0
@@ -218,7 +234,6 @@ final class Exchange {
         bodyPassing = .none
         upstreamTime = nil
         sentWhole = MonotonicTime(nanoseconds: 0)
-        isJudged = false
         status = 0
         responseBytes = 0
         clientEnded = false
@@ -329,12 +344,12 @@ final class Exchange {
     /// The shorter of the route's time and the client's. What the client says without a unit is not guessed at.
     private func settleDeadline(_ table: HeadTable, _ route: Route) {
         var time = route.spec.timeout.total
-        deadlineIsOurs = true
+        routesTime = time
         if let given = table.first(.xRequestTimeout), given.count <= 16, let wish = Duration(text: given.string), wish > .zero,
             wish < time ?? .seconds(9_999)
         {
             time = wish
-            deadlineIsOurs = false
+            routesTime = nil
         }
         // More than the digits hold is no deadline that anybody waits for.
         guard let time, time < .seconds(9_999) else { return }
@@ -345,7 +360,10 @@ final class Exchange {
 
     private func deadlinePassed() {
         guard phase == .asking else { return }
-        if deadlineIsOurs, let replica = first?.replica { noteFailure(replica, .responseTimeout, "the request's time was over") }
+        // Only a replica whose turn it was for half of the time or more: the rest may be the client's slowness, a wait, or another replica.
+        if let time = routesTime, let first, let since = first.upstream.turnBegan, loop.now - since >= time / 2 {
+            noteFailure(first.replica, .responseTimeout, "the request's time was over", .replica)
+        }
         abandonAttempts()
         answer(.deadline)
     }
@@ -381,18 +399,24 @@ final class Exchange {
     func requestEnd() {
         guard isWanted else { return }
         requestIsComplete = true
+        if hasPlace { route?.route.guards.becameWhole(&guardPlace) }
         if chunksRequest { outgoing.append("0\r\n\r\n") }
         sendOn()
     }
 
-    func requestReadFinished() { if isWanted { sendOn() } }
+    func requestReadFinished() {
+        guard isWanted else { return }
+        sendOn()
+        // It is the client's turn: what it takes its time for must not keep others from trying.
+        if !requestIsComplete { route?.route.guards.handOn(&guardPlace) }
+    }
 
     /// Gives the replica what has been gathered, choosing it first if need be.
     func sendOn() {
         if isHeld {
             // Of one that waits for a replica no body is read; when it is all here, its client's going is to be seen.
             if place != nil {
-                if requestIsComplete { client.resumeBody() }
+                if requestIsComplete { client.holdBody(false) }
             } else if outgoing.count > Exchange.window {
                 client.holdBody(true)
             }
@@ -420,12 +444,21 @@ final class Exchange {
 
     // MARK: the client
 
-    func requestRefused(_ status: Int) {
-        // The exchange (if one had begun) ends here: its body was malformed or came too slowly.
+    /// The exchange ends here: its body was malformed or came too slowly.
+    func requestRefused(_ status: Int, bodyBytes: Int) {
         guard phase == .asking else { return }
         self.status = status
+        responseBytes = bodyBytes
         abandonAttempts()
         finish()
+    }
+
+    /// What the log needs of a request that never was one: who it was, and what was answered.
+    func becomeRefusal(_ client: ProxyConnection, status: Int, bodyBytes: Int) {
+        reset()
+        clientAddress = client.peer.ip
+        self.status = status
+        responseBytes = bodyBytes
     }
 
     func clientGone() {

@@ -20,8 +20,20 @@ extension Exchange {
         context.scratch.clear()
         bodyPassing = HeadRewriter.response(
             table, into: &context.scratch,
-            .init(id: id, lines: additions.bytes, edits: route.route.responseEdits, clientIsOld: isOld, close: close, upgrade: isUpgrade))
+            .init(
+                id: id, lines: additions.bytes, edits: route.route.responseEdits, date: context.dateLine(), clientIsOld: isOld,
+                close: close,
+                upgrade: isUpgrade))
         if isUpgrade { beginTunnel() }
+    }
+
+    /// An interim response goes on at once (RFC 9110, 15.2), but none to a client of HTTP/1.0, which would take it for the answer, and `100`
+    /// only to a client that waits for one: what the client asked for was answered here already.
+    func upstreamInterim(_ upstream: UpstreamConnection, _ table: HeadTable) {
+        guard phase == .asking, !isOld, let client, table.status != 101, table.status != 100 || client.awaitsContinue else { return }
+        context.scratch.clear()
+        HeadRewriter.interim(table, into: &context.scratch, edits: route?.route.responseEdits)
+        flushScratch()
     }
 
     /// Of two questions the first answer counts.
@@ -40,21 +52,29 @@ extension Exchange {
     }
 
     private func noteAnswer(_ replica: Replica, _ route: RouteOnLoop) {
-        let time = MonotonicTime.now - (sentWhole.nanoseconds > 0 ? sentWhole : started)
-        upstreamTime = time
-        replica.latency.add(Int(time.nanoseconds))
-        replica.answers.add()
-        isJudged = true
+        // What it took to answer a request that it did not have whole is the client's time as well: it is not measured.
+        if requestIsComplete, sentWhole.nanoseconds > 0 {
+            let time = MonotonicTime.now - sentWhole
+            upstreamTime = time
+            replica.latency.add(Int(time.nanoseconds))
+            replica.answers.add()
+        }
         guard status >= 500 else {
+            isJudged = true
             replica.succeeded()
             return route.route.guards.succeeded()
         }
+        // It has read all that the client has sent so far, and may have waited in vain for the rest.
+        if !requestIsComplete, first?.upstream.waiting == 0 { return }
+        isJudged = true
         replica.errors.add()
         guard route.route.spec.eject.countsErrors else { return route.route.guards.succeeded() }
         blame(replica, route, reason: "status \(status)", cause: "status \(status)")
     }
 
     func upstreamBody(_ bytes: UnsafeRawBufferPointer) {
+        // Of a status that has no body (205), nothing is passed on.
+        if bodyPassing == .none { return }
         responseBytes += bytes.count
         // Large pieces go on as they stand in the read buffer; what is small is worth a copy that saves a call.
         if bodyPassing == .asIs, bytes.count >= 16_384, context.scratch.isEmpty { return client.write(bytes) }
@@ -95,10 +115,7 @@ extension Exchange {
 
     func clientDrained() {
         guard let upstream = first?.upstream else { return }
-        if upstream.isPaused {
-            upstream.resumeReading()
-            upstream.watchAnswer()
-        }
+        if upstream.isPaused { upstream.resumeForClient() }
         if phase == .tunnel, upstreamEnded { client.shutdownSending() }
     }
 
@@ -106,7 +123,7 @@ extension Exchange {
 
     /// Answers for the backend.
     func answer(_ failure: GatewayFailure, _ message: String? = nil) {
-        if failure == .noReplica || failure == .holdEnded { additions.append("Retry-After: 1\r\n") }
+        if failure == .noReplica || failure == .holdEnded || failure == .shortage { additions.append("Retry-After: 1\r\n") }
         respond(
             failure.status, type: "application/json",
             body: Array("{\"error\":{\"code\":\"\(failure.rawValue)\",\"message\":\"\(message ?? failure.message)\"}}\n".utf8))
@@ -173,9 +190,10 @@ extension Exchange {
         if let route = route?.route {
             route.metrics.classes[min(max(status / 100, 1), 5) - 1].add()
             route.metrics.duration.observe(total)
-            if hasPlace { route.guards.ended(now, latency: upstreamTime) }
+            // A quick refusal is not a fast service: only answers that did the work are measured.
+            if hasPlace { route.guards.ended(now, &guardPlace, latency: status < 500 && status != 429 ? upstreamTime : nil) }
             // Answered here before any replica had its say, or the client went away: whoever was to try leaves that to the next one.
-            if hasPlace, !isJudged { route.guards.untried() }
+            if hasPlace, !isJudged { route.guards.handOn(&guardPlace) }
             gateway.recent.note(self, route, total: total)
         } else {
             gateway.unrouted.add()

@@ -117,10 +117,23 @@ extension Exchange {
 
     // MARK: failure
 
-    func noteFailure(_ replica: Replica, _ failure: TryFailure, _ detail: String) {
+    /// On whose account a failed try goes.
+    enum Fault {
+        case replica
+        /// It was the client's turn: to send, or to read.
+        case client
+        /// This process lacked something of its own.
+        case gateway
+    }
+
+    func noteFailure(_ replica: Replica, _ failure: TryFailure, _ detail: String, _ fault: Fault) {
         guard let route else { return }
         route.route.metrics.failures.add()
-        blame(replica, route, reason: failure.rawValue, cause: detail)
+        switch fault {
+        case .replica: blame(replica, route, reason: failure.rawValue, cause: detail)
+        case .client: break
+        case .gateway: gateway.ranShort(detail)
+        }
         lastFailure = failure
     }
 
@@ -139,14 +152,14 @@ extension Exchange {
         return EjectionCap(share: route.route.spec.eject.atMost).allows(ejected: out, of: pool.replicas.count)
     }
 
-    func upstreamFailed(_ upstream: UpstreamConnection, _ failure: TryFailure, _ detail: String) {
+    func upstreamFailed(_ upstream: UpstreamConnection, _ failure: TryFailure, _ detail: String, _ fault: Fault) {
         let isSecond = second?.upstream === upstream
         guard let failed = isSecond ? second?.replica : first?.upstream === upstream ? first?.replica : nil else { return }
         failed.ended()
         if isSecond { second = nil } else { first = nil }
         guard phase != .idle, let route else { return }
         if phase == .tunnel { return upstreamTunnelLost() }
-        noteFailure(failed, failure, detail)
+        noteFailure(failed, failure, detail, fault)
         if phase == .responding { return breakOff(route, failed, detail) }
         if let other = isSecond ? first : second {
             // The other one may still answer.
@@ -159,9 +172,10 @@ extension Exchange {
         let verdict = route.route.retry.verdict(failure, tries: tries, isIdempotent: isIdempotent, bodyIsHere: keepsBody) {
             route.budget.tryRetry(now)
         }
-        gateway.journal.append(
+        gateway.retryNotes.note(failed, failure, verdict, now) {
             route.route.retry.record(
-                verdict, failure, tries: tries, isIdempotent: isIdempotent, subject: failed.name, budget: route.budget.inputs))
+                verdict, failure, tries: tries, isIdempotent: isIdempotent, subject: failed.name, budget: route.budget.inputs)
+        }
         guard verdict == .retry else { return answer(GatewayFailure(failure)) }
         route.route.metrics.retries.add()
         sent = 0

@@ -56,8 +56,10 @@ extension Exchange {
         place = HoldPlace(queue: queue, number: queue.join(self, for: hold.spec.time), hold: hold, since: now)
         isHeld = true
         gateway.held += 1
+        // Nothing is tried while it waits.
+        route.route.guards.handOn(&guardPlace)
         hold.metrics.held.add(1)
-        if requestIsComplete { client.holdBody(false) } else { client.suspendBody() }
+        client.holdBody(!requestIsComplete)
         gateway.noteHold(route.route, hold, service, now)
         gateway.demand(service)
         return true
@@ -72,7 +74,7 @@ extension Exchange {
         }
         leaveLine(.released)
         ask(attempt)
-        client.resumeBody()
+        client.holdBody(false)
         sendOn()
         return true
     }
@@ -94,7 +96,7 @@ extension Exchange {
         self.place = nil
         isHeld = false
         held = loop.now - place.since
-        place.queue.leave(place.number)
+        place.queue.leave(place.number, pool)
         place.hold.waiting.leave()
         place.hold.metrics.held.add(-1)
         place.hold.metrics.count(outcome)
@@ -118,8 +120,8 @@ extension Exchange {
         guard new.route.guards !== before else { return }
         if hasPlace {
             hasPlace = false
-            before.ended(loop.now, latency: nil)
-            before.untried()
+            before.ended(loop.now, &guardPlace, latency: nil)
+            before.handOn(&guardPlace)
         }
         _ = takePlace(new)
     }

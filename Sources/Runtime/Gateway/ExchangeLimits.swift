@@ -51,7 +51,8 @@ extension Exchange {
     }
 
     private func note(_ new: TokenBucket.Verdict, _ limiter: RateLimiter) {
-        if limiter.spec.delays, new.allowed { patience = max(patience, limiter.delay(new)) }
+        // A limit that several gateways count has no turn for each request: it does not delay (decision 12).
+        if limiter.spec.delays, !limiter.spec.isShared, new.allowed { patience = max(patience, limiter.delay(new)) }
         if let old = verdict, old.allowed, new.allowed, old.remaining <= new.remaining { return }
         if let old = verdict, !old.allowed { return }
         verdict = new
@@ -98,7 +99,7 @@ extension Exchange {
     /// Asks the route's guards to let it in; false when they did not, and it has been answered.
     func takePlace(_ route: RouteOnLoop) -> Bool {
         if route.route.guards.isOpen { return true }
-        switch route.route.guards.admit(loop.now) {
+        switch route.route.guards.admit(loop.now, isWhole: !hasBody || requestIsComplete, &guardPlace) {
         case nil:
             hasPlace = true
             return true
@@ -124,6 +125,7 @@ extension Exchange {
             additions.append(text: "Location: \(place)\r\n")
             respond(status, type: "text/plain; charset=utf-8", body: Array("\(place)\n".utf8))
         case .preflight: respond(204, type: nil, body: [])
+        case .lastRecipient(let trace): respond(200, type: trace == nil ? nil : "message/http", body: trace ?? [])
         }
     }
 }

@@ -1,6 +1,7 @@
 import Balancing
 import Basics
 import EventLoops
+import Glibc
 import HTTP
 import Observability
 import Redis
@@ -24,6 +25,7 @@ public final class Gateway: Sendable {
     private let parts: [LoopBound<GatewayLoop>]
     private let logger: Logger
     private let state = Mutex(State())
+    private let shortage: Shortage
     let demand = DemandBoard()
 
     private struct State {
@@ -49,6 +51,20 @@ public final class Gateway: Sendable {
         limits.headTime = spec.limits.headTime
         limits.idleTime = spec.limits.idleTime
         let clients = ClientCounts()
+        let shortage = Shortage(metrics: metrics, logger: logger)
+        let idle = max(1, Gateway.idleConnections(descriptors: Gateway.descriptorLimit) / spec.threads)
+        let output = LogSink(descriptor: accessLog) { _, trouble in
+            switch trouble {
+            case .began(let why): logger.error("access_log_dropped", .init("error", why), .init("now", "lines are dropped and counted"))
+            case .ended(let lines): logger.info("access_log_writes_again", .init("lines_dropped", lines))
+            }
+        }
+        metrics.counter("gateway_log_dropped_total", "Lines of the process's own log that could not be written.") {
+            Double(logger.dropped)
+        }
+        metrics.counter("gateway_access_log_dropped_total", "Lines of the access log that could not be written.") {
+            Double(output.dropped)
+        }
         let store = try spec.limitStore.map { (text) throws(Failure) in
             do throws(RedisURL.Failure) { return try RedisURL(text) } catch { throw Failure(description: "gateway.limit-store: \(error)") }
         }
@@ -58,8 +74,8 @@ public final class Gateway: Sendable {
             let loop = try EventLoop.start(name: "gateway-\(i)")
             let part = GatewayLoop(
                 loop: loop, limits: limits, journal: journal,
-                accessLog: AccessLog(descriptor: accessLog, format: spec.accessLog.format, loop: loop), clients: clients,
-                metrics: metrics, demand: demand, logger: logger)
+                accessLog: AccessLog(accessLog < 0 ? nil : output, format: spec.accessLog.format, loop: loop), clients: clients,
+                metrics: metrics, demand: demand, shortage: shortage, idleConnections: idle, logger: logger)
             // Each loop takes its share of the connections; the kernel spreads them.
             part.context.connectionLimit = max(1, (spec.limits.connections + spec.threads - 1) / spec.threads)
             if let tracing = spec.tracing {
@@ -77,6 +93,7 @@ public final class Gateway: Sendable {
         }
         self.loops = loops
         self.parts = parts
+        self.shortage = shortage
         for (loop, part) in zip(loops, parts) { Gateway.keepTime(part, loop) }
     }
 
@@ -248,13 +265,24 @@ public final class Gateway: Sendable {
         for (loop, part) in zip(loops, parts) { loop.execute { part.value.closeUnwantedIdle() } }
     }
 
-    /// Ends ejections whose time has come, four times a second.
+    /// This process lacked something for a connection to somebody else, who has no part in it: it is told in the log and by a metric.
+    func ranShort(_ detail: String) { shortage.happened(detail) }
+
+    /// How many connections to replicas may be idle, on all loops together: an eighth of the descriptors that the process may have.
+    static func idleConnections(descriptors: Int) -> Int { max(1, descriptors / 8) }
+
+    private static var descriptorLimit: Int {
+        var limit = rlimit()
+        guard getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else { return 1024 }
+        return Int(clamping: limit.rlim_cur)
+    }
+
+    /// Ends ejections whose time has come and tells what is over, four times a second.
     private static func keepTime(_ part: LoopBound<GatewayLoop>, _ loop: EventLoop) {
         loop.execute {
             let keeper = TimeKeeper()
             keeper.timer = LoopTimer(loop: part.value.loop) {
-                let gateway = part.value
-                for route in gateway.routes.routes { for replica in route.route.allReplicas { replica.timePassed(gateway.loop.now) } }
+                part.value.timePassed()
                 keeper.timer?.schedule(after: .milliseconds(250))
             }
             keeper.timer?.schedule(after: .milliseconds(250))

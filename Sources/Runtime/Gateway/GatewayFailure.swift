@@ -19,6 +19,7 @@ enum GatewayFailure: String, CaseIterable {
     case wakeTimeout = "wake_timeout"
     case holdEnded = "hold_ended"
     case unreachable = "backend_unreachable"
+    case shortage = "gateway_short"
     case connectTimeout = "backend_connect_timeout"
     case noResponse = "backend_closed"
     case responseTimeout = "backend_timeout"
@@ -27,6 +28,7 @@ enum GatewayFailure: String, CaseIterable {
     init(_ failure: TryFailure) {
         switch failure {
         case .notSent: self = .unreachable
+        case .shortage: self = .shortage
         case .connectTimeout: self = .connectTimeout
         case .noResponse: self = .noResponse
         case .responseTimeout: self = .responseTimeout
@@ -44,7 +46,7 @@ enum GatewayFailure: String, CaseIterable {
         case .deadline: 504
         case .badPath, .noHost: 400
         case .bodyTooLarge: 413
-        case .noReplica, .wakingUp, .wakeTimeout, .holdEnded: 503
+        case .noReplica, .wakingUp, .wakeTimeout, .holdEnded, .shortage: 503
         case .unreachable, .noResponse, .brokenResponse: 502
         case .connectTimeout, .responseTimeout: 504
         }
@@ -72,6 +74,7 @@ enum GatewayFailure: String, CaseIterable {
         case .wakeTimeout: "no replica was ready in the time that this route holds requests; send again later"
         case .holdEnded: "the gateway stopped holding requests for this path (it ends, or its routes changed); send again in a moment"
         case .unreachable: "no replica could be reached"
+        case .shortage: "this gateway has no descriptor, port or memory left for a connection to a replica; send again in a moment"
         case .connectTimeout: "no replica took the connection in time"
         case .noResponse: "the replica ended the connection without an answer"
         case .responseTimeout: "the replica did not answer in time"

@@ -21,7 +21,12 @@ final class GatewayLoop {
     var sharedLimits: SharedRateLimits?
     var tracer: Tracer?
     private let clients: ClientCounts
-    private var idle: [ObjectIdentifier: [UpstreamConnection]] = [:]
+    /// Those to replicas.
+    let connections: ReplicaConnections
+    let retryNotes: RetryNotes
+    private let shortage: Shortage
+    /// When idle clients were last closed for their descriptors.
+    private var reclaimed = MonotonicTime(nanoseconds: 0)
     private var listeners: [Listener] = []
     private var spare: [Exchange] = []
     private var delayed: [Int: LoopTimer] = [:]
@@ -39,8 +44,8 @@ final class GatewayLoop {
     private var routed = 0
     private let logger: Logger
 
-    /// Idle connections kept to one replica, on one loop.
-    private static let idleLimit = 64
+    /// So many idle clients are closed at once when descriptors run out, at most ten times a second. As nginx does it.
+    private static let reclaimAtOnce = 32
     /// One routing decision in this many goes to the journal; panics always do.
     private static let routeSample = 1024
     /// Exchanges kept for the next requests: as many as are under way at once on a busy loop, and no more than a burst leaves.
@@ -49,9 +54,12 @@ final class GatewayLoop {
     init(
         loop: EventLoop, limits: HTTPLimits, journal: Journal, accessLog: AccessLog, clients: ClientCounts, metrics: MetricsRegistry,
         demand: DemandBoard,
-        logger: Logger
+        shortage: Shortage, idleConnections: Int, logger: Logger
     ) {
         self.loop = loop
+        self.shortage = shortage
+        connections = ReplicaConnections(loop: loop, most: idleConnections)
+        retryNotes = RetryNotes(journal: journal)
         demandBoard = demand
         self.journal = journal
         self.logger = logger
@@ -80,13 +88,17 @@ final class GatewayLoop {
             [unowned self] fd, peer in
             accept(fd, peer)
         }
+        listener.onTrouble = { [unowned self] in ranShort($0.description) }
         listeners.append(listener)
         return listener.address
     }
 
     private func accept(_ fd: Int32, _ peer: SocketAddress) {
         let connection = ProxyConnection(gateway: self, peer: peer)
-        do throws(SystemError) { try connection.start(fd) } catch { return closeDescriptor(fd) }
+        do throws(SystemError) { try connection.start(fd) } catch {
+            closeDescriptor(fd)
+            return ranShort(error.description)
+        }
         if settings.takesProxyProtocol {
             // Whoever may not speak for others has nothing to do here; whoever may is counted when it has said for whom.
             if !settings.trusts(peer.ip) {
@@ -126,24 +138,23 @@ final class GatewayLoop {
                 wanted.insert(ObjectIdentifier(replica))
             }
         }
-        for (id, connections) in idle where !wanted.contains(id) {
-            idle[id] = nil
-            for connection in connections {
-                connection.isKept = false
-                connection.close()
-            }
-        }
+        connections.closeIdle(but: wanted)
     }
 
-    private func closeIdle() {
-        let all = idle
-        idle = [:]
-        for connections in all.values {
-            for connection in connections {
-                connection.isKept = false
-                connection.close()
-            }
-        }
+    /// A connection could not be made or taken for want of something of this process. It is told, and idle connections give theirs back.
+    func ranShort(_ detail: String) {
+        shortage.happened(detail)
+        connections.closeIdle()
+        guard loop.now - reclaimed >= .milliseconds(100) else { return }
+        reclaimed = loop.now
+        context.closeIdle(atMost: GatewayLoop.reclaimAtOnce)
+    }
+
+    /// A few times a second.
+    func timePassed() {
+        for route in routes.routes { for replica in route.route.allReplicas { replica.timePassed(loop.now) } }
+        retryNotes.timePassed(loop.now)
+        shortage.timePassed(loop.now)
     }
 
     /// Ids that do not repeat within a process and hardly between processes: a random start, then counting by a large odd step.
@@ -178,34 +189,25 @@ final class GatewayLoop {
     // MARK: connections to replicas
 
     func connection(to replica: Replica, fresh: Bool) -> UpstreamConnection {
-        let id = ObjectIdentifier(replica)
-        while !fresh, let connection = idle[id]?.popLast() {
-            connection.isKept = false
-            if connection.isOpen { return connection }
+        if !fresh, let connection = connections.take(replica) {
+            connections.lent(connection)
+            return connection
         }
         let connection = UpstreamConnection(replica: replica, gateway: self)
+        connections.lent(connection)
         connection.connect(to: replica.endpoint)
         return connection
     }
 
     /// Keeps a connection for the next request; false when it is not wanted.
     func keep(_ connection: UpstreamConnection) -> Bool {
-        let id = ObjectIdentifier(connection.replica)
-        if context.isDraining || !connection.replica.obstacles.isDisjoint(with: [.draining, .down, .disabled]) {
+        if context.isDraining || !connection.replica.obstacles.isDisjoint(with: [.draining, .down, .disabled])
+            || !connections.keep(connection)
+        {
             connection.close()
             return false
         }
-        if idle[id, default: []].count >= GatewayLoop.idleLimit {
-            connection.close()
-            return false
-        }
-        connection.isKept = true
-        idle[id, default: []].append(connection)
         return true
-    }
-
-    func forget(_ connection: UpstreamConnection) {
-        idle[ObjectIdentifier(connection.replica)]?.removeAll { $0 === connection }
     }
 
     // MARK: requests that wait for a replica
@@ -272,6 +274,15 @@ final class GatewayLoop {
         }
     }
 
+    /// A request that was refused before it was one: the log has a line for it, like for any other.
+    func noteRefused(_ client: ProxyConnection, status: Int, bodyBytes: Int) {
+        let exchange = lendExchange()
+        exchange.becomeRefusal(client, status: status, bodyBytes: bodyBytes)
+        accessLog.line(exchange, replica: "-", total: .zero)
+        exchange.client = nil
+        takeBack(exchange)
+    }
+
     func noteBroken(_ route: RouteOnLoop, _ replica: Replica, _ detail: String) {
         logger.warning("response_broken", .init("route", route.route.label), .init("replica", replica.name), .init("error", detail))
     }
@@ -285,7 +296,7 @@ final class GatewayLoop {
         context.drain(gently: gently)
         // Nobody starts a replica for a gateway that ends.
         for queue in holdQueues.values { queue.refuseAll(.holdEnded) }
-        closeIdle()
+        connections.closeIdle()
         accessLog.flush()
     }
 
@@ -295,7 +306,7 @@ final class GatewayLoop {
         context.closeAll()
         // They hold this loop's part, which holds them.
         spare = []
-        closeIdle()
+        connections.closeIdle()
         accessLog.flush()
         tracer?.end()
     }

@@ -22,7 +22,7 @@ struct Forwarding {
 }
 
 /// Writes heads for the other side: end-to-end fields as they came, hop-by-hop fields (RFC 9110, 7.6.1) never, forwarding fields
-/// added, framing by our own hand.
+/// added, framing by our own hand. What of RFC 9110 and 9112 is mended on the way: docs/decisions/0020.
 enum HeadRewriter {
     /// So many places the deadline has in a head: `600000ms` and a space.
     static let deadlineWidth = 9
@@ -40,8 +40,9 @@ enum HeadRewriter {
         var hasHost = false
         for field in table.fields {
             switch field.known {
-            case .other, .idempotencyKey, .contentType:
+            case .other, .idempotencyKey, .contentType, .date, .via:
                 if table.nominatesFields, table.isNominated(field.name) { continue }
+                if table.hasOddNames, readsAsGuarded(table.text(field.name), edits) { continue }
                 if forwarding.trace != nil, field.known == .other, table.text(field.name).equals("traceparent") { continue }
                 if field.known == .other, !forwarding.isTrusted, speaksForOthers(table.text(field.name)) { continue }
                 if forwarding.beginsTrace, field.known == .other, table.text(field.name).equals("tracestate") { continue }
@@ -52,9 +53,11 @@ enum HeadRewriter {
                 if forwarding.host == nil { copy(table.text(field.name), table.text(field.value), into: &out) }
             case .contentLength:
                 copy(table.text(field.name), table.text(field.value), into: &out)
+            case .maxForwards: maxForwards(table, field, into: &out)
             default: break
             }
         }
+        if edits?.leavesOut("via") != true { out.append(table.minorVersion == 0 ? "Via: 1.0 muster\r\n" : "Via: 1.1 muster\r\n") }
         if table.framing == .chunked { out.append("Transfer-Encoding: chunked\r\n") }
         if let host = forwarding.host {
             host.withUnsafeBytes { copy("Host", $0, into: &out) }
@@ -84,6 +87,32 @@ enum HeadRewriter {
         }
         out.append("\r\n")
         return deadlineAt
+    }
+
+    /// `Max-Forwards` counts for TRACE and OPTIONS: one less for whoever is asked next (RFC 9110, 7.6.2). A value that is no number is passed
+    /// on as it came.
+    private static func maxForwards(_ table: HeadTable, _ field: HeaderField, into out: inout ByteBuffer) {
+        guard let left = table.forwardsLeft, left > 0 else { return copy(table.text(field.name), table.text(field.value), into: &out) }
+        out.append("Max-Forwards: ")
+        out.append(decimal: left - 1)
+        out.append("\r\n")
+    }
+
+    /// Whether a server that maps names to variables (CGI, WSGI, PHP: what is no letter or digit becomes `_`) would take this name for one
+    /// that the gateway writes, guards or edits: `X_Forwarded_For`, `X.Real.IP`, `Content_Length`. Nobody's word is taken in that spelling:
+    /// a trusted proxy writes the real name, and passes on what its own clients made up.
+    private static func readsAsGuarded(_ name: UnsafeRawBufferPointer, _ edits: HeaderEdits?) -> Bool {
+        guard name.contains(where: { !(($0 | 32) &- 97 < 26 || $0 &- 48 < 10 || $0 == 45) }), name.count <= 64 else { return false }
+        return withUnsafeTemporaryAllocation(byteCount: name.count, alignment: 1) { folded in
+            for i in 0..<name.count {
+                let byte = name[i]
+                folded[i] = (byte | 32) &- 97 < 26 ? byte | 32 : byte &- 48 < 10 ? byte : 45
+            }
+            let folded = UnsafeRawBufferPointer(folded)
+            // `identify` knows every name that somebody on the way looks at, hop-by-hop fields and framing among them.
+            if KnownHeader.identify(Span<UInt8>(_unsafeBytes: folded)) != .other || speaksForOthers(folded) { return true }
+            return edits?.leavesOut(folded) == true
+        }
     }
 
     /// `Forwarded` and `X-Forwarded-…`: what only a trusted proxy may say.
@@ -138,6 +167,8 @@ enum HeadRewriter {
         /// Whole lines.
         var lines: UnsafeRawBufferPointer
         var edits: HeaderEdits?
+        /// `Date: …` as a whole line, for an answer that has none.
+        var date: [UInt8]
         var clientIsOld = false
         var close = false
         /// The response ends HTTP on this connection.
@@ -145,29 +176,28 @@ enum HeadRewriter {
     }
 
     static func response(_ table: HeadTable, into out: inout ByteBuffer, _ additions: Additions) -> Passing {
-        out.append("HTTP/1.1 ")
-        out.append(decimal: table.status)
-        out.append(32)
-        out.append(text: reasonPhrase(table.status))
-        out.append("\r\n")
-        var hasID = false
+        statusLine(table, into: &out)
+        var hasID = false, hasDate = false
         let edits = additions.edits.flatMap { $0.isEmpty ? nil : $0 }
         for field in table.fields {
             switch field.known {
-            case .other, .contentType, .host, .idempotencyKey, .proxyAuthenticate, .expect, .xForwardedFor, .xForwardedProto,
-                .xForwardedHost, .xRealIP, .xRequestTimeout:
-                if field.known == .other || field.known == .contentType, table.nominatesFields, table.isNominated(field.name) { continue }
+            case .contentLength:
+                // 204 has no length (RFC 9110, 8.6); 205 has an empty body, whatever came (15.3.6).
+                if table.status != 204, table.status != 205 { copy(table.text(field.name), table.text(field.value), into: &out) }
+            case .upgrade:
+                // A 426 without it is none (RFC 9110, 15.5.22).
+                if table.status == 426 { copy(table.text(field.name), table.text(field.value), into: &out) }
+            case .connection, .transferEncoding, .keepAlive, .proxyConnection, .te, .trailer, .proxyAuthorization, .xMusterExplain: break
+            default:
+                if table.nominatesFields, table.isNominated(field.name) { continue }
+                if field.known == .xRequestID { hasID = true }
+                if field.known == .date { hasDate = true }
                 if let edits, edits.leavesOut(table.text(field.name)) { continue }
                 copy(table.text(field.name), table.text(field.value), into: &out)
-            case .contentLength:
-                copy(table.text(field.name), table.text(field.value), into: &out)
-            case .xRequestID:
-                hasID = true
-                if edits?.leavesOut(table.text(field.name)) == true { continue }
-                copy(table.text(field.name), table.text(field.value), into: &out)
-            default: break
             }
         }
+        // Whoever passes an answer on and has a clock adds what its sender left out (RFC 9110, 6.6.1).
+        if !hasDate, !additions.upgrade, edits?.leavesOut("date") != true { out.append(additions.date) }
         if !hasID, edits?.leavesOut("x-request-id") != true { copy("X-Request-Id", additions.id, into: &out) }
         out.append(additions.lines)
         if let edits { out.append(edits.lines) }
@@ -177,15 +207,45 @@ enum HeadRewriter {
             out.append("\r\n")
             return .none
         }
-        let passing = passing(table.framing, additions.clientIsOld)
+        let passing = table.status == 205 ? .none : passing(table.framing, additions.clientIsOld)
+        if table.status == 205 { out.append("Content-Length: 0\r\n") }
         if passing == .chunked { out.append("Transfer-Encoding: chunked\r\n") }
+        let namesUpgrade = table.status == 426 && table.contains(.upgrade)
         if additions.close || passing == .untilClose {
-            out.append("Connection: close\r\n")
+            out.append(namesUpgrade ? "Connection: close, Upgrade\r\n" : "Connection: close\r\n")
+        } else if namesUpgrade {
+            out.append("Connection: Upgrade\r\n")
         } else if additions.clientIsOld {
             out.append("Connection: keep-alive\r\n")
         }
         out.append("\r\n")
         return passing
+    }
+
+    /// The replica's own words, else the registered ones.
+    private static func statusLine(_ table: HeadTable, into out: inout ByteBuffer) {
+        out.append("HTTP/1.1 ")
+        out.append(decimal: table.status)
+        out.append(32)
+        if table.reason.count > 0 { out.append(table.text(table.reason)) } else { out.append(text: reasonPhrase(table.status)) }
+        out.append("\r\n")
+    }
+
+    /// An interim response for the client: its own fields, without hop-by-hop ones and without framing, which it may not have.
+    static func interim(_ table: HeadTable, into out: inout ByteBuffer, edits: HeaderEdits?) {
+        statusLine(table, into: &out)
+        for field in table.fields {
+            switch field.known {
+            case .contentLength, .connection, .transferEncoding, .keepAlive, .proxyConnection, .te, .trailer, .upgrade, .proxyAuthorization,
+                .proxyAuthenticate, .xMusterExplain:
+                break
+            default:
+                if table.nominatesFields, table.isNominated(field.name) { continue }
+                if let edits, edits.leavesOut(table.text(field.name)) { continue }
+                copy(table.text(field.name), table.text(field.value), into: &out)
+            }
+        }
+        out.append("\r\n")
     }
 
     private static func passing(_ framing: BodyFraming, _ clientIsOld: Bool) -> Passing {

@@ -20,6 +20,8 @@ final class HoldQueue {
     private var timer: LoopTimer?
     private var isReleasing = false
     private var reminder = MonotonicTime(nanoseconds: 0)
+    /// How many wait for each pool: there are at most two, the route's and its canary's.
+    private var counts: [(pool: PoolOnLoop, count: Int)] = []
 
     /// How soon a place on a replica that became free on another loop is noticed.
     private static let releaseInterval = Duration.milliseconds(10)
@@ -34,17 +36,28 @@ final class HoldQueue {
     var isEmpty: Bool { line.isEmpty }
 
     /// Whether others wait for the same replicas and all of those are full: who comes now is not served before them.
-    func isFull(_ pool: PoolOnLoop) -> Bool { isReleasing && line.places.contains { $0.element.pool === pool } }
+    func isFull(_ pool: PoolOnLoop) -> Bool { isReleasing && counts.contains { $0.pool === pool && $0.count > 0 } }
+
+    private func count(_ pool: PoolOnLoop?, _ change: Int) {
+        guard let pool else { return }
+        if let place = counts.firstIndex(where: { $0.pool === pool }) {
+            counts[place].count += change
+            if counts[place].count <= 0 { counts.remove(at: place) }
+        } else if change > 0 {
+            counts.append((pool, change))
+        }
+    }
 
     func join(_ exchange: Exchange, for patience: Duration) -> Int {
         if line.isEmpty { reminder = gateway.loop.now + HoldQueue.reminderInterval }
         let number = line.join(exchange, until: gateway.loop.now + patience)
+        count(exchange.pool, 1)
         arm()
         return number
     }
 
-    func leave(_ number: Int) {
-        line.leave(number)
+    func leave(_ number: Int, _ pool: PoolOnLoop?) {
+        if line.leave(number) { count(pool, -1) }
         if line.isEmpty { arm() }
     }
 
@@ -61,6 +74,9 @@ final class HoldQueue {
                 place.element.endWait(.refused, .holdEnded)
             }
         }
+        // They wait for other pools now, and some wait no more.
+        counts = []
+        for place in line.places { count(place.element.pool, 1) }
         release()
     }
 
@@ -70,14 +86,16 @@ final class HoldQueue {
     /// Gives those who wait to replicas, as long as these take any.
     private func release() {
         isReleasing = false
-        var full: [PoolOnLoop] = []
-        for place in line.places {
+        // Those who wait for a pool that takes nobody need not be asked one by one: it may be a hundred thousand.
+        var closed: [PoolOnLoop] = []
+        var number = 0
+        while counts.contains(where: { count in !closed.contains { $0 === count.pool } }), let place = line.first(after: number) {
+            number = place.number
             let exchange = place.element
-            guard isThere(place), let pool = exchange.pool, !full.contains(where: { $0 === pool }) else { continue }
-            if exchange.goOn() { continue }
-            if pool.isVacant { continue }
-            full.append(pool)
-            isReleasing = true
+            guard isThere(place), let pool = exchange.pool, !closed.contains(where: { $0 === pool }) else { continue }
+            if exchange.goOn() || !isThere(place) { continue }
+            closed.append(pool)
+            if !pool.isVacant { isReleasing = true }
         }
         arm()
     }

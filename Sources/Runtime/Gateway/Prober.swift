@@ -58,22 +58,25 @@ public final class Prober: Sendable {
         while let probe = probe(of: replica, &place) {
             let settings = ActiveHealth.Settings(rise: probe.rise, fall: probe.fall)
             if health.settings != settings { health = ActiveHealth(settings, startsUp: health.isUp) }
-            let (success, detail) = await ask(replica, probe)
-            if let decision = health.probed(success, subject: replica.name, detail: detail) {
-                if decision.result {
-                    replica.remove(.down, because: decision.record.sentence)
-                    replica.seenServing()
-                } else {
-                    replica.add(.down, because: decision.record.sentence)
+            let outcome = await ask(replica, probe)
+            if case .notAsked(let detail) = outcome { gateway.ranShort(detail) }
+            if let (success, detail) = outcome.result {
+                if let decision = health.probed(success, subject: replica.name, detail: detail) {
+                    if decision.result {
+                        replica.remove(.down, because: decision.record.sentence)
+                        replica.seenServing()
+                    } else {
+                        replica.add(.down, because: decision.record.sentence)
+                    }
+                    gateway.journal.append(decision.record)
+                    gateway.replicasChanged()
                 }
-                gateway.journal.append(decision.record)
-                gateway.replicasChanged()
-            }
-            goodWhileEjected = success && probe.path != nil && replica.obstacles.contains(.ejected) ? goodWhileEjected + 1 : 0
-            if goodWhileEjected >= probe.rise {
-                replica.seenServing()
-                gateway.journal.append(Prober.endsEjection(replica.name, goodWhileEjected, detail))
-                goodWhileEjected = 0
+                goodWhileEjected = success && probe.path != nil && replica.obstacles.contains(.ejected) ? goodWhileEjected + 1 : 0
+                if goodWhileEjected >= probe.rise {
+                    replica.seenServing()
+                    gateway.journal.append(Prober.endsEjection(replica.name, goodWhileEjected, detail))
+                    goodWhileEjected = 0
+                }
             }
             // ±10 %, so that many gateways do not ask together.
             let interval = probe.interval.nanoseconds
@@ -93,27 +96,37 @@ public final class Prober: Sendable {
             flip: "a failed probe among the last \(count)")
     }
 
-    private func ask(_ replica: Replica, _ probe: ProbeSpec) async -> (Bool, String) {
+    /// What a probe has found.
+    private enum Outcome {
+        case answered(Bool, String)
+        /// This process lacked something for the question: it says nothing about the replica, and does not count.
+        case notAsked(String)
+
+        var result: (Bool, String)? { if case .answered(let success, let detail) = self { (success, detail) } else { nil } }
+    }
+
+    private func ask(_ replica: Replica, _ probe: ProbeSpec) async -> Outcome {
         guard let path = probe.path else { return await connect(replica, probe) }
         do throws(HTTPClientError) {
             let headers = (probe.host.map { [("Host", $0)] } ?? []) + probe.headers.map { ($0.name, $0.value) }
             let response = try await client.send("GET", path, to: replica.endpoint, headers: headers, timeout: probe.timeout)
-            return ((200..<300).contains(response.status), "status \(response.status)")
+            return .answered((200..<300).contains(response.status), "status \(response.status)")
         } catch {
-            return (false, error.description)
+            return error.isOwnWant ? .notAsked(error.description) : .answered(false, error.description)
         }
     }
 
     /// A connection that stands is enough.
-    private func connect(_ replica: Replica, _ probe: ProbeSpec) async -> (Bool, String) {
+    private func connect(_ replica: Replica, _ probe: ProbeSpec) async -> Outcome {
         let loop = loop
-        let failure: String? = await withUnsafeContinuation { continuation in
+        let failure: (text: String, isOwnWant: Bool)? = await withUnsafeContinuation { continuation in
             loop.execute {
                 let check = ConnectionCheck(loop: loop) { continuation.resume(returning: $0) }
                 check.begin(replica.endpoint, probe.timeout)
             }
         }
-        return (failure == nil, failure ?? "connected")
+        guard let failure else { return .answered(true, "connected") }
+        return failure.isOwnWant ? .notAsked(failure.text) : .answered(false, failure.text)
     }
 
     // MARK: outliers
@@ -156,23 +169,23 @@ public final class Prober: Sendable {
 
 /// One connection that is made to see whether it can be. Keeps itself until it has answered, once.
 private final class ConnectionCheck: Stream {
-    private var answer: ((String?) -> Void)?
+    private var answer: (((text: String, isOwnWant: Bool)?) -> Void)?
     private var timer: LoopTimer?
     private var kept: ConnectionCheck?
 
-    init(loop: EventLoop, _ answer: @escaping (String?) -> Void) {
+    init(loop: EventLoop, _ answer: @escaping ((text: String, isOwnWant: Bool)?) -> Void) {
         self.answer = answer
         super.init(loop: loop)
     }
 
     func begin(_ endpoint: Endpoint, _ timeout: Duration) {
         kept = self
-        timer = LoopTimer(loop: loop) { [unowned self] in end("no connection within \(timeout.brief)") }
+        timer = LoopTimer(loop: loop) { [unowned self] in end(("no connection within \(timeout.brief)", false)) }
         timer?.schedule(after: timeout)
         connect(to: endpoint)
     }
 
-    private func end(_ failure: String?) {
+    private func end(_ failure: (text: String, isOwnWant: Bool)?) {
         let answer = answer
         self.answer = nil
         timer?.cancel()
@@ -182,5 +195,5 @@ private final class ConnectionCheck: Stream {
     }
 
     override func connected() { end(nil) }
-    override func closed(_ reason: CloseReason) { if answer != nil { end("\(reason)") } }
+    override func closed(_ reason: CloseReason) { if answer != nil { end((reason.description, reason.isOwnWant)) } }
 }

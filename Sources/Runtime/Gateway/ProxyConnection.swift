@@ -31,7 +31,10 @@ final class ProxyConnection: HTTPServerConnection {
     override func requestBody(_ bytes: UnsafeRawBufferPointer) { exchange?.requestBody(bytes) }
     override func requestEnd() { exchange?.requestEnd() }
     override func readFinished() { exchange?.requestReadFinished() }
-    override func requestRefused(_ status: Int) { exchange?.requestRefused(status) }
+    override func requestRefused(_ status: Int, bodyBytes: Int) {
+        if let exchange { return exchange.requestRefused(status, bodyBytes: bodyBytes) }
+        gateway.noteRefused(self, status: status, bodyBytes: bodyBytes)
+    }
     override func requesterEnded() { exchange?.requesterEnded() }
     override func tunnelReceived(_ bytes: UnsafeRawBufferPointer) { exchange?.clientTunnelReceived(bytes) }
     override func tunnelEnded() { exchange?.clientTunnelEnded() }

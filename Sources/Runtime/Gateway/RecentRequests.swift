@@ -16,7 +16,7 @@ final class RecentRequests {
         var at = WallTime(milliseconds: 0)
         var route: Route?
         var isCanary = false
-        var place: Int16 = -1
+        var place: Int32 = -1
         var reason = Selection.Reason.turn
         var tries: UInt8 = 0
         var status: Int16 = 0
@@ -37,7 +37,7 @@ final class RecentRequests {
         slots[place].at = .now
         if slots[place].route !== route { slots[place].route = route }
         slots[place].isCanary = exchange.pool != nil && exchange.pool === exchange.route?.canary
-        slots[place].place = Int16(truncatingIfNeeded: exchange.selection?.index ?? -1)
+        slots[place].place = Int32(clamping: exchange.selection?.index ?? -1)
         slots[place].reason = exchange.selection?.reason ?? .turn
         slots[place].tries = UInt8(clamping: exchange.tries)
         slots[place].status = Int16(truncatingIfNeeded: exchange.status)

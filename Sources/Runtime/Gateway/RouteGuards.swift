@@ -37,24 +37,55 @@ final class RouteGuards: Sendable {
     var hasBreaker: Bool { spec.breakerFailures != nil }
     var inFlight: Int { underWay.load(ordering: .relaxed) }
 
-    /// Takes a place; nil when it was given. `ended` gives it back.
-    func admit(_ now: MonotonicTime) -> Refusal? {
+    /// What a request has of the guards while it is under way.
+    struct Place {
+        /// It counts as under way.
+        var isCounted = false
+        /// The number of the half-open breaker's trial that it is; 0: it is none.
+        var trial = 0
+    }
+
+    /// Takes a place; nil when it was given. `ended` gives it back. An adaptive limit is about what the replicas do at once: a request
+    /// whose body the client is still sending is let in by it, but counts from `becameWhole` on, so that slow clients do not take the
+    /// places of others.
+    func admit(_ now: MonotonicTime, isWhole: Bool, _ place: inout Place) -> Refusal? {
+        place = Place()
         if hasBreaker, watches.load(ordering: .relaxed) {
-            let wait: Duration? = breaker.withLock { $0.allows(now) ? nil : $0.wait(now) }
+            let wait: Duration? = breaker.withLock { breaker in
+                guard breaker.allows(now) else { return breaker.wait(now) }
+                if breaker.state == .halfOpen { place.trial = breaker.trial }
+                return nil
+            }
             if let wait { return .breakerOpen(wait: wait) }
         }
         guard countsRequests else { return nil }
-        let count = underWay.wrappingAdd(1, ordering: .relaxed).newValue
-        let limit = spec.isAdaptive ? gradient.withLock { $0.limit } : spec.concurrency!
-        guard count > limit else { return nil }
-        underWay.wrappingSubtract(1, ordering: .relaxed)
-        if hasBreaker, watches.load(ordering: .relaxed) { breaker.withLock { $0.untried() } }
+        let before = underWay.wrappingAdd(1, ordering: .relaxed).oldValue
+        let limit: Int?
+        if spec.isAdaptive {
+            limit = gradient.withLock { $0.admitted(inFlight: before) ? nil : $0.limit }
+        } else {
+            limit = spec.concurrency.flatMap { before < $0 ? nil : $0 }
+        }
+        place.isCounted = limit == nil && (isWhole || !spec.isAdaptive)
+        if !place.isCounted { underWay.wrappingSubtract(1, ordering: .relaxed) }
+        guard let limit else { return nil }
+        handOn(&place)
         return .full(limit: limit)
     }
 
+    /// The client has sent the whole request.
+    func becameWhole(_ place: inout Place) {
+        guard countsRequests, !place.isCounted else { return }
+        place.isCounted = true
+        let before = underWay.wrappingAdd(1, ordering: .relaxed).oldValue
+        // It is in already: this only tells how many there are.
+        if spec.isAdaptive { gradient.withLock { _ = $0.admitted(inFlight: before) } }
+    }
+
     /// The request is over. `latency` is nil when there was no answer to measure.
-    func ended(_ now: MonotonicTime, latency: Duration?) {
-        guard countsRequests else { return }
+    func ended(_ now: MonotonicTime, _ place: inout Place, latency: Duration?) {
+        guard countsRequests, place.isCounted else { return }
+        place.isCounted = false
         underWay.wrappingSubtract(1, ordering: .relaxed)
         guard spec.isAdaptive, let latency else { return }
         if let change = gradient.withLock({ $0.finished(latency, now: now) }) { journal.append(change.record) }
@@ -79,9 +110,13 @@ final class RouteGuards: Sendable {
         if let change { journal.append(change.record) }
     }
 
-    /// Neither: the client went away before there was an answer.
-    func untried() {
-        if hasBreaker, watches.load(ordering: .relaxed) { breaker.withLock { $0.untried() } }
+    /// If the request is the half-open breaker's trial, it is so no longer, and another one may be: its client went away, or is not done
+    /// with sending it, or it waits for a replica. Its result counts all the same, should there be one.
+    func handOn(_ place: inout Place) {
+        guard place.trial != 0 else { return }
+        let trial = place.trial
+        place.trial = 0
+        breaker.withLock { $0.untried(trial) }
     }
 
     /// For the admin page: `closed`, `open`, `half_open`, and the limit of requests under way.

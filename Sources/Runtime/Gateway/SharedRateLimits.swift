@@ -37,6 +37,8 @@ final class SharedRateLimits {
     private static let batchLimit = 256
     /// What every key begins with: one hash tag, so that a call's keys lie together in a cluster.
     static let tag = "{muster:limit}:"
+    /// More gateways than this do not count together.
+    private static let gatewayLimit = 1_000_000
     /// More questions than this do not wait: a store that answers too slowly for them is as good as away.
     private static let waitingLimit = 4096
 
@@ -108,12 +110,10 @@ final class SharedRateLimits {
 
     private func answered(_ batch: [Question], _ result: Result<RESPValue, RedisError>?) {
         isAsking = false
-        if case .success(let value)? = result, let numbers = value.array?.compactMap(\.int), numbers.count == 2 * batch.count + 1 {
-            gateways = max(1, numbers[0])
+        if case .success(let value)? = result, let (count, verdicts) = read(value, batch) {
+            gateways = count
             tell(away: false, "")
-            for (i, question) in batch.enumerated() {
-                question.answer(verdict(question, allowed: numbers[2 * i + 1] == 1, debt: numbers[2 * i + 2]))
-            }
+            for (question, verdict) in zip(batch, verdicts) { question.answer(verdict) }
         } else {
             if case .failure(let error)? = result { tell(away: true, "\(error)") } else { tell(away: true, "an answer of another form") }
             for question in batch + waiting { countHere(question) }
@@ -122,10 +122,25 @@ final class SharedRateLimits {
         ask()
     }
 
-    private func verdict(_ question: Question, allowed: Bool, debt: Int) -> TokenBucket.Verdict {
+    /// How many gateways count, and a verdict for each question; nil when the script cannot have said this. The numbers are another
+    /// process's: each is looked at before anything is computed from it.
+    private func read(_ value: RESPValue, _ batch: [Question]) -> (gateways: Int, verdicts: [TokenBucket.Verdict])? {
+        guard let values = value.array, values.count == 2 * batch.count + 1 else { return nil }
+        let numbers = values.compactMap(\.int)
+        guard numbers.count == values.count, (1...SharedRateLimits.gatewayLimit).contains(numbers[0]) else { return nil }
+        var verdicts: [TokenBucket.Verdict] = []
+        for (i, question) in batch.enumerated() {
+            guard let verdict = verdict(question, allowed: numbers[2 * i + 1], debt: numbers[2 * i + 2]) else { return nil }
+            verdicts.append(verdict)
+        }
+        return (numbers[0], verdicts)
+    }
+
+    private func verdict(_ question: Question, allowed: Int, debt: Int) -> TokenBucket.Verdict? {
         let interval = question.limiter.bucket.intervalMicroseconds, span = interval * (question.limiter.spec.burst + 1)
+        guard allowed == 0 || allowed == 1, debt >= 0, debt <= span else { return nil }
         return TokenBucket.Verdict(
-            allowed: allowed, remaining: max(0, (span - debt) / interval), wait: .microseconds(max(0, debt + interval - span)),
+            allowed: allowed == 1, remaining: (span - debt) / interval, wait: .microseconds(max(0, debt + interval - span)),
             reset: .microseconds(debt))
     }
 

@@ -16,6 +16,20 @@ final class UpstreamConnection: HTTPClientConnection {
     private var isPrivate = false
     /// Among the idle ones.
     var isKept = false
+    /// It serves a request: counted by `ReplicaConnections`.
+    var isLent = false
+    /// Since when it has been the replica's turn: to take the connection, to read what waits for it, or to answer. nil: it is the client's,
+    /// or nobody's.
+    private(set) var turnBegan: MonotonicTime?
+    /// By when the replica must have moved in its turn, and how much of the request it had taken when that was set.
+    private var due: MonotonicTime?
+    private var takenAtDue = 0
+    /// The head of the answer has come; interim responses are none.
+    private var hasHead = false
+    /// Something of the answer itself came with this read, as opposed to interim responses, chunk framing and parts of a head.
+    private var moved = false
+    /// The replica ended its side while we did not read, because the client did not.
+    private var hungUpWhilePaused = false
 
     /// A kept connection is closed after this: sooner than any backend closes its own (nginx 75 s, Node.js 5 s is the exception
     /// that idempotent retries cover).
@@ -34,6 +48,11 @@ final class UpstreamConnection: HTTPClientConnection {
         isKept = false
         written = 0
         timedOut = nil
+        turnBegan = loop.now
+        due = nil
+        hasHead = false
+        moved = false
+        hungUpWhilePaused = false
         begin(isHead: isHead, mayUpgrade: mayUpgrade)
         if isConnected { timer?.cancel() } else { timer?.schedule(at: loop.now + connectTime) }
     }
@@ -53,27 +72,49 @@ final class UpstreamConnection: HTTPClientConnection {
     }
 
     func send(_ bytes: UnsafeRawBufferPointer) {
+        if waiting == 0 { due = nil }
         written += bytes.count
         write(bytes)
     }
 
-    /// The replica's time runs only while it is its turn: when it has the whole request and we read its answer. A slow client must not be
-    /// taken for a slow replica.
+    /// The replica's time runs only while it is its turn: when something waits to be read by it, or when it has the whole request, and we
+    /// read its answer. A slow client must not be taken for a slow replica. Within its turn it has `timeout.response` to take some more of
+    /// the request, then as long again for the head of its answer (which neither interim responses nor parts of a head renew), and then
+    /// between two parts of the answer's body.
     func watchAnswer() {
         guard isConnected, let owner else { return }
         if owner.phase == .tunnel { return }
-        if owner.requestIsComplete, !isPaused { timer?.schedule(at: loop.now + owner.responseTime) } else { timer?.cancel() }
+        guard !isPaused, owner.requestIsComplete || waiting > 0 else {
+            turnBegan = nil
+            due = nil
+            timer?.cancel()
+            return
+        }
+        if turnBegan == nil { turnBegan = loop.now }
+        if due == nil || moved {
+            due = loop.now + owner.responseTime
+            takenAtDue = written - waiting
+            moved = false
+        }
+        if let due { timer?.schedule(at: due) }
     }
 
     override func connectionReady() { watchAnswer() }
 
+    override func interimResponse(_ table: HeadTable) { owner?.upstreamInterim(self, table) }
+
     override func responseHead(_ table: HeadTable) {
+        hasHead = true
+        moved = true
         owner?.upstreamHead(self, table)
         if table.status == 101 { timer?.cancel() }
     }
     override func tunnelReceived(_ bytes: UnsafeRawBufferPointer) { owner?.upstreamTunnelReceived(bytes) }
     override func tunnelEnded() { owner?.upstreamTunnelEnded() }
-    override func responseBody(_ bytes: UnsafeRawBufferPointer) { owner?.upstreamBody(bytes) }
+    override func responseBody(_ bytes: UnsafeRawBufferPointer) {
+        moved = true
+        owner?.upstreamBody(bytes)
+    }
 
     override func responseEnd(reusable: Bool) {
         let owner = owner
@@ -91,20 +132,47 @@ final class UpstreamConnection: HTTPClientConnection {
         watchAnswer()
     }
 
+    override func hungUp() { hungUpWhilePaused = true }
+
+    /// Goes on reading, and the replica's time begins anew: it was the client that did not read.
+    func resumeForClient() {
+        resumeReading()
+        due = nil
+        watchAnswer()
+    }
+
     override func drained() {
+        // It has read all that waited: from now on it has its time for the answer.
+        due = nil
         owner?.upstreamDrained()
         watchAnswer()
     }
 
     private func timePassed() {
+        if isConnected, owner != nil, waiting > 0, written - waiting > takenAtDue {
+            due = nil
+            return watchAnswer()
+        }
         if owner != nil { timedOut = isConnected ? .responseTimeout : .connectTimeout }
         close()
+    }
+
+    /// Whose fault it is that the connection has ended with a request on it.
+    private func fault(_ failure: Failure?, of owner: Exchange) -> Exchange.Fault {
+        if timedOut != nil { return .replica }
+        guard let failure else { return .replica }
+        if failure.isOwnWant { return .gateway }
+        guard case .lost = failure else { return .replica }
+        // A replica that gives up waiting for a client, to send or to read, does what it should.
+        if hasHead { return hungUpWhilePaused ? .client : .replica }
+        return owner.requestIsComplete || unsentAtClose > 0 ? .replica : .client
     }
 
     override func connectionClosed(_ failure: Failure?) {
         timer?.cancel()
         timer = nil
-        if isKept { gateway.forget(self) }
+        if isKept { gateway.connections.forget(self) }
+        gateway.connections.returned(self)
         guard let owner else { return }
         self.owner = nil
         let kind: TryFailure
@@ -114,11 +182,11 @@ final class UpstreamConnection: HTTPClientConnection {
         } else {
             detail = failure?.description ?? "closed"
             switch failure {
-            case .notConnected: kind = .notSent
+            case .notConnected(let reason): kind = reason.isOwnWant ? .shortage : .notSent
             case .lost(_, responseBegun: false): kind = unsentAtClose == written && written > 0 ? .notSent : .noResponse
             default: kind = .brokenResponse
             }
         }
-        owner.upstreamFailed(self, kind, detail)
+        owner.upstreamFailed(self, kind, detail, fault(failure, of: owner))
     }
 }

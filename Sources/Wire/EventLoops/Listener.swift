@@ -7,7 +7,8 @@ import Glibc
 ///
 /// With `shared`, several loops listen on one TCP address (`SO_REUSEPORT`) and the kernel spreads connections. The first of them is bound
 /// alone, so that a port on which another process listens is told, whatever that process allows; those that `join` it come after.
-/// When descriptors run out, accepting rests for 100 ms instead of spinning; the kernel's backlog holds the rest.
+/// When accepting fails (descriptors run out, say), it rests for 100 ms instead of spinning, and is then tried again whatever the error was;
+/// the kernel's backlog holds the rest.
 public final class Listener: Pollable {
     public let loop: EventLoop
     public private(set) var address: SocketAddress
@@ -16,8 +17,10 @@ public final class Listener: Pollable {
     private var isOpen = true
     private let onAccept: (Int32, SocketAddress) -> Void
     private var rest: LoopTimer?
-    /// How often accepting had to rest for want of descriptors.
-    public private(set) var exhausted = 0
+    /// How often accepting had to rest: for want of descriptors or memory, or for an error that is rare.
+    public private(set) var interrupted = 0
+    /// Told each time that accepting rests, and why. On the loop.
+    public var onTrouble: ((SystemError) -> Void)?
 
     /// The listening socket, to be handed to a successor.
     public var descriptor: Int32 { fd }
@@ -96,12 +99,14 @@ public final class Listener: Pollable {
                 continue
             }
             switch -accepted {
-            case EMFILE, ENFILE, ENOBUFS, ENOMEM:
-                exhausted += 1
-                rest?.schedule(after: .milliseconds(100))
-                return
+            case EAGAIN: return
             case EINTR, ECONNABORTED, EPROTO: continue
-            default: return
+            default:
+                // Edge-triggered: nothing else would wake us for those that wait in the queue already.
+                interrupted += 1
+                rest?.schedule(after: .milliseconds(100))
+                onTrouble?(SystemError("accept", -accepted))
+                return
             }
         }
     }

@@ -10,21 +10,39 @@ public final class Resolver: Sendable {
     /// The C library hides the records' TTL; 5 s is short enough for a container that moved and long enough
     /// that a busy gateway asks rarely.
     public static let memory = Duration.seconds(5)
-    /// More names than this at once are refused rather than queued without a bound.
+    /// So many names are remembered. For one more, the name that nobody has asked for the longest is forgotten; only while all of them are
+    /// being asked for at this moment is a further one refused.
     public static let capacity = 1024
 
     public struct Failure: Error, CustomStringConvertible {
         public let description: String
+        /// This process lacked something (a thread, memory, descriptors): it says nothing about the name.
+        public let isOwnWant: Bool
+        init(_ description: String, isOwnWant: Bool = false) {
+            self.description = description
+            self.isOwnWant = isOwnWant
+        }
     }
 
     private struct Known {
         var addresses: [SocketAddress] = []
         var until = MonotonicTime(nanoseconds: 0)
+        /// When somebody last asked for it here.
+        var used = MonotonicTime(nanoseconds: 0)
         var waiting: [@Sendable (Result<[SocketAddress], Failure>) -> Void] = []
     }
 
     private let state = Mutex<[String: Known]>([:])
+    private let lookUp: @Sendable (String) -> Result<[SocketAddress], Failure>
     public static let shared = Resolver()
+
+    private init() { lookUp = Resolver.lookUp }
+
+    /// With another way to look a name up, which may block: for tests.
+    init(lookUp: @escaping @Sendable (String) -> Result<[SocketAddress], Failure>) { self.lookUp = lookUp }
+
+    /// How many names are remembered.
+    var count: Int { state.withLock { $0.count } }
 
     /// Calls `done` on `loop` with at least one address, all with `port`.
     public func resolve(
@@ -36,19 +54,31 @@ public final class Resolver: Sendable {
         }
         enum Next { case answer([SocketAddress]), ask, wait, refuse }
         let next: Next = state.withLock { state in
-            if state.count >= Resolver.capacity, state[host] == nil { return .refuse }
+            let now = MonotonicTime.now
+            if state.count >= Resolver.capacity, state[host] == nil, !Resolver.forgetOne(&state) { return .refuse }
             var known = state[host] ?? Known()
             defer { state[host] = known }
-            if known.until > .now { return .answer(known.addresses) }
+            known.used = now
+            if known.until > now { return .answer(known.addresses) }
             known.waiting.append(deliver)
             return known.waiting.count == 1 ? .ask : .wait
         }
         switch next {
         case .answer(let addresses): deliver(.success(addresses))
-        case .refuse: deliver(.failure(Failure(description: "\(host): more than \(Resolver.capacity) names are in use")))
+        case .refuse:
+            deliver(.failure(Failure("\(host): more than \(Resolver.capacity) names are being asked for at once", isOwnWant: true)))
         case .wait: break
         case .ask: ask(host)
         }
+    }
+
+    /// Makes room for a name; false when each of those that are there is waited for.
+    private static func forgetOne(_ state: inout [String: Known]) -> Bool {
+        guard let oldest = state.lazy.filter({ $0.value.waiting.isEmpty }).min(by: { $0.value.used < $1.value.used })?.key else {
+            return false
+        }
+        state[oldest] = nil
+        return true
     }
 
     private func ask(_ host: String) {
@@ -58,20 +88,21 @@ public final class Resolver: Sendable {
             &thread, nil,
             { raw in
                 let question = Unmanaged<Question>.fromOpaque(raw!).takeRetainedValue()
-                question.resolver.answer(question.host, Resolver.lookUp(question.host))
+                question.resolver.answer(question.host, question.resolver.lookUp(question.host))
                 return nil
             }, context.toOpaque())
         if result == 0 {
             pthread_detach(thread)
         } else {
             context.release()
-            answer(host, .failure(Failure(description: "\(host): no thread for the resolver: \(errorText(result))")))
+            answer(host, .failure(Failure("\(host): no thread for the resolver: \(errorText(result))", isOwnWant: true)))
         }
     }
 
     private func answer(_ host: String, _ result: Result<[SocketAddress], Failure>) {
         let (waiting, outcome) = state.withLock { state in
-            var known = state[host]!
+            // There as long as somebody waits for it.
+            var known = state[host] ?? Known()
             let waiting = known.waiting
             known.waiting = []
             var outcome = result
@@ -97,7 +128,12 @@ public final class Resolver: Sendable {
         hints.ai_flags = AI_ADDRCONFIG
         var list: UnsafeMutablePointer<addrinfo>?
         let code = getaddrinfo(host, nil, &hints, &list)
-        guard code == 0 else { return .failure(Failure(description: "\(host): \(String(cString: gai_strerror(code)))")) }
+        let want = errno
+        guard code == 0 else {
+            let isOwnWant = code == EAI_MEMORY || code == EAI_SYSTEM && SystemError("getaddrinfo", want).isOwnWant
+            let why = code == EAI_SYSTEM ? errorText(want) : String(cString: gai_strerror(code))
+            return .failure(Failure("\(host): \(why)", isOwnWant: isOwnWant))
+        }
         defer { freeaddrinfo(list) }
         var out: [SocketAddress] = []
         var entry = list
@@ -107,7 +143,7 @@ public final class Resolver: Sendable {
             if let address = SocketAddress(storage), !out.contains(address) { out.append(address) }
             entry = current.pointee.ai_next
         }
-        return out.isEmpty ? .failure(Failure(description: "\(host): no address")) : .success(out)
+        return out.isEmpty ? .failure(Failure("\(host): no address")) : .success(out)
     }
 
     private final class Question {

@@ -19,6 +19,9 @@ public enum CloseReason: Equatable, Sendable, CustomStringConvertible {
         case .tls(let failure): failure.description
         }
     }
+
+    /// This process lacked something of its own (see `SystemError.isOwnWant`): the peer has no part in it.
+    public var isOwnWant: Bool { if case .system(let error) = self { error.isOwnWant } else { false } }
 }
 
 /// A connected socket on a loop. Subclasses are told what arrived and say what to send.
@@ -51,6 +54,10 @@ open class Stream: Pollable {
     private final var mayHaveInput = false
     /// The kernel has told that the peer sends no more, or is gone. What it sent before may still be unread.
     public final private(set) var sawHangUp = false
+    /// The peer has reset the connection or closed it whole: it reads no more either. A peer that only ended its own side is not gone.
+    public final private(set) var peerIsGone = false
+    /// We have ended our sending side: from then on a hang-up on both sides is also what an orderly end looks like.
+    private final var hasShutDown = false
     /// The socket stands, TLS not yet.
     private final var isShakingHands = false
     private final var resets = false
@@ -73,7 +80,8 @@ open class Stream: Pollable {
     open func received(_ bytes: UnsafeRawBufferPointer) {}
     /// The peer sends no more. Closes by default.
     open func receivedEnd() { close(.endOfFile) }
-    /// While reading is paused: the peer has ended its side, or is gone. Without a pause `receivedEnd` or `closed` says so.
+    /// While reading is paused: the peer has ended its side, or is gone (`peerIsGone`). Without a pause `receivedEnd` or `closed` says so.
+    /// May be told more than once.
     open func hungUp() {}
     /// All that waited has been given to the kernel.
     open func drained() {}
@@ -110,7 +118,8 @@ open class Stream: Pollable {
         case .success(let addresses):
             fallbacks = Array(addresses.dropFirst())
             connect(to: addresses[0])
-        case .failure(let failure): giveUpConnecting(SystemError("resolve \(failure)", 0))
+        case .failure(let failure):
+            giveUpConnecting(SystemError("resolve \(failure)", 0, isOwnWant: failure.isOwnWant))
         }
     }
 
@@ -172,9 +181,14 @@ open class Stream: Pollable {
         if isOpen, events & input != 0 {
             mayHaveInput = true
             if events & UInt32(MUSTER_EPOLLRDHUP | MUSTER_EPOLLHUP | MUSTER_EPOLLERR) != 0 { sawHangUp = true }
-            if !holdsBack { readAvailable() } else if sawHangUp { hungUp() }
+            if events & UInt32(MUSTER_EPOLLERR) != 0 || events & UInt32(MUSTER_EPOLLHUP) != 0 && !hasShutDown { peerIsGone = true }
+            if !holdsBack { readAvailable() }
+            tellHangUp()
         }
     }
+
+    /// Reading may have been paused in the middle of what came with the hang-up: no further event would tell of it.
+    private func tellHangUp() { if isOpen, holdsBack, sawHangUp { hungUp() } }
 
     private func finishConnecting(_ events: UInt32) -> Bool {
         var code: Int32 = 0
@@ -225,7 +239,15 @@ open class Stream: Pollable {
     }
 
     func continueReading() {
-        if isOpen, isConnected || isShakingHands, !holdsBack, mayHaveInput { readAvailable() }
+        guard isOpen, isConnected || isShakingHands, !holdsBack, mayHaveInput else { return }
+        readAvailable()
+        tellHangUp()
+    }
+
+    /// How many bytes the kernel has that were not read yet.
+    public final var unread: Int {
+        var count: Int32 = 0
+        return isOpen && ioctl(fd, UInt(FIONREAD), &count) == 0 ? Int(count) : 0
     }
 
     public final func pauseReading() { isPaused = true }
@@ -458,6 +480,7 @@ open class Stream: Pollable {
     public final func shutdownSending() {
         guard isOpen else { return }
         if let tls { endSealed(tls) }
+        hasShutDown = true
         _ = Glibc.shutdown(fd, Int32(SHUT_WR))
     }
 

@@ -2,6 +2,10 @@ import Basics
 
 /// Takes a chunked body apart as its bytes arrive (RFC 9112, 7.1), strictly: sizes are 1 to 15 hex digits,
 /// lines end in CR LF, extensions and trailers are read, bounded and dropped.
+///
+/// Every byte that is no data counts against `ornamentLimit`: sizes, extensions, line ends, trailers. A chunk pays for 20 such bytes (a size
+/// and its two line ends) and for two more with each byte of its data, as in Go's net/http; what it does not use is not saved up. So no
+/// body is much longer on the wire than its data, however its chunks are cut.
 struct ChunkDecoder {
     private enum State {
         case size(digits: Int)
@@ -18,8 +22,10 @@ struct ChunkDecoder {
         case done
     }
 
-    /// Extensions of one chunk, and all trailers, may have this many bytes.
+    /// So many bytes may a body have that are no data and that no chunk pays for.
     private static let ornamentLimit = 8192
+    /// What each chunk pays for: at most 15 digits, and two line ends.
+    private static let perChunk = 20
 
     private var state = State.size(digits: 0)
     private var remaining = 0
@@ -44,6 +50,7 @@ struct ChunkDecoder {
                 if try !body(bytes.part(at - part, part)) { return at }
                 continue
             }
+            try count()
             try step(span[at])
             at += 1
         }
@@ -62,11 +69,12 @@ struct ChunkDecoder {
                 if byte == 13 { state = .sizeLineFeed } else if byte == 59 { state = .extensions } else { throw .badChunk }
             }
         case .extensions:
-            if byte == 13 { state = .sizeLineFeed } else { try count(byte) }
+            if byte == 13 { state = .sizeLineFeed } else { try check(byte) }
         case .sizeLineFeed:
             guard byte == 10 else { throw .badChunk }
             state = remaining == 0 ? .trailerStart : .data
-            if remaining > 0 { ornament = 0 }
+            // A size is below 2^60: twice that fits.
+            if remaining > 0 { ornament = max(0, ornament - ChunkDecoder.perChunk - 2 * remaining) }
         case .dataReturn:
             guard byte == 13 else { throw .badChunk }
             state = .dataLineFeed
@@ -85,10 +93,9 @@ struct ChunkDecoder {
                 state = .trailerValue
             } else {
                 guard HeadParser.isToken(byte) else { throw .badChunk }
-                try count(byte)
             }
         case .trailerValue:
-            if byte == 13 { state = .trailerLineFeed } else { try count(byte) }
+            if byte == 13 { state = .trailerLineFeed } else { try check(byte) }
         case .trailerLineFeed:
             guard byte == 10 else { throw .badChunk }
             state = .trailerStart
@@ -99,9 +106,13 @@ struct ChunkDecoder {
         }
     }
 
-    private mutating func count(_ byte: UInt8) throws(HTTPFailure) {
+    private mutating func count() throws(HTTPFailure) {
         ornament += 1
-        guard ornament <= ChunkDecoder.ornamentLimit, byte >= 32 || byte == 9, byte != 127 else { throw .badChunk }
+        guard ornament <= ChunkDecoder.ornamentLimit + ChunkDecoder.perChunk else { throw .badChunk }
+    }
+
+    private func check(_ byte: UInt8) throws(HTTPFailure) {
+        guard byte >= 32 || byte == 9, byte != 127 else { throw .badChunk }
     }
 
     private static func hex(_ byte: UInt8) -> Int? {

@@ -37,6 +37,8 @@ public struct HTTPClientError: Error, Sendable, CustomStringConvertible {
     public let retry: Retry
     public let place: String
     public let underlying: String
+    /// This process lacked something of its own (descriptors, ports, memory): the place that was asked has no part in it.
+    public let isOwnWant: Bool
     public var description: String { "\(place): \(code.rawValue): \(underlying)" }
 }
 
@@ -105,7 +107,7 @@ public final class HTTPClient: Sendable {
         func start(_ exchange: ClientExchange, timeout: Duration) {
             exchange.timer = LoopTimer(loop: loop) { [unowned exchange] in exchange.timedOut() }
             exchange.timer?.schedule(after: timeout)
-            while let connection = idle[exchange.endpoint]?.popLast() {
+            while let connection = takeIdle(exchange.endpoint) {
                 if connection.isOpen {
                     connection.reused = true
                     return connection.run(exchange)
@@ -120,8 +122,17 @@ public final class HTTPClient: Sendable {
             connection.run(exchange)
         }
 
+        /// The key goes with its last connection: a process that asks ever new places remembers none of them.
+        private func takeIdle(_ endpoint: Endpoint) -> GatheringConnection? {
+            guard let connection = idle[endpoint]?.popLast() else { return nil }
+            if idle[endpoint]?.isEmpty == true { idle[endpoint] = nil }
+            return connection
+        }
+
         func forget(_ connection: GatheringConnection) {
-            for endpoint in idle.keys { idle[endpoint]!.removeAll { $0 === connection } }
+            guard let endpoint = connection.endpoint, idle[endpoint] != nil else { return }
+            idle[endpoint]?.removeAll { $0 === connection }
+            if idle[endpoint]?.isEmpty == true { idle[endpoint] = nil }
         }
 
         func keep(_ connection: GatheringConnection, _ endpoint: Endpoint) {
@@ -130,8 +141,9 @@ public final class HTTPClient: Sendable {
         }
 
         func closeIdle() {
-            for connections in idle.values { for connection in connections { connection.close() } }
+            let all = idle
             idle = [:]
+            for connections in all.values { for connection in connections { connection.close() } }
         }
     }
 }
@@ -164,8 +176,10 @@ private final class ClientExchange {
         callback?(result)
     }
 
-    func fail(_ code: HTTPClientError.Code, _ retry: HTTPClientError.Retry, _ text: String) {
-        finish(.failure(HTTPClientError(code: code, retry: retry, place: endpoint.description, underlying: text)))
+    func fail(_ code: HTTPClientError.Code, _ retry: HTTPClientError.Retry, _ text: String, isOwnWant: Bool = false) {
+        finish(
+            .failure(
+                HTTPClientError(code: code, retry: retry, place: endpoint.description, underlying: text, isOwnWant: isOwnWant)))
     }
 
     func timedOut() {
@@ -181,6 +195,8 @@ private final class GatheringConnection: HTTPClientConnection {
     private let passesOver: Bool
     private var passed = 0
     private var exchange: ClientExchange?
+    /// Where it is connected to, once it has been used.
+    private(set) var endpoint: Endpoint?
     private var status = 0
     private var headers: [(name: String, value: String)] = []
     private var body: [UInt8] = []
@@ -195,6 +211,7 @@ private final class GatheringConnection: HTTPClientConnection {
 
     func run(_ exchange: ClientExchange) {
         self.exchange = exchange
+        endpoint = exchange.endpoint
         exchange.connection = self
         body = []
         passed = 0
@@ -248,12 +265,13 @@ private final class GatheringConnection: HTTPClientConnection {
         }
         self.exchange = nil
         switch failure {
-        case .notConnected(let reason): exchange.fail(.connect, .nothingSent, reason.description)
+        case .notConnected(let reason): exchange.fail(.connect, .nothingSent, reason.description, isOwnWant: reason.isOwnWant)
         case .lost(_, let begun) where reused && !begun && exchange.isIdempotent:
             // The server closed an idle connection as we took it: a fresh one tells more.
             core?.connect(exchange)
-        case .lost: exchange.fail(.lost, .ifIdempotent, failure!.description)
-        case .malformed: exchange.fail(.malformed, .never, failure!.description)
+        case .lost(let reason, _)?:
+            exchange.fail(.lost, .ifIdempotent, failure?.description ?? "", isOwnWant: reason.isOwnWant)
+        case .malformed?: exchange.fail(.malformed, .never, failure?.description ?? "")
         case nil: exchange.fail(.lost, .ifIdempotent, "closed")
         }
     }

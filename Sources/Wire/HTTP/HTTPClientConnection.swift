@@ -23,6 +23,14 @@ open class HTTPClientConnection: Stream {
         case lost(CloseReason, responseBegun: Bool)
         case malformed(HTTPFailure)
 
+        /// This process lacked something of its own (see `SystemError.isOwnWant`): the peer has no part in it.
+        public var isOwnWant: Bool {
+            switch self {
+            case .notConnected(let reason), .lost(let reason, _): reason.isOwnWant
+            case .malformed: false
+            }
+        }
+
         public var description: String {
             switch self {
             case .notConnected(let reason): "could not connect: \(reason)"
@@ -42,6 +50,9 @@ open class HTTPClientConnection: Stream {
     private var isTunnel = false
     private var everConnected = false
     private var mayStayOpen = true
+    /// Interim responses to this request: how many, and their bytes.
+    private var interims = 0
+    private var interimBytes = 0
 
     public init(loop: EventLoop, table: HeadTable, limits: HTTPLimits) {
         self.table = table
@@ -52,8 +63,11 @@ open class HTTPClientConnection: Stream {
     // MARK: what subclasses are told
 
     open func connectionReady() {}
-    /// `table` is valid until this returns. Interim responses (1xx) are not told.
+    /// `table` is valid until this returns.
     open func responseHead(_ table: HeadTable) {}
+    /// An interim response (1xx, but for 101 after an upgrade): any number of them, within `HTTPLimits`, before the head. `table` is valid
+    /// until this returns.
+    open func interimResponse(_ table: HeadTable) {}
     open func responseBody(_ bytes: UnsafeRawBufferPointer) {}
     /// The connection is idle again, or closing if `reusable` is false.
     open func responseEnd(reusable: Bool) {}
@@ -74,6 +88,8 @@ open class HTTPClientConnection: Stream {
     public func begin(isHead: Bool, mayUpgrade: Bool = false) {
         toHead = isHead
         self.mayUpgrade = mayUpgrade
+        interims = 0
+        interimBytes = 0
         state = .head
     }
 
@@ -121,14 +137,20 @@ open class HTTPClientConnection: Stream {
             guard let length = try scanner.scan(bytes, limits: limits) else { return nil }
             try HeadParser.parseResponse(bytes.part(0, length), into: table, toHead: toHead, limits: limits)
             if table.status < 200 {
-                guard table.status == 101 else { return length }
+                guard table.status == 101 else {
+                    interims += 1
+                    interimBytes += length
+                    guard interims <= limits.interims, interimBytes <= limits.head else { throw .tooManyInterims }
+                    interimResponse(table)
+                    return length
+                }
                 guard mayUpgrade, table.wantsUpgrade else { throw .badStatusLine }
                 state = .tunnel
                 responseHead(table)
                 // What came with the head is told from `process`, in its order.
                 return length
             }
-            mayStayOpen = table.keepsAlive && table.framing != .untilClose
+            mayStayOpen = table.keepsAlive && table.framing != .untilClose && !table.saysBodyWhereNoneMayBe
             switch table.framing {
             case .none: break
             case .length(let count): state = .fixedBody(remaining: count)

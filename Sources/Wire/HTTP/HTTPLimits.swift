@@ -1,10 +1,14 @@
 /// How much of a message is read before it is refused. The defaults are those people know from nginx and
-/// Node.js (8 KiB lines, 32 KiB heads, 100 fields, 60 s); each is a `let` so that no connection sees it change.
+/// Node.js (8 KiB lines, 32 KiB heads, 100 fields, 60 s).
 public struct HTTPLimits: Sendable {
     /// The request line with its CRLF, in bytes; beyond: 414.
     public var requestLine = 8192
-    /// All header fields together, in bytes; beyond: 431.
+    /// All header fields together, in bytes, at most `headCeiling`; beyond: 431.
     public var head = 32768
+    /// The most that `head` and `requestLine` may be: places in a head are told in 32 bits, and a head is kept in memory whole.
+    public static let headCeiling = 16 << 20
+    /// Interim responses (1xx) before one answer; together they may have as many bytes as a head. Beyond: the answer is malformed.
+    public var interims = 256
     /// Beyond: 431.
     public var fields = 100
     /// The decoded body, in bytes; beyond: 413.

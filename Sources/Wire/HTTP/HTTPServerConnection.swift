@@ -1,5 +1,6 @@
 import Basics
 import EventLoops
+import Glibc
 
 /// What the connections of one loop and one listener share: limits, the reused tables, the way to all of them
 /// when the server drains.
@@ -34,6 +35,17 @@ open class HTTPServerContext {
 
     public func closeAll() {
         for connection in Array(connections.values) { connection.close() }
+    }
+
+    /// Closes up to `most` connections on which no request is under way, because something else needs their descriptors. Those that have not
+    /// asked yet get a second to do so.
+    public func closeIdle(atMost most: Int) {
+        var closed = 0
+        for connection in Array(connections.values) where connection.isIdle {
+            connection.closeIfIdle(gently: false)
+            closed += 1
+            if closed == most { return }
+        }
     }
 
     /// `Date: …\r\n` (RFC 9110, 5.6.7), made once a second.
@@ -133,8 +145,9 @@ open class HTTPServerConnection: Stream {
     open func connectionClosed(_ reason: CloseReason) {}
     /// The peer sends no more while its request is under way: it has gone, or it only waits for the answer. Nobody can tell which.
     open func requesterEnded() {}
-    /// A request was refused before it became one (the answer has been sent).
-    open func requestRefused(_ status: Int) {}
+    /// A request was refused by the connection itself: it was malformed, too large or too slow, or the connection was turned away. It may
+    /// not have got as far as `requestHead`. The answer has been written; its body has `bodyBytes`.
+    open func requestRefused(_ status: Int, bodyBytes: Int) {}
 
     // MARK: reading
 
@@ -159,32 +172,26 @@ open class HTTPServerConnection: Stream {
         applyHolds()
     }
 
-    /// Stops and resumes reading the body, for whoever passes it on.
+    /// Stops and resumes reading the body, for whoever passes it on. While it is not read, something else is waited for, which is not the
+    /// peer's fault: the body's time stands still.
     public func holdBody(_ hold: Bool) {
         bodyHeld = hold
+        if hold, bodySuspended == nil {
+            bodySuspended = loop.now
+            if isInBody { deadline?.cancel() }
+        } else if !hold, let since = bodySuspended {
+            bodySuspended = nil
+            bodyStarted = bodyStarted + (loop.now - since)
+            if isInBody { deadline?.schedule(at: loop.now + context.limits.bodyTime) }
+        }
         applyHolds()
     }
 
-    /// The body is not read for as long as something else is waited for: that is not the peer's fault, so its time stands still. Until
-    /// `resumeBody`.
-    public func suspendBody() {
-        bodySuspended = loop.now
+    private var isInBody: Bool {
         switch state {
-        case .fixedBody, .chunkedBody: deadline?.cancel()
-        default: break
+        case .fixedBody, .chunkedBody: true
+        default: false
         }
-        holdBody(true)
-    }
-
-    public func resumeBody() {
-        guard let since = bodySuspended else { return }
-        bodySuspended = nil
-        bodyStarted = bodyStarted + (loop.now - since)
-        switch state {
-        case .fixedBody, .chunkedBody: deadline?.schedule(at: loop.now + context.limits.bodyTime)
-        default: break
-        }
-        holdBody(false)
     }
 
     /// The peer is known to send no more. It may still read.
@@ -238,9 +245,10 @@ open class HTTPServerConnection: Stream {
             if part == remaining { bodyEnded() }
             return part
         case .chunkedBody(var decoder):
-            keepBodyTime(bytes.count)
             let limit = context.limits.body
+            var data = 0
             let used = try decoder.decode(bytes) { (piece) throws(HTTPFailure) -> Bool in
+                data += piece.count
                 bodyCount += piece.count
                 if bodyCount > limit { throw .bodyTooLarge }
                 requestBody(piece)
@@ -248,6 +256,8 @@ open class HTTPServerConnection: Stream {
             }
             if answeredAndLeaving || !isOpen { return used }
             state = .chunkedBody(decoder)
+            // What frames the data is no progress of the body.
+            if data > 0 { keepBodyTime(data) }
             if decoder.isDone { bodyEnded() }
             return used
         case .answering:
@@ -296,8 +306,8 @@ open class HTTPServerConnection: Stream {
         if isOpen, peerEnded, case .tunnel = state { tunnelEnded() }
     }
 
-    /// A body may take `bodyTime`, and a second more for each KiB that has come, but never stand still for `bodyTime`: slow links finish,
-    /// drips and stalls do not hold a connection for ever.
+    /// A body may take `bodyTime`, and a second more for each KiB of its data that has come, but its data may never stand still for
+    /// `bodyTime`: slow links finish, drips and stalls do not hold a connection for ever.
     private func keepBodyTime(_ count: Int) {
         bodyBytes += count
         if bodySuspended != nil { return }
@@ -343,12 +353,16 @@ open class HTTPServerConnection: Stream {
         }
         requestHead(table)
         if wantsContinue, isOpen, !answered, !answeredAndLeaving, framing != .none {
+            wantsContinue = false
             write(HTTPServerConnection.continueLine)
         }
         // The response may have been finished inside requestHead; then `state` is `.head` again or `.leaving`.
         if framing == .none, isOpen { endWithoutBody() }
         return length
     }
+
+    /// The client waits for `100 Continue`, and none has been sent to it.
+    public var awaitsContinue: Bool { wantsContinue }
 
     private var headStarted = false
     private static let continueText: StaticString = "HTTP/1.1 100 Continue\r\n\r\n"
@@ -440,7 +454,7 @@ open class HTTPServerConnection: Stream {
             out.append("\r\n")
             out.append(body)
             write(out.bytes)
-            requestRefused(status)
+            requestRefused(status, bodyBytes: body.count)
         }
         leave()
     }
@@ -480,7 +494,11 @@ open class HTTPServerConnection: Stream {
     }
 
     public final override func hungUp() {
+        // Nobody reads an answer any more, and what of the request was not read is worth nothing without one.
+        if peerIsGone { return close(.system(SystemError("recv", ECONNRESET))) }
         switch state {
+        // It has ended its side before its body's end: the rest will never come.
+        case .fixedBody(let remaining) where input.count + unread < remaining: close(.endOfFile)
         case .answering, .fixedBody, .chunkedBody: requesterEnded()
         default: break
         }
@@ -511,13 +529,19 @@ open class HTTPServerConnection: Stream {
     /// A connection that has not asked yet gets a moment to do so; one that has is read once more, because a request may be waiting in
     /// the kernel, and closing over it would reset it.
     fileprivate func closeIfIdle(gently: Bool) {
-        guard case .head = state, !headStarted, input.isEmpty, waiting == 0 else { return }
+        guard isIdle else { return }
         if served == 0 || gently {
             deadline?.schedule(after: .seconds(1))
             return
         }
         readNow()
         if case .head = state, !headStarted, input.isEmpty { close(.ours) }
+    }
+
+    /// No request is under way, and none has begun to arrive.
+    fileprivate var isIdle: Bool {
+        guard case .head = state else { return false }
+        return isOpen && !headStarted && input.isEmpty && waiting == 0
     }
 
     public final override func closed(_ reason: CloseReason) {

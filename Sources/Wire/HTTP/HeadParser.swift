@@ -21,18 +21,18 @@ struct HeadScanner {
             if firstLineEnd == nil {
                 // One empty line before the request line is forgiven (RFC 9112, 2.2); it is part of the head's length.
                 if feed - lineStart > 1 { firstLineEnd = feed + 1 } else if lineStart > 0 { throw .badRequestLine }
-                if let end = firstLineEnd, end > limits.requestLine { throw .requestLineTooLong }
+                if let end = firstLineEnd, end > min(limits.requestLine, HTTPLimits.headCeiling) { throw .requestLineTooLong }
             } else if feed - lineStart == 1 {
                 let end = feed + 1
-                if end - firstLineEnd! > limits.head { throw .headTooLarge }
+                if end - firstLineEnd! > min(limits.head, HTTPLimits.headCeiling) { throw .headTooLarge }
                 self = HeadScanner()
                 return end
             }
             lineStart = feed + 1
             seen = feed + 1
         }
-        if firstLineEnd == nil, span.count > limits.requestLine { throw .requestLineTooLong }
-        if let firstLineEnd, span.count - firstLineEnd > limits.head { throw .headTooLarge }
+        if firstLineEnd == nil, span.count > min(limits.requestLine, HTTPLimits.headCeiling) { throw .requestLineTooLong }
+        if let firstLineEnd, span.count - firstLineEnd > min(limits.head, HTTPLimits.headCeiling) { throw .headTooLarge }
         return nil
     }
 
@@ -53,6 +53,10 @@ enum HeadParser {
     static func isToken(_ byte: UInt8) -> Bool {
         byte < 64 ? (tokenLow >> UInt64(byte)) & 1 == 1 : byte < 128 && (tokenHigh >> UInt64(byte & 63)) & 1 == 1
     }
+
+    /// A letter, a digit or a dash.
+    @inline(__always)
+    private static func isPlain(_ byte: UInt8) -> Bool { (byte | 32) &- 97 < 26 || byte &- 48 < 10 || byte == 45 }
 
     static func parseRequest(_ bytes: UnsafeRawBufferPointer, into table: HeadTable, limits: HTTPLimits) throws(HTTPFailure) {
         let span = Span<UInt8>(_unsafeBytes: bytes)
@@ -99,13 +103,17 @@ enum HeadParser {
         at += 4
         guard status >= 100, status < 600, span[at] == 32 || span[at] == 13 else { throw .badStatusLine }
         table.status = status
+        if span[at] == 32 { at += 1 }
+        let reasonStart = at
         while at < span.count, span[at] != 13 {
             guard span[at] >= 32 || span[at] == 9, span[at] != 127 else { throw .badStatusLine }
             at += 1
         }
         guard at + 1 < span.count, span[at + 1] == 10 else { throw .badStatusLine }
+        table.reason = HeadRange(reasonStart, at)
         try parseFields(span, from: at + 2, into: table, limits: limits)
         try settleFraming(span, table, isRequest: false)
+        table.saysBodyWhereNoneMayBe = status == 204 && table.framing != .untilClose && table.framing != .none
         if toHead || status < 200 || status == 204 || status == 304 { table.framing = .none }
     }
 
@@ -132,7 +140,10 @@ enum HeadParser {
             }
             if span[at] == 32 || span[at] == 9 { throw .foldedHeader }
             let nameStart = at
-            while at < span.count, isToken(span[at]) { at += 1 }
+            while at < span.count, isToken(span[at]) {
+                if !isPlain(span[at]) { table.hasOddNames = true }
+                at += 1
+            }
             guard at > nameStart, at < span.count, span[at] == 58 else { throw .badHeaderName }
             let nameEnd = at
             at += 1

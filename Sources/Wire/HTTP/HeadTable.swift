@@ -3,23 +3,26 @@ import Basics
 /// The header fields that somebody on the way looks at. Everything else is passed on unseen.
 public enum KnownHeader: UInt8, Sendable {
     case other, connection, contentLength, transferEncoding, host, expect, upgrade, keepAlive, proxyConnection
-    case te, trailer, xForwardedFor, xForwardedProto, xForwardedHost, xRealIP, xRequestID, idempotencyKey
+    case te, trailer, date, via, maxForwards, xForwardedFor, xForwardedProto, xForwardedHost, xRealIP, xRequestID, idempotencyKey
     case contentType, proxyAuthenticate, proxyAuthorization
     /// `X-Request-Timeout`: how long the sender goes on waiting.
     case xRequestTimeout
     /// `X-Muster-Explain`: the sender wants to know why.
     case xMusterExplain
 
-    /// By length first, so that most names cost one comparison.
-    static func identify(_ name: Span<UInt8>) -> KnownHeader {
+    /// The field of this name, whatever its case. By length first, so that most names cost one comparison.
+    public static func identify(_ name: Span<UInt8>) -> KnownHeader {
         switch name.count {
         case 2: name.equals("te") ? .te : .other
-        case 4: name.equals("host") ? .host : .other
+        case 3: name.equals("via") ? .via : .other
+        case 4: name.equals("host") ? .host : name.equals("date") ? .date : .other
         case 6: name.equals("expect") ? .expect : .other
         case 7: name.equals("upgrade") ? .upgrade : name.equals("trailer") ? .trailer : .other
         case 9: name.equals("x-real-ip") ? .xRealIP : .other
         case 10: name.equals("connection") ? .connection : name.equals("keep-alive") ? .keepAlive : .other
-        case 12: name.equals("content-type") ? .contentType : name.equals("x-request-id") ? .xRequestID : .other
+        case 12:
+            name.equals("content-type")
+                ? .contentType : name.equals("x-request-id") ? .xRequestID : name.equals("max-forwards") ? .maxForwards : .other
         case 14: name.equals("content-length") ? .contentLength : .other
         case 15:
             name.equals("x-forwarded-for") ? .xForwardedFor : name.equals("idempotency-key") ? .idempotencyKey : .other
@@ -88,6 +91,8 @@ public final class HeadTable {
     /// Origin form (`/path?query`) or `*`; an absolute target has lost its scheme and authority.
     public internal(set) var target = HeadRange()
     public internal(set) var status = 0
+    /// A response's own reason phrase; empty when it has none.
+    public internal(set) var reason = HeadRange()
     public internal(set) var minorVersion = 1
     public internal(set) var framing = BodyFraming.none
     /// What the sender said (or the version's default) about the connection.
@@ -97,6 +102,11 @@ public final class HeadTable {
     /// `Connection` names fields beyond the usual ones: they are hop-by-hop as well.
     public internal(set) var nominatesFields = false
     public internal(set) var isHead = false
+    /// Some field's name has a character that is no letter, digit or dash. Servers that map names to variables (CGI, WSGI, PHP) may take
+    /// such a name for another one: `X_Forwarded_For` for `X-Forwarded-For`.
+    public internal(set) var hasOddNames = false
+    /// A response whose status has no body (204) declares one: what follows could be taken for the next response.
+    public internal(set) var saysBodyWhereNoneMayBe = false
     /// `Connection` has the option `upgrade`. What to, `Upgrade` says.
     public internal(set) var wantsUpgrade = false
 
@@ -128,6 +138,18 @@ public final class HeadTable {
             || method.isExactly("OPTIONS") || method.isExactly("TRACE")
     }
 
+    /// What `Max-Forwards` says, where it counts: for TRACE and OPTIONS (RFC 9110, 7.6.2). nil: it does not count, is not there, not there
+    /// once, or is no number.
+    public var forwardsLeft: Int? {
+        guard methodText.isExactly("TRACE") || methodText.isExactly("OPTIONS") else { return nil }
+        var found: Int?
+        for field in fields where field.known == .maxForwards {
+            guard found == nil, let value = HeadParser.decimal(text(field.value)) else { return nil }
+            found = value
+        }
+        return found
+    }
+
     /// Whether `Connection` names this field, which makes it hop-by-hop.
     public func isNominated(_ name: HeadRange) -> Bool {
         let wanted = text(name)
@@ -149,6 +171,9 @@ public final class HeadTable {
         nominatesFields = false
         isHead = false
         wantsUpgrade = false
+        hasOddNames = false
+        saysBodyWhereNoneMayBe = false
+        reason = HeadRange()
     }
 
     /// The value of the first field of this name (ASCII in lower case); nil when there is none.
