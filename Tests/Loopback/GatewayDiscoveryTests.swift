@@ -108,6 +108,78 @@ import Testing
         }
     }
 
+    /// A name's A and AAAA records are two answers: the one that fails says nothing about its addresses, in either direction.
+    @Test func halfAnAnswerChangesHalf() async throws {
+        let server = try NameServer(["app.test": [.a("127.0.0.1"), .a("127.0.0.2"), .aaaa(last: 1)]])
+        defer { server.stop() }
+        try await withLive("{ path: /, backends-dns: { name: app.test, port: 9, server: 127.0.0.1:\(server.port) } }") { gateway in
+            let discovery = following(gateway)
+            let v4 = ["127.0.0.1:9", "127.0.0.2:9"], v6 = ["[::1]:9"]
+            let isFound = await eventually { names(gateway) == v4 + v6 }
+            #expect(isFound, "\(names(gateway))")
+            // What fails stays, and what is answered is followed.
+            for (failing, records, expected) in [
+                ("1", [.aaaa(last: 2)], v4 + ["[::2]:9"]), ("28", [.a("127.0.0.3")], ["127.0.0.3:9", "[::2]:9"]),
+                ("none", [.a("127.0.0.3")], ["127.0.0.3:9"]),
+            ] as [(String, [NameServer.Record], [String])] {
+                server.fail(["\(failing) app.test"])
+                server.change("app.test", records)
+                let before = server.asked.count
+                let isFollowed = await eventually { server.asked.count >= before + 4 && names(gateway) == expected }
+                #expect(isFollowed, "\(failing): \(names(gateway))")
+            }
+            withExtendedLifetime(discovery) {}
+        }
+    }
+
+    /// Of several names that SRV records point to, one that is not answered keeps its addresses; the others are followed, and so are ports.
+    @Test func aServiceNameThatFailsKeepsItsOwn() async throws {
+        let name = "_http._tcp.app.test"
+        let server = try NameServer([
+            name: [.srv(target: "one.test", port: 1, priority: 1, weight: 1), .srv(target: "two.test", port: 2, priority: 1, weight: 1)],
+            "one.test": [.a("127.0.0.1")], "two.test": [.a("127.0.0.2")],
+        ])
+        defer { server.stop() }
+        try await withLive("{ path: /, backends-dns: { name: \(name), srv: true, server: 127.0.0.1:\(server.port) } }") { gateway in
+            let discovery = following(gateway)
+            let isFound = await eventually { names(gateway) == ["127.0.0.1:1", "127.0.0.2:2"] }
+            #expect(isFound, "\(names(gateway))")
+            server.fail(["1 one.test", "28 one.test"])
+            server.change("two.test", [.a("127.0.0.3")])
+            let isFollowed = await eventually { names(gateway) == ["127.0.0.1:1", "127.0.0.3:2"] }
+            #expect(isFollowed, "\(names(gateway))")
+            server.change(name, [.srv(target: "one.test", port: 11, priority: 1, weight: 1)])
+            let isMoved = await eventually { names(gateway) == ["127.0.0.1:11"] }
+            #expect(isMoved, "\(names(gateway))")
+            // Without the list of names nothing is known of any.
+            server.fail(["33 \(name)"])
+            let before = server.asked.count
+            let isAsked = await eventually { server.asked.count >= before + 2 }
+            #expect(isAsked && names(gateway) == ["127.0.0.1:11"])
+            withExtendedLifetime(discovery) {}
+        }
+    }
+
+    /// What was in the way of reading a file may go without its time changing.
+    @Test func aFileThatBecomesReadableIsRead() async throws {
+        try await withFolder { folder in
+            let file = folder + "/backends"
+            try await withLive("{ path: /, backends-file: \(file) }") { gateway in
+                let discovery = following(gateway)
+                try Files.makeFolder(file)
+                try await Task.sleep(for: .milliseconds(600))
+                Files.remove(file)
+                try Files.replace(file, with: Array("127.0.0.1:9 weight=1 weight=2\n".utf8))
+                try await Task.sleep(for: .milliseconds(700))
+                #expect(names(gateway).isEmpty)
+                try Files.replace(file, with: Array("127.0.0.1:9 weight=2\n".utf8))
+                let isRead = await eventually { gateway.replicas.map(\.weight) == [2] }
+                #expect(isRead)
+                withExtendedLifetime(discovery) {}
+            }
+        }
+    }
+
     @Test func serviceRecordsTellPortsWeightsAndPriorities() async throws {
         try await withNamed("a") { a in
             try await withNamed("b") { b in

@@ -2,10 +2,12 @@ import Basics
 import Glibc
 import Synchronization
 
-/// A name server of one test: A and SRV records over UDP on 127.0.0.1, with a TTL of one second.
+/// A name server of one test: A, AAAA and SRV records over UDP on 127.0.0.1, with a TTL of one second.
 public final class NameServer: Sendable {
     public enum Record: Sendable, Equatable {
         case a(String)
+        /// `::1` with another last byte.
+        case aaaa(last: UInt8)
         case srv(target: String, port: UInt16, priority: UInt16, weight: UInt16)
     }
 
@@ -15,6 +17,8 @@ public final class NameServer: Sendable {
     private let fd: Int32
     private let records: Mutex<[String: [Record]]>
     private let isSilent = Atomic<Bool>(false)
+    /// Questions that fail, as `KIND name` with the kind's number.
+    private let failing = Mutex<Set<String>>([])
 
     public init(_ first: [String: [Record]]) throws {
         records = Mutex(first)
@@ -35,6 +39,9 @@ public final class NameServer: Sendable {
 
     /// Other answers from now on.
     public func change(_ name: String, _ new: [Record]) { records.withLock { $0[name] = new } }
+
+    /// Questions that it fails to answer (SERVFAIL) from now on, such as `1 app.test` for A records.
+    public func fail(_ questions: Set<String>) { failing.withLock { $0 = questions } }
 
     /// As if it were gone.
     public func silence() { isSilent.store(true, ordering: .relaxed) }
@@ -69,19 +76,23 @@ public final class NameServer: Sendable {
             at = end
         }
         let kind = UInt16(question[at + 1]) << 8 | UInt16(question[at + 2])
-        let known = records.withLock { $0[labels.joined(separator: ".").lowercased()] }
-        let fitting = (known ?? []).filter { record in
+        let name = labels.joined(separator: ".").lowercased()
+        let known = records.withLock { $0[name] }, fails = failing.withLock { $0.contains("\(kind) \(name)") }
+        let fitting = (fails ? [] : known ?? []).filter { record in
             switch record {
             case .a: kind == 1
+            case .aaaa: kind == 28
             case .srv: kind == 33
             }
         }
-        // The question again; 3 is "no such name".
+        // The question again; 2 is "failed", 3 "no such name".
         var out =
-            Array(question[..<2]) + [0x81, known == nil ? 0x83 : 0x80, 0, 1, 0, UInt8(fitting.count), 0, 0, 0, 0] + question[12..<(at + 5)]
+            Array(question[..<2]) + [0x81, fails ? 0x82 : known == nil ? 0x83 : 0x80, 0, 1, 0, UInt8(fitting.count), 0, 0, 0, 0]
+            + question[12..<(at + 5)]
         for record in fitting {
             var data: [UInt8] = []
             switch record {
+            case .aaaa(let last): data = Array(repeating: 0, count: 15) + [last]
             case .a(let address): data = address.split(separator: ".").map { UInt8($0)! }
             case .srv(let target, let port, let priority, let weight):
                 for number in [priority, weight, port] { data += [UInt8(number >> 8), UInt8(number & 255)] }

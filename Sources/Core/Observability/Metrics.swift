@@ -97,39 +97,58 @@ public final class MetricsRegistry: Sendable {
     private struct Family: Sendable {
         let kind: String
         let help: String
-        var series: [(labels: String, cell: Cell)] = []
+        private(set) var series: [(labels: String, cell: Cell)] = []
+        private var places: [String: Int] = [:]
+
+        init(kind: String, help: String) {
+            self.kind = kind
+            self.help = help
+        }
+
+        subscript(labels: String) -> Cell? { places[labels].map { series[$0].cell } }
+
+        mutating func append(_ labels: String, _ cell: Cell) {
+            places[labels] = series.count
+            series.append((labels, cell))
+        }
     }
 
     /// Series beyond this in one family are folded into one with `overflow="true"`, so that a label from
     /// outside can never exhaust the memory.
     public static let seriesLimit = 1000
+    /// The same for labels that come from the configuration, which is bounded itself: a route's name, a backend's address.
+    public static let configuredSeriesLimit = 100_000
 
     private let families = Mutex<[String: Family]>([:])
 
     public init() {}
 
-    public func counter(_ name: String, _ help: String, labels: [(String, String)] = []) -> Counter {
-        let cell = series(name, help, kind: "counter", labels) { .counter(Counter()) }
+    public func counter(
+        _ name: String, _ help: String, labels: [(String, String)] = [], limit: Int = MetricsRegistry.seriesLimit
+    ) -> Counter {
+        let cell = series(name, help, kind: "counter", labels, limit) { .counter(Counter()) }
         guard case .counter(let counter) = cell else { preconditionFailure("\(name) is no counter") }
         return counter
     }
 
-    public func gauge(_ name: String, _ help: String, labels: [(String, String)] = []) -> Gauge {
-        let cell = series(name, help, kind: "gauge", labels) { .gauge(Gauge()) }
+    public func gauge(
+        _ name: String, _ help: String, labels: [(String, String)] = [], limit: Int = MetricsRegistry.seriesLimit
+    ) -> Gauge {
+        let cell = series(name, help, kind: "gauge", labels, limit) { .gauge(Gauge()) }
         guard case .gauge(let gauge) = cell else { preconditionFailure("\(name) is no gauge") }
         return gauge
     }
 
-    /// All series of a gauge at once: what is not among them is no longer on the page. At most `seriesLimit`.
+    /// All series of a gauge at once: what is not among them is no longer on the page. At most `configuredSeriesLimit`.
     public func setGauges(_ name: String, _ help: String, _ values: [(labels: [(String, String)], value: Int)]) {
-        var series: [(labels: String, cell: Cell)] = []
-        for (labels, value) in values.prefix(MetricsRegistry.seriesLimit) {
+        var family = Family(kind: "gauge", help: help)
+        for (labels, value) in values.prefix(MetricsRegistry.configuredSeriesLimit) {
             let gauge = Gauge()
             gauge.set(value)
-            series.append((MetricsRegistry.render(labels), .gauge(gauge)))
+            family.append(MetricsRegistry.render(labels), .gauge(gauge))
         }
-        let all = series
-        families.withLock { $0[name] = Family(kind: "gauge", help: help, series: all) }
+        let all = family
+        families.withLock { $0[name] = all }
     }
 
     /// A gauge that is read when the page is asked for. `read` must not block and not use this registry.
@@ -144,27 +163,31 @@ public final class MetricsRegistry: Sendable {
 
     /// A histogram of seconds; `name` ends in `_seconds`.
     public func histogram(
-        _ name: String, _ help: String, labels: [(String, String)] = [], bounds: [Duration] = Histogram.latencyBounds
+        _ name: String, _ help: String, labels: [(String, String)] = [], bounds: [Duration] = Histogram.latencyBounds,
+        limit: Int = MetricsRegistry.seriesLimit
     ) -> Histogram {
-        let cell = series(name, help, kind: "histogram", labels) { .histogram(Histogram(bounds: bounds)) }
+        let cell = series(name, help, kind: "histogram", labels, limit) { .histogram(Histogram(bounds: bounds)) }
         guard case .histogram(let histogram) = cell else { preconditionFailure("\(name) is no histogram") }
         return histogram
     }
 
     private func series(
-        _ name: String, _ help: String, kind: String, _ labels: [(String, String)], make: () -> Cell
+        _ name: String, _ help: String, kind: String, _ labels: [(String, String)], _ limit: Int = MetricsRegistry.seriesLimit,
+        make: () -> Cell
     ) -> Cell {
         families.withLock { families in
-            var family = families[name] ?? Family(kind: kind, help: help)
+            // Taken out, so that it is changed in its place and not in a copy.
+            var family = families.removeValue(forKey: name) ?? Family(kind: kind, help: help)
+            defer { families[name] = family }
             precondition(family.kind == kind, "\(name) was registered as a \(family.kind)")
             var text = MetricsRegistry.render(labels)
-            if family.series.count >= MetricsRegistry.seriesLimit, !family.series.contains(where: { $0.labels == text }) {
+            if let known = family[text] { return known }
+            if family.series.count >= limit {
                 text = "overflow=\"true\""
+                if let known = family[text] { return known }
             }
-            if let known = family.series.first(where: { $0.labels == text }) { return known.cell }
             let cell = make()
-            family.series.append((text, cell))
-            families[name] = family
+            family.append(text, cell)
             return cell
         }
     }

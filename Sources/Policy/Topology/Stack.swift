@@ -20,7 +20,7 @@ public struct Stack: Sendable, Equatable {
 
 /// Where something listens.
 public struct ListenAddress: Sendable, Equatable, CustomStringConvertible {
-    /// Numeric; `0.0.0.0` when only a port was given.
+    /// Numeric; `0.0.0.0` when only a port was given: every IPv4 address of the machine, and none of IPv6.
     public let host: String
     public let port: UInt16
     /// Only a port was given: the admin page then takes loopback.

@@ -2,6 +2,9 @@ import Basics
 import Sharding
 
 extension Stack {
+    /// Stack files and scenarios have at most this many bytes.
+    public static let sizeLimit = YAMLNode.sizeLimit
+
     /// Reads and validates a stack file. Everything that is wrong is in the error, each with line and column.
     ///
     /// `path` is only for messages and the default name; nothing is opened here. `environment` answers for `${NAME}` in the values of

@@ -24,7 +24,9 @@ enum StackSchema {
             KeySpec("resources", .object(resources), "what a replica is given"),
             KeySpec("scale", .object(scale), "how many of the range run: by which metrics, how fast, and what holds it"),
             KeySpec("uses", .list(.name), "stores whose address it gets (REDIS_URL)"),
-            KeySpec("environment", .map(.string), "environment variables"),
+            KeySpec(
+                "environment", .map(.string),
+                "environment variables; values may have ${NAME} and ${NAME:-default}, and $$ for a dollar sign"),
             KeySpec("grace", .time(from: .milliseconds(1), orZero: true), "from SIGTERM to SIGKILL; 0s: at once; default 10s"),
             KeySpec("start", .time(from: .milliseconds(100)), "from start to ready, at most; default 30s"),
         ])

@@ -59,7 +59,8 @@ public final class Discovery: Sendable {
             case .file(let path):
                 let now = Discovery.stamp(path)
                 if now != stamp { outcome = Discovery.read(path) }
-                stamp = now
+                // What could not be read is tried again: what was in the way (rights, say) may go without the file's time changing.
+                if case .failure? = outcome { stamp = "" } else { stamp = now }
             case .dns(let name, let isSRV, let port, let server):
                 switch await NameQuery.ask(name, srv: isSRV, port: port, server: server) {
                 case .success(let answer):
@@ -88,8 +89,9 @@ public final class Discovery: Sendable {
             }
             if let found {
                 let all = besideDeclared(found, label)
-                if all != published, let failure = await publish(all, label) { told = tell(failure, label, told) }
-                published = all
+                if all != published {
+                    if let failure = await publish(all, label) { told = tell(failure, label, told) } else { published = all }
+                }
             }
             await loop.sleep(wait)
         }
@@ -152,13 +154,16 @@ public final class Discovery: Sendable {
             let words = line.prefix { $0 != "#" }.split(whereSeparator: \.isWhitespace)
             guard let address = words.first else { continue }
             var weight = 1, priority = 0
+            var given: Set<Substring> = []
             func wrong(_ why: String) -> Result<[BackendSpec], Gateway.Failure> {
                 .failure(Gateway.Failure(description: "\(path) line \(number + 1): \(why)"))
             }
             if Endpoint(String(address)) == nil { return wrong("'\(address)' is no host:port") }
             for word in words.dropFirst() {
                 let parts = word.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
-                guard parts.count == 2, let value = Int(parts[1]) else { return wrong("'\(word)': expected weight=N or priority=N") }
+                let isNumber = parts.count == 2 && !parts[1].isEmpty && parts[1].utf8.allSatisfy { $0 &- 48 < 10 }
+                guard isNumber, let value = Int(parts[1]) else { return wrong("'\(word)': expected weight=N or priority=N") }
+                guard given.insert(parts[0]).inserted else { return wrong("'\(parts[0])' is given twice") }
                 switch parts[0] {
                 case "weight" where (0...256).contains(value): weight = value
                 case "priority" where (0...7).contains(value): priority = value

@@ -133,8 +133,9 @@ public final class Gateway: Sendable {
         let discovered = Set(spec.routes.filter { $0.discovery != nil }.map(\.label))
         let found = state.withLock { $0.found }.filter { discovered.contains($0.key) }
         var routes: [Route] = []
+        let known = Dictionary(before.map { ($0.label, $0) }) { first, _ in first }
         for route in spec.routes {
-            let old = before.first { $0.label == route.label }
+            let old = known[route.label]
             let guards =
                 old.flatMap { $0.guards.spec == route.guards ? $0.guards : nil }
                 ?? RouteGuards(route.guards, route: route.label, journal: journal)

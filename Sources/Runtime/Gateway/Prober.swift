@@ -26,7 +26,7 @@ public final class Prober: Sendable {
 
     /// Begins to probe what is not probed yet. Call again after the routes have changed; replicas that are gone stop by themselves.
     public func follow() {
-        for route in gateway.routes {
+        for (place, route) in gateway.routes.enumerated() {
             if route.spec.eject.outliers, compared.withLock({ $0.insert(route.label).inserted }) {
                 // Ends when the route is gone or no longer wants it.
                 Task(executorPreference: loop) { await self.compare(route.label) }
@@ -34,7 +34,7 @@ public final class Prober: Sendable {
             guard route.spec.probe != nil, case .backends = route.spec.target else { continue }
             for replica in route.allReplicas where probed.withLock({ $0.insert(ObjectIdentifier(replica)).inserted }) {
                 // Ends when the replica has left the routes that probe.
-                Task(executorPreference: loop) { await self.watch(replica) }
+                Task(executorPreference: loop) { await self.watch(replica, place) }
             }
         }
     }
@@ -51,10 +51,10 @@ public final class Prober: Sendable {
         return routes[place].spec.probe
     }
 
-    private func watch(_ replica: Replica) async {
+    private func watch(_ replica: Replica, _ first: Int) async {
         var health = ActiveHealth(.init())
         var random = SystemRandomNumberGenerator()
-        var place = 0, goodWhileEjected = 0
+        var place = first, goodWhileEjected = 0
         while let probe = probe(of: replica, &place) {
             let settings = ActiveHealth.Settings(rise: probe.rise, fall: probe.fall)
             if health.settings != settings { health = ActiveHealth(settings, startsUp: health.isUp) }

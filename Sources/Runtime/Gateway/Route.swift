@@ -244,20 +244,23 @@ struct RouteMetrics: Sendable {
     let tunnels: Gauge
 
     init(_ registry: MetricsRegistry, route: String) {
-        let labels = [("route", route)]
+        let labels = [("route", route)], limit = MetricsRegistry.configuredSeriesLimit
         classes = (1...5).map {
             registry.counter(
                 "gateway_requests_total", "Requests answered, by route and class of status.",
-                labels: [("route", route), ("status", "\($0)xx")])
+                labels: [("route", route), ("status", "\($0)xx")], limit: limit)
         }
-        duration = registry.histogram("gateway_request_duration_seconds", "From a request's head to the end of its answer.", labels: labels)
-        retries = registry.counter("gateway_retries_total", "Tries after the first.", labels: labels)
-        failures = registry.counter("gateway_upstream_failures_total", "Tries that got no whole response.", labels: labels)
-        limited = registry.counter("gateway_limited_total", "Requests that came faster than the route's limit.", labels: labels)
+        duration = registry.histogram(
+            "gateway_request_duration_seconds", "From a request's head to the end of its answer.", labels: labels, limit: limit)
+        retries = registry.counter("gateway_retries_total", "Tries after the first.", labels: labels, limit: limit)
+        failures = registry.counter("gateway_upstream_failures_total", "Tries that got no whole response.", labels: labels, limit: limit)
+        limited = registry.counter(
+            "gateway_limited_total", "Requests that came faster than the route's limit.", labels: labels, limit: limit)
         shed = registry.counter(
-            "gateway_shed_total", "Requests that were refused because too many were under way or the breaker was open.", labels: labels)
+            "gateway_shed_total", "Requests that were refused because too many were under way or the breaker was open.", labels: labels,
+            limit: limit)
         hedges = registry.counter(
-            "gateway_hedges_total", "Second questions that were asked because the first had no answer yet.", labels: labels)
-        tunnels = registry.gauge("gateway_tunnels", "Upgraded connections that are open.", labels: labels)
+            "gateway_hedges_total", "Second questions that were asked because the first had no answer yet.", labels: labels, limit: limit)
+        tunnels = registry.gauge("gateway_tunnels", "Upgraded connections that are open.", labels: labels, limit: limit)
     }
 }

@@ -51,11 +51,13 @@ struct HoldMetrics: Sendable {
     private let outcomes: [Counter]
 
     init(_ registry: MetricsRegistry, route: String) {
-        held = registry.gauge("gateway_held_requests", "Requests that wait until their service has a replica.", labels: [("route", route)])
+        let limit = MetricsRegistry.configuredSeriesLimit
+        held = registry.gauge(
+            "gateway_held_requests", "Requests that wait until their service has a replica.", labels: [("route", route)], limit: limit)
         outcomes = HoldOutcome.allCases.map {
             registry.counter(
                 "gateway_held_total", "Requests that found no replica, by what became of their wait.",
-                labels: [("route", route), ("outcome", $0.rawValue)])
+                labels: [("route", route), ("outcome", $0.rawValue)], limit: limit)
         }
     }
 

@@ -41,7 +41,7 @@ let gatewayVerb = Verb(
 /// Reads a stack file; what is wrong with it becomes status 2.
 func readStack(_ path: String, environment: @escaping (String) -> String? = environmentValue) throws(Exit) -> Stack {
     let text: [UInt8]
-    do throws(SystemError) { text = try Files.read(path, limit: 1 << 20) } catch { throw .usage("\(error)") }
+    do throws(SystemError) { text = try Files.read(path, limit: Stack.sizeLimit) } catch { throw .usage("\(error)") }
     do throws(Problems) { return try Stack.read(text, path: path, environment: environment) } catch {
         throw .usage("the file is wrong:\n\(error)")
     }

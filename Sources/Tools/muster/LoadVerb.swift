@@ -58,7 +58,7 @@ private func fileScenario(_ path: String, _ arguments: Arguments) throws -> Scen
         throw Exit.usage("\(option) is for a URL; a scenario says it in the file")
     }
     let text: [UInt8]
-    do throws(SystemError) { text = try Files.read(path, limit: 1 << 20) } catch { throw Exit.usage("\(error)") }
+    do throws(SystemError) { text = try Files.read(path, limit: Stack.sizeLimit) } catch { throw Exit.usage("\(error)") }
     let folder = Files.folder(of: path)
     do {
         let scenario = try Scenario.read(text, path: path) { name throws(SystemError) in
