@@ -1,3 +1,5 @@
+import Basics
+
 /// What a cluster can hold: not the sum of its nodes' memory (a replica holds a copy), and what each process needs beside its data.
 public struct Capacity: Sendable, Equatable {
     /// What a process takes at the most, as a multiple of maxmemory: while it saves, each page that is written to exists twice. Measured
@@ -35,7 +37,7 @@ public struct Capacity: Sendable, Equatable {
             "raw: \(nodes) nodes x \(size) = \(ByteSize.text(raw)); replicas hold copies, so data fits once into \(masters) x \(size) = "
                 + "\(ByteSize.text(masters * memory))",
             "less \(ByteSize.text(buffers)) a node for the replication backlog and clients' buffers: \(ByteSize.text(usable)) usable; "
-                + "plan for 80 % of it, \(ByteSize.text(Int(Double(usable) * Capacity.fillLimit)))",
+                + "plan for 80 % of it, \(ByteSize.text(Int(clamped: Double(usable) * Capacity.fillLimit)))",
             "a process takes up to twice its maxmemory while it saves and all keys are rewritten: 2 x \(size) = "
                 + "\(ByteSize.text(processLimit)) each, \(ByteSize.text(nodes * processLimit)) for all; a container's limit must not "
                 + "be below it",
@@ -53,8 +55,9 @@ public enum ByteSize {
             value /= 1024
             unit += 1
         }
-        let tenths = Int((value * 10).rounded())
-        return tenths % 10 == 0 || unit == 0 ? "\(Int(value.rounded())) \(units[unit])" : "\(tenths / 10).\(tenths % 10) \(units[unit])"
+        let tenths = Int(clamped: (value * 10).rounded())
+        return tenths % 10 == 0 || unit == 0
+            ? "\(Int(clamped: value.rounded())) \(units[unit])" : "\(tenths / 10).\(tenths % 10) \(units[unit])"
     }
 
     /// `512Mi`, `1Gi`, `64mb`, `1024`; nil for anything else, negative, or above 1 PiB.

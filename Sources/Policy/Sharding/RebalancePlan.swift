@@ -122,7 +122,7 @@ public struct RebalancePlan: Sendable, Equatable {
     private static func record(_ plan: RebalancePlan, _ masters: [Master], worst: Double, threshold: Double, isMeasured: Bool)
         -> DecisionRecord
     {
-        let percent = Int((worst * 100).rounded()), limit = (threshold * 1000).rounded() / 10
+        let percent = Int(clamped: (worst * 100).rounded()), limit = (threshold * 1000).rounded() / 10
         let measure = isMeasured ? "measured load" : "number of slots"
         let sentence =
             plan.moves.isEmpty

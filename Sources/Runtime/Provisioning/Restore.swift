@@ -202,7 +202,8 @@ public struct Restore: Sendable {
                 let done = counts.restored + counts.already - before
                 let seconds = max(0.001, (MonotonicTime.now - begun).secondsAsDouble)
                 tell(
-                    "\(name): \(done) of \(loaded.keys) keys, \(ByteSize.text(counts.bytes)) in all, \(Int(Double(done) / seconds)) keys/s")
+                    "\(name): \(done) of \(loaded.keys) keys, \(ByteSize.text(counts.bytes)) in all, \(Int(clamped: Double(done) / seconds)) keys/s"
+                )
             }
             let source = RestoreSource(server, limit: RestoreMove.wholeLimit)
             let move = RestoreMove(source, target, slots: shard.slots, replaces: options.replaces, counts: report.counts) { pace.tell($0) }

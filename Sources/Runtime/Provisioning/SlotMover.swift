@@ -216,7 +216,7 @@ final class SlotMover: Sendable {
         let wait: Duration = pace.withLock { pace in
             let now = MonotonicTime.now
             let turn = max(now, pace.next)
-            pace.next = turn + .nanoseconds(Int64(max(byKeys, byBytes) * 1e9))
+            pace.next = turn + .nanoseconds(Int64(clamped: max(byKeys, byBytes) * 1e9))
             return turn - now
         }
         if wait > .zero { await session.loop.sleep(wait) }
