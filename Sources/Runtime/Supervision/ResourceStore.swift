@@ -3,7 +3,7 @@ import JSONCoding
 import Rightsizing
 
 /// Where the recorder's memory lies over a restart: `scaling/<service>.usage`, a checkpoint of each replica. A file that cannot be read is
-/// begun anew, one that cannot be written costs what was seen since.
+/// begun anew; that one cannot be written is told, and costs what was seen since.
 struct ResourceStore {
     /// Between two writings.
     static let interval = Duration.seconds(300)
@@ -18,11 +18,11 @@ struct ResourceStore {
         return (try? ResourceStore.read(Array(text.utf8), now: now)) ?? [:]
     }
 
-    func keep(_ usage: [Int: ContainerUsage], of service: String) {
+    func keep(_ usage: [Int: ContainerUsage], of service: String) throws(SystemError) {
         let seen = usage.filter { !$0.value.cpu.isEmpty || !$0.value.memory.isEmpty }
         guard !seen.isEmpty else { return }
-        try? Files.makeFolder(folder, mode: 0o700)
-        try? Files.replace(file(service), with: ResourceStore.text(seen))
+        try Files.makeFolder(folder, mode: 0o700)
+        try Files.replace(file(service), with: ResourceStore.text(seen))
     }
 
     // MARK: the file

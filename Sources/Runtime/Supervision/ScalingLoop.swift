@@ -20,6 +20,8 @@ protocol ScalingHost: AnyObject {
     /// or the service has gone.
     func autoscale(_ service: String, to count: Int, work: [Int: Int], because record: DecisionRecord) -> Bool
     func decided(_ record: DecisionRecord)
+    /// A line for whoever runs the stack.
+    var tell: (String) -> Void { get }
 }
 
 /// Runs the autoscalers of a stack: has the meters read, lets each service's autoscaler decide in its turn, and hands its wish to the
@@ -38,6 +40,8 @@ final class ScalingLoop {
     private(set) var resources = ResourceRecorder()
     private let resourceStore: ResourceStore
     private var memoryKills = MemoryKills()
+    /// Why the last writing failed.
+    private var unwritten: String?
     private var services: [ServiceSpec] = []
     private var hasStopped = false
     private var nextRecording = MonotonicTime.now
@@ -156,10 +160,21 @@ final class ScalingLoop {
         host.decided(record)
     }
 
-    /// Writes down what was learned and seen.
+    /// Writes down what was learned and seen. What cannot be written is told once, until it can be again.
     private func keep() {
-        for (name, scaler) in scalers { store.keep(scaler.demandHistory, of: name) }
-        for service in services { resourceStore.keep(resources.usage(of: service.name), of: service.name) }
+        do throws(SystemError) {
+            for (name, scaler) in scalers { try store.keep(scaler.demandHistory, of: name) }
+            for service in services { try resourceStore.keep(resources.usage(of: service.name), of: service.name) }
+            unwritten = nil
+        } catch {
+            let reason = "\(error)"
+            if reason != unwritten {
+                host.tell(
+                    "scaling: what was learned cannot be written (\(reason)): a restart now would lose it; it is tried again in "
+                        + "\(ResourceStore.interval.brief)")
+            }
+            unwritten = reason
+        }
     }
 
     private func pass(_ name: String, _ now: MonotonicTime) {
