@@ -25,21 +25,56 @@ import Testing
         for path in Self.sources + Self.tests { #expect(Self.lines(path).count <= 600, "\(path)") }
     }
 
-    /// From the line with `func` or `init` to the closing brace at the same indentation.
+    /// From the line with `func`, `init` or `subscript` to the line of the closing brace, nested ones too.
     @Test func functionsHaveAtMost70Lines() {
-        for path in Self.sources {
-            var start: (line: Int, indent: Int)?
-            for (i, line) in Self.lines(path).enumerated() {
-                let indent = line.prefix { $0 == " " }.count
-                let text = line.dropFirst(indent)
-                let begins = text.range(ofWord: "func") || text.hasPrefix("init(") || text.hasPrefix("public init(")
-                if start == nil, begins, text.hasSuffix("{") { start = (i, indent) }
-                if let open = start, indent == open.indent, text.hasPrefix("}") {
-                    #expect(i - open.line <= 70, "\(path):\(open.line + 1)")
-                    start = nil
-                }
+        var count = 0
+        for file in SourceFile.sources {
+            for function in file.functions {
+                guard let body = function.body else { continue }
+                count += 1
+                let first = file.tokens[function.start].line
+                #expect(file.tokens[body.upperBound].line - first <= 70, "\(file.path):\(first) \(function.name)")
             }
         }
+        #expect(count > 2500)
+    }
+
+    /// Whatever stands before it: `public struct`, `final class`, `private enum` inside another type.
+    @Test func namesSayWhatThingsAre() {
+        var count = 0
+        for file in SourceFile.sources {
+            for kind in file.kinds {
+                count += 1
+                for ending in ["Manager", "Helper", "Utils", "Impl"] { #expect(!kind.name.hasSuffix(ending), "\(file.path):\(kind.line)") }
+            }
+        }
+        #expect(count > 800)
+    }
+
+    /// Characters, not bytes. Tables, lines with a link and what stands between fences are as long as they must be.
+    @Test func linesOfMarkdownHaveAtMost140Columns() {
+        let paths = SourceFile.paths("docs", ".md") + ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md"]
+        #expect(paths.count > 40)
+        for path in paths {
+            var isFenced = false
+            for (i, line) in Self.lines(path).enumerated() {
+                let text = line.drop { $0 == " " }
+                if text.hasPrefix("```") { isFenced.toggle() }
+                if isFenced || text.hasPrefix("|") || text.contains("](") || text.contains("://") { continue }
+                #expect(line.count <= 140, "\(path):\(i + 1) has \(line.count) columns")
+            }
+        }
+    }
+
+    /// The rules above see what they are about.
+    @Test func sourcesAreTakenApartAsTheyAre() {
+        let text =
+            "final class A { struct B {}\n  func f(\n    x: Int = { 1 }()\n  ) async -> [Int] where T: P { \"}\\(g(\"{\"))\" }\n"
+            + "  init?() { }\n}\nprotocol P { func h() -> Int; init(x: Int) }\nlet s = #\"{ \"# // {\n/* { */ func k() {\n}"
+        let file = SourceFile(path: "", text: text)
+        #expect(file.kinds.map(\.name) == ["A", "B", "P"])
+        #expect(file.functions.map(\.name) == ["f", "init", "h", "init", "k"])
+        #expect(file.functions.map { $0.body.map { file.tokens[$0.upperBound].line } } == [4, 5, nil, nil, 10])
     }
 
     /// Each floor may use those below it; the rooms of Wire meet only in EventLoops.
@@ -95,24 +130,5 @@ import Testing
                 for word in ["TO" + "DO", "FIX" + "ME", "print(\""] { #expect(!line.contains(word), "\(path):\(i + 1)") }
             }
         }
-    }
-
-    @Test func namesSayWhatThingsAre() {
-        for path in Self.sources {
-            for (i, line) in Self.lines(path).enumerated() {
-                for kind in ["class ", "struct ", "enum ", "actor ", "protocol "] {
-                    guard let at = line.range(after: kind) else { continue }
-                    let name = at.prefix { $0.isLetter || $0.isNumber }
-                    for ending in ["Manager", "Helper", "Utils", "Impl"] { #expect(!name.hasSuffix(ending), "\(path):\(i + 1)") }
-                }
-            }
-        }
-    }
-}
-
-extension Substring {
-    fileprivate func range(ofWord word: String) -> Bool { split(separator: " ").contains { $0 == word } }
-    fileprivate func range(after word: String) -> Substring? {
-        hasPrefix(word) ? dropFirst(word.count) : nil
     }
 }

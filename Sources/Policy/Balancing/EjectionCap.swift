@@ -1,3 +1,5 @@
+import Basics
+
 /// Keeps ejections from emptying a pool: when everything fails alike, the fault is not any one replica's, and taking them out buries the
 /// rest.
 ///
@@ -14,7 +16,7 @@ public struct EjectionCap: Sendable, Equatable {
     public func most(of size: Int) -> Int {
         guard share > 0, size > 0 else { return 0 }
         // The small addend makes 0.29 × 100 the 29 that was meant.
-        return max(Int(share * Double(size) + 1e-9), size > 1 ? 1 : 0)
+        return max(Int(clamped: share * Double(size) + 1e-9), size > 1 ? 1 : 0)
     }
 
     /// Whether one more may be ejected when `ejected` of `size` are.

@@ -159,6 +159,6 @@ public struct OutlierDetection: Sendable, Equatable {
     private func time(_ nanoseconds: Double) -> String {
         // Latencies are sums of Int64 over counts, so this fits; a limit may not, and is as good as endless then.
         let hundredths = min((nanoseconds / 10_000).rounded(), 9e14)
-        return Duration.nanoseconds(Int64(hundredths) * 10_000).brief
+        return Duration.nanoseconds(Int64(clamped: hundredths).multipliedClamped(by: 10_000)).brief
     }
 }

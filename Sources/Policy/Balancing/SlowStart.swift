@@ -1,3 +1,5 @@
+import Basics
+
 /// Lets a replica that has just become ready take its share little by little, so that cold caches and empty connection pools are not met
 /// by full load.
 ///
@@ -20,6 +22,6 @@ public struct SlowStart: Sendable, Equatable {
     public func admission(age: Duration) -> Int {
         guard window > .zero, age < window else { return 1000 }
         let share = age > .zero ? age / window : 0
-        return Int((max(least, share) * 1000).rounded())
+        return Int(clamped: (max(least, share) * 1000).rounded())
     }
 }

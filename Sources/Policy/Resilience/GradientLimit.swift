@@ -65,7 +65,7 @@ public struct GradientLimit: Sendable {
     /// As made sensible by their `init`.
     public let settings: Settings
     /// How many may be under way; half of it while `isMeasuring`.
-    public var limit: Int { Int(exact) }
+    public var limit: Int { Int(clamped: exact) }
     /// Whether the least latency is being measured anew.
     public var isMeasuring: Bool { phase != .following }
 
@@ -150,7 +150,8 @@ public struct GradientLimit: Sendable {
         let record = DecisionRecord(
             .limit, subject: subject,
             inputs: [
-                .init("latency", now), .init("least_latency", best), .init("tolerance", "\(Int((settings.tolerance * 100).rounded()))%"),
+                .init("latency", now), .init("least_latency", best),
+                .init("tolerance", "\(Int(clamped: (settings.tolerance * 100).rounded()))%"),
                 .init("gradient", factor),
                 .init("peak_in_flight", peak),
             ],
@@ -158,7 +159,8 @@ public struct GradientLimit: Sendable {
             constraints: limit == settings.lowest || limit == settings.highest
                 ? [
                     .init(
-                        "bounds", before: "\(Int(wanted))", after: "\(limit)", reason: "between \(settings.lowest) and \(settings.highest)")
+                        "bounds", before: "\(Int(clamped: wanted))", after: "\(limit)",
+                        reason: "between \(settings.lowest) and \(settings.highest)")
                 ] : [],
             outcome: "\(limit)",
             sentence: "\(subject) may have \(limit) requests under way in place of \(before): they take \(now), and \(best) without load.",
@@ -166,5 +168,7 @@ public struct GradientLimit: Sendable {
         return Decision(limit, because: record)
     }
 
-    private func brief(_ nanoseconds: Double) -> String { Duration.nanoseconds(Int64(nanoseconds / 1000) * 1000).brief }
+    private func brief(_ nanoseconds: Double) -> String {
+        Duration.nanoseconds(Int64(clamped: nanoseconds / 1000).multipliedClamped(by: 1000)).brief
+    }
 }

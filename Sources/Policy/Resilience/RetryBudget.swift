@@ -70,7 +70,7 @@ public struct RetryBudget: Sendable {
     public var inputs: [DecisionRecord.Input] {
         [
             .init("requests_10s", requests.total), .init("retries_10s", retries.total),
-            .init("budget", "\(Int(share * 100))% + \(minimum)/s"),
+            .init("budget", "\(Int(clamped: share * 100))% + \(minimum)/s"),
         ]
     }
 }

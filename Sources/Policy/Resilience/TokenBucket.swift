@@ -45,7 +45,7 @@ public struct TokenBucket: Sendable, Equatable {
         self.rate = rate > 1.0 / 3600 ? min(rate, 1e9) : 1.0 / 3600
         self.burst = max(burst, 0)
         // A relative 1e-15 less before it is rounded up: 5 / 60 is not exact, and its interval should still be 12 s.
-        interval = max(Int64((1e9 / self.rate * (1 - 1e-15)).rounded(.up)), 1)
+        interval = max(Int64(clamped: (1e9 / self.rate * (1 - 1e-15)).rounded(.up)), 1)
         let capacity = self.burst == .max ? Int64.max : Int64(self.burst) + 1
         let (span, isTooLong) = interval.multipliedReportingOverflow(by: capacity)
         self.span = isTooLong ? .max / 2 : min(span, .max / 2)

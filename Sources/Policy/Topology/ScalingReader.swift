@@ -80,7 +80,7 @@ extension StackReader {
         case "cpu", "memory": return usage(one, kind)
         case "requests":
             let rate = SchemaChecker.rate(one.string(kind)!)!
-            return (ScalingMetric(kind, .replicas, .average(max(1, Int((rate * 1000).rounded())))), .gateway(.requests))
+            return (ScalingMetric(kind, .replicas, .average(max(1, Int(clamped: (rate * 1000).rounded())))), .gateway(.requests))
         case "concurrency": return (ScalingMetric(kind, .replicas, .average(one.integer(kind)!)), .gateway(.concurrency))
         case "latency":
             // Thousandths of a millisecond.
@@ -95,7 +95,9 @@ extension StackReader {
 
     private func usage(_ one: CheckedObject, _ kind: String) -> (ScalingMetric, MetricOrigin) {
         let source = ScalingMetric.Source.resource(kind == "cpu" ? .cpu : .memory), origin = kind == "cpu" ? MetricOrigin.cpu : .memory
-        if let share = one.fraction(kind) { return (ScalingMetric(kind, source, .utilization(Int((share * 100).rounded()))), origin) }
+        if let share = one.fraction(kind) {
+            return (ScalingMetric(kind, source, .utilization(Int(clamped: (share * 100).rounded()))), origin)
+        }
         // Bytes in thousandths, as Kubernetes counts a quantity.
         return (ScalingMetric(kind, source, .average(one.integer(kind)! * (kind == "cpu" ? 1 : 1000))), origin)
     }

@@ -212,7 +212,7 @@ struct ScenarioReader {
             // A level of 0 makes sense only on the way to another.
             if from > 0 || to > 0 { return (unit, from, to) }
         }
-        let rate = "a rate up to \(Int(mostArrivals))/s", users = "up to \(mostUsers) users"
+        let rate = "a rate up to \(Int(clamped: mostArrivals))/s", users = "up to \(mostUsers) users"
         let expected: String =
             switch key {
             case "rate": "\(rate) such as 200/s"

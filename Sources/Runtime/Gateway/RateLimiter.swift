@@ -80,7 +80,7 @@ final class RateLimiter: Sendable {
 
     /// For how long a request that was allowed out of the burst waits, so that it comes at the steady rate.
     func delay(_ verdict: TokenBucket.Verdict) -> Duration {
-        max(.zero, verdict.reset - .nanoseconds(Int64(min(1e9 / spec.perSecond, 3.6e12))))
+        max(.zero, verdict.reset - .nanoseconds(Int64(clamped: min(1e9 / spec.perSecond, 3.6e12))))
     }
 
     var keys: Int { stripes.reduce(0) { $0 + $1.states.withLock { $0.all.count } } }

@@ -198,8 +198,7 @@ public struct FailoverDrill: Sendable {
             Timeline, NodeAddress?, WallTime
         )
     {
-        var timeline = Timeline()
-        var heir: NodeAddress?
+        var timeline = Timeline(), heir: NodeAddress?
         // Those that live are asked, each within a short time: it is their view that counts.
         let members = try await session.read().reports.map(\.asked), others = members.filter { $0 != victim }
         let watch = ClusterSession(seeds: others, credentials: session.credentials, loop: session.loop, commandTime: .milliseconds(500))

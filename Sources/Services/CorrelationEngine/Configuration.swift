@@ -91,11 +91,11 @@ public struct Configuration: Sendable {
         exports.batches = try whole("EXPORT_QUEUE_CAPACITY", 1...1_000_000, exports.batches)
         exports.lease = .seconds(try whole("EXPORT_LEASE_SECONDS", 1...3600, 60))
         func seconds(_ name: String, _ fallback: Double) throws(Failure) -> Duration {
-            guard let text = environment(name) else { return .nanoseconds(Int64(fallback * 1e9)) }
+            guard let text = environment(name) else { return Duration(clampedSeconds: fallback) }
             guard let value = Double(text), value >= 0, value <= 86_400 else {
                 throw Failure(description: "\(name): '\(text)' is not a number of seconds from 0 to 86400")
             }
-            return .nanoseconds(Int64(value * 1e9))
+            return Duration(clampedSeconds: value)
         }
         completion.quiet = try seconds("CORRELATION_QUIET_SECONDS", 5)
         switch environment("CORRELATION_COMPLETE")?.lowercased() {

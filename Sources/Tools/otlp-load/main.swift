@@ -83,7 +83,8 @@ final class Load {
         defer { inFlight -= 1 }
         for (path, template) in templates {
             let start = due ?? .now
-            let body = template.filled(first: first, run: run, nanoseconds: UInt64(WallTime.now.milliseconds) * 1_000_000 - 3_000_000)
+            let body = template.filled(
+                first: first, run: run, nanoseconds: UInt64(clamping: WallTime.now.milliseconds) * 1_000_000 - 3_000_000)
             bytes += body.count
             do throws(HTTPClientError) {
                 let answer = try await client.send(
@@ -110,7 +111,7 @@ func report(_ load: Load, _ seconds: Double) {
     let cpu = Double(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) + Double(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6
     let sorted = load.latencies.sorted()
     func milliseconds(_ share: Double) -> Double {
-        sorted.isEmpty ? 0 : Double(sorted[min(Int(Double(sorted.count) * share), sorted.count - 1)] / 1000) / 1000
+        sorted.isEmpty ? 0 : Double(sorted[min(Int(clamped: Double(sorted.count) * share), sorted.count - 1)] / 1000) / 1000
     }
     let traces = Double(load.accepted) * Double(load.options.traces) / 2
     var json = JSONWriter()
@@ -137,13 +138,13 @@ loop.execute {
     // Ends when the time is over; the process ends with it.
     Task(executorPreference: loop) {
         let started = MonotonicTime.now
-        let end = started + .nanoseconds(Int64(options.seconds * 1e9))
+        let end = started + Duration(clampedSeconds: options.seconds)
         if options.rate > 0 {
             let gap = Double(options.traces) / options.rate * 1e9
             var count = 0.0
             while MonotonicTime.now < end {
                 while Double((MonotonicTime.now - started).nanoseconds) >= count * gap, load.value.inFlight < 1000 {
-                    let due = started + .nanoseconds(Int64(count * gap))
+                    let due = started + .nanoseconds(Int64(clamped: count * gap))
                     count += 1
                     // Ends when both requests are answered.
                     Task(executorPreference: loop) { await load.value.pair(due: due) }

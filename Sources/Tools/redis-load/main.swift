@@ -72,7 +72,7 @@ final class Load {
     }
 
     func start() {
-        end = .now + .nanoseconds(Int64(options.seconds * 1e9))
+        end = .now + Duration(clampedSeconds: options.seconds)
         running = options.clients
         for _ in 0..<options.clients { round() }
     }
@@ -134,11 +134,11 @@ let begin = LoopBound(
                 json.member("operations", load.operations)
                 json.member("failures", load.failures)
                 if load.failures > 0 { json.member("first_failure", load.firstFailure) }
-                json.member("operations_per_second", Int(Double(load.operations) / seconds))
+                json.member("operations_per_second", Int(clamped: Double(load.operations) / seconds))
                 json.member("cpu_microseconds", cpuMicroseconds() - cpu)
                 load.rounds.sort()
                 for (name, share) in [("p50_us", 0.5), ("p99_us", 0.99), ("p999_us", 0.999)] where !load.rounds.isEmpty {
-                    json.member(name, Int(load.rounds[min(load.rounds.count - 1, Int(Double(load.rounds.count) * share))] / 1000))
+                    json.member(name, Int(load.rounds[min(load.rounds.count - 1, Int(clamped: Double(load.rounds.count) * share))] / 1000))
                 }
                 json.endObject()
                 let line = Array((json.text + "\n").utf8)
