@@ -9,7 +9,8 @@ import Testing
     @Test func whatCannotBeReadDoesNothing() async throws {
         try await withFolder { folder in
             let file = folder + "/s.yaml"
-            try Files.replace(file, with: Array("stack: s\nservices:\n  a:\n    command: [sleep, \"1000\"]\n    replicas: 2\n    grace: 1s\n".utf8))
+            try Files.replace(
+                file, with: Array("stack: s\nservices:\n  a:\n    command: [sleep, \"1000\"]\n    replicas: 2\n    grace: 1s\n".utf8))
             let up = try await run(builtProgram("muster"), ["up", "-d", file], folder: folder)
             #expect(up.status == 0, "\(up.output)")
             try await withLoop { loop in

@@ -211,16 +211,11 @@ public struct FailoverDrill: Sendable {
             return MonotonicTime.now
         }
         let at = WallTime.now
-        var partition: Partition?
         // Interrupted in the middle, or when its terminal is closed, it is finished first. When it is killed all the same, the lease mends.
         let signals = [SIGINT, SIGTERM, SIGHUP, SIGPIPE], interrupted = signals.map { Glibc.signal($0, SIG_IGN) }
         defer { for (number, old) in zip(signals, interrupted) { Glibc.signal(number, old) } }
         let lease = try lease(session)
-        switch fault {
-        case .kill: Glibc.kill(pid, SIGKILL)
-        case .stop: Glibc.kill(pid, SIGSTOP)
-        case .partition: partition = try Partition(ends[0], from: Array(ends.dropFirst()))
-        }
+        let partition = try inflict()
         var isHealed = false
         func heal() throws(ProvisioningFailure) {
             if isHealed { return }
@@ -265,6 +260,16 @@ public struct FailoverDrill: Sendable {
         try await all.waitUntilWhole(.seconds(60))
         timeline.whole = milliseconds(.now)
         return (timeline, heir, at)
+    }
+
+    /// Puts the fault in. Returns the packet rules of a partition, which must be healed.
+    private func inflict() throws(ProvisioningFailure) -> Partition? {
+        switch fault {
+        case .kill: Glibc.kill(pid, SIGKILL)
+        case .stop: Glibc.kill(pid, SIGSTOP)
+        case .partition: return try Partition(ends[0], from: Array(ends.dropFirst()))
+        }
+        return nil
     }
 
     /// nil: somebody else mends (its supervisor), or the partition does.
