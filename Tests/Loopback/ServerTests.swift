@@ -36,6 +36,26 @@ import Testing
         }
     }
 
+    /// Our client keeps 64 idle connections to one place. The ones beyond are closed when their answers are there, which harms no answer.
+    @Test func moreAtOnceThanIdleConnectionsAreKeptAllGetTheirAnswers() async throws {
+        try await withLoop { loop in
+            var router = Router()
+            router.get("/slow") { _, _ in
+                try? await Task.sleep(for: .milliseconds(200))
+                return .text("hello")
+            }
+            try await withServer(loop, router) { endpoint in
+                let client = HTTPClient(loop: loop)
+                let answered = try await withThrowingTaskGroup(of: Int.self) { group in
+                    for _ in 0..<150 { group.addTask { try await client.send("GET", "/slow", to: endpoint).status } }
+                    return try await group.reduce(into: 0) { $0 += $1 == 200 ? 1 : 0 }
+                }
+                #expect(answered == 150)
+                client.close()
+            }
+        }
+    }
+
     @Test func aClientThatEndsItsSideGetsItsAnswers() async throws {
         try await withLoop { loop in
             try await withServer(loop, router()) { endpoint in

@@ -98,10 +98,15 @@ final class StackFixture: Sendable {
         let body = """
             {"resource":{"service":"writer","host":"h"},"records":[{"timestamp":"\(CalendarTime.render(.now))","severity":"INFO","message":"m","trace_id":"\(trace)","id":"\(id)"}]}
             """
-        let response = try? await client.send(
-            "POST", "/api/logs", to: gateway, headers: [("Content-Type", "application/json")], body: Array(body.utf8), timeout: .seconds(20)
-        )
-        return response?.status ?? 0
+        do {
+            return try await client.send(
+                "POST", "/api/logs", to: gateway, headers: [("Content-Type", "application/json")], body: Array(body.utf8),
+                timeout: .seconds(20)
+            ).status
+        } catch {
+            print("POST /api/logs: \(error)")
+            return 0
+        }
     }
 
     func get(_ path: String) async throws -> [UInt8] {

@@ -242,20 +242,25 @@ private final class GatheringConnection: HTTPClientConnection {
         body.append(contentsOf: bytes[..<kept])
         passed += bytes.count - kept
         if passed <= HTTPClient.passed { return }
-        answer()
+        let (exchange, response) = takeAnswer()
         close()
+        exchange?.finish(.success(response))
     }
 
     override func responseEnd(reusable: Bool) {
-        if reusable, let exchange { core?.keep(self, exchange.endpoint) }
-        answer()
+        // The exchange leaves the connection first: one connection too many is closed here, and its exchange has its response all the same.
+        let (exchange, response) = takeAnswer()
+        guard let exchange else { return }
+        if reusable { core?.keep(self, exchange.endpoint) }
+        exchange.finish(.success(response))
     }
 
-    private func answer() {
-        guard let exchange else { return }
-        self.exchange = nil
-        exchange.finish(.success(HTTPClientResponse(status: status, headers: headers, body: body, isCut: passed > 0)))
-        body = []
+    private func takeAnswer() -> (ClientExchange?, HTTPClientResponse) {
+        defer {
+            exchange = nil
+            body = []
+        }
+        return (exchange, HTTPClientResponse(status: status, headers: headers, body: body, isCut: passed > 0))
     }
 
     override func connectionClosed(_ failure: Failure?) {
