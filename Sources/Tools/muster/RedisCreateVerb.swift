@@ -77,13 +77,7 @@ let redisStopVerb = Verb(
     guard try redisConfirm(plan, arguments) else { return redisResult(plan: plan, applied: false, arguments) }
     let lock = try NodeFolder.lock(Files.absolute(directory))
     defer { close(lock) }
-    for node in running { _ = node.terminate() }
-    // A master that ends waits up to 10 s for its replicas to catch up.
-    let deadline = MonotonicTime.now + .seconds(60)
-    while let late = running.first(where: { $0.pid != nil }) {
-        if MonotonicTime.now > deadline { throw Exit.failed("127.0.0.1:\(late.port) does not end; see \(late.log)") }
-        usleep(20_000)
-    }
+    try NodeFolder.end(running)
     printError("\(running.count) nodes have ended; their data is in \(directory)")
     redisResult(plan: plan, applied: true, arguments)
 }
@@ -97,6 +91,17 @@ enum NodeFolder {
         guard descriptor >= 0 else { throw Exit.failed("\(SystemError("open \(directory)/lock"))") }
         guard flock(descriptor, LOCK_EX | LOCK_NB) == 0 else { throw Exit.failed("another muster redis is at work on \(directory)") }
         return descriptor
+    }
+
+    /// Ends nodes with SIGTERM, so that their data is written out, and returns when all have ended. A master that ends waits up to 10 s for
+    /// its replicas to catch up; one that still runs after a minute is an error that names its log.
+    static func end(_ nodes: [NodeProcess]) throws {
+        for node in nodes { _ = node.terminate() }
+        let deadline = MonotonicTime.now + .seconds(60)
+        while let late = nodes.first(where: { $0.pid != nil }) {
+            if MonotonicTime.now > deadline { throw Exit.failed("127.0.0.1:\(late.port) does not end; see \(late.log)") }
+            usleep(20_000)
+        }
     }
 
     /// `7001-7006` or `7001,7003`.

@@ -164,7 +164,7 @@ let redisRemoveVerb = Verb(
         let now = try await ClusterShrink.plan(session, names: names)
         try await now.apply(session, rate: rate) { printError("  \($0)") }
     }
-    for node in ends { _ = node.terminate() }
+    try NodeFolder.end(ends)
     printError("the cluster is whole without \(shrink.leaving.map(\.address.description).joined(separator: ", "))")
     redisResult(plan: plan, applied: true, arguments)
 }

@@ -80,7 +80,8 @@ public enum NameQuery {
             } else {
                 questions.ask(name, port, 0, 1)
             }
-            if let failure = questions.failure { throw failure }
+            // The SRV records are an answer by themselves: which names and ports there are, also when no address of them is known now.
+            if !srv, let failure = questions.failure { throw failure }
             return .success(Answer(parts: questions.parts, lifetime: questions.lifetime))
         } catch { return .failure(error) }
     }
