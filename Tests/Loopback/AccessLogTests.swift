@@ -66,6 +66,14 @@ import Testing
         #expect(json.count == 1 && json[0].contains("\"host\":\"-\"") && json[0].contains("\"status\":400"), "\(json)")
     }
 
+    /// A refused message after a good one on the same loop has nothing of the good one in its line.
+    @Test(arguments: ["true", "json", "'$method|$uri|$request_id|$status'"]) func aRefusalAfterARequestIsItsOwn(form: String) async throws {
+        let good = "GET /secret HTTP/1.1\r\nHost: a\r\n\r\n"
+        let lines = try await lines(form, [good + "GET /\r\n\r\n", "GET /\r\n\r\n"])
+        #expect(lines.count == 3 && lines[0].contains("/secret"), "\(lines)")
+        #expect(lines.dropFirst().allSatisfy { $0.contains("400") && !$0.contains("secret") }, "\(lines)")
+    }
+
     /// A body that turns out malformed belongs to a request, which has one line.
     @Test func aBodyThatIsMalformedHasOneLine() async throws {
         let lines = try await lines(

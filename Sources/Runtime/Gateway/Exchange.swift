@@ -202,6 +202,8 @@ final class Exchange {
         pool = nil
         outgoing.clear(keeping: 16_384)
         line.clear(keeping: 16_384)
+        methodEnd = 0
+        targetEnd = 0
         additions.clear(keeping: 4096)
         sent = 0
         keepsBody = true

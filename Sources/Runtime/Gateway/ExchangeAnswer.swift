@@ -64,13 +64,17 @@ extension Exchange {
             replica.succeeded()
             return route.route.guards.succeeded()
         }
-        // It has read all that the client has sent so far, and may have waited in vain for the rest.
-        if !requestIsComplete, first?.upstream.waiting == 0 { return }
+        // It has read all that the client has sent so far, and may have waited in vain for the rest: the client has had time for it.
+        if !requestIsComplete, first?.upstream.waiting == 0, loop.now - started >= Exchange.patienceWithUploads { return }
         isJudged = true
         replica.errors.add()
         guard route.route.spec.eject.countsErrors else { return route.route.guards.succeeded() }
         blame(replica, route, reason: "status \(status)", cause: "status \(status)")
     }
+
+    /// An error that a replica answers sooner than this after the request's beginning, and before its end, says nothing of a slow client:
+    /// nobody gives up waiting so soon. The figure is ours, far below any server's time limit and far above an answer given at once.
+    private static let patienceWithUploads = Duration.milliseconds(100)
 
     func upstreamBody(_ bytes: UnsafeRawBufferPointer) {
         // Of a status that has no body (205), nothing is passed on.

@@ -144,9 +144,10 @@ final class GatewayLoop {
     /// A connection could not be made or taken for want of something of this process. It is told, and idle connections give theirs back.
     func ranShort(_ detail: String) {
         shortage.happened(detail)
-        connections.closeIdle()
+        // Each closed connection to a replica holds its port for a while: at every failed try, this would make a shortage of ports worse.
         guard loop.now - reclaimed >= .milliseconds(100) else { return }
         reclaimed = loop.now
+        connections.closeIdle()
         context.closeIdle(atMost: GatewayLoop.reclaimAtOnce)
     }
 

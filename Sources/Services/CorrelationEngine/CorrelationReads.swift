@@ -145,6 +145,8 @@ extension Engine {
         try await writer.write("retry: 1000\n\n")
         while !isDraining {
             guard let (emissions, next) = try? await store.emissions(after: place, limit: Engine.streamStep) else {
+                // Also while the store is away a client that has gone gives its seat back.
+                try await signOfLife(writer, &written)
                 await loop.sleep(.seconds(1))
                 continue
             }
@@ -160,13 +162,16 @@ extension Engine {
                 written = .now
                 place = next
             }
-            // So that a client which has gone is noticed, and proxies see life.
-            if MonotonicTime.now - written > .seconds(15) {
-                try await writer.write(": still here\n\n")
-                written = .now
-            }
+            try await signOfLife(writer, &written)
             if emissions.isEmpty { await loop.sleep(.milliseconds(250)) }
         }
+    }
+
+    /// A comment after 15 s without an event, so that a client which has gone is noticed, and proxies see life.
+    private func signOfLife(_ writer: HTTPBodyWriter, _ written: inout MonotonicTime) async throws {
+        guard MonotonicTime.now - written > .seconds(15) else { return }
+        try await writer.write(": still here\n\n")
+        written = .now
     }
 
     /// nil when the filters let it not through, or it is gone. Waits for the store to come back.

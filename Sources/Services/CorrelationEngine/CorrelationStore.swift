@@ -46,7 +46,7 @@ public struct IngestOutcome: Sendable, Equatable {
 }
 
 /// The store did not answer, or has no room. What was asked may be asked again: ingest is idempotent and the rest only reads.
-public struct StoreFailure: Error, Sendable {
+public struct StoreFailure: Error, Sendable, Equatable {
     public let reason: String
     /// It does not pass by itself: somebody must do what the reason says.
     public var needsMending = false
@@ -104,6 +104,8 @@ public struct Settled: Sendable, Equatable {
     public var lag = Duration.zero
     /// There is more to do at once.
     public var more = false
+    /// Why a part of the store (a shard of several) could not be settled; the others were.
+    public var failure: StoreFailure?
 }
 
 /// What became of records. `received` equals the sum of the others, always.

@@ -124,7 +124,7 @@ public final class Engine: Sendable {
         }
         let outcomes: [IngestOutcome]
         do throws(APIError) { outcomes = try await take(batch.delivery) } catch {
-            requests("api_logs", "json", "unavailable")
+            requests("api_logs", "json", error.status == 413 ? "refused" : "unavailable")
             throw error
         }
         if batch.delivery.groups.isEmpty, let first = batch.rejected.first {
@@ -210,6 +210,8 @@ public final class Engine: Sendable {
 
     /// What a client is told of a failure of the store. What somebody must mend is said as it is; what passes by itself is not.
     static func unavailable(_ failure: StoreFailure, _ what: String) -> APIError {
+        // Asked again it would fail again.
+        if failure.isTooLarge { return APIError(413, "too_large_for_memory", failure.reason) }
         if failure.needsMending {
             return APIError(503, "state_broken", "the shared state must be mended: \(failure.reason)", retryAfter: 30)
         }

@@ -167,7 +167,9 @@ public final class Exporter {
             // Nothing takes them away before they are sent; if something did, it is told.
             let missing = batch.emissions.count { $0.to > $0.from } - correlations.count
             if missing > 0 { drop(missing, "they are no longer in the store") }
-            var sent: Set<CorrelationKey> = []
+            // What is no longer there has been told: it does not go back into the queue, and is not told again.
+            let found = Set(correlations.map(\.key))
+            var sent = Set(batch.emissions.map(\.key).filter { !found.contains($0) })
             switch await deliver(correlations, of: &batch, &sent) {
             case .done:
                 await finish(batch)
@@ -241,7 +243,12 @@ public final class Exporter {
         } catch { result = .failure(error) }
         duration.observe(.now - start)
         guard case .success(let response) = result else {
-            if case .failure(let error) = result { return failed(error.description, nil) }
+            if case .failure(let error) = result {
+                guard error.isOwnWant else { return failed(error.description, nil) }
+                // The engine itself lacks descriptors or memory: the target has no part in it, and its breaker stays as it is.
+                breaker.untried()
+                logger.warning("export_failed", .init("target", target.rawValue), .init("reason", error.description))
+            }
             return .away(nil)
         }
         let answer = TargetAnswer(response, packed: packed, now: .now, document)
@@ -269,7 +276,7 @@ public final class Exporter {
             return packs && body.count > 1024 ? (Gzip.pack(body), true) : (body, false)
         }
         let bytes = correlations.reduce(0) { $0 + $1.text.count }
-        guard let reader, bytes > Pace.turn else { return make() }
+        guard let reader, bytes > BodyReader.atOnce else { return make() }
         return await reader.read(bytes: bytes, packed: false) { _ in make() }
     }
 

@@ -74,6 +74,7 @@ public final class RedisCorrelationStore: CorrelationStore {
             }
         }
         if let failure, failed == keys.shards { throw failure }
+        all.failure = failure
         return all
     }
 
@@ -391,20 +392,29 @@ public final class RedisCorrelationStore: CorrelationStore {
         let target: ExportTarget
 
         func take(_ limit: Int) async throws(StoreFailure) -> [ExportBatch] {
-            var batches: [ExportBatch] = []
-            for shard in 0..<store.keys.shards where batches.count < limit {
-                var call = CorrelationScripts.take.call(keys: names(shard))
-                call.add(Int(store.limits.lease.nanoseconds / 1_000_000))
-                call.add(limit - batches.count)
-                let reply = try await store.run(.export, CorrelationScripts.take, call).array ?? []
-                guard reply.count == 3, let again = reply[0].int, let texts = reply[1].array, let ends = Int(reply[2].string ?? "") else {
-                    throw StoreFailure(reason: "the script answered no batches")
-                }
-                for (i, text) in texts.compactMap(\.string).enumerated() {
-                    batches.append(ExportBatch(text: text, redelivered: i < again, leaseEnds: ends))
-                }
+            var batches: [ExportBatch] = [], failure: StoreFailure?
+            // It begins at another shard each time: the backlog of one must not keep the others waiting until their queues are full.
+            let first = Int.random(in: 0..<store.keys.shards)
+            for step in 0..<store.keys.shards where batches.count < limit {
+                let shard = (first + step) % store.keys.shards
+                do throws(StoreFailure) { batches += try await take(limit - batches.count, of: shard) } catch { failure = error }
             }
+            // Where one shard is away, the others go on: what was taken from them is on lease, and whoever took it must send it.
+            if batches.isEmpty, let failure { throw failure }
             return batches
+        }
+
+        private func take(_ limit: Int, of shard: Int) async throws(StoreFailure) -> [ExportBatch] {
+            var call = CorrelationScripts.take.call(keys: names(shard))
+            call.add(Int(store.limits.lease.nanoseconds / 1_000_000))
+            call.add(limit)
+            let reply = try await store.run(.export, CorrelationScripts.take, call).array ?? []
+            guard reply.count == 3, let again = reply[0].int, let texts = reply[1].array, let ends = Int(reply[2].string ?? "") else {
+                throw StoreFailure(reason: "the script answered no batches")
+            }
+            return texts.compactMap(\.string).enumerated().map { i, text in
+                ExportBatch(text: text, redelivered: i < again, leaseEnds: ends)
+            }
         }
 
         func load(_ batch: ExportBatch) async throws(StoreFailure) -> [StoredCorrelation] {

@@ -76,21 +76,27 @@ final class Settler {
             updated.add(settled.updated)
             expired.add(settled.expired)
             forgotten.add(settled.forgotten)
-            succeeded = .now
-            lag.milliseconds.store(Int(settled.lag.nanoseconds / 1_000_000), ordering: .relaxed)
+            // A shard that fails completes nothing: the turn counts as done only when all shards did theirs.
+            if let failure = settled.failure { tell(failure) } else { succeeded = .now }
+            let late = settled.failure == nil ? settled.lag : max(settled.lag, MonotonicTime.now - succeeded)
+            lag.milliseconds.store(Int(late.nanoseconds / 1_000_000), ordering: .relaxed)
             if round % Settler.ledgerRounds == 0 { try await readLedger() }
             return settled.more
         } catch {
             // Nothing is completed while the store is away.
             lag.milliseconds.store(Int((MonotonicTime.now - succeeded).nanoseconds / 1_000_000), ordering: .relaxed)
-            // An outage is told by the store's own status already; said again here only in detail.
-            if error.needsMending, told.map({ $0.reason != error.reason || MonotonicTime.now - $0.at > .seconds(10) }) ?? true {
-                told = (error.reason, .now)
-                logger.error("settle_failed", .init("error", error.reason))
-            } else {
-                logger.debug("settle_failed", .init("error", error.reason))
-            }
+            tell(error)
             return false
+        }
+    }
+
+    /// An outage is told by the store's own status already; said again here only in detail.
+    private func tell(_ failure: StoreFailure) {
+        if failure.needsMending, told.map({ $0.reason != failure.reason || MonotonicTime.now - $0.at > .seconds(10) }) ?? true {
+            told = (failure.reason, .now)
+            logger.error("settle_failed", .init("error", failure.reason))
+        } else {
+            logger.debug("settle_failed", .init("error", failure.reason))
         }
     }
 

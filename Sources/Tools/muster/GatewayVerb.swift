@@ -15,8 +15,9 @@ let gatewayVerb = Verb(
 
         Runs the gateway that FILE describes, in the foreground. Signals:
           SIGHUP            reads the file again, without losing a connection
-          SIGUSR2           starts the program anew (a new version, say) with this one's listening sockets; when it serves, this one
-                            drains and ends: no connection is lost. When it cannot start, this one goes on
+          SIGUSR2           starts the program anew (a new version, say) with this one's listening sockets; when it
+                            serves, this one drains and ends: no connection is lost. When it cannot start, this one goes
+                            on
           SIGQUIT           drains gently: idle clients may ask once more
           SIGTERM, SIGINT   drains and stops
 
@@ -206,7 +207,7 @@ private final class StandaloneGateway: Sendable {
         guard let (path, descriptor) = state.withLock({ state in state.logFile.map { ($0, state.logDescriptor) } }) else { return }
         let fresh = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0o640)
         guard fresh >= 0 else { return logger.warning("log_not_reopened", .init("error", "\(SystemError("open \(path)"))")) }
-        dup2(fresh, descriptor)
+        if dup2(fresh, descriptor) < 0 { logger.warning("log_not_reopened", .init("error", "\(SystemError("dup2 \(path)"))")) }
         _ = fcntl(descriptor, F_SETFD, FD_CLOEXEC)
         close(fresh)
     }

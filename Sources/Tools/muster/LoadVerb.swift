@@ -12,19 +12,22 @@ let loadVerb = Verb(
         usage: muster load SCENARIO [options]
                muster load URL --for TIME (--rate N/s | --users N [--think TIME]) [options]
 
-        Sends the requests of a scenario (a YAML file) or of one URL. With a rate they come whether others were answered or not (open
-        model), and latencies count from when a request was due; users wait for their answers (closed model). It changes what the
-        requests change.
+        Sends the requests of a scenario (a YAML file) or of one URL. With a rate they come whether others were answered
+        or not (open model), and latencies count from when a request was due; users wait for their answers (closed
+        model). It changes what the requests change.
 
-          --expect LIST   what must hold, such as p95<150ms,errors<0.1%: p50 p90 p95 p99 p99.9 max mean (times), errors (a share),
-                          rate (answers a second), each with < <= > >=. In place of the scenario's. Status 1 when one does not hold
-          --target URL    in place of the scenario's; without either, the gateway of the running stack (--stack FILE names another)
+          --expect LIST   what must hold, such as p95<150ms,errors<0.1%: p50 p90 p95 p99 p99.9 max mean (times), errors
+                          (a share), rate (answers a second), each with < <= > >=. In place of the scenario's. Status 1
+                          when one does not hold
+          --target URL    in place of the scenario's; without either, the gateway of the running stack (--stack FILE
+                          names another)
           --seed N        of all that is random; the same seed sends the same
           --json          the whole result, second by second
           --anywhere      also to another machine than this one
           --render k6     prints the scenario as a script for k6 and sends nothing; -o FILE writes it there
 
-        Progress goes to stderr. SIGINT ends it early, with the result so far. An answer with a status of 400 or above is an error.
+        Progress goes to stderr. SIGINT ends it early, with the result so far. An answer with a status of 400 or above
+        is an error.
 
         examples:
           muster load stacks/correlation/load/normal.yaml

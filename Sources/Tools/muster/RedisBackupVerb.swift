@@ -6,19 +6,25 @@ import Sharding
 let redisBackupVerb = Verb(
     name: "backup", summary: "a snapshot of every master, or of one server, checked, with a manifest",
     help: """
-        usage: muster redis backup --to DIR --address HOST:PORT [--password-file FILE] [--user NAME] [--from-replicas] [--drill] [--json] [--dry-run] --yes
+        usage: muster redis backup --to DIR --address HOST:PORT [--password-file FILE] [--user NAME] [--from-replicas]
+                 [--drill] [--json] [--dry-run] --yes
                muster redis backup --drill --from DIR [--json]
 
-        Takes a snapshot of each master that there is now, all at the same moment, over the network, as a replica does: the nodes' files are not needed, and how
-        they persist does not matter. (Since Redis 7 the append-only log is a folder of several files with a manifest, appendonlydir. A copy of
-        appendonly.aof, as older guides have it, copies nothing.) Each master forks once. Slots that change hands meanwhile make a backup void: it is taken once more.
+        Takes a snapshot of each master that there is now, all at the same moment, over the network, as a replica does:
+        the nodes' files are not needed, and how they persist does not matter. (Since Redis 7 the append-only log is a
+        folder of several files with a manifest, appendonlydir. A copy of appendonly.aof, as older guides have it,
+        copies nothing.) Each master forks once. Slots that change hands meanwhile make a backup void: it is taken once
+        more.
 
-        DIR must be new, or empty. It holds a snapshot a master and manifest.json, and it is there only when all of it was written to disk, read again and compared.
-        It is a set of snapshots, not of one instant: spread_ms says how far they lie apart. A server that is no cluster's is backed up with each of its
-        databases; a cluster takes only what was in database 0.
+        DIR must be new, or empty. It holds a snapshot a master and manifest.json, and it is there only when all of it
+        was written to disk, read again and compared. It is a set of snapshots, not of one instant: spread_ms says how
+        far they lie apart. A server that is no cluster's is backed up with each of its databases; a cluster takes only
+        what was in database 0.
 
-          --from-replicas  spares the masters the fork: a replica of each, the most advanced; how far it was behind is told
-          --drill          proves it: restores all of it into a private server of this machine, which needs the memory, and compares every key
+          --from-replicas  spares the masters the fork: a replica of each, the most advanced; how far it was behind is
+                           told
+          --drill          proves it: restores all of it into a private server of this machine, which needs the memory,
+                           and compares every key
 
         Status 1: no backup was made, or the drill does not hold.
 

@@ -6,17 +6,20 @@ import Sharding
 let redisFailoverVerb = Verb(
     name: "failover", summary: "let a replica take over from its master",
     help: """
-        usage: muster redis failover [NODE] --address HOST:PORT [--password-file FILE] [--force] [--yes] [--dry-run] [--json]
+        usage: muster redis failover [NODE] --address HOST:PORT [--password-file FILE] [--force] [--yes] [--dry-run]
+                 [--json]
                muster redis failover --drill kill|stop|partition [--wait 1] [--rate 5000/s] [NODE] --address HOST:PORT ...
 
-        NODE, by HOST:PORT or the beginning of its id, is the replica that shall take over, or the master that shall be replaced (then its most advanced replica
-        takes over); without it, the node of --address. The master stops writing until the replica has everything: no write is lost. Returns when every
-        node knows.
+        NODE, by HOST:PORT or the beginning of its id, is the replica that shall take over, or the master that shall be
+        replaced (then its most advanced replica takes over); without it, the node of --address. The master stops
+        writing until the replica has everything: no write is lost. Returns when every node knows.
 
-          --force    without asking the master, which is away or hangs; a majority of masters must still vote, and what it has not passed on is lost
-          --drill    lose the master NODE (default: the first) for a test, while keys are written to all slots: its process is killed with -9 or stopped,
-                     or its peers' packets to it are dropped (root, iptables). Tells when it was suspected, flagged, replaced, and written to again, and how
-                     many acknowledged writes were lost. Nodes of this machine only; all is as before afterwards, and the keys are gone
+          --force    without asking the master, which is away or hangs; a majority of masters must still vote, and what
+                     it has not passed on is lost
+          --drill    lose the master NODE (default: the first) for a test, while keys are written to all slots: its
+                     process is killed with -9 or stopped, or its peers' packets to it are dropped (root, iptables).
+                     Tells when it was suspected, flagged, replaced, and written to again, and how many acknowledged
+                     writes were lost. Nodes of this machine only; all is as before afterwards, and the keys are gone
           --wait N   writes of the drill are acknowledged when N replicas have them; default 0
           --rate N/s writes of the drill a second; default 5000/s
 

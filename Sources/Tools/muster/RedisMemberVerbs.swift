@@ -8,11 +8,13 @@ import Sharding
 let redisAddVerb = Verb(
     name: "add", summary: "nodes join: as replicas, or as masters with theirs",
     help: """
-        usage: muster redis add HOST:PORT... --address HOST:PORT [--password-file FILE] [options] [--yes] [--dry-run] [--json]
+        usage: muster redis add HOST:PORT... --address HOST:PORT [--password-file FILE] [options] [--yes] [--dry-run]
+                 [--json]
                muster redis add --ports 7007-7008 --dir DIR --address HOST:PORT --password-file FILE [options] [--yes] [--dry-run] [--json]
 
-        Nodes that run already join the cluster; or, with --ports, are started on this machine with the settings of the node at --address. Without another word they become
-        replicas of the masters that have the fewest. A new master gets its replicas first and no slots: muster redis rebalance gives it its share.
+        Nodes that run already join the cluster; or, with --ports, are started on this machine with the settings of the
+        node at --address. Without another word they become replicas of the masters that have the fewest. A new master
+        gets its replicas first and no slots: muster redis rebalance gives it its share.
 
           --replica-of NODE   replicas of this master
           --masters           masters; with --replicas N (default 1) of the nodes given behind each
@@ -136,10 +138,12 @@ private struct LocalNodes: Sendable {
 let redisRemoveVerb = Verb(
     name: "remove", summary: "nodes leave, their slots first",
     help: """
-        usage: muster redis remove NODE... --address HOST:PORT [--password-file FILE] [--rate R] [--dir DIR] [--yes] [--dry-run] [--json]
+        usage: muster redis remove NODE... --address HOST:PORT [--password-file FILE] [--rate R] [--dir DIR] [--yes]
+                 [--dry-run] [--json]
 
-        NODE is HOST:PORT or the beginning of an id; --address a node that stays. A master's slots move to the others while all serve, its replicas find another master, then all forget
-        it. Refused where a master would lose its only replica and no other can spare one, and where fewer than three masters would be left.
+        NODE is HOST:PORT or the beginning of an id; --address a node that stays. A master's slots move to the others
+        while all serve, its replicas find another master, then all forget it. Refused where a master would lose its
+        only replica and no other can spare one, and where fewer than three masters would be left.
 
           --rate R     keys (5000/s) or bytes (20MB/s) that may move a second; default 10000/s
           --dir DIR    end its process, if 'create' or 'add' started it under DIR

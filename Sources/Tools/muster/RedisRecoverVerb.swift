@@ -12,12 +12,14 @@ let redisRecoverVerb = Verb(
         usage: muster redis recover [NODE] --dir DIR [--password-file FILE] [--accept-loss] [--yes] [--dry-run] [--json]
                muster redis recover NODE --stack FILE [--accept-loss] [--yes] [--dry-run] [--json]
 
-        'create' and 'up' start no node whose folder lost what it had while slots depend on it: its replica, which has the only copy, would copy the
-        emptiness. This verb says what can be had from the other folders, and does it: a replica takes over (in the nodes' files where all are
-        down, by a failover where they run) and NODE comes back as its replica. What is in NODE's folder is put aside in it, not deleted.
+        'create' and 'up' start no node whose folder lost what it had while slots depend on it: its replica, which has
+        the only copy, would copy the emptiness. This verb says what can be had from the other folders, and does it: a
+        replica takes over (in the nodes' files where all are down, by a failover where they run) and NODE comes back as
+        its replica. What is in NODE's folder is put aside in it, not deleted.
 
-        NODE is HOST:PORT, a port, or STORE/NUMBER of a stack; without it, the nodes that are refused are listed. DIR is what 'create' was
-        given, or the folder of a stack's store. NODE must be down. The plan tells which data it relies on, and what is lost.
+        NODE is HOST:PORT, a port, or STORE/NUMBER of a stack; without it, the nodes that are refused are listed. DIR is
+        what 'create' was given, or the folder of a stack's store. NODE must be down. The plan tells which data it
+        relies on, and what is lost.
 
           --accept-loss   where no replica has a copy: from NODE's own snapshot, or else empty
 

@@ -5,12 +5,14 @@ import Provisioning
 let redisRestoreVerb = Verb(
     name: "restore", summary: "a backup's keys into a cluster of any size, or one server",
     help: """
-        usage: muster redis restore --from DIR --address HOST:PORT [--password-file FILE] [--user NAME] [--into-existing] [--replace] [--verify full]
+        usage: muster redis restore --from DIR --address HOST:PORT [--password-file FILE] [--user NAME]
+                 [--into-existing] [--replace] [--verify full]
                                     [--json] [--dry-run] --yes
 
-        Checks the backup's checksums, loads each snapshot into a private redis-server of this machine (which needs the memory of the largest one), sends each
-        key to the master that has its slot now, and reads back what it sent. Times of expiry stay as they are, to the millisecond; large keys go in
-        pieces; libraries of functions come to every master. Cut off at any moment, the same command goes on and touches nothing twice.
+        Checks the backup's checksums, loads each snapshot into a private redis-server of this machine (which needs the
+        memory of the largest one), sends each key to the master that has its slot now, and reads back what it sent.
+        Times of expiry stay as they are, to the millisecond; large keys go in pieces; libraries of functions come to
+        every master. Cut off at any moment, the same command goes on and touches nothing twice.
 
           --into-existing  the target has keys: those of the same name stay, and are told when they differ
           --replace        overwrites those of the same name

@@ -7,8 +7,8 @@ let redisRebalanceVerb = Verb(
     help: """
         usage: muster redis rebalance --address HOST:PORT [--password-file FILE] [options] [--yes] [--dry-run] [--json]
 
-        Masters without slots are filled too. Nothing moves when each master is within the threshold of its share. All serve meanwhile. Killed at any moment, the same command first
-        finishes the slots that were open, then goes on.
+        Masters without slots are filled too. Nothing moves when each master is within the threshold of its share. All
+        serve meanwhile. Killed at any moment, the same command first finishes the slots that were open, then goes on.
 
           --weight NODE=W       a master's weight (default 1; 0 empties it); may be given more than once
           --by slots|keys|ops   what is shared out: the number of slots (default), of keys, or commands a second
@@ -85,10 +85,12 @@ private func rebalancePlan(
 let redisFixVerb = Verb(
     name: "fix", summary: "find what is wrong, and mend what can be mended",
     help: """
-        usage: muster redis fix --address HOST:PORT [--password-file FILE] [--accept-loss NAME] [--rate R] [--yes] [--dry-run] [--json]
+        usage: muster redis fix --address HOST:PORT [--password-file FILE] [--accept-loss NAME] [--rate R] [--yes]
+                 [--dry-run] [--json]
 
-        Looks at every node, and for keys in places where they do not belong. Each finding has a risk: 'safe' touches no data, 'moves' moves data, 'loses' could lose some and is
-        done only for who names it with --accept-loss, 'manual' a person must do. Status 1 while anything is left.
+        Looks at every node, and for keys in places where they do not belong. Each finding has a risk: 'safe' touches no
+        data, 'moves' moves data, 'loses' could lose some and is done only for who names it with --accept-loss, 'manual'
+        a person must do. Status 1 while anything is left.
 
           --accept-loss NAME   \(Diagnosis.losing.joined(separator: ", ")); may be given more than once
           --rate R             keys (5000/s) or bytes (20MB/s) that may move a second; default 10000/s

@@ -8,9 +8,9 @@ let redisStatusVerb = Verb(
     help: """
         usage: muster redis status --address HOST:PORT [--password-file FILE] [--user NAME] [--json]
 
-        Asks every node, compares what they say, and draws masters with their replicas. Status 1 when anything is short: a node, a slot, a role or a
-        replica's link, agreement, memory over 80 %, a failing snapshot or append-only file. A replica's lag in seconds is the age of its offset, from
-        samples of its master's offset.
+        Asks every node, compares what they say, and draws masters with their replicas. Status 1 when anything is short:
+        a node, a slot, a role or a replica's link, agreement, memory over 80 %, a failing snapshot or append-only file.
+        A replica's lag in seconds is the age of its offset, from samples of its master's offset.
 
         example:
           muster redis status --address 127.0.0.1:7001 --password-file redis.password

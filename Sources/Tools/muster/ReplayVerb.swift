@@ -13,12 +13,14 @@ let replayVerb = Verb(
                muster replay --prometheus URL --query METRIC=QUERY --from TIME --policy STACK [options]
                muster replay --example > week.csv
 
-        Runs the scale: policy of a stack file over a recorded load, as the autoscaler would have decided at every step: replica-hours, minutes of
-        overload, flaps, the worst minute, and what held the size. It starts nothing and changes nothing.
+        Runs the scale: policy of a stack file over a recorded load, as the autoscaler would have decided at every step:
+        replica-hours, minutes of overload, flaps, the worst minute, and what held the size. It starts nothing and
+        changes nothing.
 
-        FILE is a table with the columns time,service,metric,value and replica where it is known (- reads standard input), or a journal as
-        muster why --json writes it. Metrics are named as in scale:. cpu is in cores, memory in bytes, cpu_percent in percent of the request, names
-        in _total are counters; without a replica a value is the whole service's; replicas is how many there were.
+        FILE is a table with the columns time,service,metric,value and replica where it is known (- reads standard
+        input), or a journal as muster why --json writes it. Metrics are named as in scale:. cpu is in cores, memory in
+        bytes, cpu_percent in percent of the request, names in _total are counters; without a replica a value is the
+        whole service's; replicas is how many there were.
 
           --against STACK2    another policy, side by side
           --service NAME      only this one; default: every service that both know
@@ -33,7 +35,8 @@ let replayVerb = Verb(
           --explain TIME      the decision of that moment in full
           --report FILE.html  a page with the chart, without scripts; --svg FILE.svg the chart alone
           --json              for programs
-          --prometheus URL    http://HOST:PORT; --query METRIC=QUERY for each metric, --from and --to (default now) as a time or as 7d
+          --prometheus URL    http://HOST:PORT; --query METRIC=QUERY for each metric, --from and --to (default now) as a
+                              time or as 7d
 
         example:
           muster replay --example > week.csv

@@ -14,15 +14,17 @@ let whyVerb = Verb(
                muster why [SERVICE] --resources [--json] [--stack FILE]
                muster why --request ID [--json] [--stack FILE | --admin HOST:PORT]
 
-        Reads the decision journal: what was decided, from which inputs, under which constraints, and what would have changed it.
-        It changes nothing. A service that scales by itself is told first as it stands now: why it has the size it has, and why not another.
+        Reads the decision journal: what was decided, from which inputs, under which constraints, and what would have
+        changed it. It changes nothing. A service that scales by itself is told first as it stands now: why it has the
+        size it has, and why not another.
 
           -n COUNT      the latest so many (default 20; with --json all)
           --routes      also where sampled requests went (--json has them always)
           --csv         what the autoscaler has seen at each pass, as muster replay reads it: time,service,metric,value
-          --resources   what its replicas should be given (services.NAME.resources), from what they were seen to use; nothing is changed
-          --request ID  where one of the gateway's latest requests went, and why; ID is the X-Request-Id of its answer and of the
-                        access log. Status 1 when the gateway does not remember it
+          --resources   what its replicas should be given (services.NAME.resources), from what they were seen to use;
+                        nothing is changed
+          --request ID  where one of the gateway's latest requests went, and why; ID is the X-Request-Id of its answer
+                        and of the access log. Status 1 when the gateway does not remember it
           --admin HOST:PORT
                         asks the admin port of a gateway that runs alone (muster gateway), not a stack
           --stack FILE  another stack than the one that verbs take by themselves

@@ -178,10 +178,12 @@ final class ServiceConnection: HTTPServerConnection {
             do { response = try await handler(request, parameters) } catch let error as APIError { response = error.response } catch {
                 response = APIError(500, "internal", "the server failed; this is not your fault").response
             }
-            bound.value.server.memory.give(size)
             if case .stream(let produce) = response.body {
+                // The request and its body live as long as the stream.
                 await ServiceConnection.stream(bound, response, produce, pattern, request)
+                bound.value.server.memory.give(size)
             } else {
+                bound.value.server.memory.give(size)
                 bound.value.server.active -= 1
                 bound.value.finish(response, pattern: pattern, path: request.path, bytes: request.body.count)
             }

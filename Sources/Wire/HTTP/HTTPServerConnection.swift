@@ -41,7 +41,7 @@ open class HTTPServerContext {
     /// asked yet get a second to do so.
     public func closeIdle(atMost most: Int) {
         var closed = 0
-        for connection in Array(connections.values) where connection.isIdle {
+        for connection in Array(connections.values) where connection.isIdle && !connection.isHurried {
             connection.closeIfIdle(gently: false)
             closed += 1
             if closed == most { return }
@@ -338,6 +338,7 @@ open class HTTPServerConnection: Stream {
         bodyStarted = loop.now
         bodySuspended = nil
         served += 1
+        isHurried = false
         let framing = table.framing
         switch framing {
         case .length(let count):
@@ -497,8 +498,9 @@ open class HTTPServerConnection: Stream {
         // Nobody reads an answer any more, and what of the request was not read is worth nothing without one.
         if peerIsGone { return close(.system(SystemError("recv", ECONNRESET))) }
         switch state {
-        // It has ended its side before its body's end: the rest will never come.
-        case .fixedBody(let remaining) where input.count + unread < remaining: close(.endOfFile)
+        // It has ended its side before its body's end: the rest will never come. With TLS this cannot be told from what the kernel has,
+        // which is sealed, and a part of a record may lie in the session.
+        case .fixedBody(let remaining) where tls == nil && input.count + unread < remaining: close(.endOfFile)
         case .answering, .fixedBody, .chunkedBody: requesterEnded()
         default: break
         }
@@ -517,6 +519,9 @@ open class HTTPServerConnection: Stream {
     private func timePassed() {
         if case .head = state, headStarted { return refuse(.headTimeout) }
         switch state {
+        // Its body is not read now, so the time that has passed is that of what is written to it.
+        case .fixedBody where bodySuspended != nil, .chunkedBody where bodySuspended != nil:
+            if waiting > 0 { if waiting < lastWaiting { watchWriting() } else { close(.ours) } }
         case .fixedBody, .chunkedBody: refuse(.bodyTimeout)
         case .answering where waiting == 0: break
         case .tunnel where waiting == 0: break
@@ -531,12 +536,18 @@ open class HTTPServerConnection: Stream {
     fileprivate func closeIfIdle(gently: Bool) {
         guard isIdle else { return }
         if served == 0 || gently {
+            // The second is given once: asked again and again, it would never pass.
+            if isHurried { return }
+            isHurried = true
             deadline?.schedule(after: .seconds(1))
             return
         }
         readNow()
         if case .head = state, !headStarted, input.isEmpty { close(.ours) }
     }
+
+    /// It has been given its last second to ask.
+    fileprivate var isHurried = false
 
     /// No request is under way, and none has begun to arrive.
     fileprivate var isIdle: Bool {
