@@ -141,6 +141,22 @@ import Testing
         }
     }
 
+    /// A replica that answers an error at once, before the rest of a body is there, has not waited for anybody.
+    @Test func anErrorAtOnceIsTheReplicasOwn() async throws {
+        try await withRaw({ peer, _ in
+            _ = peer.head()
+            peer.send("HTTP/1.1 500 Broken\r\nContent-Length: 0\r\n\r\n")
+        }) { a in
+            try await withLive("{ path: /, breaker: { failures: 1 }, eject: { errors: true }, backends: [127.0.0.1:\(a.port)] }") {
+                gateway in
+                let client = try RawPeer(port: gateway.port)
+                client.send(Self.post + "x")
+                #expect(client.head().hasPrefix("HTTP/1.1 500 "))
+                #expect(breaker(gateway) == ["open"])
+            }
+        }
+    }
+
     /// A client that hardly reads, and a replica that gives up sending to it.
     @Test func whoGivesUpSendingHasNotFailed() async throws {
         try await withRaw({ peer, _ in

@@ -74,7 +74,7 @@ extension Exchange {
 
     /// An error that a replica answers sooner than this after the request's beginning, and before its end, says nothing of a slow client:
     /// nobody gives up waiting so soon. The figure is ours, far below any server's time limit and far above an answer given at once.
-    private static let patienceWithUploads = Duration.milliseconds(100)
+    private static let patienceWithUploads = Duration.milliseconds(50)
 
     func upstreamBody(_ bytes: UnsafeRawBufferPointer) {
         // Of a status that has no body (205), nothing is passed on.
