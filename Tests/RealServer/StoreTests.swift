@@ -324,6 +324,37 @@ import Testing
         }
     }
 
+    /// One shard's queue is of another type. The failure is told with what the other shards did, and their exports go on.
+    @Test func aShardThatFailsIsToldAndHoldsUpNoOther() async throws {
+        var settings = Settings()
+        settings.rule.quiet = .milliseconds(20)
+        settings.targets = [.loki]
+        let broken = CorrelationKeys(prefix: "corr:", shards: 4).queue(.loki, 0)
+        settings.commands = [RedisCommand("SET", broken, "x")]
+        try await withStore(.sharded, settings) { store in
+            for i in 0..<40 { _ = try await store.ingest(Self.logs("trace-\(i)", ["\(i)"])) }
+            var completed = 0, told: String?
+            let isDone = try await eventually {
+                let settled = try await store.settle()
+                completed += settled.byQuiet
+                told = settled.failure?.reason ?? told
+                return completed >= 20 && told != nil
+            }
+            #expect(isDone && completed < 40, "\(completed)")
+            #expect(told?.contains(broken) == true, "\(told ?? "")")
+            // It begins at another shard each time, so it meets the broken one and the others.
+            var seen: Set<CorrelationKey> = []
+            for _ in 0..<20 {
+                guard let batches = try? await store.exports(.loki).take(4) else { continue }
+                for batch in batches {
+                    seen.formUnion(batch.emissions.map(\.key))
+                    try await store.exports(.loki).finish(batch)
+                }
+            }
+            #expect(seen.count == completed)
+        }
+    }
+
     @Test(arguments: [Form.redis, .sharded]) func aBatchOfADeadInstanceIsTakenByAnother(form: Form) async throws {
         var settings = Settings()
         settings.rule.quiet = .milliseconds(20)
