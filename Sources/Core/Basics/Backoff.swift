@@ -21,6 +21,6 @@ public struct Backoff: Sendable {
         return .nanoseconds(half + Int64.random(in: 0...max(ceiling - half, 0), using: &random))
     }
 
-    /// A success: the next failure waits `initial` again.
+    /// Notes a success: the next failure waits `initial` again.
     public mutating func reset() { failures = 0 }
 }

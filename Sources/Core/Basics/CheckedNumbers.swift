@@ -53,18 +53,19 @@ extension Sequence where Element: FixedWidthInteger {
 }
 
 extension Duration {
-    /// `seconds` to the nanosecond, rounded toward zero; nil for what is no number or longer than 292 years (as `nanoseconds` counts).
+    /// `seconds` to the nanosecond, rounded toward zero; nil when `seconds` is no number, or longer than 292 years (as `nanoseconds`
+    /// counts).
     @inlinable
     public init?(seconds: Double) { self.init(nanosecondsAsDouble: seconds * 1e9) }
 
-    /// Whole nanoseconds, rounded toward zero; nil for what is no number or longer than 292 years.
+    /// Whole nanoseconds, rounded toward zero; nil when `nanoseconds` is no number, or longer than 292 years.
     @inlinable
     public init?(nanosecondsAsDouble nanoseconds: Double) {
         guard let whole = Int64(exactly: nanoseconds.rounded(.towardZero)) else { return nil }
         self = .nanoseconds(whole)
     }
 
-    /// `seconds` to the nanosecond, rounded toward zero: 292 years at most either way, and zero for what is no number.
+    /// `seconds` to the nanosecond, rounded toward zero: 292 years at most either way, and zero when `seconds` is no number.
     @inlinable
     public init(clampedSeconds seconds: Double) { self = .nanoseconds(Int64(clamped: seconds * 1e9)) }
 
@@ -76,7 +77,7 @@ extension Duration {
     @inlinable
     public func multipliedClamped(by factor: Int) -> Duration { .nanoseconds(nanoseconds.multipliedClamped(by: Int64(factor))) }
 
-    /// `factor` times as long, in whole nanoseconds, 292 years at most either way; zero when the factor is no number.
+    /// `factor` times as long, in whole nanoseconds, 292 years at most either way; zero when `factor` is no number.
     @inlinable
     public func multipliedClamped(by factor: Double) -> Duration { .nanoseconds(Int64(clamped: Double(nanoseconds) * factor)) }
 

@@ -1,4 +1,4 @@
-/// What a deciding function returns: its result, and why.
+/// The result of a deciding function, together with the reason for it.
 ///
 /// The record is what `muster why`, the admin page, the log and `muster replay` read; nobody writes a second
 /// explanation by hand.
@@ -45,16 +45,16 @@ public struct DecisionRecord: Sendable, Equatable {
     }
 
     public let kind: Kind
-    /// What it was decided about: a service, or `service/replica`.
+    /// The subject of the decision: a service, or `service/replica`.
     public let subject: String
     public let inputs: [Input]
     /// The result before any constraint.
     public let raw: String
     public let constraints: [Constraint]
     public let outcome: String
-    /// One sentence for a person.
+    /// The reason in one sentence, for a person.
     public let sentence: String
-    /// What would have changed the outcome.
+    /// The change that would have led to another outcome.
     public let flip: String
 
     public init(

@@ -7,7 +7,7 @@ public func errorText(_ code: Int32) -> String {
     return buffer.withUnsafeBufferPointer { String(cString: $0.baseAddress!) }
 }
 
-/// A failed call to the operating system: which, on what, and why. With code 0 no call has failed, and `call` says everything.
+/// A failed call to the operating system: which call, on which object, and why. With code 0 no call has failed, and `call` says everything.
 public struct SystemError: Error, Equatable, CustomStringConvertible {
     public let call: String
     public let code: Int32
@@ -15,7 +15,7 @@ public struct SystemError: Error, Equatable, CustomStringConvertible {
     /// says nothing about the peer, and must not be counted against it.
     public let isOwnWant: Bool
 
-    /// `isOwnWant` is known by the code, unless the caller knows better.
+    /// `isOwnWant` is derived from the code, unless the caller says otherwise.
     public init(_ call: String, _ code: Int32 = errno, isOwnWant: Bool? = nil) {
         self.call = call
         self.code = code

@@ -22,7 +22,7 @@ public enum Files {
         (try? read(path)).map { String(decoding: $0, as: UTF8.self) }
     }
 
-    /// At most `limit` bytes of a file of any size, from `offset` on; fewer where the file ends.
+    /// Reads at most `limit` bytes of a file of any size, from `offset` on; fewer where the file ends.
     public static func read(_ path: String, from offset: Int, limit: Int) throws(SystemError) -> [UInt8] {
         let fd = open(path, O_RDONLY | O_CLOEXEC)
         guard fd >= 0 else { throw SystemError("open \(path)") }
@@ -80,7 +80,7 @@ public enum Files {
         }
     }
 
-    /// `mkdir -p`, with `mode` for what is created.
+    /// Makes a folder and its missing parents, as `mkdir -p` does. Folders that are created get `mode`.
     public static func makeFolder(_ path: String, mode: mode_t = 0o755) throws(SystemError) {
         var partial = path.hasPrefix("/") ? "" : "."
         for part in path.split(separator: "/") {

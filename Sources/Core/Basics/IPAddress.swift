@@ -3,7 +3,7 @@ import Glibc
 /// An IPv4 or IPv6 address without a port. IPv4 is kept as IPv4-mapped IPv6 (`::ffff:a.b.c.d`, RFC 4291, 2.5.5.2), so that one comparison
 /// serves both and a client that came over a dual-stack socket is the same client.
 public struct IPAddress: Hashable, Sendable, CustomStringConvertible {
-    /// Network order, as two halves.
+    /// The address in network order, as two halves.
     public let high: UInt64
     public let low: UInt64
 
@@ -12,10 +12,10 @@ public struct IPAddress: Hashable, Sendable, CustomStringConvertible {
         self.low = low
     }
 
-    /// Host byte order.
+    /// An IPv4 address from 32 bits in host byte order.
     public init(ipv4: UInt32) { self.init(high: 0, low: 0xFFFF << 32 | UInt64(ipv4)) }
 
-    /// `192.0.2.1`, `2001:db8::1`, `[2001:db8::1]`; nothing else.
+    /// Reads `192.0.2.1`, `2001:db8::1` or `[2001:db8::1]`; nil for anything else.
     public init?(_ text: some StringProtocol) {
         // The system's reader stops at a NUL.
         guard text.utf8.count <= 47, !text.utf8.contains(0) else { return nil }
@@ -35,7 +35,7 @@ public struct IPAddress: Hashable, Sendable, CustomStringConvertible {
     }
 
     public var isIPv4: Bool { high == 0 && low >> 32 == 0xFFFF }
-    /// Host byte order; nil for IPv6.
+    /// The IPv4 address in host byte order; nil for IPv6.
     public var ipv4: UInt32? { isIPv4 ? UInt32(truncatingIfNeeded: low) : nil }
 
     public var description: String {
@@ -57,7 +57,7 @@ public struct AddressRange: Hashable, Sendable, CustomStringConvertible {
     /// Of 128 bits; an IPv4 prefix counts from bit 96.
     private let bits: Int
 
-    /// nil when it is no address, or the prefix is longer than the address. Bits beyond the prefix are ignored.
+    /// nil when the text is no address, or the prefix is longer than the address. Bits beyond the prefix are ignored.
     public init?(_ text: String) {
         let parts = text.split(separator: "/", maxSplits: 1, omittingEmptySubsequences: false)
         guard let address = IPAddress(parts[0]) else { return nil }

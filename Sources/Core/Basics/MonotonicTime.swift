@@ -11,9 +11,10 @@ public struct MonotonicTime: Comparable, Hashable, Sendable {
     public static var now: MonotonicTime { MonotonicTime(nanoseconds: muster_monotonic_ns()) }
 
     public static func < (a: Self, b: Self) -> Bool { a.nanoseconds < b.nanoseconds }
-    /// The time `b` later; the end of the clock (292 years after boot) when that lies beyond it, never the past.
+    /// The time that is `b` later than `a`; the end of the clock (292 years after boot) when the sum lies beyond it, never a time in the
+    /// past.
     public static func + (a: Self, b: Duration) -> Self { Self(nanoseconds: a.nanoseconds.addingClamped(b.nanoseconds)) }
-    /// From `b` to `a`, 292 years at most either way.
+    /// The time from `b` to `a`, 292 years at most either way.
     public static func - (a: Self, b: Self) -> Duration { .nanoseconds(a.nanoseconds.subtractingClamped(b.nanoseconds)) }
 }
 
@@ -24,9 +25,9 @@ public struct WallTime: Comparable, Hashable, Sendable {
     public init(milliseconds: Int64) { self.milliseconds = milliseconds }
     public static var now: WallTime { WallTime(milliseconds: muster_realtime_ns() / 1_000_000) }
     public static func < (a: Self, b: Self) -> Bool { a.milliseconds < b.milliseconds }
-    /// The time `b` later, to the millisecond; the nearest end of the calendar of 64 bits when that lies beyond it.
+    /// The time that is `b` later than `a`, to the millisecond; the nearest end of the calendar of 64 bits when the sum lies beyond it.
     public static func + (a: Self, b: Duration) -> Self { Self(milliseconds: a.milliseconds.addingClamped(b.milliseconds)) }
-    /// From `b` to `a`, 292 years at most either way.
+    /// The time from `b` to `a`, 292 years at most either way.
     public static func - (a: Self, b: Self) -> Duration {
         .nanoseconds(a.milliseconds.subtractingClamped(b.milliseconds).multipliedClamped(by: 1_000_000))
     }

@@ -2,7 +2,7 @@ import Glibc
 
 // The C library's functions of real numbers, for floors that may not import it. Pure: what is no number goes in and comes out as such.
 
-/// The natural logarithm; −∞ of 0, no number below.
+/// The natural logarithm of `x`: −∞ for 0, NaN below 0.
 public func naturalLogarithm(_ x: Double) -> Double { log(x) }
 
 /// `base` to the power of `exponent`.

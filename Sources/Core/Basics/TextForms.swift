@@ -1,7 +1,7 @@
 /// The value of a hexadecimal digit of either case; nil for anything else.
 public func hexDigit(_ byte: UInt8) -> UInt8? { byte &- 48 < 10 ? byte - 48 : (byte | 32) &- 97 < 6 ? (byte | 32) - 87 : nil }
 
-/// Pairs of hexadecimal digits of either case; nil for anything else.
+/// The bytes that pairs of hexadecimal digits of either case stand for; nil for anything else.
 public func decodeHex(_ text: UnsafeRawBufferPointer) -> [UInt8]? {
     guard text.count % 2 == 0 else { return nil }
     var out: [UInt8] = []
@@ -15,7 +15,7 @@ public func decodeHex(_ text: UnsafeRawBufferPointer) -> [UInt8]? {
     return out
 }
 
-/// Lower-case hexadecimal digits.
+/// The bytes as lower-case hexadecimal digits.
 public func hexText(_ bytes: UnsafeRawBufferPointer) -> String {
     String(unsafeUninitializedCapacity: bytes.count * 2) { out in
         for (i, byte) in bytes.enumerated() {
@@ -27,7 +27,7 @@ public func hexText(_ bytes: UnsafeRawBufferPointer) -> String {
     }
 }
 
-/// Standard or URL-safe base64, with or without padding, as protobuf's JSON mapping takes it; nil for anything else.
+/// Decodes standard or URL-safe base64, with or without padding, as protobuf's JSON mapping takes it; nil for anything else.
 public func decodeBase64(_ text: UnsafeRawBufferPointer) -> [UInt8]? {
     var out: [UInt8] = []
     out.reserveCapacity(text.count * 3 / 4)
@@ -55,7 +55,7 @@ public func decodeBase64(_ text: UnsafeRawBufferPointer) -> [UInt8]? {
     return digits % 4 == 1 ? nil : out
 }
 
-/// Standard base64 with padding.
+/// Encodes as standard base64 with padding.
 public func encodeBase64(_ bytes: UnsafeRawBufferPointer) -> String {
     let alphabet = Array("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/".utf8)
     var out: [UInt8] = []

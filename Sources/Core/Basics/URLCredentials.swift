@@ -1,16 +1,16 @@
-/// Where the credentials of a URL end: the one rule for who logs in with them and for who hides them.
+/// Finds the end of the credentials in a URL. Whoever logs in with the credentials and whoever hides them go by this one rule.
 ///
-/// They end at the last `@`, whatever is in them: a password may have `/`, `?`, `#`, `:` or `@` in it (base64 has the first). So a text
-/// that is shown hides more rather than less where a path has an `@`.
+/// The credentials end at the last `@`, whatever is in them: a password may have `/`, `?`, `#`, `:` or `@` in it (base64 has the first). So
+/// when a URL is shown with its password hidden, more rather than less is hidden where the path has an `@`.
 public struct URLCredentials: Sendable, Equatable {
-    /// In front of `://`.
+    /// The part in front of `://`.
     public let scheme: Substring
-    /// `user:password`, without the `@`; nil: there are none.
+    /// `user:password`, without the `@`; nil when there are no credentials.
     public let credentials: Substring?
-    /// Hosts and what follows them.
+    /// The hosts, and the rest of the URL behind them.
     public let rest: Substring
 
-    /// nil: the text has no `://`, and is no URL.
+    /// nil when the text has no `://`, and so is no URL.
     public init?(_ url: String) {
         guard let mark = URLCredentials.range(of: "://", in: url) else { return nil }
         scheme = url[..<mark.lowerBound]
@@ -27,13 +27,13 @@ public struct URLCredentials: Sendable, Equatable {
         return name
     }
 
-    /// nil: only a user stands there, or nothing.
+    /// The password; nil when there are no credentials or only a user.
     public var password: Substring? {
         let parts = credentials?.split(separator: ":", maxSplits: 1, omittingEmptySubsequences: false) ?? []
         return parts.count == 2 ? parts[1] : nil
     }
 
-    /// With `***` for the password. A single word in front of the `@` may be a token: it is hidden as well.
+    /// The URL with `***` for the password. A single word in front of the `@` may be a token, so it is hidden as well.
     public var redacted: String {
         guard credentials != nil else { return "\(scheme)://\(rest)" }
         return password == nil ? "\(scheme)://***@\(rest)" : "\(scheme)://\(user ?? ""):***@\(rest)"

@@ -3,7 +3,7 @@ import CZlib
 /// Gzip bodies (RFC 1952), by zlib. Both ways in one piece: what is compressed here are request bodies that are bounded anyway.
 public enum Gzip {
     public enum Failure: Error, Equatable, CustomStringConvertible {
-        /// The content would have more than `limit` bytes: nothing beyond it was unpacked.
+        /// The unpacked content would have more than `limit` bytes. Nothing beyond the limit was unpacked.
         case tooLarge(limit: Int)
         case malformed(String)
 
@@ -15,7 +15,7 @@ public enum Gzip {
         }
     }
 
-    /// Members of one body: programs write one, or one a block. Each costs time even if it is empty.
+    /// The most gzip members that one body may have. Programs write one member, or one a block. Each member costs time even if it is empty.
     public static let memberLimit = 4096
 
     /// Unpacks one or more gzip members, at most `limit` bytes in all. A bomb costs `limit` bytes and no more.

@@ -88,7 +88,7 @@ public struct JSONElement {
     /// Elements of an array or members of an object (at most 2^24 - 1 are told apart); 0 for anything else. O(1).
     public var count: Int { code == SJ_ARRAY || code == SJ_OBJECT ? withUnsafePointer(to: raw) { sj_count($0) } : 0 }
 
-    /// The entries of an array or an object, one after the other and without a list of them; of any other value there are none.
+    /// The entries of an array or an object, one after the other and without a list of them. Any other value has no entries.
     public var entries: JSONEntries { JSONEntries(self) }
 
     /// The elements of an array; nil for anything else.
@@ -147,6 +147,6 @@ public struct JSONEntries: IteratorProtocol {
 }
 
 extension JSONElement.Kind {
-    /// For messages: `a string`, `an object`, `null`.
+    /// The name of the type with its article, for messages: `a string`, `an object`, `null`.
     public var article: String { self == .array || self == .object ? "an \(rawValue)" : self == .null ? "null" : "a \(rawValue)" }
 }

@@ -1,7 +1,7 @@
 import Basics
 
-/// Writes JSON text, escaping as RFC 8259 asks and nothing more. Commas are its own affair; balance of
-/// `begin` and `end` is the caller's (checked when the text is taken).
+/// Writes JSON text, escaping as RFC 8259 asks and nothing more. The writer sets the commas. The caller balances `begin` and `end` (checked
+/// when the text is taken).
 public struct JSONWriter {
     public private(set) var bytes: [UInt8]
     private var needsComma = false
@@ -66,7 +66,7 @@ public struct JSONWriter {
         bytes.append(contentsOf: "null".utf8)
     }
 
-    /// Text that is JSON already.
+    /// Writes text that is JSON already, as it stands.
     public mutating func raw(_ json: some Sequence<UInt8>) {
         separate()
         bytes.append(contentsOf: json)

@@ -3,23 +3,23 @@ import Glibc
 
 /// Picks samples out of a metrics page (Prometheus' text format 0.0.4, or OpenMetrics) while it arrives.
 ///
-/// It keeps no page: of what it was fed it holds at most one line, and of what it found the figures. Its memory is bounded by `lineLimit`
-/// and `sampleLimit`, whatever the page's size. The same bytes give the same result however they are cut. Lines that none of the selectors
-/// can mean are skipped unread, so a fault in them goes unseen; a line that is meant and cannot be read ends the reading. Lines end with LF
-/// or CR LF. In OpenMetrics `# EOF` ends the page; in the text format it is a comment as any other. `isWhole` says whether the page has the
-/// end that its format asks for.
+/// The reader keeps no page: it holds at most one line of the bytes it was fed, and the figures it has found. Its memory is bounded by
+/// `lineLimit` and `sampleLimit`, whatever the page's size. The same bytes give the same result however they are cut. Lines that none of
+/// the selectors can mean are skipped unread, so a fault in them goes unseen; a line that a selector means and that cannot be read ends the
+/// reading. Lines end with LF or CR LF. In OpenMetrics `# EOF` ends the page; in the text format it is a comment as any other. `isWhole`
+/// says whether the page has the end that its format asks for.
 ///
-/// - Complexity: a look at the name and a search for the line's end for what is not meant; the labels are read of what is.
+/// - Complexity: a line that no selector means costs a look at its name and a search for its end; of the other lines the labels are read.
 public struct ExpositionReader: Sendable {
     /// Why a page gives no figure.
     public enum Failure: Error, Equatable, Sendable, CustomStringConvertible {
-        /// A line that is meant and is not of the format; the line's number from 1.
+        /// A line that a selector means does not follow the format. `line` is its number, from 1.
         case malformed(line: Int)
-        /// A line that is meant and has more than so many bytes.
+        /// A line that a selector means has more than `limit` bytes.
         case lineTooLong(line: Int, limit: Int)
-        /// More samples are meant by one selector than are taken.
+        /// One selector means more samples than `limit`.
         case tooManySamples(limit: Int)
-        /// The page has the same series twice: adding them up would count it twice.
+        /// The page has the same series twice, so that adding up would count it twice.
         case duplicate(line: Int)
 
         public var description: String {
@@ -32,7 +32,7 @@ public struct ExpositionReader: Sendable {
         }
     }
 
-    /// Which of the two formats a page is in, as its content type says.
+    /// The format of a page, as its content type says.
     public enum Format: Sendable {
         /// Prometheus' text format 0.0.4: each line has its LF, the last one too; times of samples are whole milliseconds.
         case text
@@ -40,16 +40,16 @@ public struct ExpositionReader: Sendable {
         case openMetrics
     }
 
-    /// What one selector has found.
+    /// The samples that one selector has found, added up.
     public struct Total: Sendable, Equatable {
-        /// How many samples.
+        /// The number of samples.
         public var count = 0
-        /// Their sum; NaN and infinities go through it as through any sum.
+        /// The sum of the samples. NaN and infinities go through it as through any sum.
         public var sum = 0.0
-        /// The smallest and the largest of them; NaN is neither. Both 0 when there are none.
+        /// The smallest and the largest sample; NaN is neither. Both are 0 when there are no samples.
         public var least = 0.0
         public var most = 0.0
-        /// What the page's `# TYPE` says of it (`counter`, `gauge`, …); nil when it says nothing.
+        /// The type that the page's `# TYPE` line gives (`counter`, `gauge`, …); nil when the page has no such line.
         public var type: String?
         /// The oldest and the newest of the times that samples carry; nil when none carries one.
         public var oldest: WallTime?
@@ -66,7 +66,7 @@ public struct ExpositionReader: Sendable {
             count += 1
         }
 
-        /// NaN is like NaN here: two readings of a page are compared.
+        /// Compares two readings of a page. NaN is equal to NaN here.
         public static func == (a: Self, b: Self) -> Bool {
             func same(_ x: Double, _ y: Double) -> Bool { x == y || x.isNaN && y.isNaN }
             return a.count == b.count && a.type == b.type && same(a.sum, b.sum) && same(a.least, b.least) && same(a.most, b.most)
@@ -78,9 +78,9 @@ public struct ExpositionReader: Sendable {
     /// The most samples that one selector may mean: as many as Prometheus' documentation advises for a whole page.
     public static let sampleLimit = 10_000
 
-    /// By selector, in the order they were given.
+    /// The totals of the selectors, in the order in which the selectors were given.
     public private(set) var totals: [Total]
-    /// How many lines there were, comments and empty ones too.
+    /// The number of lines read, with comments and empty ones.
     public private(set) var lines = 0
     private let selectors: [SampleSelector]
     private let format: Format
@@ -103,7 +103,7 @@ public struct ExpositionReader: Sendable {
         seen = Array(repeating: [], count: selectors.count)
     }
 
-    /// Takes the next bytes of the page. `found` is told each sample with the place of its selector.
+    /// Takes the next bytes of the page. `found` is called for each sample, with the index of its selector.
     public mutating func feed(_ bytes: UnsafeRawBufferPointer, _ found: (Int, ExpositionSample) -> Void = { _, _ in }) throws(Failure) {
         var rest = bytes
         while !isOver, let start = rest.baseAddress, !rest.isEmpty {
@@ -119,14 +119,14 @@ public struct ExpositionReader: Sendable {
         }
     }
 
-    /// Whether what was fed until now ends as a page of its format does: with `# EOF`, or with the LF of a line. To be asked before
-    /// `finish`. What is not whole was cut off, and its last figure may be a part of one.
+    /// Whether the bytes fed until now end as a page of its format does: with `# EOF`, or with the LF of a line. Ask before `finish`. A
+    /// page that is not whole was cut off, and its last figure may be a part of one.
     public var isWhole: Bool {
         // OpenMetrics leaves the last LF to the writer.
         format == .openMetrics ? isOver || kept.elementsEqual("# EOF".utf8) : kept.isEmpty
     }
 
-    /// The page has ended; a last line without its LF is read as one.
+    /// Ends the page. A last line without its LF is read as a line.
     public mutating func finish(_ found: (Int, ExpositionSample) -> Void = { _, _ in }) throws(Failure) {
         if !isOver, !kept.isEmpty { try finishLine(found) }
         isOver = true

@@ -4,17 +4,17 @@ import Basics
 public struct ExpositionSample: Sendable, Equatable {
     /// A label, unescaped.
     public struct Label: Sendable, Equatable {
-        /// Its name's bytes.
+        /// The bytes of the label's name.
         public let name: [UInt8]
-        /// Its value's bytes.
+        /// The bytes of the label's value.
         public let value: [UInt8]
     }
 
-    /// As it was written; NaN and the infinities too.
+    /// The sample's value as it was written; it may be NaN or infinite.
     public let value: Double
-    /// In the order of the page.
+    /// The labels, in the order of the page.
     public let labels: [Label]
-    /// When it was measured, where the page says so.
+    /// The time of the measurement; nil when the page gives none.
     public var time: WallTime?
 
     /// A label's text; nil when the sample has none of this name. Bytes that are no UTF-8 become U+FFFD.
@@ -22,7 +22,7 @@ public struct ExpositionSample: Sendable, Equatable {
         labels.first { $0.name.elementsEqual(name.utf8) }.map { String(decoding: $0.value, as: UTF8.self) }
     }
 
-    /// NaN is like NaN here: two readings of a page are compared.
+    /// Compares two readings of a page. NaN is equal to NaN here.
     public static func == (a: Self, b: Self) -> Bool { a.labels == b.labels && (a.value == b.value || a.value.isNaN && b.value.isNaN) }
 }
 

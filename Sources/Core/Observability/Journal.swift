@@ -48,7 +48,8 @@ public final class Journal: Sendable {
     /// Samples of routing, failed tries and limits that move can come many times a second.
     private static let frequentKinds: Set<DecisionRecord.Kind> = [.route, .retry, .limit]
 
-    /// Beside `capacity` decisions, a quarter as many of each kind that comes by the second.
+    /// A journal of `capacity` decisions. Kinds of which decisions come many times a second have room of their own beside that: each kind a
+    /// quarter of `capacity`.
     public init(capacity: Int = 4096) { self.capacity = max(4, capacity) }
 
     public func append(_ record: DecisionRecord, at: WallTime = .now) {
@@ -64,7 +65,7 @@ public final class Journal: Sendable {
         }
     }
 
-    /// Newest last; with `subject`, those about it or a replica of it.
+    /// The entries, newest last. With `subject`, only those about it or about a replica of it.
     public func entries(subject: String? = nil) -> [Entry] {
         let rings = state.withLock { $0.frequent.values + [$0.others] }
         let ordered = rings.flatMap(\.ordered).sorted { $0.number < $1.number }.map(\.entry)
@@ -74,7 +75,7 @@ public final class Journal: Sendable {
 
     public var dropped: Int { state.withLock { $0.dropped } }
 
-    /// The contract's JSON array.
+    /// The entries as a JSON array, as the contract of `muster why --json` has it.
     public static func json(_ entries: [Entry]) -> [UInt8] {
         var json = JSONWriter(reserving: entries.count * 400 + 16)
         json.beginArray()
@@ -85,7 +86,7 @@ public final class Journal: Sendable {
 
     private static func write(_ entry: Entry, to json: inout JSONWriter) { write(entry.record, at: entry.at, to: &json) }
 
-    /// One decision as an object; without a time when it has none of its own.
+    /// Writes one decision as a JSON object; without a time when `time` is nil.
     public static func write(_ record: DecisionRecord, at time: WallTime?, to json: inout JSONWriter) {
         json.beginObject()
         if let time { json.member("at", CalendarTime.render(time)) }

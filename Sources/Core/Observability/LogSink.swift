@@ -2,17 +2,18 @@ import Basics
 import Glibc
 import Synchronization
 
-/// Where lines of a log go, for whoever may not wait: they are taken at once, and a thread of the sink's own writes them.
+/// Writes the lines of a log for callers that may not wait: the sink takes lines at once, and a thread of its own writes them.
 ///
-/// When the reader of a pipe has stopped or is gone, or a disk is full or hangs, lines are dropped and counted; nobody waits, neither a loop
-/// nor the end of the process. A line is never split by what is dropped.
+/// When the reader of a pipe has stopped or is gone, or a disk is full or hangs, lines are dropped and counted. Nobody is held up by that,
+/// neither a loop nor the end of the process. Lines are only dropped whole, never in parts.
 ///
-/// Bounds: `limit` bytes wait, and as many are being written. The thread begins with the first line and ends after ten seconds without one.
+/// Bounds: at most `limit` bytes wait, and as many more are being written. The thread begins with the first line and ends after ten seconds
+/// without one.
 public final class LogSink: Sendable {
     public enum Trouble: Sendable {
-        /// Lines are dropped from now on, and why.
+        /// Lines are dropped from now on; the text says why.
         case began(String)
-        /// For five seconds none was dropped. How many were.
+        /// No line was dropped for five seconds. `lines` is how many were dropped before that.
         case ended(lines: Int)
     }
 
@@ -55,7 +56,7 @@ public final class LogSink: Sendable {
         wakeUp.deallocate()
     }
 
-    /// Lines that could not be written, since the beginning.
+    /// The number of lines that could not be written, since the beginning.
     public var dropped: Int { state.withLock { $0.dropped } }
 
     /// Takes whole lines; `lines` is how many. Never waits.
@@ -205,7 +206,8 @@ public final class LogSink: Sendable {
 
     // MARK: the end
 
-    /// Waits until all has been written, as long as something moves: a reader that has stopped is not waited for longer than `patience`.
+    /// Waits until all lines have been written, as long as there is progress: a reader that has stopped is waited for no longer than
+    /// `patience`.
     public func finish(patience: Duration = .milliseconds(300)) {
         var seen = -1, since = MonotonicTime.now
         while true {

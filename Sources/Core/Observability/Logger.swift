@@ -4,16 +4,15 @@ import Synchronization
 
 /// A structured log: the message is a fixed word, everything else is a field.
 ///
-/// Text form `INFO  | redis_connected | url=redis://127.0.0.1:6379`, or a JSON object a line. Lines are
-/// collected and are given to a `LogSink` when `flush` is called (a loop does that at the end of its turn) or when
-/// 32 KiB have gathered. Nobody waits for the log: what its reader does not take is dropped, counted, and told in the log once it is read
-/// again.
+/// Text form `INFO  | redis_connected | url=redis://127.0.0.1:6379`, or a JSON object a line. Lines are collected and handed to a `LogSink`
+/// when `flush` is called (a loop does that at the end of its turn) or when 32 KiB have gathered. Nobody waits for the log: lines that its
+/// reader does not take are dropped and counted, and the log tells of them once it is read again.
 public final class Logger: Sendable {
     public enum Level: Int, Sendable, Comparable, CaseIterable {
         case debug, info, warning, error
         public static func < (a: Self, b: Self) -> Bool { a.rawValue < b.rawValue }
 
-        /// `debug`, `info`, `warn` or `warning`, `error`, in any case.
+        /// Reads the name of a level: `debug`, `info`, `warn` or `warning`, `error`, in any case.
         public init?(name: String) {
             switch name.lowercased() {
             case "debug": self = .debug
@@ -56,7 +55,7 @@ public final class Logger: Sendable {
         var lines = 0
     }
 
-    /// `immediate` gives on each line at once: for programs without a loop to flush them.
+    /// With `immediate` each line is handed on at once: for programs without a loop that flushes.
     public init(level: Level, format: Format, descriptor: Int32 = 1, immediate: Bool = false) {
         self.level = level
         self.format = format
@@ -73,7 +72,7 @@ public final class Logger: Sendable {
     public func warning(_ event: StaticString, _ fields: Field...) { if level <= .warning { write(.warning, event, fields) } }
     public func error(_ event: StaticString, _ fields: Field...) { write(.error, event, fields) }
 
-    /// Lines that could not be written, since the beginning.
+    /// The number of lines that could not be written, since the beginning.
     public var dropped: Int { sink.dropped }
 
     private func write(_ level: Level, _ event: StaticString, _ fields: [Field]) {
@@ -132,7 +131,7 @@ public final class Logger: Sendable {
         if quoted { line.append(34) }
     }
 
-    /// Gives on what has gathered. Does not wait until it is written: `finish` does.
+    /// Hands on the lines that have gathered. Does not wait until they are written: `finish` does.
     public func flush() {
         // Under the lock, so that the lines of several threads keep their order.
         pending.withLock { pending in
@@ -143,13 +142,14 @@ public final class Logger: Sendable {
         }
     }
 
-    /// Gives on what has gathered, and waits until it is written, but not for a reader that has stopped. The end of a process does the same.
+    /// Hands on the lines that have gathered, and waits until they are written, but not for a reader that has stopped. The end of a process
+    /// does the same.
     public func finish() {
         flush()
         sink.finish()
     }
 }
 
-/// A URL with its password replaced by `***`, for logs and tables; by the same rule by which the password is read from it
-/// (`URLCredentials`). What is no URL stays as it is.
+/// A URL with its password replaced by `***`, for logs and tables. The password is found by the same rule by which it is read for logging
+/// in (`URLCredentials`). A text that is no URL stays as it is.
 public func redacted(url: String) -> String { URLCredentials(url)?.redacted ?? url }

@@ -57,7 +57,7 @@ public final class Histogram: @unchecked Sendable {
     /// The buckets' upper bounds, inclusive, ascending.
     public var upperBounds: [Duration] { bounds.map { .nanoseconds($0) } }
 
-    /// Counts a bucket (not cumulative; the last is above every bound), and the sum in nanoseconds.
+    /// The counts of the buckets (not cumulative; the last one counts what is above every bound), and the sum in nanoseconds.
     public func snapshot() -> (counts: [Int], sum: Int) {
         let counts = (0...bounds.count).map { cells[$0].load(ordering: .relaxed) }
         return (counts, cells[bounds.count + 1].load(ordering: .relaxed))
@@ -84,8 +84,8 @@ public final class Histogram: @unchecked Sendable {
     }
 }
 
-/// All the metrics of a process, and their page. Metrics are made at start (a lock then) and kept by those
-/// who count; only `render` walks them.
+/// All the metrics of a process, and the page that shows them. Metrics are made at start (which takes a lock) and kept by the code that
+/// counts; only `render` walks over all of them.
 public final class MetricsRegistry: Sendable {
     private enum Cell: Sendable {
         case counter(Counter)
@@ -116,7 +116,7 @@ public final class MetricsRegistry: Sendable {
     /// Series beyond this in one family are folded into one with `overflow="true"`, so that a label from
     /// outside can never exhaust the memory.
     public static let seriesLimit = 1000
-    /// The same for labels that come from the configuration, which is bounded itself: a route's name, a backend's address.
+    /// The same limit for labels that come from the configuration, which is bounded itself: a route's name, a backend's address.
     public static let configuredSeriesLimit = 100_000
 
     private let families = Mutex<[String: Family]>([:])
@@ -139,7 +139,8 @@ public final class MetricsRegistry: Sendable {
         return gauge
     }
 
-    /// All series of a gauge at once: what is not among them is no longer on the page. At most `configuredSeriesLimit`.
+    /// Sets all series of a gauge at once: a series that is not among `values` is no longer on the page. At most `configuredSeriesLimit`
+    /// series.
     public func setGauges(_ name: String, _ help: String, _ values: [(labels: [(String, String)], value: Int)]) {
         var family = Family(kind: "gauge", help: help)
         for (labels, value) in values.prefix(MetricsRegistry.configuredSeriesLimit) {

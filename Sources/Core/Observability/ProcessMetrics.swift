@@ -2,7 +2,7 @@ import Basics
 import Glibc
 
 extension MetricsRegistry {
-    /// What every process tells of itself, under the names that Prometheus' client libraries use.
+    /// Adds the metrics that every process shows of itself, under the names that Prometheus' client libraries use.
     public func addProcessMetrics() {
         gauge("process_resident_memory_bytes", "Resident memory size in bytes.") {
             // /proc/self/statm: the second field is resident pages.

@@ -1,13 +1,13 @@
-/// Which samples of a metrics page are meant: `name` or `name{label="value",other!="value"}`, as Prometheus writes it.
+/// Selects samples of a metrics page: `name` or `name{label="value",other!="value"}`, as Prometheus writes it.
 ///
-/// A label that a sample does not have counts as the empty value, as in Prometheus. Expressions (`=~`, `!~`) are refused: what is scaled by
-/// should be named.
+/// A label that a sample does not have counts as the empty value, as in Prometheus. Expressions (`=~`, `!~`) are refused: a metric that a
+/// service is scaled by should be named.
 public struct SampleSelector: Sendable, Hashable, CustomStringConvertible {
-    /// What a text is that is no selector; `column` counts bytes from 1.
+    /// Why a text is no selector; `column` counts bytes from 1.
     public struct Failure: Error, Equatable, CustomStringConvertible {
-        /// What is wrong and what would be right.
+        /// What is wrong with the text, and what would be right.
         public let reason: String
-        /// Where it was seen; one behind the last byte when the text ends too early.
+        /// The place of the fault, in bytes from 1; one behind the last byte when the text ends too early.
         public let column: Int
         public var description: String { "column \(column): \(reason)" }
     }
@@ -50,7 +50,7 @@ public struct SampleSelector: Sendable, Hashable, CustomStringConvertible {
         }
     }
 
-    /// The selector in one form, which reads back as the same.
+    /// The selector as text, always in the same form; reading that text gives the same selector.
     public var description: String {
         if conditions.isEmpty { return name }
         let parts = conditions.map { condition -> String in

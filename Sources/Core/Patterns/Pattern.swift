@@ -2,13 +2,13 @@ import CPCRE2
 
 /// A regular expression (PCRE2, what nginx and HAProxy use), compiled once, shared by all threads.
 ///
-/// Bounds: a pattern has at most 1,024 bytes; a match takes at most `stepLimit` steps, and one that would take more is no match. So an
-/// expression that backtracks without end (`(a+)+$`) costs a bounded time, whatever a client sends.
+/// Bounds: a pattern has at most 1,024 bytes; a match takes at most `stepLimit` steps, and one that would take more counts as no match. So
+/// an expression that backtracks without end (`(a+)+$`) costs a bounded time, whatever a client sends.
 public final class Pattern: @unchecked Sendable {
     // @unchecked: the compiled code is never written after `init`; PCRE2 allows any number of threads to match with it.
     private let code: OpaquePointer
     public let text: String
-    /// How many groups it has.
+    /// The number of the pattern's groups.
     public let groups: Int
 
     /// About a millisecond of backtracking here.
@@ -40,8 +40,8 @@ public final class Pattern: @unchecked Sendable {
 
     deinit { pcre2_code_free_8(code) }
 
-    /// Where a match lies, and its groups: `[0]` is the whole; a group that took no part is nil. nil when nothing matches (or the step
-    /// limit was reached).
+    /// The places of a match and of its groups: `[0]` is the whole match; a group that took no part is nil. The result is nil when nothing
+    /// matches (or the step limit was reached).
     public func match(_ subject: UnsafeRawBufferPointer) -> [Range<Int>?]? {
         withMatch(subject) { data, count in
             guard let vector = pcre2_get_ovector_pointer_8(data) else { return nil }
@@ -86,7 +86,7 @@ public struct Replacement: Sendable, Equatable {
     }
     private var parts: [Part] = []
 
-    /// nil when it names a group that the pattern does not have.
+    /// nil when the text names a group that the pattern does not have.
     public init?(_ text: String, groups: Int) {
         var literal: [UInt8] = []
         var bytes = Array(text.utf8)[...]
@@ -110,7 +110,7 @@ public struct Replacement: Sendable, Equatable {
         parts.append(.text(literal))
     }
 
-    /// The text with what the groups of a match of `subject` took.
+    /// The text, with its places filled from the groups of a match of `subject`.
     public func fill(_ match: [Range<Int>?], of subject: UnsafeRawBufferPointer) -> [UInt8] {
         var out: [UInt8] = []
         for part in parts {

@@ -11,7 +11,7 @@ extension ProtobufSchema {
         }
     }
 
-    /// The same, and each member and element costs one part of the budget.
+    /// The same, with a budget of work: each member and each element costs one part of it.
     public func encode(_ json: JSONElement, as message: Int, _ work: inout WorkBudget, depth: Int = 0) throws(ProtobufFailure) -> [UInt8] {
         guard depth <= ProtobufSchema.depthLimit else { throw ProtobufFailure("nests more than \(ProtobufSchema.depthLimit) deep") }
         guard json.kind == .object else { throw wrong("an object", json) }

@@ -2,10 +2,10 @@ import Basics
 
 /// Why bytes are not the protobuf message that was wanted.
 public struct ProtobufFailure: Error, Equatable, CustomStringConvertible {
-    /// Where in the message: `spans[3].name`; empty for the message itself.
+    /// The place in the message where the fault is: `spans[3].name`; empty for the message itself.
     public private(set) var place = ""
     public let reason: String
-    /// It is not wrong but more than is taken: sent in parts it will do.
+    /// Whether the bytes are not wrong, but more than is taken in one request: the sender can send them in parts.
     public var isTooMuch = false
 
     public init(_ reason: String, isTooMuch: Bool = false) {
@@ -15,7 +15,7 @@ public struct ProtobufFailure: Error, Equatable, CustomStringConvertible {
 
     public var description: String { place.isEmpty ? reason : "\(place) \(reason)" }
 
-    /// The same failure as the holder of the member `name` tells it.
+    /// The same failure with the place that the message holding the member `name` gives it.
     public func inside(_ name: String) -> ProtobufFailure {
         var outer = self
         outer.place = place.isEmpty ? name : place.hasPrefix("[") ? name + place : "\(name).\(place)"
@@ -26,18 +26,19 @@ public struct ProtobufFailure: Error, Equatable, CustomStringConvertible {
 }
 
 /// How much work reading one request may be. A small body can hold millions of empty parts, each of which costs time though it has no
-/// bytes; so what is counted is parts: fields of messages, members and elements of JSON.
+/// bytes. So parts are counted: fields of messages, members and elements of JSON.
 public struct WorkBudget {
     public let limit: Int
     private var left: Int
 
-    /// `limit` parts; by default as many as there can be.
+    /// A budget of `limit` parts; by default as many as there can be.
     public init(limit: Int = .max) {
         self.limit = limit
         left = limit
     }
 
-    /// More has been asked for than there was: the request as a whole is refused, and not only what was being read.
+    /// Whether more parts were asked for than the budget had. Then the request as a whole is refused, and not only the part that was being
+    /// read.
     public var isSpent: Bool { left < 0 }
 
     @inline(__always)

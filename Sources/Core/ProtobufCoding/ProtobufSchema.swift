@@ -4,7 +4,7 @@ import JSONCoding
 /// Messages described as data: which field has which number, name and type. One description checks bytes, and reads and
 /// writes protobuf's JSON form.
 public struct ProtobufSchema: Sendable {
-    /// Protobuf libraries refuse what nests deeper (their default is 100).
+    /// The deepest nesting of messages that is read. Protobuf libraries refuse deeper nesting as well (their default is 100).
     public static let depthLimit = 64
 
     public enum Kind: Sendable, Equatable {
@@ -12,7 +12,7 @@ public struct ProtobufSchema: Sendable {
         case string
         /// Base64 in JSON.
         case bytes
-        /// Bytes that JSON has in hexadecimal (OTLP's trace and span ids).
+        /// Bytes that JSON writes in hexadecimal (OTLP's trace and span ids).
         case hex
         case bool
         /// Varints. JSON has 64-bit ones as strings.
@@ -93,7 +93,7 @@ public struct ProtobufSchema: Sendable {
         try check(bytes, as: message, &work)
     }
 
-    /// The same, and each field costs one part of the budget.
+    /// The same check, in which each field costs one part of the budget.
     public func check(_ bytes: UnsafeRawBufferPointer, as message: Int, _ work: inout WorkBudget, depth: Int = 0) throws(ProtobufFailure) {
         guard depth <= ProtobufSchema.depthLimit else { throw ProtobufFailure("nests more than \(ProtobufSchema.depthLimit) deep") }
         var reader = ProtobufReader(bytes)

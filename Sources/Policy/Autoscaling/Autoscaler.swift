@@ -1,23 +1,23 @@
 import Basics
 
-/// How a service is to be scaled: what is declared.
+/// The declared scaling of a service: its range, its metrics, and its limits.
 public struct ScalingPolicy: Sendable, Equatable {
-    /// 0 only with a metric that can be read at 0, or with a gateway that holds the first requests.
+    /// The least number of replicas. 0 only with a metric that can be read at 0, or with a gateway that holds the first requests.
     public var minimum: Int
     public var maximum: Int
     public var metrics: [ScalingMetric]
-    /// nil: at most double in a pass, and down to what `downStabilization` agrees on.
+    /// How fast the size may change. nil: at most double in a pass, and down to what `downStabilization` agrees on.
     public var behavior: ScalingBehavior?
     public var tolerance = Tolerance()
-    /// Default: kube-controller-manager's.
+    /// How far back recommendations hold a size that would shrink, unless the behavior says otherwise. Default: kube-controller-manager's.
     public var downStabilization = Duration.seconds(300)
     public var groups = ReplicaGroups.Settings()
-    /// Without a behavior: the size may grow by this factor, or to this floor.
+    /// Without a behavior: in one pass the size may grow to this many times the present size, or to `growthFloor`, whichever is more.
     public var growthFactor = 2.0
     public var growthFloor = 4.0
-    /// A size of 0 that the autoscaler has set may be left by it again (Kubernetes' gate HPAScaleToZero).
+    /// Whether the autoscaler may leave a size of 0 again that it has set itself (Kubernetes' gate HPAScaleToZero).
     public var leavesZero = false
-    /// What more replicas would run into.
+    /// Limits that more replicas would run into, such as database connections.
     public var ceilings: [Ceiling] = []
 
     public init(minimum: Int, maximum: Int, metrics: [ScalingMetric], behavior: ScalingBehavior? = nil) {
@@ -32,7 +32,8 @@ public struct ScalingPolicy: Sendable, Equatable {
         Tolerance(down: behavior?.down.tolerance ?? tolerance.down, up: behavior?.up.tolerance ?? tolerance.up)
     }
 
-    /// The least that there may be: the declared minimum, raised by a floor, which goes neither above the maximum nor above a ceiling.
+    /// The least size that is allowed: the declared minimum, raised by a schedule floor, which goes neither above the maximum nor above a
+    /// ceiling.
     public func lowest(_ floor: ScheduleFloor.Standing?) -> Int {
         let ceiling = ceilings.map(\.most).min() ?? .max
         return min(maximum, max(minimum, min(floor?.replicas ?? 0, ceiling)))
@@ -41,33 +42,34 @@ public struct ScalingPolicy: Sendable, Equatable {
     var downWindow: Duration { behavior?.down.stabilization ?? downStabilization }
 }
 
-/// What is seen at one pass.
+/// The readings and counts that the autoscaler sees in one pass.
 public struct ScalingObservation: Sendable, Equatable {
-    /// Whether what is scaled can be read, and its replicas told from others'.
+    /// Whether the service can be read, and its replicas told from others'.
     public enum Access: Sendable, Equatable {
         case open
-        /// Its present size cannot be read.
+        /// The present size of the service cannot be read.
         case unreadable
-        /// Nobody says which replicas are its own.
+        /// Nothing says which replicas belong to the service.
         case noSelector
         /// Another autoscaler claims the same replicas.
         case contested
     }
 
     public var now: MonotonicTime
-    /// How many there are to be.
+    /// The number of replicas that there are to be.
     public var current: Int
-    /// How many there are.
+    /// The number of replicas that there are.
     public var status: Int
     public var replicas: [ReplicaState]
-    /// In the order of the policy's metrics.
+    /// The readings of the metrics, in the order of the policy's metrics.
     public var readings: [MetricReading]
     public var access = Access.open
-    /// At least so many now: by the calendar; nil: none.
+    /// The least number of replicas at present by the calendar; nil: none.
     public var floor: ScheduleFloor.Standing?
-    /// What history expects soon; nil: nothing, or too little is known.
+    /// The number of replicas that history expects soon; nil: history expects nothing, or knows too little.
     public var forecast: Forecast?
-    /// What is to be known of the readings, in the order of the policy's metrics; may be shorter: nothing is remarked of the others.
+    /// Remarks about the readings, in the order of the policy's metrics. The list may be shorter: there are no remarks about the other
+    /// metrics.
     public var remarks: [MetricRemarks] = []
 
     public init(now: MonotonicTime, current: Int, status: Int, replicas: [ReplicaState], readings: [MetricReading]) {
@@ -79,7 +81,7 @@ public struct ScalingObservation: Sendable, Equatable {
     }
 }
 
-/// What the autoscaler remembers between passes. Lost with a restart, which forgives rate limits and starts the windows anew.
+/// The state that the autoscaler keeps between passes. A restart loses it: rate limits are then forgiven, and the windows start anew.
 public struct ScalingMemory: Sendable, Equatable {
     public var stabilization: Stabilization
     public var rates: RateLimit
@@ -92,8 +94,8 @@ public struct ScalingMemory: Sendable, Equatable {
     }
 }
 
-/// One pass of the autoscaler: from what is seen to a size, with every step between. The rules are those of the Kubernetes HPA (v1.36);
-/// what goes beyond it (ceilings, floors, forecasts, warming up) is off unless it is declared, and each is a step of its own.
+/// One pass of the autoscaler: it turns an observation into a size, with every step between. The rules are those of the Kubernetes HPA
+/// (v1.36); rules beyond the HPA (ceilings, floors, forecasts, warming up) are off unless declared, and each is a step of its own.
 ///
 /// - Complexity: O(replicas + remembered recommendations); one dictionary, no text.
 public enum Autoscaler {
@@ -241,7 +243,7 @@ public enum Autoscaler {
 }
 
 extension ScalingMemory {
-    /// The verdict's new size was set.
+    /// Notes that the verdict's new size was set.
     public mutating func carriedOut(_ verdict: ScalingVerdict, _ policy: ScalingPolicy, now: MonotonicTime) {
         guard verdict.rescales else { return }
         conditions.set(.ableToScale, true, "SucceededRescale")
@@ -253,7 +255,7 @@ extension ScalingMemory {
         if let behavior = policy.behavior { rates.store(from: verdict.current, to: verdict.outcome, behavior: behavior, now: now) }
     }
 
-    /// The verdict's new size could not be set: nothing counts as changed.
+    /// Notes that the verdict's new size could not be set: nothing counts as changed.
     public mutating func notCarriedOut(_ verdict: ScalingVerdict) {
         if verdict.rescales { conditions.set(.ableToScale, false, "FailedUpdateScale") }
     }

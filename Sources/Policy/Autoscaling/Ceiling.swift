@@ -3,23 +3,23 @@ import Basics
 /// A limit that lies outside the service: beyond it more replicas do not help, or do harm.
 public struct Ceiling: Sendable, Equatable {
     public enum Kind: Sendable, Equatable {
-        /// What a database or another server accepts, less what is kept for others, shared out.
+        /// Connections that a database or another server accepts, less those reserved for others, shared out among the replicas.
         case connections(of: String, limit: Int, each: Int, reserved: Int)
-        /// Consumers of a group beyond the partitions of its topic sit idle.
+        /// Partitions of a topic: consumers of a group beyond their number sit idle.
         case partitions(topic: String, count: Int)
-        /// Bytes of the machine that may be given away.
+        /// Memory of the machine that may be given away, in bytes.
         case memory(available: Int, each: Int)
-        /// Instances that the licence covers.
+        /// The number of instances that a licence covers.
         case licences(Int)
-        /// Thousandths of a unit of money in an hour.
+        /// Cost, in thousandths of a unit of money an hour.
         case cost(perHour: Int, each: Int)
     }
 
     public let kind: Kind
-    /// At most so many replicas; 0 when not even one fits.
+    /// The most replicas that the ceiling allows; 0 when not even one fits.
     public let most: Int
 
-    /// `each` and every limit must not be negative; an `each` of 0 costs nothing and gives no ceiling (nil).
+    /// A ceiling of this kind. `each` and every limit must not be negative; an `each` of 0 costs nothing and gives no ceiling (nil).
     public init?(_ kind: Kind) {
         self.kind = kind
         switch kind {
@@ -37,7 +37,7 @@ public struct Ceiling: Sendable, Equatable {
         }
     }
 
-    /// `more replicas will not help because …`
+    /// The ceiling in words: `more replicas will not help because …`
     public var sentence: String {
         "more replicas will not help because " + reason
     }

@@ -1,12 +1,12 @@
 import Basics
 
-/// From containers to replicas: what a replica requests, and what it takes.
+/// Turns figures of containers into figures of replicas: the amount that a replica requests, and the amount that it uses.
 public enum ContainerFigures {
-    /// A container as it is declared; nil where it requests nothing.
+    /// A container as it is declared; the request is nil where it requests nothing.
     public struct Container: Sendable, Equatable {
         public let name: String
         public let request: Int?
-        /// An init container that goes on running beside the others.
+        /// Whether this is an init container that goes on running beside the others.
         public let isRestartable: Bool
 
         public init(name: String, request: Int?, isRestartable: Bool = false) {
@@ -16,8 +16,8 @@ public enum ContainerFigures {
         }
     }
 
-    /// What one replica requests, in thousandths: the sum of its containers and of those init containers that stay; `whole`, the request of
-    /// the replica as such, takes their place. With `container`, that container's alone.
+    /// The amount that one replica requests, in thousandths: the sum of its containers and of those init containers that stay. `whole`, the
+    /// request of the replica as such, takes the place of that sum. With `container`, it is that container's request alone.
     public static func request(
         containers: [Container], initContainers: [Container] = [], whole: Int? = nil, container: String? = nil
     ) throws(MetricFault) -> Int {
@@ -36,8 +36,8 @@ public enum ContainerFigures {
         return sum
     }
 
-    /// What one replica takes: the sum of what its containers report, or the named one's. nil when nothing was reported of it, or when a
-    /// container reported nothing (nil in `reported`).
+    /// The amount that one replica uses: the sum of the figures that its containers report, or the named container's figure. nil when
+    /// nothing was reported of it, or when a container reported nothing (nil in `reported`).
     public static func usage(_ reported: [(name: String, value: Int?)], container: String? = nil) -> Int? {
         if let container { return reported.first { $0.name == container }?.value }
         if reported.isEmpty { return nil }

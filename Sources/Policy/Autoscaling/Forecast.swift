@@ -1,17 +1,17 @@
 import Basics
 
-/// What history expects soon.
+/// The number of replicas that history expects soon.
 public struct Forecast: Sendable, Equatable {
     public enum Basis: Sendable, Equatable {
-        /// The same time of day, on so many days before.
+        /// Based on the same time of day, on so many days before.
         case days(Int)
-        /// The same time of the week, in so many weeks before.
+        /// Based on the same time of the week, in so many weeks before.
         case weeks(Int)
     }
 
     public let replicas: Int
     public let basis: Basis
-    /// How far ahead was looked.
+    /// How far ahead the forecast looks.
     public let ahead: Duration
 
     public init(replicas: Int, basis: Basis, ahead: Duration) {
@@ -23,15 +23,15 @@ public struct Forecast: Sendable, Equatable {
 
 /// How many replicas were wanted at each time of the day and of the week: a decaying average for each five minutes.
 ///
-/// It may only be used to grow earlier: a forecast above what the metrics ask for raises the wish, one below it changes nothing.
-/// 2,304 slots of 8 bytes, whatever it has seen.
+/// It may only be used to grow earlier: a forecast above what the metrics ask for raises the number of replicas asked for, a forecast below
+/// it changes nothing. It takes 2,304 slots of 8 bytes, however much it has seen.
 public struct DemandHistory: Sendable, Equatable {
-    /// Minutes of a slot.
+    /// The length of a slot in minutes.
     public static let slot = 5
     /// So much of an average is the latest day; halves what is older in two.
     private static let dailyWeight: Float = 0.3
     private static let weeklyWeight: Float = 0.5
-    /// Fewer days tell habit from chance no better than a coin.
+    /// The fewest days that give a forecast: fewer tell habit from chance no better than a coin.
     public static let daysNeeded = 3
     public static let weeksNeeded = 2
 
@@ -47,7 +47,8 @@ public struct DemandHistory: Sendable, Equatable {
 
     public init() {}
 
-    /// What the metrics asked for at a moment, before anything held it. Within a slot the highest of a day counts.
+    /// Takes the number of replicas that the metrics asked for at a moment, before anything held it. Within a slot the highest number of a
+    /// day counts.
     public mutating func observe(_ wanted: Int, at time: WallTime) {
         let slot = DemandHistory.slotNumber(time)
         DemandHistory.add(
@@ -73,7 +74,7 @@ public struct DemandHistory: Sendable, Equatable {
         slot.latest = period
     }
 
-    /// What is known, for a file: a line for each slot that has seen anything.
+    /// The history as the text of a file: a line for each slot that has seen anything.
     public var text: String {
         var lines = ["muster demand history 1"]
         for (kind, slots) in [("d", days), ("w", weeks)] {
@@ -84,7 +85,7 @@ public struct DemandHistory: Sendable, Equatable {
         return lines.joined(separator: "\n") + "\n"
     }
 
-    /// Reads what `text` has written; nil when it is something else, or has been changed into what cannot be.
+    /// Reads what `text` has written; nil when the text is something else, or was changed into values that cannot be.
     public init?(text: String) {
         var lines = text.utf8.split(separator: 10)[...]
         guard lines.popFirst().map({ String($0) }) == "muster demand history 1", lines.count <= days.count + weeks.count else { return nil }
@@ -103,7 +104,7 @@ public struct DemandHistory: Sendable, Equatable {
         }
     }
 
-    /// The highest that is expected from `time` to `ahead` later. nil while too few days are known.
+    /// The highest number of replicas that is expected from `time` to `ahead` later. nil while too few days are known.
     public func forecast(at time: WallTime, ahead: Duration) -> Forecast? {
         let first = DemandHistory.slotNumber(time),
             last = DemandHistory.slotNumber(time + ahead)

@@ -1,22 +1,22 @@
 import Basics
 
-/// When the last replica of a service may end, and when the first one is started again: by demand alone.
+/// Decides, by demand alone, when the last replica of a service may end and when the first one is started again.
 public enum Idling {
     public enum Outcome: Sendable, Equatable {
         case stay
-        /// The last ones may go.
+        /// The last replicas may go.
         case sleep
-        /// Somebody waits: start one.
+        /// A request waits: start one replica.
         case wake
     }
 
-    /// What the gateway knows of a service.
+    /// The demand for a service, as the gateway knows it.
     public struct Demand: Sendable, Equatable {
-        /// Requests that wait for a replica.
+        /// The number of requests that wait for a replica.
         public var waiting: Int
-        /// Requests under way.
+        /// The number of requests under way.
         public var underWay: Int
-        /// Since the latest request; nil: there was none since the gateway began.
+        /// The time since the latest request; nil: there was none since the gateway began.
         public var quiet: Duration?
 
         public init(waiting: Int, underWay: Int, quiet: Duration?) {
@@ -26,7 +26,8 @@ public enum Idling {
         }
     }
 
-    /// `up`: how long the service has had its present replicas; before `idle` has passed nothing sleeps (`>=`), whatever was before.
+    /// Decides for one service. `up` is how long the service has had its present replicas; before `idle` has passed nothing sleeps (`>=`),
+    /// whatever was before.
     public static func decide(_ service: String, current: Int, demand: Demand, up: Duration, idle: Duration) -> Decision<Outcome> {
         let inputs = [
             DecisionRecord.Input("replicas", current), .init("waiting", demand.waiting), .init("under way", demand.underWay),

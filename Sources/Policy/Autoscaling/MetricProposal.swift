@@ -1,30 +1,31 @@
 import Basics
 
-/// What one metric asks for.
+/// The number of replicas that one metric asks for, and why.
 public struct MetricProposal: Sendable, Equatable {
     public enum Reason: Sendable, Equatable {
         case withinTolerance
-        /// The ratio times the replicas that count.
+        /// The size is the ratio times the replicas that count.
         case ratio
-        /// With figures assumed for replicas that have none or are not ready: those would have turned the direction or overshot it.
+        /// The size is held: figures were assumed for replicas that have none or are not ready, and those would have turned the direction
+        /// or overshot it.
         case heldByAssumptions
-        /// The ratio, with figures assumed for replicas that have none or are not ready.
+        /// The size comes from the ratio, with figures assumed for replicas that have none or are not ready.
         case ratioWithAssumptions
-        /// The whole divided by the target of each.
+        /// The size is the whole divided by the target of each.
         case share
-        /// It asks for fewer, but a figure was thrown away (`MetricRemarks.thrownAway`): the size is held.
+        /// The metric asks for fewer, but a figure was thrown away (`MetricRemarks.thrownAway`): the size is held.
         case heldByDoubt
     }
 
     public let replicas: Int
-    /// Of what was measured, before anything was assumed.
+    /// The ratio of the measured figures to the target, before anything was assumed.
     public let ratio: Double
-    /// Whole percent; nil where the target is none.
+    /// The use of the request in whole percent; nil where the target is no utilization.
     public let utilization: Int?
-    /// Thousandths: of each for an average, else in all.
+    /// The measured figure in thousandths: of each replica for an average, else in all.
     public let usage: Int
     public let reason: Reason
-    /// Replicas that counted, and those for which something was assumed.
+    /// The number of replicas that counted, and of those for which a figure was assumed.
     public let counted: Int
     public let assumedMissing: Int
     public let assumedUnready: Int
@@ -46,7 +47,7 @@ public struct ProposalRules: Sendable {
     let groups: ReplicaGroups.Settings
     let now: MonotonicTime
 
-    /// `current` replicas are to be, `status` are.
+    /// Rules for a service of which `current` replicas are to be, and `status` replicas are there.
     public init(
         replicas: [ReplicaState], current: Int, status: Int, tolerance: Tolerance, groups: ReplicaGroups.Settings, now: MonotonicTime
     ) {
@@ -58,7 +59,7 @@ public struct ProposalRules: Sendable {
         self.now = now
     }
 
-    /// What the metric asks for, before anything but its own tolerance holds it.
+    /// The number of replicas that the metric asks for, before anything but its own tolerance holds it.
     public func proposal(_ metric: ScalingMetric, _ reading: MetricReading) throws(MetricFault) -> MetricProposal {
         if case .failed(let fault) = reading { throw fault }
         switch metric.target {

@@ -1,13 +1,14 @@
-/// What has to be known of the figures of one metric beside the figures themselves.
+/// Remarks about the figures of one metric that have to be known beside the figures themselves.
 public struct MetricRemarks: Sendable, Equatable {
     /// Figures that came and were not believed, each in words: no number, more than there can be, a page that cannot be read. What they
     /// really were is not known, and may have been much. So while there is one, the metric asks for no fewer replicas than there are: a
     /// guard may hold a wish, it never turns it round. Upwards it changes nothing.
     public var thrownAway: [String]
-    /// What a person should know and nothing hangs on: a replica without a figure and why, one that stands far out from its siblings.
+    /// Notes that a person should know and that change nothing: a replica without a figure and why, one that stands far out from its
+    /// siblings.
     public var notes: [String]
 
-    /// Nothing to remark, unless it is given.
+    /// Without arguments there is nothing to remark.
     public init(thrownAway: [String] = [], notes: [String] = []) {
         self.thrownAway = thrownAway
         self.notes = notes

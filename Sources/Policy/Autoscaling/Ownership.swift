@@ -1,9 +1,9 @@
 import Basics
 
-/// Whether anybody besides the autoscaler sets a service's size. One owner at a time: a hand that sets it holds the autoscaler until it
-/// lets go; what sets it again and again is told, because two that correct each other never rest.
+/// Keeps track of whether anybody besides the autoscaler sets a service's size. There is one owner at a time: somebody who sets the size
+/// holds the autoscaler until the size is freed. Repeated changes by others are reported, because two that correct each other never rest.
 public struct Ownership: Sendable, Equatable {
-    /// So many changes by others within this are a fight, not a correction. Ours.
+    /// So many changes by others within `window` are a fight, not a correction. The values are ours.
     public static let fight = 3
     public static let window = Duration.seconds(600)
 
@@ -13,7 +13,7 @@ public struct Ownership: Sendable, Equatable {
 
     public init() {}
 
-    /// Somebody set the size (nil: freed it). What is to be told, and whether it is a fight.
+    /// Notes that somebody set the size (nil: freed it). The record says what happened, and whether it is a fight.
     public mutating func set(_ service: String, _ count: Int?, from current: Int, now: MonotonicTime) -> DecisionRecord {
         changes.removeAll { now - $0 > Ownership.window }
         if count != nil { changes.append(now) }
@@ -39,7 +39,8 @@ public struct Ownership: Sendable, Equatable {
             flip: "muster scale \(service)=auto")
     }
 
-    /// The size was found to be another one than the autoscaler last set, and nobody had said so.
+    /// Notes a size other than the one that the autoscaler last set, when nobody has announced the change. nil when the size is as
+    /// expected.
     public mutating func found(_ service: String, _ current: Int, expected: Int, now: MonotonicTime) -> DecisionRecord? {
         guard current != expected else { return nil }
         changes.removeAll { now - $0 > Ownership.window }

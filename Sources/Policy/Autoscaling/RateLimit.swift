@@ -1,12 +1,12 @@
 import Basics
 
-/// How many replicas came and went, and how many more may at once.
+/// Remembers how many replicas came and went, and says how many more may come or go at once.
 public struct RateLimit: Sendable, Equatable {
-    /// A change that was carried out; the magnitude.
+    /// A change that was carried out, with its magnitude.
     public struct Event: Sendable, Equatable {
         public let change: Int
         public let at: MonotonicTime
-        /// Older than every period that asks for it; may be overwritten.
+        /// Whether the event is older than every period that asks for it; it may then be overwritten.
         public internal(set) var isOutdated: Bool
 
         public init(change: Int, at: MonotonicTime, isOutdated: Bool = false) {
@@ -29,7 +29,7 @@ public struct RateLimit: Sendable, Equatable {
         public let reason: Reason
     }
 
-    /// Replicas added, and removed.
+    /// The changes that added replicas, and those that removed them.
     public private(set) var added: [Event]
     public private(set) var removed: [Event]
 
@@ -38,8 +38,8 @@ public struct RateLimit: Sendable, Equatable {
         self.removed = removed
     }
 
-    /// Without rules: at most `factor` times the present size or `floor`, whichever is more; no limit downwards. Defaults:
-    /// kube-controller-manager's.
+    /// The size without rules: `wanted`, but at most `factor` times the present size or `floor`, whichever is more; no limit downwards.
+    /// Defaults: kube-controller-manager's.
     public static func plain(_ wanted: Int, current: Int, minimum: Int, maximum: Int, factor: Double = 2, floor: Double = 4) -> Outcome {
         let limit = Int(clamped: max(factor * Double(current), floor))
         let cap = min(maximum, limit)
@@ -48,7 +48,7 @@ public struct RateLimit: Sendable, Equatable {
         return Outcome(replicas: wanted, reason: .withinRange)
     }
 
-    /// With rules: `wanted` held to what they allow, and to the range, in the direction in which it moves.
+    /// The size with rules: `wanted` held to what they allow, and to the range, in the direction in which the size moves.
     public func limited(_ wanted: Int, current: Int, minimum: Int, maximum: Int, behavior: ScalingBehavior, now: MonotonicTime) -> Outcome {
         if wanted > current {
             let limit = max(ceiling(current: current, rules: behavior.up, now: now), current)

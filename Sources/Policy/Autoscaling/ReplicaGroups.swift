@@ -1,9 +1,10 @@
 import Basics
 
-/// Which replicas' figures count: the sorting of Kubernetes' replica calculator (v1.36), in its order.
+/// Decides which replicas' figures count: the sorting of Kubernetes' replica calculator (v1.36), in its order.
 ///
-/// First match wins: on its way out or failed: ignored; pending: unready; without a figure: missing; for CPU, too young to be believed:
-/// unready; else ready. Readiness is not looked at for other metrics, unless `warmUp` asks for it.
+/// The first rule that matches wins. A replica on its way out or failed is ignored; a pending one is unready; one without a figure is
+/// missing; for CPU, one too young to be believed is unready; any other is ready. Readiness is not looked at for other metrics, unless
+/// `warmUp` asks for it.
 public struct ReplicaGroups: Sendable {
     public struct Settings: Sendable, Equatable {
         /// CPU of a replica younger than this is not believed before a full window after it became ready.
@@ -24,7 +25,7 @@ public struct ReplicaGroups: Sendable {
 
     public enum Group: Sendable, Equatable { case ready, unready, missing, ignored }
 
-    /// In the order of the replicas.
+    /// The group of each replica, in the order of the replicas.
     public private(set) var groups: [Group] = []
     public private(set) var readyCount = 0
     public private(set) var unreadyCount = 0

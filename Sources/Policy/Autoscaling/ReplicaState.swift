@@ -13,13 +13,13 @@ public struct ReplicaState: Sendable, Equatable {
     /// Names the replica in samples; unique among the replicas of one observation.
     public var id: Int
     public var phase: Phase
-    /// It is on its way out: neither capacity nor load.
+    /// Whether the replica is on its way out: it is then neither capacity nor load.
     public var isLeaving: Bool
-    /// nil: nobody has said yet.
+    /// Whether the replica is ready; nil: nobody has said yet.
     public var ready: Readiness?
-    /// nil: not started.
+    /// The time of the start; nil: not started.
     public var startedAt: MonotonicTime?
-    /// When `ready` last changed; nil: before anyone can remember.
+    /// The time at which `ready` last changed; nil: before anyone can remember.
     public var readyChangedAt: MonotonicTime?
 
     public init(

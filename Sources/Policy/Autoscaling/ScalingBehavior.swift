@@ -1,6 +1,6 @@
 import Basics
 
-/// How fast a size may change in one direction, and how long it waits before it does.
+/// The rules for one direction: how fast a size may change, and how long it waits before it does.
 public struct ScalingRules: Sendable, Equatable {
     public enum Selection: String, Sendable, CaseIterable {
         /// The policy that allows the largest change.
@@ -14,7 +14,7 @@ public struct ScalingRules: Sendable, Equatable {
     public struct Policy: Sendable, Equatable {
         public enum Kind: String, Sendable { case pods = "Pods", percent = "Percent" }
         public let kind: Kind
-        /// Replicas, or percent of the size at the beginning of the period.
+        /// The size of the change: replicas, or percent of the size at the beginning of the period.
         public let value: Int
         public let period: Duration
 
@@ -25,11 +25,11 @@ public struct ScalingRules: Sendable, Equatable {
         }
     }
 
-    /// How far back recommendations count; nil: the autoscaler's own (down), none (up).
+    /// How far back recommendations count; nil: as far as the autoscaler's own setting says (down), or not at all (up).
     public var stabilization: Duration?
     public var selection: Selection
     public var policies: [Policy]
-    /// Instead of the autoscaler's, in this direction.
+    /// The tolerance in this direction, instead of the autoscaler's.
     public var tolerance: Double?
 
     public init(stabilization: Duration? = nil, selection: Selection = .max, policies: [Policy], tolerance: Double? = nil) {
@@ -42,10 +42,10 @@ public struct ScalingRules: Sendable, Equatable {
     /// Kubernetes' defaults upwards: at once, by 4 or by 100 % in 15 s, whichever is more.
     public static let up = ScalingRules(
         stabilization: .zero, policies: [Policy(.pods, 4, per: .seconds(15)), Policy(.percent, 100, per: .seconds(15))])
-    /// And downwards: to what five minutes agree on, then all at once.
+    /// Kubernetes' defaults downwards: to what five minutes agree on, then all at once.
     public static let down = ScalingRules(policies: [Policy(.percent, 100, per: .seconds(15))])
 
-    /// What is given, with `defaults` for each field that is not; a given list replaces the default list whole.
+    /// Rules with the values that are given, and `defaults` for each field that is not; a given list replaces the default list whole.
     public init(
         stabilization: Duration?, selection: Selection?, policies: [Policy]?, tolerance: Double?, defaults: ScalingRules
     ) {
@@ -58,7 +58,7 @@ public struct ScalingRules: Sendable, Equatable {
     var longestPeriod: Duration { policies.map(\.period).max() ?? .zero }
 }
 
-/// Both directions.
+/// The rules for both directions.
 public struct ScalingBehavior: Sendable, Equatable {
     public var up: ScalingRules
     public var down: ScalingRules
@@ -68,7 +68,8 @@ public struct ScalingBehavior: Sendable, Equatable {
         self.down = down
     }
 
-    /// Everything in it that cannot be meant, as `direction: what`; empty when all is well. Bounds: the Kubernetes API's.
+    /// Every setting in the behavior that cannot be meant, as `direction: what`; empty when all is well. The bounds are the Kubernetes
+    /// API's.
     public var contradictions: [String] {
         [("up", up), ("down", down)].flatMap { direction, rules in
             var found: [String] = []

@@ -1,4 +1,4 @@
-/// How the autoscaler stands, in Kubernetes' words and order: a condition keeps its place, a new one comes last.
+/// The conditions of the autoscaler, in Kubernetes' words and order: a condition keeps its place, a new one comes last.
 public struct ScalingConditions: Sendable, Equatable {
     public enum Kind: String, Sendable {
         case ableToScale = "AbleToScale"
@@ -24,6 +24,6 @@ public struct ScalingConditions: Sendable, Equatable {
 
     public mutating func remove(_ kind: Kind) { list.removeAll { $0.kind == kind } }
 
-    /// nil: not told yet.
+    /// Whether a condition holds; nil: it was not told yet.
     public func status(_ kind: Kind) -> Bool? { list.first { $0.kind == kind }?.holds }
 }

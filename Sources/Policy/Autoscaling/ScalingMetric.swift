@@ -1,17 +1,17 @@
 import Basics
 
-/// What a service is scaled by, and to which target.
+/// A metric that a service is scaled by, and its target.
 public struct ScalingMetric: Sendable, Equatable {
     public enum Source: Sendable, Equatable {
-        /// What each replica takes of a resource it has requested. With `container`, of that container alone.
+        /// The use of a resource that each replica has requested. With `container`, the use of that container alone.
         case resource(Resource, container: String? = nil)
-        /// A figure that each replica tells.
+        /// A figure that each replica reports.
         case replicas
         /// One figure about something beside the replicas.
         case object
         /// The sum of figures that come from elsewhere.
         case external
-        /// Declared with a word that nobody knows.
+        /// A source that is declared with a word that nobody knows.
         case unknown(String)
     }
 
@@ -20,16 +20,16 @@ public struct ScalingMetric: Sendable, Equatable {
     }
 
     public enum Target: Sendable, Equatable {
-        /// Whole percent of the request.
+        /// The target in whole percent of the request.
         case utilization(Int)
-        /// Thousandths, for each replica.
+        /// The target for each replica, in thousandths.
         case average(Int)
-        /// Thousandths, in all. The size is multiplied by value / target at every pass, so a value that more replicas do not lower runs to
-        /// the maximum: for the length of a queue take `average`.
+        /// The target for all replicas together, in thousandths. The size is multiplied by value / target at every pass, so a value that
+        /// more replicas do not lower runs to the maximum: for the length of a queue take `average`.
         case value(Int)
     }
 
-    /// For people: `cpu`, `http_requests`.
+    /// The metric's name for people: `cpu`, `http_requests`.
     public let name: String
     public let source: Source
     public let target: Target
@@ -40,28 +40,28 @@ public struct ScalingMetric: Sendable, Equatable {
         self.target = target
     }
 
-    /// Can be read while there is no replica.
+    /// Whether the metric can be read while there is no replica.
     public var isReadableAtZero: Bool { source == .object || source == .external }
 }
 
-/// What was measured for one metric.
+/// The figures that were measured for one metric.
 public enum MetricReading: Sendable, Equatable {
-    /// A figure of each replica; `requests` are theirs in the order of the observation's replicas, for a resource.
+    /// A figure of each replica. `requests` are the replicas' requests in the order of the observation's replicas, for a resource.
     case samples([MetricSample], requests: Result<[Int], MetricFault>? = nil)
     /// One figure, in thousandths.
     case value(Int)
-    /// Figures that are summed.
+    /// Several figures, which are summed.
     case values([Int])
     case failed(MetricFault)
 }
 
 /// One replica's figure.
 public struct MetricSample: Sendable, Equatable {
-    /// `ReplicaState.id`; a replica that nobody knows counts in a plain average and not in a utilization, as with Kubernetes.
+    /// The replica's `ReplicaState.id`. A replica that nobody knows counts in a plain average and not in a utilization, as with Kubernetes.
     public var replica: Int
-    /// Thousandths.
+    /// The figure in thousandths.
     public var value: Int
-    /// When it was taken, and over how long.
+    /// The time at which the figure was taken, and the time that it covers.
     public var at: MonotonicTime
     public var window: Duration
 
@@ -73,7 +73,7 @@ public struct MetricSample: Sendable, Equatable {
     }
 }
 
-/// Why a metric gives no size.
+/// Why a metric asks for no number of replicas.
 public enum MetricFault: Error, Sendable, Equatable, CustomStringConvertible {
     /// The source answered with nothing.
     case noMetrics

@@ -1,17 +1,18 @@
 import Basics
 
-/// What was seen and decided at each pass of late, in figures: for the dashboard, and for `muster replay`.
+/// The observations and decisions of the latest passes in figures: for the dashboard, and for `muster replay`.
 public struct ScalingTimeline: Sendable {
     public struct Point: Sendable, Equatable {
         public let at: WallTime
-        /// There are to be, serve, and were wanted before anything held it (nil: unknown).
+        /// The number of replicas that there are to be, that serve, and that were wanted before anything held them (nil: unknown).
         public let replicas: Int
         public let serving: Int
         public let raw: Int?
         public let outcome: Int
-        /// In the order of the policy's metrics: the figure against which the target stands, in thousandths or percent; nil: unknown.
+        /// For each of the policy's metrics, in their order: the figure that is compared with the target, in thousandths or percent; nil:
+        /// unknown.
         public let measured: [Int?]
-        /// In the same order: what all replicas together were asked for, in thousandths; nil: unknown.
+        /// In the same order: the demand on all replicas together, in thousandths; nil: unknown.
         public let demand: [Int?]
 
         public init(at: WallTime, replicas: Int, serving: Int, raw: Int?, outcome: Int, measured: [Int?], demand: [Int?]) {
@@ -25,7 +26,7 @@ public struct ScalingTimeline: Sendable {
         }
     }
 
-    /// A day at the usual 15 s.
+    /// The most points that are kept: a day at the usual 15 s.
     public static let capacity = 5760
 
     private var points: [Point] = []
@@ -42,6 +43,6 @@ public struct ScalingTimeline: Sendable {
         }
     }
 
-    /// Oldest first; at most the latest `count`.
+    /// The latest points, oldest first; at most `count`.
     public func latest(_ count: Int = capacity) -> [Point] { Array((points[start...] + points[..<start]).suffix(count)) }
 }

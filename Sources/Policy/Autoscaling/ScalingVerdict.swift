@@ -1,6 +1,6 @@
 import Basics
 
-/// One constraint that had its turn: the size before it, after it, and what it was.
+/// One constraint that was applied in its turn: the size before it, the size after it, and what it was.
 public struct ScalingStep: Sendable, Equatable {
     public enum Kind: Sendable, Equatable {
         case switchedOff
@@ -8,9 +8,9 @@ public struct ScalingStep: Sendable, Equatable {
         case aboveMaximum
         case scheduleFloor(ScheduleFloor.Standing)
         case forecast(Forecast)
-        /// `left`: until what holds it is out of the window.
+        /// Held by stabilization. `left` is the time until the recommendation that holds the size is out of the window.
         case stabilized(up: Bool, window: Duration, left: Duration)
-        /// With the floor that has raised the minimum, if one has.
+        /// Held by a rate limit or by the range, with the schedule floor that has raised the minimum, if one has.
         case limited(RateLimit.Reason, ScheduleFloor.Standing?)
         case ceiling(Ceiling)
     }
@@ -26,22 +26,22 @@ public struct ScalingStep: Sendable, Equatable {
     }
 }
 
-/// What a pass decided, and from what. Numbers only: the words are made when somebody asks (`record`).
+/// The decision of one pass, and the figures behind it. It has numbers only: the words are made when somebody asks (`record`).
 public struct ScalingVerdict: Sendable, Equatable {
     public let current: Int
-    /// What the metrics asked for; nil when they were not read, or gave nothing.
+    /// The size that the metrics asked for; nil when they were not read, or gave nothing.
     public let raw: Int?
     public let outcome: Int
     public let steps: [ScalingStep]
-    /// In the order of the policy's metrics; empty when they were not read.
+    /// The proposals of the metrics, in the order of the policy's metrics; empty when they were not read.
     public let proposals: [Result<MetricProposal, MetricFault>]
-    /// Why nothing may be decided; the size stays.
+    /// Why nothing may be decided; the size then stays.
     public let failure: MetricFault?
-    /// What was remarked of the readings, in the order of the policy's metrics; may be shorter.
+    /// Remarks about the readings, in the order of the policy's metrics; the list may be shorter.
     public let remarks: [MetricRemarks]
 
     public var rescales: Bool { failure == nil && outcome != current }
-    /// A metric could not be read, whether or not the others sufficed.
+    /// Whether a metric could not be read, even when the others sufficed.
     public var hasFault: Bool {
         failure != nil || proposals.contains { if case .failure = $0 { true } else { false } }
     }
@@ -69,7 +69,7 @@ public struct ScalingVerdict: Sendable, Equatable {
         remarks = seen.remarks
     }
 
-    /// The metric that asked for the most, and with it decided.
+    /// The index of the metric that asked for the most, and so decided.
     public var leading: Int? {
         var best: (index: Int, replicas: Int)?
         for (index, proposal) in proposals.enumerated() {

@@ -1,7 +1,7 @@
 import Basics
 
 extension ScalingVerdict {
-    /// The decision in words, for the journal. `policy` is the one it was made by.
+    /// The decision in words, for the journal. `policy` is the policy by which it was made.
     public func record(of service: String, _ policy: ScalingPolicy) -> DecisionRecord {
         let words = ScalingWords(service: service, verdict: self, policy: policy)
         return DecisionRecord(

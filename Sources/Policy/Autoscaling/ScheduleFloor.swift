@@ -1,11 +1,11 @@
 import Basics
 
-/// At least so many replicas at certain hours, whatever the metrics say.
+/// A least number of replicas at certain hours, whatever the metrics say.
 public struct ScheduleFloor: Sendable, Equatable {
-    /// 0 is Monday.
+    /// The days of the week; 0 is Monday.
     public let days: Set<Int>
-    /// Minutes of the day; the end is not part of it. A floor that ends before it begins goes over midnight and belongs to the day it
-    /// begins on.
+    /// The beginning and the end in minutes of the day; the end is not part of the floor. A floor that ends before it begins goes over
+    /// midnight and belongs to the day it begins on.
     public let from: Int
     public let to: Int
     public let replicas: Int
@@ -34,7 +34,7 @@ public struct ScheduleFloor: Sendable, Equatable {
         return (days.contains(weekday) && minute >= from) || (days.contains((weekday + 6) % 7) && minute < to)
     }
 
-    /// The highest of those that apply at a moment of the wall clock, `offset` ahead of UTC.
+    /// The highest of the floors that apply at a moment of the wall clock, `offset` ahead of UTC.
     public static func standing(_ floors: [ScheduleFloor], at time: WallTime, offset: Duration = .zero) -> Standing? {
         let minutes = Int((time + offset).milliseconds.quotient(flooredBy: 60_000))
         // The first of January 1970 was a Thursday.
@@ -46,7 +46,7 @@ public struct ScheduleFloor: Sendable, Equatable {
 
     static let dayNames = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"]
 
-    /// As it is written in a stack file: `Mon-Fri 08:00-18:00`.
+    /// The floor as it is written in a stack file: `Mon-Fri 08:00-18:00`.
     public var text: String {
         func clock(_ minute: Int) -> String { "\(minute / 60 < 10 ? "0" : "")\(minute / 60):\(minute % 60 < 10 ? "0" : "")\(minute % 60)" }
         let sorted = days.sorted()
@@ -57,7 +57,7 @@ public struct ScheduleFloor: Sendable, Equatable {
         return "\(names) \(clock(from))-\(clock(to))"
     }
 
-    /// Reads `Mon-Fri 08:00-18:00`, `Sat,Sun 10:00-16:00`, `22:00-06:00` (every day). nil when it is none of these.
+    /// Reads `Mon-Fri 08:00-18:00`, `Sat,Sun 10:00-16:00`, `22:00-06:00` (every day). nil for anything else.
     public init?(text: String, replicas: Int) {
         let words = text.split(separator: " ")
         guard words.count == 1 || words.count == 2, let hours = words.last?.split(separator: "-"), hours.count == 2,

@@ -1,8 +1,9 @@
 import Basics
 
-/// What was wanted before, so that a size follows what lasts and not what flickers.
+/// Remembers the sizes that were wanted before, so that a size follows what lasts and not what flickers.
 ///
-/// Holds unstabilized figures; one that every window has left behind is overwritten, so the list is as long as a window has passes.
+/// The list holds unstabilized figures; a figure that every window has left behind is overwritten, so the list is as long as a window has
+/// passes.
 public struct Stabilization: Sendable, Equatable {
     public struct Recommendation: Sendable, Equatable {
         public let replicas: Int
@@ -14,17 +15,17 @@ public struct Stabilization: Sendable, Equatable {
         }
     }
 
-    /// nil: nothing was ever recorded.
+    /// The recommendations; nil: nothing was ever recorded.
     public private(set) var recommendations: [Recommendation]?
 
     public init(recommendations: [Recommendation]? = nil) { self.recommendations = recommendations }
 
-    /// The present size counts as a recommendation where none was ever made, so that a restart shrinks nothing before a whole window.
+    /// Records the present size as a recommendation where none was ever made, so that a restart shrinks nothing before a whole window.
     public mutating func begin(current: Int, now: MonotonicTime) {
         if recommendations == nil { recommendations = [Recommendation(replicas: current, at: now)] }
     }
 
-    /// Without rules: the highest of `wanted` and what was recorded within `window` (age <= window).
+    /// The size without rules: the highest of `wanted` and of the recommendations within `window` (age <= window).
     public mutating func highest(_ wanted: Int, window: Duration, now: MonotonicTime) -> Bounds {
         var best = wanted, outdated: Int?
         for (index, one) in (recommendations ?? []).enumerated() {
@@ -36,16 +37,17 @@ public struct Stabilization: Sendable, Equatable {
     }
 
     public struct Bounds: Sendable, Equatable {
-        /// The lowest of the upward window, and the highest of the downward one; both with `wanted`.
+        /// The lowest recommendation of the upward window, and the highest of the downward one; `wanted` is in both.
         public let low: Int
         public let high: Int
         public let result: Int
-        /// How long what holds the result (the lowest upwards, the highest downwards) goes on to count; zero when nothing holds it.
+        /// How long the recommendation that holds the result (the lowest upwards, the highest downwards) goes on to count; zero when
+        /// nothing holds it.
         public let holdsFor: Duration
     }
 
-    /// With rules: `current` moved only as far as needed to lie between the lowest of the upward window and the highest of the downward
-    /// window (age < window). Because `wanted` is in both, the result never moves against it.
+    /// The size with rules: `current` moved only as far as needed to lie between the lowest recommendation of the upward window and the
+    /// highest of the downward window (age < window). Because `wanted` is in both, the result never moves against it.
     public mutating func between(_ wanted: Int, current: Int, up: Duration, down: Duration, now: MonotonicTime) -> Bounds {
         var low = wanted, high = wanted, outdated: Int?
         for (index, one) in (recommendations ?? []).enumerated() {

@@ -5,17 +5,17 @@ import Basics
 /// Integers drop their fraction (the utilization in whole percent, the average in whole thousandths) and the ratio is a plain double, in
 /// exactly Kubernetes' order: 7 %/3 % of 27 replicas is 63.00000000000001 and asks for 64.
 public struct UsageTotals: Sendable, Equatable {
-    /// Of replicas whose request is known.
+    /// Sums over the replicas whose request is known: their figures, their requests and their number.
     public private(set) var value = 0
     public private(set) var request = 0
     public private(set) var matched = 0
-    /// Of strangers too.
+    /// Sums over all figures, those of replicas that nobody knows too: the figures and their number.
     public private(set) var everyValue = 0
     public private(set) var count = 0
 
     public init() {}
 
-    /// A figure of a replica with this request; nil: a stranger.
+    /// Adds the figure of a replica with this request; nil for a replica that nobody knows.
     public mutating func add(value: Int, request: Int?) {
         everyValue.addClamped(value)
         count += 1
@@ -26,22 +26,22 @@ public struct UsageTotals: Sendable, Equatable {
     }
 
     public struct Ratio: Sendable, Equatable {
-        /// Usage over target.
+        /// The usage divided by the target.
         public let ratio: Double
-        /// Whole percent of the requests; nil for an average.
+        /// The usage in whole percent of the requests; nil for an average.
         public let utilization: Int?
-        /// Thousandths, of each.
+        /// The usage of each replica, in thousandths.
         public let average: Int
     }
 
-    /// Against whole percent of the requests.
+    /// The ratio to a target in whole percent of the requests.
     public func utilization(target: Int) throws(MetricFault) -> Ratio {
         guard request != 0, matched > 0 else { throw .noMatchingMetrics }
         let percent = value.multipliedClamped(by: 100) / request
         return Ratio(ratio: Double(percent) / Double(target), utilization: percent, average: value / matched)
     }
 
-    /// Against thousandths of each.
+    /// The ratio to a target in thousandths of each replica.
     public func average(target: Int) throws(MetricFault) -> Ratio {
         guard count > 0 else { throw .noUsableMetrics }
         let average = everyValue / count

@@ -22,7 +22,7 @@ public struct ActiveHealth: Sendable {
         isUp = startsUp
     }
 
-    /// A decision when this result changes the state; nil when it only counts.
+    /// Takes the result of a probe. Returns a decision when this result changes the state; nil when it only counts.
     public mutating func probed(_ success: Bool, subject: String, detail: String) -> Decision<Bool>? {
         if success == isUp {
             streak = 0

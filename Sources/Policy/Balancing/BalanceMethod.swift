@@ -1,6 +1,6 @@
-/// What a hash goes by.
+/// The key by which hash balancing chooses a replica.
 public enum HashSource: Sendable, Equatable {
-    /// The trace that the request names.
+    /// The trace id that the request carries.
     case trace
     /// The path, without its query.
     case path
@@ -12,23 +12,24 @@ public enum HashSource: Sendable, Equatable {
     case cookie(String)
 }
 
-/// The ways to balance that a route may name, and their words.
+/// The ways to balance that a route may name, and their words in the stack file.
 ///
-/// A word is read strictly: no blanks, no other case. Anything else is nil.
+/// A word is read strictly: blanks and other letter cases are not accepted. Anything else is nil.
 public enum BalanceMethod: Sendable, Equatable, RawRepresentable {
     case roundRobin
     case weighted
-    /// Weights count here too, so `weighted-least-connections` is read as this.
+    /// Chooses by the fewest requests under way. Weights count here too, so `weighted-least-connections` is read as this.
     case leastConnections
     case twoChoices
-    /// By the client's network, as nginx's `ip_hash` (`ClientAddressKey`).
+    /// Hashes the client's network, as nginx's `ip_hash` does (`ClientAddressKey`).
     case ipHash
     case hash(HashSource)
 
-    /// `hash(trace)`.
+    /// The method that hashes the trace id: `hash(trace)`.
     public static var hashTrace: BalanceMethod { .hash(.trace) }
 
-    /// Names of headers and cookies have 1 to 64 bytes. RFC 9110 sets no limit; this one is ours, and no known header comes near it.
+    /// The longest name of a header or a cookie: names have 1 to 64 bytes. RFC 9110 sets no limit; this one is ours, and no known header
+    /// comes near it.
     public static let longestName = 64
 
     /// Reads a word of the stack file. Header names become lower case.
@@ -53,7 +54,7 @@ public enum BalanceMethod: Sendable, Equatable, RawRepresentable {
         }
     }
 
-    /// The word for it. Reading it gives an equal method. It may allocate: for records and pages, not for each request.
+    /// The word for the method. Reading it gives an equal method. It may allocate: for records and pages, not for each request.
     public var rawValue: String {
         switch self {
         case .roundRobin: "round-robin"

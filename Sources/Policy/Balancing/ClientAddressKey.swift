@@ -1,8 +1,7 @@
-/// The keys that hashes know a client by.
+/// The keys by which hash balancing recognises a client.
 ///
-/// `network` is what `ip-hash` goes by: neighbours share a replica, so a client whose last digits change keeps its own. `address` is what
-/// `hash(client-ip)` goes by. An IPv4 address written as IPv6 (`::ffff:a.b.c.d`, RFC 4291) has the key of the IPv4 address. O(1), no
-/// allocation.
+/// `ip-hash` uses the key `network`: neighbours share a replica, so a client whose last digits change keeps its own. `hash(client-ip)` uses
+/// the key `address`. An IPv4 address written as IPv6 (`::ffff:a.b.c.d`, RFC 4291) has the key of the IPv4 address. O(1), no allocation.
 public enum ClientAddressKey {
     /// The key of an address's /24, as in nginx's `ip_hash`. `ipv4` is in host order: 10.1.2.3 is `0x0A01_0203`.
     public static func network(ipv4: UInt32) -> UInt64 { mix(UInt64(ipv4 >> 8) | 24 << 32) }

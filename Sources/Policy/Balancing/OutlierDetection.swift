@@ -1,6 +1,6 @@
 import Basics
 
-/// Finds the replicas of a pool that serve much worse than the others, from what they did over one interval.
+/// Finds the replicas of a pool that serve much worse than the others, from their results over one interval.
 ///
 /// Worse in success: a success rate below `mean - deviations × standard deviation` of the pool (Envoy's success-rate outlier), and at least
 /// `successGap` below the mean. Worse in time: a mean latency over `latencyFactor` times the median of the pool and more than `latencyGap`
@@ -9,20 +9,20 @@ import Basics
 /// Replicas with fewer than `requests` in the interval, or already ejected, are neither judged nor part of the mean and the median. Pure,
 /// and called once an interval: O(n log n), and it may allocate.
 public struct OutlierDetection: Sendable, Equatable {
-    /// What one replica did over the interval.
+    /// The results of one replica over the interval.
     public struct Sample: Sendable, Equatable {
-        /// `service/replica`, the subject of its record.
+        /// The replica as `service/replica`, the subject of its record.
         public let name: String
-        /// Those that ended within the interval.
+        /// The requests that ended within the interval.
         public let requests: Int
-        /// Of the requests.
+        /// How many of the requests failed.
         public let failures: Int
-        /// The sum over the requests, in nanoseconds.
+        /// The sum of the latencies of the requests, in nanoseconds.
         public let latency: Int64
-        /// Out already: not judged, but counted against the cap.
+        /// Whether the replica is out already: it is not judged, but counts against the cap.
         public let isEjected: Bool
 
-        /// Counts come from outside: negative ones count as 0, more failures than requests as all of them.
+        /// Counts come from outside: negative ones count as 0, and more failures than requests count as all of them.
         public init(_ name: String, requests: Int, failures: Int, latency: Int64, isEjected: Bool = false) {
             self.name = name
             self.requests = max(requests, 0)
@@ -35,27 +35,28 @@ public struct OutlierDetection: Sendable, Equatable {
         var meanLatency: Double { Double(latency) / Double(requests) }
     }
 
-    /// The bounds, and where each comes from.
+    /// The bounds of the judgement, and the source of each.
     public struct Settings: Sendable, Equatable {
         /// With fewer requests in the interval a replica is not judged. Envoy's `success_rate_request_volume`.
         public var requests: Int
         /// With fewer judged replicas there is no judgement of success. Envoy's `success_rate_minimum_hosts`.
         public var successReplicas: Int
-        /// Envoy's `success_rate_stdev_factor`, 1900 thousandths.
+        /// How many standard deviations below the mean a success rate may be. Envoy's `success_rate_stdev_factor`, 1900 thousandths.
         public var deviations: Double
-        /// Ours: one odd replica among five is two deviations away however little it differs, so Envoy's rule alone ejects for one failure
-        /// in a thousand.
+        /// How far below the mean a success rate must at least be for ejection. Ours: one odd replica among five is two deviations away
+        /// however little it differs, so Envoy's rule alone ejects for one failure in a thousand.
         public var successGap: Double
         /// With fewer judged replicas there is no judgement of latency. Ours: a median needs a middle.
         public var latencyReplicas: Int
-        /// Ours: three times the median is beyond what uneven requests make of equal replicas.
+        /// How many times the median a mean latency may be. Ours: three times the median is beyond what uneven requests make of equal
+        /// replicas.
         public var latencyFactor: Double
-        /// Ours: below 50 ms more a person notices nothing.
+        /// How far above the median a mean latency must be for ejection. Ours: below 50 ms more a person notices nothing.
         public var latencyGap: Duration
-        /// With those that other checks ejected.
+        /// The cap on ejections. Replicas that other checks ejected count as well.
         public var cap: EjectionCap
 
-        /// Without arguments: the defaults above.
+        /// Without arguments the defaults above are used.
         public init(
             requests: Int = 100, successReplicas: Int = 5, deviations: Double = 1.9, successGap: Double = 0.05, latencyReplicas: Int = 3,
             latencyFactor: Double = 3, latencyGap: Duration = .milliseconds(50), cap: EjectionCap = EjectionCap()
@@ -71,10 +72,10 @@ public struct OutlierDetection: Sendable, Equatable {
         }
     }
 
-    /// What it judges by.
+    /// The bounds by which replicas are judged.
     public let settings: Settings
 
-    /// Remembers nothing from one interval to the next.
+    /// Nothing is remembered from one interval to the next.
     public init(_ settings: Settings = Settings()) { self.settings = settings }
 
     /// The replicas to eject, by their places in `samples`, worst first: failing ones by their success rate, then slow ones by their

@@ -22,15 +22,15 @@ public struct PassiveHealth: Sendable {
     }
 
     public enum State: Sendable, Equatable {
-        /// Takes requests. Leaves for `ejected` at the last of too many failures.
+        /// The replica takes requests. Leaves for `ejected` at the last of too many failures.
         case healthy
-        /// Takes none. Leaves for `probation` at or after `until`.
+        /// The replica takes no requests. Leaves for `probation` at or after `until`.
         case ejected(until: MonotonicTime)
-        /// Takes requests; one success makes it healthy, one failure ejects it again.
+        /// The replica takes requests; one success makes it healthy, one failure ejects it again.
         case probation
     }
 
-    /// May change while it runs: what counts is the rule at the next failure.
+    /// The settings. They may change while the machine runs: the rule at the next failure counts.
     public var settings: Settings
     public private(set) var state = State.healthy
     /// Times of the latest failures, oldest first; at most `settings.failures` of them, however many there are.
@@ -52,8 +52,8 @@ public struct PassiveHealth: Sendable {
         toldKept = false
     }
 
-    /// A decision when this failure ejects the replica, or would but for `mayEject` (asked only then: how many may be out at once); nil
-    /// when it only counts.
+    /// Notes a failure. Returns a decision when this failure ejects the replica, or would but for `mayEject` (asked only then: how many may
+    /// be out at once); nil when it only counts.
     public mutating func requestFailed(_ now: MonotonicTime, subject: String, cause: String, mayEject: () -> Bool = { true }) -> Decision<
         State
     >? {
@@ -127,7 +127,7 @@ public struct PassiveHealth: Sendable {
                 flip: "a replica that comes back, or a higher eject.at-most"))
     }
 
-    /// Takes it out for another reason than its failures in a row, as long as those would.
+    /// Ejects the replica for another reason than its failures in a row, for as long as those would.
     public mutating func eject(_ now: MonotonicTime) {
         guard !isEjected else { return }
         let time = nextTime()
@@ -142,7 +142,8 @@ public struct PassiveHealth: Sendable {
         return true
     }
 
-    /// Something better than our own observation (a probe, the supervisor) says that it serves again.
+    /// Ends an ejection with probation, because something better than our own observation (a probe, the supervisor) says that the replica
+    /// serves again.
     public mutating func recovered() {
         if isEjected { state = .probation }
     }

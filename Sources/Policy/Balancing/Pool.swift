@@ -1,38 +1,38 @@
 import Basics
 
-/// Why a pool had nobody for a request.
+/// Why a pool had no replica for a request.
 public enum PickFailure: String, Sendable {
     /// There is no candidate, or all of them are leaving.
     case none
-    /// Somebody is left that was not tried, but is at its own limit of requests: a later request may succeed.
+    /// A candidate is left that was not tried, but it is at its own limit of requests: a later request may succeed.
     case allFull = "all_full"
-    /// All that are not leaving were tried.
+    /// All candidates that are not leaving were tried.
     case allTried = "all_tried"
 }
 
-/// The whole decision for one request, on one loop: which candidate, and why.
+/// Chooses a replica for one request, on one loop: the whole decision, with the reason.
 ///
 /// In this order:
 /// 1. the candidate that a cookie names, if it is eligible and neither full nor tried, whatever its level, weight and admission
 /// 2. panic: when less than `panic` of the candidates that are not leaving are eligible (compared with `<`, over all levels), or none of
-/// the eligible is
-///    untried, all that are not leaving count as eligible and levels count no more
-/// 3. the level of priority, by `PriorityGroups`; when nobody there is free, the next one below that has somebody, after the last one the
-/// first
-/// 4. slow start: a candidate takes part with a probability of its admission by the highest of those left, 1000 at most: with nobody else
-/// left it always does
+///    the eligible ones is untried, all that are not leaving count as eligible and levels no longer count
+/// 3. the level of priority, by `PriorityGroups`; when nobody there is free, the next level below that has a free candidate; after the last
+///    level comes the first
+/// 4. slow start: a candidate takes part with a probability of its admission divided by the highest admission of those left, 1000 at most;
+///    so a candidate always takes part when nobody else is left
 /// 5. the method; a hash without a key goes by the fewest requests under way
 ///
 /// Tried, full and leaving candidates are never chosen. A full one still counts as healthy, so a pool whose eligible candidates are full
 /// gives nobody rather than an ejected one. For methods that heed weights, weight 0 counts as not eligible; panic gives it requests when
 /// nobody else is left.
 ///
-/// Asked again with the last pick in `tried`, it yields the next one: retry and failover are this one mechanism. O(candidates); no
-/// allocation but when the number of candidates changes.
+/// When asked again with the last pick in `tried`, the pool yields the next candidate: retry and failover are this one mechanism.
+/// O(candidates); no allocation but when the number of candidates changes.
 public struct Pool: Sendable {
-    /// How one of several is chosen.
+    /// The method by which one of several candidates is chosen.
     public let method: BalanceMethod
-    /// 0...1. With 0 there is panic only when nobody is eligible. Envoy's `healthy_panic_threshold` is 0.5.
+    /// The share of eligible candidates below which there is panic, 0...1. With 0 there is panic only when nobody is eligible. Envoy's
+    /// `healthy_panic_threshold` is 0.5.
     public let panic: Double
     private let heedsWeight: Bool
     /// Of each level by itself: or a request of one level would move another's turn.
@@ -49,7 +49,7 @@ public struct Pool: Sendable {
         var least = LeastConnections()
     }
 
-    /// Pools of different loops get different seeds.
+    /// A pool. Pools of different loops get different seeds.
     public init(_ method: BalanceMethod, panic: Double = 0, seed: UInt64) {
         self.method = method
         heedsWeight = method.heedsWeight
@@ -58,8 +58,8 @@ public struct Pool: Sendable {
         two = TwoChoices(seed: random.next())
     }
 
-    /// The candidate for this try; nil when nobody is left, and then `emptiness` says why. `key` is what a hash goes by, `sticky` the
-    /// identity that a cookie names.
+    /// The candidate for this try; nil when nobody is left, and then `emptiness` says why. `key` is the key for hash balancing, `sticky`
+    /// the identity that a cookie names.
     public mutating func pick(_ candidates: [Candidate], tried: TriedSet, key: UInt64? = nil, sticky: UInt64? = nil) -> Selection? {
         if let sticky, let place = Pool.place(of: sticky, in: candidates, tried: tried) { return Selection(place, .sticky) }
         if open.count != candidates.count { open = [Bool](repeating: false, count: candidates.count) }
@@ -83,7 +83,7 @@ public struct Pool: Sendable {
         return choose(candidates, level: level, key: key)
     }
 
-    /// Why `pick` gave nobody for the same candidates and tries.
+    /// Why `pick` gave no candidate for the same candidates and tries.
     public func emptiness(_ candidates: [Candidate], tried: TriedSet) -> PickFailure {
         var failure = PickFailure.none
         for place in candidates.indices where !candidates[place].isLeaving {

@@ -1,12 +1,12 @@
 /// How requests are shared among levels of priority: Envoy's priority levels.
 ///
-/// A level takes `healthy share × 1.4` of the requests, at most all that is left; the rest goes to the next level. When they take less than
-/// everything together, what each takes is scaled up until they do. By hand: half of level 0 healthy and all of level 1 gives 70 % and 30
-/// %; a quarter of each of two levels gives 35 % and 35 %, scaled to 50 % and 50 %.
+/// A level takes `healthy share × 1.4` of the requests, at most all that are left; the rest goes to the next level. When all levels
+/// together take less than everything, the part of each is scaled up until they do. By hand: half of level 0 healthy and all of level 1
+/// gives 70 % and 30 %; a quarter of each of two levels gives 35 % and 35 %, scaled to 50 % and 50 %.
 ///
 /// A replica that is leaving counts nowhere; a full one counts as healthy. O(candidates), no allocation.
 public enum PriorityGroups {
-    /// Levels 0 to 7. A priority outside counts as the nearer end.
+    /// The number of levels: they go from 0 to 7. A priority outside counts as the nearer end.
     public static let levels = 8
     /// Envoy's default overprovisioning factor: up to 28 % of a level may be missing before any request leaves it.
     public static let overprovisioning = 1.4

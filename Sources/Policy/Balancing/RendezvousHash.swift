@@ -1,17 +1,18 @@
-/// One key mostly meets one candidate: rendezvous hashing (Thaler and Ravishankar, 1998; weighted by Schindelhauer's logarithm), with
+/// Sends one key mostly to one candidate: rendezvous hashing (Thaler and Ravishankar, 1998; weighted by Schindelhauer's logarithm), with
 /// bounded load (Mirrokni, Thorup, Zadimoghaddam, 2016).
 ///
-/// Each candidate has a score for the key; the highest that is not overloaded is chosen. When a candidate comes or goes, only the keys move
-/// that it gets or had. Overloaded is who would have more than `slack` times its share of all requests under way. O(candidates), no
-/// allocation, nothing to remember.
+/// Each candidate has a score for the key; the candidate with the highest score that is not overloaded is chosen. When a candidate comes or
+/// goes, only those keys move that it gets or had. A candidate is overloaded when the request would give it more than `slack` times its
+/// share of all requests under way. O(candidates), no allocation, nothing to remember.
 public struct RendezvousHash: Sendable {
     /// The paper's 1 + ε with ε = 1/4: a quarter over the average, at which about one key in ten moves on under an even load.
     static let slack = 1.25
 
     public init() {}
 
-    /// `open` says for each candidate whether it may be chosen; it is as long as `candidates`. A weight of 0 gets nothing. Shares are of
-    /// the open candidates' requests and weights, and home is the highest of these.
+    /// Chooses a candidate for the key. `open` says for each candidate whether it may be chosen; it is as long as `candidates`. A weight of
+    /// 0 gets nothing. Shares are taken of the open candidates' requests and weights, and the home of a key is the open candidate with the
+    /// highest score.
     public func pick(_ candidates: [Candidate], among open: [Bool], key: UInt64) -> Selection? {
         var underWay = 1, weights = 0
         for place in candidates.indices where open[place] {

@@ -1,5 +1,5 @@
-/// In turn, whatever the weights and the load. Promise: over any run without changes, the open candidates' counts differ by at
-/// most one. O(candidates), no allocation.
+/// Chooses the candidates in turn, whatever the weights and the load. Promise: over any run without changes, the open candidates' counts
+/// differ by at most one. O(candidates), no allocation.
 public struct RoundRobin: Sendable {
     private var next = 0
 

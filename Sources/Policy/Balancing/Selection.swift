@@ -1,28 +1,29 @@
-/// What a balancer chose and why, small enough for every request; the journal makes sentences of a sample of them.
+/// The choice of a balancer and its reason, small enough for every request; the journal makes sentences of a sample of them.
 public struct Selection: Sendable, Equatable {
-    /// Why it was chosen.
+    /// Why the candidate was chosen.
     public enum Reason: String, Sendable {
-        /// It was next in turn.
+        /// The candidate was next in turn.
         case turn
-        /// Its share, by weight, was the furthest behind.
+        /// The candidate's share, by weight, was the furthest behind.
         case share
-        /// It had the fewest requests under way (for its weight).
+        /// The candidate had the fewest requests under way (for its weight).
         case fewest
-        /// Of two drawn at random it had the fewer requests under way (for its weight).
+        /// Of two candidates drawn at random this one had the fewer requests under way (for its weight).
         case fewer
-        /// Its key belongs there.
+        /// The request's key belongs to this candidate.
         case home
-        /// The one that its key belongs to had more than its share under way.
+        /// The candidate that the key belongs to had more than its share under way.
         case spill
-        /// A cookie of the client's names it.
+        /// A cookie of the client's names this candidate.
         case sticky
-        /// Too few were eligible, or none of those was left: over all that are not leaving, because some answer is better than none.
+        /// Too few candidates were eligible, or none of those was left: the choice is over all that are not leaving, because some answer is
+        /// better than none.
         case panic
     }
 
-    /// Its place in the list of candidates.
+    /// The index of the chosen candidate in the list of candidates.
     public let index: Int
-    /// For the journal.
+    /// The reason for the choice, for the journal.
     public let reason: Reason
 
     public init(_ index: Int, _ reason: Reason) {

@@ -1,6 +1,6 @@
-/// Shares by weight, spread smoothly: weights 5, 1, 1 give a a b a c a a, not five times a in a row (nginx's algorithm, commit
-/// 52327e0627f4). Promise: in each round of as many picks as the eligible weights sum to, each gets exactly its weight. O(candidates),
-/// no allocation but when their number changes.
+/// Chooses by weight, spread smoothly: weights 5, 1, 1 give a a b a c a a, not five times a in a row (nginx's algorithm, commit
+/// 52327e0627f4). Promise: in each round of as many picks as the eligible weights sum to, each candidate gets exactly its weight.
+/// O(candidates), no allocation but when their number changes.
 public struct SmoothWeighted: Sendable {
     /// How far each one's share is behind. Starts anew when the number of candidates changes.
     private var credit: [Int] = []

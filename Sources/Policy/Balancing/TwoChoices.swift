@@ -11,7 +11,7 @@ import Basics
 public struct TwoChoices: Sendable {
     private var random: SeededRandom
 
-    /// Equal seeds choose equally.
+    /// Pickers with equal seeds choose equally.
     public init(seed: UInt64) { random = SeededRandom(seed: seed) }
 
     /// `open` says for each candidate whether it may be chosen; it is as long as `candidates`. A weight of 0 gets nothing.

@@ -1,7 +1,6 @@
 import Basics
 
-/// So many a second, as people write it: `200/s`, `0.5/s`, `30/min`, `100/h`. nil for anything else, for 0 and below, and above
-/// `mostArrivals`.
+/// Reads a rate as people write it: `200/s`, `0.5/s`, `30/min`, `100/h`. nil for anything else, for 0 and below, and above `mostArrivals`.
 public func arrivalRate(_ text: some StringProtocol) -> Double? {
     let parts = text.split(separator: "/", omittingEmptySubsequences: false)
     guard parts.count == 2, let count = plainNumber(parts[0]) else { return nil }
@@ -11,10 +10,10 @@ public func arrivalRate(_ text: some StringProtocol) -> Double? {
     return rate > 0 && rate <= mostArrivals ? rate : nil
 }
 
-/// Arrivals a second at most: about what one loop can send when it does nothing else.
+/// The most arrivals a second: about what one loop can send when it does nothing else.
 public let mostArrivals = 100_000.0
 
-/// Users at once at most.
+/// The most users at once.
 public let mostUsers = 50_000
 
 /// Digits with at most one point: no sign, no exponent, no `inf`.
@@ -23,8 +22,8 @@ func plainNumber(_ text: some StringProtocol) -> Double? {
     return Double(String(text))
 }
 
-/// `200/s`, `30/min` or `100/h`: the shortest unit in which it is a whole number; where none has one, so many an hour, rounded to whole
-/// ones from 100 on. `0/s` for 0 alone.
+/// Writes a rate as `200/s`, `30/min` or `100/h`: in the shortest unit in which it is a whole number. Where there is none, the rate is
+/// written an hour, rounded to whole ones from 100 on. `0/s` is for 0 alone.
 public func rateText(_ rate: Double) -> String {
     for (unit, seconds) in [("s", 1.0), ("min", 60.0)] {
         let count = rate * seconds

@@ -1,6 +1,6 @@
 import Basics
 
-/// When each request of the open phases is to be sent, in nanoseconds from the start of the run, in their order.
+/// The times at which the requests of the open phases are to be sent, in nanoseconds from the start of the run, in their order.
 ///
 /// The rates of all open pieces add up to one growing area; request n is due where it reaches n. So the count is exact over the whole run:
 /// 200/s for 30 s are 6,000 requests, the first at 0. With `poisson` the distances on that area are exponentially distributed instead of 1,
@@ -28,7 +28,7 @@ public struct ArrivalSchedule: Sequence, IteratorProtocol, Sendable {
         random = SeededRandom(seed: seed)
     }
 
-    /// Requests of evenly spaced arrivals in all; what is to be expected of Poisson ones.
+    /// The number of requests of evenly spaced arrivals in all; for Poisson arrivals, the number to be expected.
     public var expectedCount: Int {
         let total = pieces.reduce(0.0) { $0 + $1.area }
         return Int(clamped: (total - ArrivalSchedule.slack).rounded(.up))

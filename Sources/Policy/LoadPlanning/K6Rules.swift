@@ -2,16 +2,16 @@ import Basics
 
 /// A part of a scenario that `muster load` runs and that no k6 script can say.
 public struct K6Refusal: Error, Sendable, Equatable, CustomStringConvertible {
-    /// Its line in the scenario's file; nil for what came from the command line.
+    /// The line in the scenario's file; nil for a part that came from the command line.
     public let line: Int?
-    /// What it is, why k6 cannot, and what to write instead.
+    /// What the part is, why k6 cannot do it, and what to write instead.
     public let message: String
 
     public var description: String { line.map { "line \($0): \(message)" } ?? message }
 }
 
 extension Scenario {
-    /// What keeps this scenario from being rendered for k6 (1.1); empty when `k6Script` gives a script that k6 runs.
+    /// The parts that keep this scenario from being rendered for k6 (1.1); empty when `k6Script` gives a script that k6 runs.
     public var k6Refusals: [K6Refusal] {
         var out: [K6Refusal] = []
         for (index, phase) in phases.enumerated() where phase.unit == .arrivals && K6Rate(phase) == nil {

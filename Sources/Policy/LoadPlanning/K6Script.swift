@@ -2,10 +2,11 @@ import Basics
 import JSONCoding
 
 extension Scenario {
-    /// The same scenario for k6: a phase is a scenario of k6's, an expectation a threshold. `k6Refusals` says what k6 cannot do.
+    /// This scenario as a script for k6: each phase becomes a scenario of k6's, each expectation a threshold. `k6Refusals` says what k6
+    /// cannot do.
     ///
-    /// What differs, and the script says it: k6 counts latency from sending (its own, not corrected), starts the users of a phase at once,
-    /// and drops a request (`dropped_iterations`) for which no virtual user is free.
+    /// Three things differ, and the script says so: k6 counts latency from sending (its own, not corrected), starts the users of a phase at
+    /// once, and drops a request (`dropped_iterations`) for which no virtual user is free.
     public func k6Script(target: LoadTarget) -> String {
         var out = K6Writer()
         out.script(self, target)

@@ -12,14 +12,14 @@ public struct LatencyDistribution: Sendable, Equatable {
 
     private var buckets = [UInt64](repeating: 0, count: size)
     public private(set) var count = 0
-    /// Nanoseconds; 0 when nothing was counted.
+    /// The lowest and highest latency in nanoseconds; 0 when nothing was counted.
     public private(set) var least: Int64 = 0
     public private(set) var most: Int64 = 0
     private var sum = 0.0
 
     public init() {}
 
-    /// Nanoseconds; below 0 counts as 0.
+    /// The mean in nanoseconds. Latencies below 0 count as 0.
     public var mean: Double { count == 0 ? 0 : sum / Double(count) }
 
     public mutating func add(_ nanoseconds: Int64) {

@@ -1,13 +1,13 @@
 import Basics
 
-/// What a load test is to show: `p95<150ms`, `errors<0.1%`, `rate>=500/s`.
+/// One expectation that a load test is to show true or false: `p95<150ms`, `errors<0.1%`, `rate>=500/s`.
 public struct LoadExpectation: Sendable, Equatable {
     public enum Metric: String, Sendable, CaseIterable {
         case p50, p90, p95, p99
         case p999 = "p99.9"
         case max, mean, errors, rate
 
-        /// The quantile; nil for the others.
+        /// The quantile of a latency, as a share; nil for the other metrics.
         public var share: Double? {
             switch self {
             case .p50: 0.5
@@ -38,7 +38,7 @@ public struct LoadExpectation: Sendable, Equatable {
     }
     public let metric: Metric
     public let relation: Relation
-    /// Nanoseconds of latencies, a share from 0 to 1 of `errors`, answers a second of `rate`.
+    /// The limit: nanoseconds for latencies, a share from 0 to 1 for `errors`, answers a second for `rate`.
     public let limit: Double
 
     public init(_ metric: Metric, _ relation: Relation, _ limit: Double) {
@@ -56,7 +56,7 @@ public struct LoadExpectation: Sendable, Equatable {
         public var description: String { "at character \(offset + 1): \(message)" }
     }
 
-    /// Expectations with commas between them. Nothing at all, or nothing between two commas, is a mistake.
+    /// Reads expectations with commas between them. An empty text, or nothing between two commas, is a mistake.
     public static func parse(_ text: String) throws(Failure) -> [LoadExpectation] {
         let bytes = Array(text.utf8)
         var out: [LoadExpectation] = []
@@ -145,7 +145,7 @@ public func latencyText(_ nanoseconds: Int64) -> String {
     return "\(decimals(value / 1e3, 0))us"
 }
 
-/// At most so many digits after the point, none that are 0 at the end.
+/// A value with at most `digits` digits after the point, and none that are 0 at the end.
 public func decimals(_ value: Double, _ digits: Int) -> String {
     var scale = 1.0
     for _ in 0..<digits { scale *= 10 }

@@ -1,32 +1,32 @@
 import Basics
 
-/// A part of a scenario: so much load for so long.
+/// A part of a scenario: a certain load for a certain time.
 ///
-/// Open: requests arrive at a rate, whether those before were answered or not. Closed: users wait for their answer, think, and ask again,
-/// so that a slow server gets fewer requests.
+/// In an open phase requests arrive at a rate, whether those before were answered or not. In a closed phase users wait for their answer,
+/// think, and ask again, so that a slow server gets fewer requests.
 public struct LoadPhase: Sendable, Equatable {
     public enum Unit: Sendable, Equatable {
-        /// Open; levels are arrivals a second.
+        /// An open phase; its levels are arrivals a second.
         case arrivals
-        /// Closed; levels are users.
+        /// A closed phase; its levels are numbers of users.
         case users
     }
     public enum Shape: Sendable, Equatable {
         case hold
-        /// In a straight line from one level to the other.
+        /// The level goes in a straight line from one value to the other.
         case ramp
-        /// So many equal stretches of time, the levels evenly apart; both ends are among them.
+        /// The level goes in so many equal stretches of time, with values evenly apart; both ends are among them.
         case step(Int)
-        /// A hold that comes and goes at once: another word for the reader, the same arithmetic.
+        /// The level comes and goes at once. The arithmetic is that of `hold`; only the word is another one, for the reader.
         case spike
     }
     public let unit: Unit
     public let shape: Shape
     public let from: Double
-    /// The level of `hold` and `spike` too.
+    /// The level at the end. For `hold` and `spike` it is the level of the whole phase.
     public let to: Double
     public let duration: Duration
-    /// Of a user, between an answer and the next request; uniformly chosen. Unused in the open model.
+    /// How long a user waits between an answer and the next request; chosen uniformly. Unused in the open model.
     public let think: ClosedRange<Duration>
 
     public init(_ unit: Unit, _ shape: Shape, from: Double, to: Double, duration: Duration, think: ClosedRange<Duration> = .zero ... .zero)
@@ -39,7 +39,7 @@ public struct LoadPhase: Sendable, Equatable {
         self.think = think
     }
 
-    /// A rate (or a number of users) that stays.
+    /// A phase with a rate (or a number of users) that stays the same.
     public static func hold(_ unit: Unit, _ level: Double, for duration: Duration, think: ClosedRange<Duration> = .zero ... .zero)
         -> LoadPhase
     {
@@ -61,9 +61,10 @@ public struct LoadPhase: Sendable, Equatable {
     }
 }
 
-/// A stretch of time in which the level goes in a straight line: what phases are made of. Times are nanoseconds from the start of the run.
+/// A stretch of time in which the level goes in a straight line. Phases are made of such pieces. Times are nanoseconds from the start of
+/// the run.
 public struct LoadPiece: Sendable, Equatable {
-    /// Of the scenario's phases, from 0.
+    /// The index of its phase in the scenario, from 0.
     public let phase: Int
     public let unit: LoadPhase.Unit
     public let start: Int64
@@ -91,7 +92,7 @@ public struct LoadPiece: Sendable, Equatable {
 }
 
 extension [LoadPhase] {
-    /// Phases follow each other; a step becomes its stretches.
+    /// The pieces of all phases, one after the other; a step becomes its stretches.
     public var pieces: [LoadPiece] {
         var out: [LoadPiece] = []
         var start: Int64 = 0

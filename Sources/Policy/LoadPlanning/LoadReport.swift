@@ -1,8 +1,8 @@
 /// Why a request has no answer.
 public enum LoadError: String, Sendable, CaseIterable {
-    /// No connection: refused, unreachable, no port left, not in time.
+    /// No connection was made: refused, unreachable, no port left, or not in time.
     case connect
-    /// No whole answer within the scenario's timeout after it was sent.
+    /// No whole answer came within the scenario's timeout after the request was sent.
     case timeout
     /// The connection ended before a byte of the answer.
     case closed
@@ -10,7 +10,7 @@ public enum LoadError: String, Sendable, CaseIterable {
     case cut
     /// The answer breaks the rules of HTTP.
     case malformed
-    /// Due, and never sent: all connections were taken until the run was over.
+    /// The request was due and never sent: all connections were taken until the run was over.
     case unsent
 }
 
@@ -19,7 +19,7 @@ public enum LoadOutcome: Sendable, Equatable {
     case status(Int)
     case failed(LoadError)
 
-    /// A status of 400 and above is an error, as for k6 (`http_req_failed`); so is what has no answer.
+    /// Whether the request failed. A status of 400 and above is an error, as for k6 (`http_req_failed`); so is a request without an answer.
     public var isError: Bool {
         switch self {
         case .status(let status): !(200...399).contains(status)
@@ -28,31 +28,31 @@ public enum LoadOutcome: Sendable, Equatable {
     }
 }
 
-/// A second of a run.
+/// The figures of one second of a run.
 public struct LoadSecond: Sendable, Equatable {
-    /// From 0; the run's first second.
+    /// The number of the second; 0 is the run's first.
     public let second: Int
-    /// Sent in it.
+    /// Requests that were sent in this second.
     public let sent: Int
-    /// Ended in it, errors among them.
+    /// Requests that ended in this second, and how many of these were errors.
     public let ended: Int
     public let errors: Int
-    /// Of those that ended in it, nanoseconds from when they were due; 0 without any.
+    /// Quantiles of the requests that ended in this second, in nanoseconds from when they were due; 0 when none ended.
     public let p50: Int64
     public let p95: Int64
-    /// At its end.
+    /// Requests under way, and users, at the end of this second.
     public let inFlight: Int
     public let users: Int
-    /// At its end: due and not sent, because all connections are taken.
+    /// Requests that are due and not sent at the end of this second, because all connections are taken.
     public let waiting: Int
 }
 
-/// What came of a run, and while it goes on, what has come of it so far.
+/// The results of a run; while the run goes on, its results so far.
 public struct LoadReport: Sendable {
-    /// What is counted of all requests and of each kind.
+    /// The figures that are counted of all requests together and of each kind.
     public struct Part: Sendable {
-        /// From when it was due to its end. In the open model this is corrected for coordinated omission: a server that stands still is
-        /// charged with the requests that had to wait meanwhile.
+        /// The time from when a request was due to its end. In the open model this is corrected for coordinated omission: a server that
+        /// stands still is charged with the requests that had to wait meanwhile.
         public internal(set) var response = LatencyDistribution()
         public internal(set) var errors = 0
         public var ended: Int { response.count }
@@ -61,29 +61,30 @@ public struct LoadReport: Sendable {
     public let name: String
     public let isOpen: Bool
     public let isClosed: Bool
-    /// Of each kind, `METHOD path`.
+    /// The names of the kinds of requests, `METHOD path`.
     public let labels: [String]
     public private(set) var total = Part()
     public private(set) var parts: [Part]
-    /// From when it was sent to its end: what a load generator that waits for its answers would tell. Without what was never sent.
+    /// The time from when a request was sent to its end, as a load generator that waits for its answers would measure it. Requests that
+    /// were never sent are left out.
     public private(set) var service = LatencyDistribution()
-    /// From when it was due to when it was sent.
+    /// The time from when a request was due to when it was sent.
     public private(set) var delay = LatencyDistribution()
-    /// By status, 200 and 404 and so on.
+    /// The number of answers by status: 200, 404 and so on.
     public private(set) var statuses: [Int: Int] = [:]
     public private(set) var failures: [LoadError: Int] = [:]
-    /// The first one in words; nil while there is none.
+    /// The first failure in words; nil while there is none.
     public private(set) var firstFailure: String?
     public private(set) var seconds: [LoadSecond] = []
-    /// Sent once more on a fresh connection, because a kept one was closed at that moment. No errors.
+    /// Requests that were sent once more on a fresh connection, because a kept one was closed at that moment. They are no errors.
     public private(set) var repeated = 0
     public private(set) var connectionsMade = 0
     public private(set) var bytesSent = 0
     public private(set) var bytesReceived = 0
     public private(set) var sent = 0
-    /// Nanoseconds, from the start to the last answer (or the end of the schedule, if that is later).
+    /// The length of the run in nanoseconds, from the start to the last answer (or the end of the schedule, if that is later).
     public private(set) var elapsed: Int64 = 0
-    /// Stopped before its schedule was over.
+    /// Whether the run was stopped before its schedule was over.
     public private(set) var endedEarly = false
     /// Processor time of this process during the run, nanoseconds.
     public private(set) var processorTime: Int64 = 0
@@ -101,9 +102,9 @@ public struct LoadReport: Sendable {
 
     public var ended: Int { total.ended }
     public var errors: Int { total.errors }
-    /// From 0 to 1; 0 when nothing ended.
+    /// The share of errors among the requests that ended, from 0 to 1; 0 when nothing ended.
     public var errorShare: Double { ended == 0 ? 0 : Double(errors) / Double(ended) }
-    /// Answers a second, errors not among them.
+    /// Answers a second, without errors.
     public var rate: Double { elapsed == 0 ? 0 : Double(ended - errors) / (Double(elapsed) / 1e9) }
 
     // MARK: events
@@ -122,7 +123,8 @@ public struct LoadReport: Sendable {
     public mutating func connected() { connectionsMade += 1 }
     public mutating func received(bytes: Int) { bytesReceived += bytes }
 
-    /// A request of kind `request` has ended. Times are nanoseconds of one clock; `begun` is nil for what was never sent.
+    /// Notes that a request of kind `request` has ended. Times are nanoseconds of one clock; `begun` is nil for a request that was never
+    /// sent.
     public mutating func ended(
         _ request: Int, _ outcome: LoadOutcome, due: Int64, begun: Int64?, at now: Int64, why: @autoclosure () -> String
     ) {
@@ -145,7 +147,7 @@ public struct LoadReport: Sendable {
         if firstFailure == nil { firstFailure = why() }
     }
 
-    /// A second is over.
+    /// Ends a second, and adds its row.
     public mutating func closeSecond(inFlight: Int, users: Int, waiting: Int) {
         seconds.append(
             LoadSecond(
@@ -157,7 +159,7 @@ public struct LoadReport: Sendable {
         errorsInSecond = 0
     }
 
-    /// What has not made a whole second is one more row, if anything happened in it.
+    /// Ends the run. The rest that has not made a whole second becomes one more row, if anything happened in it.
     public mutating func finish(elapsed: Int64, endedEarly: Bool, processorTime: Int64) {
         if inSecond.count > 0 || sentInSecond > 0 { closeSecond(inFlight: 0, users: 0, waiting: 0) }
         self.elapsed = elapsed

@@ -1,8 +1,8 @@
 import JSONCoding
 
 extension LoadReport {
-    /// Everything that was measured, and the verdict. Latencies in milliseconds; `corrected` says whether they count from when a request
-    /// was due by a schedule that does not wait for answers.
+    /// The report as JSON: everything that was measured, and the verdict. Latencies are in milliseconds; `corrected` says whether they
+    /// count from when a request was due by a schedule that does not wait for answers.
     public func json(_ verdict: LoadVerdict, target: String) -> String {
         var json = JSONWriter(reserving: 4096)
         json.beginObject()

@@ -1,9 +1,9 @@
 /// A request of a scenario, and how often it is sent beside the others.
 public struct LoadRequest: Sendable, Equatable {
     public let method: String
-    /// Path and query; may have placeholders.
+    /// The path and query; they may have placeholders.
     public let target: LoadText
-    /// Its share of all requests is its weight over the sum of all weights.
+    /// The request's weight. Its share of all requests is its weight over the sum of all weights.
     public let weight: Int
     public let headers: [(name: String, value: String)]
     public let body: LoadText?
@@ -20,7 +20,8 @@ public struct LoadRequest: Sendable, Equatable {
     /// `GET /path`
     public var label: String { "\(method) \(target.source)" }
 
-    /// Whether it may be sent again on a fresh connection when a kept one was closed before a byte of the answer (RFC 9110, 9.2.2).
+    /// Whether the request may be sent again on a fresh connection when a kept one was closed before a byte of the answer (RFC 9110,
+    /// 9.2.2).
     public var isIdempotent: Bool { ["GET", "HEAD", "PUT", "DELETE", "OPTIONS"].contains(method) }
 
     public static func == (a: LoadRequest, b: LoadRequest) -> Bool {
@@ -47,9 +48,9 @@ public struct LoadText: Sendable, Equatable {
     }
 
     public static let placeholders = ["n", "uuid", "now"]
-    /// Of one text: each costs time with each request.
+    /// The most placeholders in one text: each costs time with each request.
     public static let mostPlaceholders = 1000
-    /// A body's bytes at most.
+    /// The most bytes of a body.
     public static let mostBytes = 1 << 20
 
     public let parts: [Part]
@@ -99,7 +100,7 @@ public struct LoadText: Sendable, Equatable {
 
     public var isFixed: Bool { parts.allSatisfy { if case .bytes = $0 { true } else { false } } }
 
-    /// As it was written.
+    /// The text as it was written.
     public var source: String {
         var out: [UInt8] = []
         for part in parts {
@@ -113,7 +114,7 @@ public struct LoadText: Sendable, Equatable {
         return String(decoding: out, as: UTF8.self)
     }
 
-    /// Bytes when filled in for request `number`; `nowLength` is the length of a time as text.
+    /// The number of bytes when the text is filled in for request `number`; `nowLength` is the length of a time as text.
     public func length(number: Int, nowLength: Int) -> Int {
         var length = 0
         for part in parts {

@@ -4,7 +4,7 @@ import Basics
 public struct LoadTarget: Sendable, Equatable, CustomStringConvertible {
     public let host: String
     public let port: UInt16
-    /// `/` when none was given.
+    /// The path; `/` when none was given.
     public let path: String
 
     /// Why a text is no target.
@@ -18,7 +18,7 @@ public struct LoadTarget: Sendable, Equatable, CustomStringConvertible {
         self.path = path
     }
 
-    /// `http://127.0.0.1:8080/path`; `http://` may be left out, the port is then 80 if there is none.
+    /// Reads `http://127.0.0.1:8080/path`. `http://` may be left out; without a port it is 80.
     public init(_ text: String) throws(Failure) {
         if text.hasPrefix("https://") {
             throw Failure(message: "'\(text)': the load generator speaks http:// only; aim it at the plain port behind TLS")
@@ -46,7 +46,7 @@ public struct LoadTarget: Sendable, Equatable, CustomStringConvertible {
         self.port = port
     }
 
-    /// Whether it is this machine: an address of 127.0.0.0/8, ::1. A name (but localhost) is not, wherever it leads.
+    /// Whether the target is this machine: an address of 127.0.0.0/8, or ::1. A name (but localhost) does not count, wherever it leads.
     public var isLoopback: Bool {
         guard let address = IPAddress(host) else { return false }
         if let four = address.ipv4 { return four >> 24 == 127 }

@@ -1,19 +1,20 @@
-/// Whether what was expected holds, and why.
+/// The verdict on a load test: for each expectation whether it holds, and why.
 public struct LoadVerdict: Sendable, Equatable {
     public struct Finding: Sendable, Equatable {
         public let expectation: LoadExpectation
-        /// In the expectation's unit; nil when nothing was measured, and then it does not hold.
+        /// The measured value, in the expectation's unit; nil when nothing was measured, and then the expectation does not hold.
         public let measured: Double?
         public let holds: Bool
-        /// `p95<50ms: 31.2ms measured`
+        /// The finding in words: `p95<50ms: 31.2ms measured`
         public let sentence: String
     }
     public let findings: [Finding]
 
-    /// True of no expectations.
+    /// Whether all expectations hold. True when there are none.
     public var holds: Bool { findings.allSatisfy(\.holds) }
 
-    /// Latencies count from when requests were due. A test in which no request ended shows nothing, so that no expectation holds.
+    /// Judges a report. Latencies count from when requests were due. A test in which no request ended shows nothing, so that no expectation
+    /// holds.
     public init(_ expectations: [LoadExpectation], of report: LoadReport) {
         findings = expectations.map { expectation in
             guard let measured = report.measured(expectation.metric) else {
@@ -29,7 +30,7 @@ public struct LoadVerdict: Sendable, Equatable {
 }
 
 extension LoadReport {
-    /// nil when no request has ended.
+    /// The measured value of a metric; nil when no request has ended.
     public func measured(_ metric: LoadExpectation.Metric) -> Double? {
         if ended == 0 { return nil }
         if let share = metric.share { return Double(total.response.quantile(share)) }

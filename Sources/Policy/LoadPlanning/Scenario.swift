@@ -1,30 +1,30 @@
 import Basics
 
-/// A load test: which requests, how many of them when, and what is expected of the answers.
+/// A load test: its requests, how many of them are sent when, and what is expected of the answers.
 public struct Scenario: Sendable, Equatable {
     public let name: String
-    /// nil: the gateway of the stack that runs.
+    /// The server under load; nil stands for the gateway of the stack that runs.
     public let target: LoadTarget?
-    /// At least one.
+    /// The requests, at least one.
     public let requests: [LoadRequest]
-    /// At least one, at most `mostPhases`.
+    /// The phases, at least one and at most `mostPhases`.
     public let phases: [LoadPhase]
     public let expectations: [LoadExpectation]
-    /// Of the open phases.
+    /// How the arrivals of the open phases are spaced.
     public let spacing: ArrivalSchedule.Spacing
-    /// Of all that is random but UUIDs: Poisson arrivals, the choice among requests, think times.
+    /// The seed of everything random but UUIDs: Poisson arrivals, the choice among requests, think times.
     public let seed: UInt64
-    /// From sending a request (and connecting for it) to the end of its answer; beyond, it has failed.
+    /// The time from sending a request (and connecting for it) to the end of its answer; a request that takes longer has failed.
     public let timeout: Duration
-    /// Connections of the open phases at most, and so requests under way. A request that finds none free is sent when one is: its latency
-    /// counts from when it was due. (A user of the closed phases has a connection of its own.)
+    /// The most connections of the open phases, and so the most requests under way. A request that finds no connection free is sent when
+    /// one is: its latency counts from when it was due. (A user of the closed phases has a connection of its own.)
     public let connections: Int
-    /// Where its parts stand in the scenario's file, for messages.
+    /// The lines at which the scenario's parts stand in its file, for messages.
     public var places = Places()
 
     /// Lines of a scenario's file, from 1.
     public struct Places: Sendable, Equatable {
-        /// Of the phases, and of the requests; empty for a scenario that came from no file.
+        /// The lines of the phases, and of the requests; empty for a scenario that came from no file.
         public var phases: [Int]
         public var requests: [Int]
 
@@ -39,7 +39,7 @@ public struct Scenario: Sendable, Equatable {
 
     public static let mostPhases = 100
     public static let mostRequests = 50
-    /// Of all phases together.
+    /// The longest time that all phases together may take.
     public static let longest = Duration.seconds(24 * 3600)
     /// The default of `timeout`. k6's is a minute; nobody waits so long for a page.
     public static let defaultTimeout = Duration.seconds(10)
@@ -64,7 +64,7 @@ public struct Scenario: Sendable, Equatable {
         self.connections = connections
     }
 
-    /// The same with another target, expectations or seed; nil leaves what is there.
+    /// The same scenario with another target, expectations or seed; nil leaves the present one.
     public func changing(target: LoadTarget? = nil, expectations: [LoadExpectation]? = nil, seed: UInt64? = nil) -> Scenario {
         var changed = Scenario(
             name: name, target: target ?? self.target, requests: requests, phases: phases, expectations: expectations ?? self.expectations,
@@ -78,7 +78,7 @@ public struct Scenario: Sendable, Equatable {
     public var isOpen: Bool { phases.contains { $0.unit == .arrivals } }
     public var isClosed: Bool { phases.contains { $0.unit == .users } }
 
-    /// Connections it may need at once.
+    /// The most connections that the scenario may need at once.
     public var peakConnections: Int {
         let users = phases.filter { $0.unit == .users }.map { max($0.from, $0.to) }.max() ?? 0
         return Int(clamped: users).addingClamped(isOpen ? connections : 0)

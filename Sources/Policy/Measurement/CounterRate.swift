@@ -2,19 +2,19 @@ import Basics
 
 /// Turns successive readings of a counter into a rate a second.
 ///
-/// A value below the one before means that the counter began anew: it is counted from zero, as Prometheus' `rate` does, and told. What
-/// cannot be believed gives no rate and a reason: no time passed, the clock went back, nothing was read for too long. The rate is over the
-/// readings of the last `window` and the one before them; nothing is extrapolated.
+/// A value below the one before means that the counter began anew: it is counted from zero, as Prometheus' `rate` does, and the rate says
+/// so (`resets`). Readings that cannot be believed give no rate and a reason: no time passed, the clock went back, nothing was read for too
+/// long. The rate is over the readings of the last `window` and the one before them; nothing is extrapolated.
 ///
 /// - Complexity: O(1) a reading, amortized; at most `capacity` readings are kept.
 public struct CounterRate: Sendable {
-    /// A rate, and what it was made from.
+    /// A rate, and the readings behind it in figures.
     public struct Rate: Equatable, Sendable {
-        /// Finite, not negative.
+        /// The increase a second: finite, not negative.
         public let perSecond: Double
         /// The increase that was counted.
         public let increase: Double
-        /// From the first reading to the last one.
+        /// The time from the first reading to the last one.
         public let window: Duration
         /// How often the counter began anew in that time.
         public let resets: Int
@@ -32,9 +32,10 @@ public struct CounterRate: Sendable {
         let resets: Int
     }
 
-    /// Beyond it the oldest readings are dropped, and the window is shorter than asked for.
+    /// The most readings that are kept. Beyond it the oldest are dropped, and the window is shorter than asked for.
     public static let capacity = 512
-    /// Below it a rate says more about the clock's ticks than about the counter: CPU time comes in steps of 10 ms.
+    /// The shortest time between readings. Below it a rate says more about the clock's ticks than about the counter: CPU time comes in
+    /// steps of 10 ms.
     public static let shortest = Duration.milliseconds(100)
 
     private let name: String
@@ -43,8 +44,8 @@ public struct CounterRate: Sendable {
     private var last = 0.0
     private var points: [Point] = []
 
-    /// `name` is what faults call it. After more than `longestGap` without a reading it begins anew; by default four windows, so that three
-    /// rounds may fail when a window is one round.
+    /// `name` is the counter's name in faults. After more than `longestGap` without a reading the rate begins anew; by default four
+    /// windows, so that three rounds may fail when a window is one round.
     public init(_ name: String, window: Duration, longestGap: Duration? = nil) {
         self.name = name
         self.window = max(window, CounterRate.shortest)

@@ -1,23 +1,23 @@
 import Basics
 
-/// The quantile of what a histogram counted in the last `window`, from successive readings of its counts.
+/// A quantile of the observations that a histogram counted in the last `window`, from successive readings of its counts.
 ///
 /// Interpolated within a bucket as Prometheus' `histogram_quantile` does. Counts that fall, or other buckets, begin anew.
 public struct HistogramWindow: Sendable {
-    /// Beyond it the oldest readings are dropped, and the window is shorter than asked for.
+    /// The most readings that are kept. Beyond it the oldest are dropped, and the window is shorter than asked for.
     public static let capacity = 128
 
     private let window: Duration
     private let bounds: [Duration]
     private var readings: [(at: MonotonicTime, counts: [Int])] = []
 
-    /// `bounds` are the buckets' upper bounds (inclusive), ascending; the counts have one more, for what is above them all.
+    /// `bounds` are the buckets' upper bounds (inclusive), ascending; the counts have one more, for observations above them all.
     public init(window: Duration, bounds: [Duration]) {
         self.window = window
         self.bounds = bounds
     }
 
-    /// Takes the counts as they are now, not cumulative over the buckets.
+    /// Takes the present counts of the buckets, not cumulative over the buckets.
     public mutating func add(_ counts: [Int], at now: MonotonicTime) {
         guard counts.count == bounds.count + 1 else {
             readings = []

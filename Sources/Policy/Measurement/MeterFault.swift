@@ -1,19 +1,19 @@
-/// Why a source gives no figure. Whoever scales treats it as missing, never as zero.
+/// Why a source gives no figure. The autoscaler treats the figure as missing, never as zero.
 public struct MeterFault: Error, Equatable, Sendable, CustomStringConvertible {
-    /// The kinds, by the names that the metrics use.
+    /// The kinds of faults, by the names that the metrics use.
     public enum Kind: String, Sendable, CaseIterable {
         case notANumber = "not_a_number"
         case infinite
         case negative
-        /// More than can be: see `MachineBounds` and `Plausibility.bound`.
+        /// The figure is more than there can be: see `MachineBounds` and `Plausibility.bound`.
         case implausible
-        /// A rate needs two readings, some time apart.
+        /// There is no rate yet: it needs two readings, some time apart.
         case tooEarly = "too_early"
-        /// The time stood still, or went back.
+        /// The clock stood still, or went back.
         case clock
         /// Nothing was read for so long that a rate over that time would say nothing.
         case gap
-        /// The page, the key or the route has nothing of that name.
+        /// The page, the key or the route has nothing of the name asked for.
         case absent
         /// The process has ended, or another one has its number.
         case gone
@@ -21,18 +21,18 @@ public struct MeterFault: Error, Equatable, Sendable, CustomStringConvertible {
         case timedOut = "timed_out"
         case tooLarge = "too_large"
         case malformed
-        /// It answered that it will not: a status other than 200, an error of Redis.
+        /// The source refused to answer: a status other than 200, an error of Redis.
         case refused
-        /// What came is no metrics page, or the key holds something else.
+        /// The answer is no metrics page, or the key holds something else.
         case wrongType = "wrong_type"
         /// The last good figure is older than allowed.
         case stale
-        /// Not asked yet, or the first answer is not here.
+        /// The source has not been asked yet, or its first answer is not here.
         case pending
 
         /// Whether an answer came and was thrown away because it cannot be believed or cannot be read. The figure is then not known, which
-        /// is another thing than that there is none: whoever scales must not take anything away on what is left. The others say that
-        /// nothing came, or that a rate cannot be made yet.
+        /// is another thing than that there is none: the autoscaler must not take replicas away on the figures that are left. The other
+        /// kinds say that nothing came, or that a rate cannot be made yet.
         public var isThrownAway: Bool {
             switch self {
             case .notANumber, .infinite, .negative, .implausible, .tooLarge, .malformed, .wrongType, .stale: true
@@ -41,9 +41,9 @@ public struct MeterFault: Error, Equatable, Sendable, CustomStringConvertible {
         }
     }
 
-    /// What kind of fault it is.
+    /// The kind of the fault.
     public let kind: Kind
-    /// A sentence's worth for a person: what, where, how much.
+    /// About one sentence for a person: what was wrong, where, and how much.
     public let reason: String
 
     /// A fault with its reason, which says what was seen and what would have been right.
@@ -52,7 +52,7 @@ public struct MeterFault: Error, Equatable, Sendable, CustomStringConvertible {
         self.reason = reason
     }
 
-    /// What is wrong with a number as such; nil for a finite one that is not negative. Minus zero is zero.
+    /// The fault of a number as such; nil for a finite number that is not negative. Minus zero is zero.
     public static func of(_ value: Double, called name: String) -> MeterFault? {
         if value.isNaN { return MeterFault(.notANumber, "\(name) is not a number (NaN)") }
         if value.isInfinite { return MeterFault(.infinite, "\(name) is \(value > 0 ? "+" : "-")infinite") }
@@ -60,6 +60,6 @@ public struct MeterFault: Error, Equatable, Sendable, CustomStringConvertible {
         return nil
     }
 
-    /// `too_large: page larger than 8 MiB`
+    /// The kind and the reason: `too_large: page larger than 8 MiB`
     public var description: String { "\(kind.rawValue): \(reason)" }
 }

@@ -1,12 +1,12 @@
 import Basics
 
-/// What a figure is a figure of: a metric of a service, or of one of its replicas.
+/// Names what a figure is about: a metric of a service, or of one of its replicas.
 public struct MeterKey: Hashable, Sendable, CustomStringConvertible {
     /// The service's name.
     public let service: String
     /// The replica's number; nil for a figure of the whole service (a queue's length).
     public let replica: Int?
-    /// As the metric was called by whoever asked for it.
+    /// The metric's name, as the caller that asked for it wrote it.
     public let metric: String
 
     /// The key of a metric of a service, or of its replica of this number.
@@ -16,13 +16,13 @@ public struct MeterKey: Hashable, Sendable, CustomStringConvertible {
         self.metric = metric
     }
 
-    /// `engine/2 cpu`
+    /// The key as text: `engine/2 cpu`
     public var description: String { replica.map { "\(service)/\($0) \(metric)" } ?? "\(service) \(metric)" }
 }
 
-/// A figure that was read, and what is needed to judge it.
+/// A figure that was read, and the facts that are needed to judge it.
 public struct MeterFigure: Equatable, Sendable {
-    /// What one of it is.
+    /// The unit of the value.
     public enum Unit: String, Sendable {
         /// A thousandth of a processor.
         case milliCores = "millicores"
@@ -32,20 +32,20 @@ public struct MeterFigure: Equatable, Sendable {
         case count
     }
 
-    /// Finite and not negative.
+    /// The value: finite and not negative.
     public let value: Double
-    /// What the value counts.
+    /// The unit in which the value counts.
     public let unit: Unit
-    /// When its last reading was made, on the monotonic clock.
+    /// The time of the figure's last reading, on the monotonic clock.
     public let takenAt: MonotonicTime
-    /// The time that it is a rate or a mean over; zero for a figure of one moment.
+    /// The time over which the value is a rate or a mean; zero for a figure of one moment.
     public let window: Duration
-    /// What a person should know of it: a counter began anew, a lag that is an upper bound. Empty when there is nothing.
+    /// A note that a person should know: a counter began anew, a lag is an upper bound. Empty when there is nothing to note.
     public let note: String
-    /// The partitions that a lag is the sum of; empty for anything else.
+    /// The partitions whose lags add up to this lag; empty for anything else.
     public let partitions: [PartitionOffsets]
 
-    /// A figure as its meter read it. Its meter has looked at the value with `MeterFault.of`.
+    /// A figure as its meter read it. The meter has already checked the value with `MeterFault.of`.
     public init(
         _ value: Double, _ unit: Unit, takenAt: MonotonicTime, window: Duration = .zero, note: String = "",
         partitions: [PartitionOffsets] = []
@@ -65,15 +65,15 @@ public struct MeterFigure: Equatable, Sendable {
     }
 }
 
-/// What is known of one key now: the last good figure, and how the last attempt went.
+/// The present knowledge about one key: the last good figure, and how the last attempt went.
 public struct MeterReading: Equatable, Sendable {
-    /// What it is a reading of.
+    /// The key that this is a reading of.
     public let key: MeterKey
-    /// The last good one; nil when there was none.
+    /// The last good figure; nil when there was none.
     public var figure: MeterFigure?
-    /// Why the last attempt gave none; nil when it gave `figure`.
+    /// Why the last attempt gave no figure; nil when it gave `figure`.
     public var fault: MeterFault?
-    /// When this was asked for: ages count from here.
+    /// The time at which this reading was asked for: ages count from here.
     public let now: MonotonicTime
     /// Rounds that passed, since the last answer, without the source being asked, because it was still at work.
     public var skippedRounds: Int
@@ -87,11 +87,11 @@ public struct MeterReading: Equatable, Sendable {
         self.skippedRounds = skippedRounds
     }
 
-    /// How old the figure is; nil without one. Never negative.
+    /// The age of the figure; nil without a figure. Never negative.
     public var age: Duration? { figure.map { max(now - $0.takenAt, .zero) } }
 
-    /// The figure, if it may be used: one whose age is at most `limit`, even when a later attempt failed. Otherwise why not: the last
-    /// attempt's fault, or that it is stale.
+    /// The figure, if it may be used: its age must be at most `limit`, even when a later attempt failed. Otherwise the reason why not: the
+    /// last attempt's fault, or that the figure is stale.
     public func usable(within limit: Duration) -> Result<MeterFigure, MeterFault> {
         guard let figure, let age else { return .failure(fault ?? MeterFault(.pending, "\(key) has not been read yet")) }
         if age <= limit { return .success(figure) }

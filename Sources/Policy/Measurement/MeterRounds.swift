@@ -1,11 +1,11 @@
 import Basics
 
-/// When which source is asked: a schedule that cannot pile up.
+/// Decides when each source is asked: a schedule that cannot pile up.
 ///
-/// Each source has its turn once a period, at a phase of its own, so that hundreds of them are spread over the period. One that is still at
-/// work when its turn comes is not asked again: the turn is skipped, and counted. At most `concurrency` are asked at once; the others wait
-/// in a queue that holds each source at most once. A new source is asked at once. Turns that were missed altogether (the machine stood
-/// still) are skipped, not made up for.
+/// Each source has its turn once a period, at a phase of its own, so that hundreds of them are spread over the period. A source that is
+/// still at work when its turn comes is not asked again: the turn is skipped, and counted. At most `concurrency` are asked at once; the
+/// others wait in a queue that holds each source at most once. A new source is asked at once. Turns that were missed altogether (the
+/// machine stood still) are skipped, not made up for.
 public struct MeterRounds: Sendable {
     /// What a source is doing.
     private enum State {
@@ -38,7 +38,7 @@ public struct MeterRounds: Sendable {
         self.concurrency = max(concurrency, 1)
     }
 
-    /// The sources that there are now. New ones are due at once.
+    /// Sets the sources that there are now. New ones are due at once.
     public mutating func follow(_ ids: Set<String>, now: MonotonicTime) {
         for id in ids {
             if sources[id]?.state == .leaving { sources[id]!.state = .underWay }
@@ -54,8 +54,8 @@ public struct MeterRounds: Sendable {
         queue.removeAll { sources[$0]?.state != .queued }
     }
 
-    /// Queues the sources whose turn has come (`due <= now`), in the order of their names. Returns those whose turn was skipped, a name for
-    /// each.
+    /// Queues the sources whose turn has come (`due <= now`), in the order of their names. Returns the names of the sources whose turn was
+    /// skipped, a name for each skipped turn.
     public mutating func turn(_ now: MonotonicTime) -> [String] {
         var skipped: [String] = []
         for id in sources.keys.sorted() {
@@ -80,7 +80,7 @@ public struct MeterRounds: Sendable {
         return skipped
     }
 
-    /// The next one to ask, if there is a place. `finished` gives the place back.
+    /// Takes the next source to ask, if there is a place. `finished` gives the place back.
     public mutating func take() -> String? {
         guard underWay < concurrency, !queue.isEmpty else { return nil }
         let id = queue.removeFirst()
@@ -89,7 +89,7 @@ public struct MeterRounds: Sendable {
         return id
     }
 
-    /// A source that was taken has answered, or failed to.
+    /// Notes that a source that was taken has answered, or failed to.
     public mutating func finished(_ id: String) {
         guard let source = sources[id], source.state == .underWay || source.state == .leaving else { return }
         underWay -= 1
@@ -104,12 +104,12 @@ public struct MeterRounds: Sendable {
     /// When the next turn comes; nil without sources.
     public var nextTurn: MonotonicTime? { sources.values.lazy.filter { $0.state != .leaving }.map(\.due).min() }
 
-    /// Turns that a source has missed since it last answered.
+    /// The number of turns that a source has missed since it last answered.
     public func skipped(_ id: String) -> Int { sources[id]?.skipped ?? 0 }
 
-    /// How many are being asked.
+    /// The number of sources that are being asked.
     public var active: Int { underWay }
-    /// How many wait for a place.
+    /// The number of sources that wait for a place.
     public var waiting: Int { queue.count }
 
     /// The first time of the source's own phase that is at least a quarter of a period away: its first answer and the next one would stand

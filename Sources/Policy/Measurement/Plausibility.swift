@@ -1,6 +1,6 @@
 import Basics
 
-/// Keeps figures out that cannot be, and notes those that are odd.
+/// Keeps out figures that cannot be true, and notes those that are odd.
 public enum Plausibility {
     /// Above 2^53 (>) a double no longer counts by ones: no counter of requests, bytes or messages gets there.
     public static let bound = 9_007_199_254_740_992.0
@@ -8,10 +8,10 @@ public enum Plausibility {
     /// a lie, and it may be the one replica that has the hot key, the hot partition or all sticky clients: so its figure stays, and counts
     /// as any other.
     public static let outlierFactor = 1000.0
-    /// With two replicas nobody can tell which of them lies.
+    /// The fewest replicas that are compared: with two nobody can tell which of them lies.
     public static let fewestSiblings = 3
 
-    /// What is wrong with a value: no number, infinite, negative, or more than `most` (>), which is at most `bound`.
+    /// The fault of a value that is no number, infinite, negative, or more than `most` (>), which is at most `bound`.
     public static func fault(_ value: Double, called name: String, most: Double? = nil) -> MeterFault? {
         if let fault = MeterFault.of(value, called: name) { return fault }
         let limit = min(most ?? bound, bound)

@@ -1,20 +1,21 @@
 /// Adds up the CPU time of a group of processes whose members come and go, as a counter that only grows.
 ///
-/// The plain sum of all members falls when one ends that nobody of the group has waited for, and a rate over it would take that for a
-/// counter that began anew: all the time since the start in one interval. So each look counts what the members used since the look before:
-/// those who stayed their increase, new ones all, those who were waited for what their parent has of them.
+/// The plain sum of all members falls when a member ends that nobody of the group has waited for, and a rate over it would take that for a
+/// counter that began anew: all the time since the start in one interval. So each look counts the time that the members used since the look
+/// before: for those that stayed their increase, for new ones all their time, and for those that were waited for the time that their parent
+/// has of them.
 public struct ProcessGroupTime: Sendable {
     /// One process of a group at one look.
     public struct Member: Sendable, Equatable {
         public let pid: Int32
-        /// Field 22 of its stat: with the pid it names the process for good. In clock ticks since boot.
+        /// The start time, field 22 of its stat, in clock ticks since boot: with the pid it names the process for good.
         public let started: UInt64
-        /// Its own user and system time, in clock ticks.
+        /// The process' own user and system time, in clock ticks.
         public let own: UInt64
-        /// That of its children which it has waited for, in clock ticks.
+        /// The time of those of its children that it has waited for, in clock ticks.
         public let waited: UInt64
 
-        /// As it stands in /proc/<pid>/stat.
+        /// The figures as they stand in /proc/<pid>/stat.
         public init(pid: Int32, started: UInt64, own: UInt64, waited: UInt64) {
             self.pid = pid
             self.started = started
@@ -27,13 +28,13 @@ public struct ProcessGroupTime: Sendable {
     private var lookedAt: UInt64?
     /// Of those who left at the last look: what nobody's `waited` had yet.
     private var owed: UInt64 = 0
-    /// All that was counted, in clock ticks.
+    /// All the time that was counted, in clock ticks.
     public private(set) var total: UInt64 = 0
 
-    /// Nothing counted yet.
+    /// A counter with nothing counted yet.
     public init() {}
 
-    /// Takes a look at `ticks` since boot. The first one is where counting begins: what was used before is not counted.
+    /// Takes a look at `ticks` since boot. Counting begins at the first look: time that was used before is not counted.
     public mutating func look(_ now: [Member], at ticks: UInt64) {
         defer {
             members = Dictionary(now.map { ($0.pid, $0) }) { first, _ in first }

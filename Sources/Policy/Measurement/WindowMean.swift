@@ -1,19 +1,19 @@
 import Basics
 
-/// The mean of a figure that is looked at from time to time: how many requests are under way, say. One look would be chance.
+/// The mean of a figure that is looked at from time to time, such as the number of requests under way. A single look would be chance.
 ///
 /// Each value counts for the time until the next one. At most `capacity` values are kept; beyond it the oldest go.
 public struct WindowMean: Sendable {
-    /// Four minutes of looks a second.
+    /// The most values that are kept: four minutes of looks a second.
     public static let capacity = 256
 
     private let window: Duration
     private var values: [(at: MonotonicTime, value: Double)] = []
 
-    /// Over the last `window`.
+    /// A mean over the last `window`.
     public init(window: Duration) { self.window = window }
 
-    /// Takes a value; one that is no number, infinite or negative is not taken. When the clock has gone back, it begins anew.
+    /// Takes a value; a value that is no number, infinite or negative is not taken. When the clock has gone back, the mean begins anew.
     public mutating func add(_ value: Double, at now: MonotonicTime) {
         guard MeterFault.of(value, called: "") == nil else { return }
         if let last = values.last, now < last.at { values = [] }
@@ -24,7 +24,8 @@ public struct WindowMean: Sendable {
         if old > 0 { values.removeFirst(old) }
     }
 
-    /// The mean up to the last value, weighted by time, and the time it covers; nil without a value. With one value it is that one.
+    /// The mean up to the last value, weighted by time, and the time it covers; nil without a value. With a single value the mean is that
+    /// value.
     public var mean: (value: Double, window: Duration)? {
         guard let first = values.first, let last = values.last else { return nil }
         let whole = last.at - first.at

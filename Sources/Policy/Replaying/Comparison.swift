@@ -1,14 +1,14 @@
-/// Two policies over one trace, in words: which is cheaper, which is safer, by how much, and what makes the difference.
+/// Two policies over one trace, compared in words: which one is cheaper, which one is safer, by how much, and what makes the difference.
 public struct Comparison: Sendable, Equatable {
     public enum Side: String, Sendable { case first, second, neither }
 
     public let cheaper: Side
     public let safer: Side
-    /// Replica-hours and overload-minutes of the first less those of the second.
+    /// Replica-hours and overload-minutes of the first policy less those of the second.
     public let replicaHours: Double
     public let overloadMinutes: Double
     public let sentence: String
-    /// What holds their sizes differently, or causes their overload.
+    /// What holds the sizes of the two policies differently, or causes their overload.
     public let difference: String
 
     /// Differences below these count as none: three minutes of one replica, three seconds of overload.
@@ -86,7 +86,7 @@ public struct Comparison: Sendable, Equatable {
 }
 
 extension ReplayOutcome {
-    /// What would change most for this policy alone: what kept it large, and what left it too small.
+    /// The change that would help this policy most, for this policy alone: what kept it large, and what left it too small.
     public var advice: String {
         var parts: [String] = []
         if let most = holdings.max(by: { $0.kept < $1.kept }), most.kept >= Comparison.leastHours {

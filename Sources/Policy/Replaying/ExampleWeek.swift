@@ -8,7 +8,7 @@ public struct ExampleWeek: Sendable {
     public let step: Duration
     private let seed: UInt64
 
-    /// Begins on a Monday, 2026-11-16.
+    /// A week that begins on a Monday, 2026-11-16.
     public init(
         service: String = "correlation-engine", start: WallTime = WallTime(milliseconds: 1_794_787_200_000), step: Duration = .seconds(15),
         seed: UInt64 = 7
@@ -21,7 +21,7 @@ public struct ExampleWeek: Sendable {
 
     public var count: Int { Int(7 * 86_400_000_000_000 / step.nanoseconds) }
 
-    /// Cores that were used, at every step; NaN where nothing was recorded.
+    /// The cores that were used, at every step; NaN where nothing was recorded.
     public var cores: [Double] {
         var random = SeededRandom(seed: seed), drift = 0.0
         return (0..<count).map { index in
@@ -46,7 +46,7 @@ public struct ExampleWeek: Sendable {
         return y * y
     }
 
-    /// As a recording: a header, and a row for each step that has a figure.
+    /// The week as a recording in CSV: a header, and a row for each step that has a figure.
     public var csv: [UInt8] {
         var out = Array("time,service,metric,value\n".utf8)
         for (index, value) in cores.enumerated() where !value.isNaN {

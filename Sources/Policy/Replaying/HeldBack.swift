@@ -1,6 +1,6 @@
 import Autoscaling
 
-/// What keeps a size from what the metrics ask for: the steps of a verdict, by kind.
+/// The reasons for which a size differs from what the metrics ask for: the steps of a verdict, by kind.
 public enum HoldCause: String, Sendable, CaseIterable {
     case stabilizationUp = "stabilization up"
     case stabilizationDown = "stabilization down"
@@ -30,22 +30,22 @@ public enum HoldCause: String, Sendable, CaseIterable {
     }
 }
 
-/// Replica-hours that a cause has kept above what was wished, and held back from what was wished.
+/// Replica-hours by which a cause has kept the size above what the metrics asked for (`kept`), and below it (`withheld`).
 public struct Holding: Sendable, Equatable {
     public let cause: HoldCause
     public internal(set) var kept: Double
     public internal(set) var withheld: Double
 }
 
-/// Why a service was overloaded while it was.
+/// Why a service was overloaded, for as long as it was.
 public enum OverloadCause: Sendable, Hashable {
     /// Enough replicas were on their way, and not ready.
     case starting
-    /// The metrics asked for more, and this held it.
+    /// The metrics asked for more replicas, and this cause held the size.
     case held(HoldCause)
     /// No figure could be read.
     case noFigures
-    /// Nothing asked for more: the target leaves less room than the load takes in a step or within the tolerance.
+    /// Nothing asked for more replicas: the target leaves less room than the load takes in a step or within the tolerance.
     case target
 
     public var name: String {

@@ -14,11 +14,11 @@ import Basics
 public struct LoadTrace: Sendable, Equatable {
     public struct Series: Sendable, Equatable {
         public let metric: String
-        /// Cores, bytes, or the metric's own unit; NaN where nothing is known.
+        /// The demand at every step, in cores, bytes, or the metric's own unit; NaN where nothing is known.
         public let demand: [Double]
-        /// How it came from what was recorded: `sum of replicas`.
+        /// The way in which the demand was made from the recorded figures: `sum of replicas`.
         public let origin: String
-        /// Steps of which nothing is known.
+        /// The number of steps of which nothing is known.
         public let unknown: Int
     }
 
@@ -26,10 +26,10 @@ public struct LoadTrace: Sendable, Equatable {
     public let start: WallTime
     public let step: Duration
     public let series: [Series]
-    /// How many replicas there were; NaN where nobody says, empty when nobody ever did.
+    /// The recorded number of replicas at every step; NaN where it is not recorded, empty when it never was.
     public let recordedSize: [Double]
     public let count: Int
-    /// What is odd about the recording, for people.
+    /// Notes about what is odd in the recording, for people.
     public let notes: [String]
 
     public init(
@@ -47,19 +47,20 @@ public struct LoadTrace: Sendable, Equatable {
     public func time(of index: Int) -> WallTime { start + step.multipliedClamped(by: index) }
     public var length: Duration { step.multipliedClamped(by: count) }
 
-    /// The series that a policy's metric of this name is about: of that name, or of the counter behind it.
+    /// The index of the series for a policy's metric of this name: the series of that name, or of the counter behind it.
     public func series(of metric: String) -> Int? {
         series.firstIndex { $0.metric == metric } ?? series.firstIndex { $0.metric == metric + "_total" }
     }
 
-    /// More steps than four years of 15 seconds are another mistake.
+    /// The most steps of a trace: four years of 15 seconds have fewer, so a trace with more is another mistake.
     public static let stepLimit = 10_000_000
-    /// Steps times metrics, at 8 bytes: 800 MB.
+    /// The most figures of a trace, steps times metrics: at 8 bytes each, 800 MB.
     public static let figureLimit = 100_000_000
-    /// Figures of replicas that are added up on the steps, and replicas that are looked at while it is replayed: some seconds, and some
-    /// minutes.
+    /// The most work for one trace: figures of replicas that are added up on the steps (some seconds), and replicas that are looked at
+    /// while the trace is replayed (some minutes).
     public static let workLimit = 1_000_000_000
-    /// A century. Longer, two points are of two units or one is a mistake, and nanoseconds of the whole would not fit in 64 bits.
+    /// The longest recording in days: a century. In a longer one two points are of two units or one is a mistake, and nanoseconds of the
+    /// whole would not fit in 64 bits.
     public static let mostDays: Int64 = 36_525
     /// A figure stands at most this many usual distances for those that are missing after it (<=). Ours: two lost scrapes are jitter, three
     /// in a row are an outage.
@@ -71,7 +72,7 @@ extension LoadTrace.Series {
         self.init(metric: metric, demand: demand, origin: origin, unknown: demand.count { $0.isNaN })
     }
 
-    /// Of what is known; 0 when nothing is.
+    /// The highest demand that is known; 0 when none is.
     public var peak: Double { demand.reduce(0) { $1 > $0 ? $1 : $0 } }
     public var mean: Double {
         var sum = 0.0, count = 0

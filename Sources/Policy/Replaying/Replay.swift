@@ -3,15 +3,14 @@ import Basics
 
 /// Runs a policy over a recorded load: what it would have cost, when it would have been too little, and how often it would have changed its
 /// mind.
-///
-/// At each step the autoscaler decides first, from the demand of that step; the step's cost and load are those of the size it leaves.
-/// Demand is taken as constant within a step; a replica that becomes ready within one counts from then. Load that is not served is not made
+/// At each step the autoscaler decides first, from the demand of that step; the step's cost and load are those of the size that the
+/// decision leaves. Demand is taken as constant within a step; a replica that becomes ready within a step counts from then. Load that is
+/// not served is not made up for later. The same trace, policy and model give the same outcome, always.
 /// up for later. The same trace, policy and model give the same outcome, always.
 ///
 /// - Complexity: O(steps × replicas); about 3 us a step with ten replicas.
 public enum Replay {
-    ///
-    /// It takes as long as it takes; `bounded` does not.
+    /// Replays the whole trace, however long that takes; `bounded` has a limit.
     public static func run(_ trace: LoadTrace, _ policy: ReplayPolicy, _ model: ReplicaModel, initial: Int? = nil) -> ReplayOutcome {
         var account = ReplayAccount(trace, policy, model)
         _ = walk(trace.count, trace, policy, model, initial: initial, limit: .max) { account.add($0, $1, $2) }
@@ -39,7 +38,7 @@ public enum Replay {
         return world?.verdict.map { (trace.time(of: last), $0.record(of: trace.service, policy.scaling)) }
     }
 
-    /// The same, for a trace that comes from outside; see `bounded`.
+    /// The same as `decision`, for a trace that comes from outside; see `bounded`.
     public static func boundedDecision(
         at time: WallTime, of trace: LoadTrace, _ policy: ReplayPolicy, _ model: ReplicaModel, initial: Int? = nil,
         limit: Int = LoadTrace.workLimit

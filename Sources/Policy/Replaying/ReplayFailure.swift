@@ -3,18 +3,18 @@ public struct ReplayFailure: Error, Sendable, Equatable, CustomStringConvertible
     public enum Code: String, Sendable {
         /// The recording cannot be read as what it claims to be.
         case malformed
-        /// More of it than is taken.
+        /// The recording has more than is taken.
         case tooLarge
-        /// It can be read, and says nothing about what is to be replayed.
+        /// The recording can be read, and says nothing about what is to be replayed.
         case nothingToReplay
-        /// It says something that cannot be turned into a load without another figure.
+        /// The recording says something that cannot be turned into a load without another figure.
         case unknownUnit
         /// The server that was asked refused.
         case refused
     }
 
     public let code: Code
-    /// Line of the recording, from 1; nil where it is about no one line.
+    /// The line of the recording, from 1; nil where the failure is about no one line.
     public let line: Int?
     public let message: String
 

@@ -1,45 +1,46 @@
 import Basics
 
-/// What a policy made of a trace.
+/// The results of running a policy over a trace.
 public struct ReplayOutcome: Sendable, Equatable {
     public struct Minute: Sendable, Equatable {
-        /// Its beginning.
+        /// The beginning of the minute.
         public let at: WallTime
-        /// What was asked over what the ready replicas carried, the mean of the minute; infinite when nobody was ready.
+        /// The demand divided by what the ready replicas carried, as the mean of the minute; infinite when nobody was ready.
         public let load: Double
         public let size: Int
         public let ready: Int
     }
 
     public struct Scaling: Sendable, Equatable {
-        /// The step it was decided at.
+        /// The index of the step at which the scaling was decided.
         public let index: Int
         public let before: Int
         public let after: Int
     }
 
     public let policy: String
-    /// Hours of the trace.
+    /// The length of the trace in hours.
     public let hours: Double
-    /// What ran, starting and draining replicas with it, until the trace's end.
+    /// The replica-hours that ran until the trace's end; starting and draining replicas count.
     public internal(set) var replicaHours = 0.0
     /// Minutes in which more was asked than the ready replicas carried (>), by any metric.
     public internal(set) var overloadMinutes = 0.0
-    /// Of all that was asked, the part beyond what the ready replicas carried at its time; of the metric where it is most. From 0 to 1.
+    /// The part of all demand that was beyond what the ready replicas carried at its time; of the metric where that part is largest. From 0
+    /// to 1.
     public internal(set) var overloadShare = 0.0
     /// Minutes in which nothing is known of any metric that bounds the load: neither overloaded nor not.
     public internal(set) var unknownMinutes = 0.0
     /// The minute with the highest load; nil when nothing bounds the load.
     public internal(set) var worst: Minute?
     public internal(set) var scalings: [Scaling] = []
-    /// Scalings against the direction of the one before, at most 10 minutes (<=) after it.
+    /// The number of scalings against the direction of the one before, at most 10 minutes (<=) after it.
     public internal(set) var flaps = 0
     public internal(set) var peak = 0
-    /// Minutes of overload by what caused them, the most first.
+    /// Minutes of overload by their cause, the largest first.
     public internal(set) var overloadCauses: [(cause: OverloadCause, minutes: Double)] = []
-    /// The most first.
+    /// What held the sizes, the largest first.
     public internal(set) var holdings: [Holding] = []
-    /// At each step, after its pass: how many there are to be, how many are ready, and the load (NaN: unknown).
+    /// For each step, after its pass: how many replicas there are to be, how many are ready, and the load (NaN: unknown).
     public internal(set) var sizes: [Int32] = []
     public internal(set) var ready: [Int32] = []
     public internal(set) var loads: [Float] = []
@@ -48,8 +49,8 @@ public struct ReplayOutcome: Sendable, Equatable {
     public var downs: Int { scalings.count - ups }
     public var meanSize: Double { hours > 0 ? replicaHours / hours : 0 }
 
-    /// A turn within twice the 5 minutes that kube-controller-manager waits before it shrinks: the replicas that came or went served
-    /// nothing else.
+    /// How soon a turn in the other direction counts as a flap: twice the 5 minutes that kube-controller-manager waits before it shrinks.
+    /// Replicas that came or went for so short a time served nothing else.
     public static let flapWindow = Duration.seconds(600)
 
     public static func == (a: ReplayOutcome, b: ReplayOutcome) -> Bool {

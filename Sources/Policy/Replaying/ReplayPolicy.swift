@@ -1,15 +1,15 @@
 import Autoscaling
 import Basics
 
-/// A policy as it is replayed: the autoscaler's own, and what the live loop feeds it from the calendar and from history.
+/// A policy as it is replayed: the autoscaler's own policy, and the inputs that the live loop takes from the calendar and from history.
 public struct ReplayPolicy: Sendable, Equatable {
-    /// For people: the stack file it comes from.
+    /// The policy's name for people: the stack file it comes from.
     public let name: String
     public let scaling: ScalingPolicy
     public let floors: [ScheduleFloor]
-    /// Of the floors' clock, ahead of UTC.
+    /// How far the clock of the schedule floors is ahead of UTC.
     public let offset: Duration
-    /// How far ahead history is asked; nil: not at all.
+    /// How far ahead history is asked; nil means that it is not asked.
     public let forecastAhead: Duration?
 
     public init(
@@ -22,8 +22,8 @@ public struct ReplayPolicy: Sendable, Equatable {
         self.forecastAhead = forecastAhead
     }
 
-    /// The same, by those of its metrics of which the trace knows anything; and the names of the others. Metrics that nobody recorded would
-    /// otherwise fail at every pass, and an autoscaler takes nothing away on half the knowledge.
+    /// The same policy with only those of its metrics of which the trace knows anything; and the names of the others. Metrics that nobody
+    /// recorded would otherwise fail at every pass, and an autoscaler takes nothing away on half the knowledge.
     public func measured(in trace: LoadTrace) -> (policy: ReplayPolicy, leftOut: [String]) {
         let known = scaling.metrics.filter { trace.series(of: $0.name) != nil }
         guard known.count < scaling.metrics.count else { return (self, []) }

@@ -1,21 +1,22 @@
 import Autoscaling
 import Basics
 
-/// What a replica costs and carries, for a replay: how long it takes to become ready, how much it serves, how long it takes to leave.
+/// The cost and the capacity of a replica, for a replay: how long it takes to become ready, how much it serves, how long it takes to leave.
 public struct ReplicaModel: Sendable, Equatable {
-    /// From start to ready. One: always so long. Several: drawn from them, each as likely, the same in every replay of the same trace.
-    /// Never empty.
+    /// The time from start to ready. A single time always applies. Of several times one is drawn for each start, each as likely, the same
+    /// in every replay of the same trace. Never empty.
     public let startTimes: [Duration]
-    /// What one replica carries, for each metric, in its unit (cores, bytes, requests a second); the service is overloaded while the demand
-    /// of any of them is above (>) what its ready replicas carry together.
+    /// The capacity of one replica for each metric, in the metric's unit (cores, bytes, requests a second). The service is overloaded while
+    /// the demand of any metric is above (>) what its ready replicas carry together.
     public let capacity: [String: Double]
-    /// What one replica requests of a resource, in cores or bytes.
+    /// The amount of a resource that one replica requests, in cores or bytes.
     public let requests: [String: Double]
     /// After becoming ready a replica's capacity grows in a straight line to the whole, from a tenth (Envoy's least in slow start).
     public let warmUp: Duration
-    /// From being told to leave to its end. It costs, and carries nothing.
+    /// The time from being told to leave to the replica's end. A replica that drains costs, and carries nothing.
     public let drain: Duration
-    /// A replica's own figures show at most its capacity, as where a limit cuts what it takes; else what it was asked for.
+    /// Whether a replica's own figures show at most its capacity, as where a limit cuts what it takes. Otherwise they show what it was
+    /// asked for.
     public let saturates: Bool
 
     public init(
@@ -39,9 +40,9 @@ public struct ReplicaModel: Sendable, Equatable {
         return max(ReplicaModel.leastWarmth, Double(age.nanoseconds) / Double(warmUp.nanoseconds))
     }
 
-    /// What one replica carries by `policy`, where nobody has declared it: of a resource what it requests; of another metric its target for
-    /// each replica with the tolerance upwards, which is what the autoscaler itself lets stand. Nothing for a metric whose target is a
-    /// total.
+    /// The capacity of one replica by `policy`, where nobody has declared it: for a resource the amount that the replica requests; for
+    /// another metric its target for each replica with the tolerance upwards, which is what the autoscaler itself lets stand. There is no
+    /// capacity for a metric whose target is a total.
     public static func capacity(of policy: ScalingPolicy, requests: [String: Double]) -> [String: Double] {
         var out: [String: Double] = [:]
         for metric in policy.metrics {

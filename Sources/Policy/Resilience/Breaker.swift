@@ -1,8 +1,8 @@
 import Basics
 
 /// A circuit breaker: closed, open after `failures` in a row, half-open after `recovery` (one trial at a time), closed again after
-/// `successes` trials. Defaults are document 002's `CIRCUIT_FAILURE_THRESHOLD=5` and, because what it guards here is a queue that can wait
-/// but should not, a recovery of ten seconds in place of its sixty.
+/// `successes` trials. The default of `failures` is document 002's `CIRCUIT_FAILURE_THRESHOLD=5`. The recovery is ten seconds in place of
+/// its sixty, because the breaker guards a queue here that can wait but should not.
 ///
 /// Pure: time comes in as a value. Each change returns the reason for it.
 public struct Breaker: Sendable {
@@ -53,8 +53,8 @@ public struct Breaker: Sendable {
     /// Gives the trial back when there was nothing to try with.
     public mutating func untried() { isTrying = false }
 
-    /// Gives this trial back: its request was never judged, or waits for somebody else than what is tried. Nothing happens when the trial
-    /// that is under way now is another one's.
+    /// Gives the trial of this number back: its request was never judged, or waits for something other than what is tried. Nothing happens
+    /// when another trial is under way now.
     public mutating func untried(_ number: Int) { if number == trial { isTrying = false } }
 
     @discardableResult

@@ -2,11 +2,13 @@ import Basics
 
 /// Decides how long to wait before a process that ended is started again, and when to call it a crash loop.
 ///
-/// One that had served for `useful` is started again at once, every time: it works, and something killed it. Any other death waits: the
-/// first not at all (most deaths are single), then 200 ms, doubling to 10 s (jitter is not needed: one machine, one supervisor).
+/// A process that had served for `useful` is started again at once, every time: it works, and something killed it. After any other death
+/// there is a wait: none after the first (most deaths are single), then 200 ms, doubling to 10 s (jitter is not needed: one machine, one
+/// supervisor).
 ///
-/// A life of `settled` is forgiven its past. From the fifth death in a row without one it is told as a crash loop; it goes on being tried,
-/// because what it waits for may come. A process that never served has settled nothing, however long it took.
+/// A process that has served for `settled` is forgiven its earlier deaths. From the fifth death in a row without such a life the deaths are
+/// reported as a crash loop; the process goes on being started, because what it waits for may come. A process that never served has settled
+/// nothing, however long it lived.
 public struct CrashLoop: Sendable {
     public static let settled = Duration.seconds(10)
     public static let useful = Duration.seconds(1)
@@ -20,7 +22,7 @@ public struct CrashLoop: Sendable {
 
     private let useful: Duration
 
-    /// `useful`: how long it must have served to be started again at once.
+    /// `useful` is how long a process must have served to be started again at once.
     public init(useful: Duration = CrashLoop.useful) { self.useful = useful }
 
     public var isLooping: Bool { deaths >= CrashLoop.loopsAt }

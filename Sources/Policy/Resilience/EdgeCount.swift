@@ -1,21 +1,21 @@
 import Basics
 
-/// Makes edges of many events of one kind, so that a log or a journal tells when something began and when it was over, and not each of a
-/// thousand times a second that it happened.
+/// Reduces many events of one kind to a beginning and an end, so that a log or a journal tells when something began and when it was over,
+/// and not each of a thousand events a second.
 ///
-/// The first event is told. What follows is counted, until none has come for `quiet`; then the end is told, with the count.
+/// The first event is told. The events after it are counted, until none has come for `quiet`; then the end is told, with the count.
 ///
 /// Pure, O(1), no allocation.
 public struct EdgeCount: Sendable {
-    /// What was told to have begun, and is over.
+    /// The end of a run of events whose beginning was told.
     public struct End: Sendable, Equatable {
-        /// All events, the first one too.
+        /// The number of all events, the first one included.
         public let count: Int
-        /// From the first to the last.
+        /// The time from the first event to the last.
         public let lasted: Duration
     }
 
-    /// For so long there must be no event until it counts as over.
+    /// How long there must be no event until the run counts as over.
     public let quiet: Duration
     private var began = MonotonicTime(nanoseconds: 0)
     private var latest = MonotonicTime(nanoseconds: 0)
@@ -23,10 +23,10 @@ public struct EdgeCount: Sendable {
 
     public init(quiet: Duration = .seconds(10)) { self.quiet = quiet }
 
-    /// Something has begun that is not over yet.
+    /// Whether a run of events has begun and is not over yet.
     public var isOn: Bool { count > 0 }
 
-    /// One event, or `times` of them. True: it is the first, and should be told.
+    /// Notes one event, or `times` of them. True when it is the first of a run, and should be told.
     public mutating func happened(_ now: MonotonicTime, times: Int = 1) -> Bool {
         let isFirst = count == 0
         if isFirst { began = now }
@@ -35,7 +35,7 @@ public struct EdgeCount: Sendable {
         return isFirst
     }
 
-    /// Once, when it is over; nil otherwise. Ask from time to time: it does not matter how often.
+    /// The end of a run, once, when it is over; nil otherwise. To be asked from time to time: how often does not matter.
     public mutating func ended(_ now: MonotonicTime) -> End? {
         guard count > 0, now - latest >= quiet else { return nil }
         defer { count = 0 }

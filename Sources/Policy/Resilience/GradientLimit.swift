@@ -16,26 +16,27 @@ import Basics
 /// Only latencies of answers that did the work belong here; a quick refusal is not a fast service. O(1) (a window's end: 200 steps), no
 /// allocation but for a decision.
 public struct GradientLimit: Sendable {
-    /// The bounds, and where each comes from.
+    /// The bounds of the limit, and the source of each.
     public struct Settings: Sendable, Equatable {
-        /// Where the limit starts. Netflix's Gradient2 starts with 20.
+        /// The limit at the start. Netflix's Gradient2 starts with 20.
         public var start: Int
-        /// Envoy's `min_concurrency`.
+        /// The lowest limit. Envoy's `min_concurrency`.
         public var lowest: Int
-        /// Envoy's `max_concurrency_limit`.
+        /// The highest limit. Envoy's `max_concurrency_limit`.
         public var highest: Int
-        /// How much more than the least latency is fine. Envoy's `min_rtt_calc_params.buffer`, 25 %.
+        /// How far the latency may be above the least latency, as a part of it. Envoy's `min_rtt_calc_params.buffer`, 25 %.
         public var tolerance: Double
-        /// The quantile that a window stands for. Envoy's `sample_aggregate_percentile`, p50.
+        /// The quantile of a window's latencies that is taken as its sample. Envoy's `sample_aggregate_percentile`, p50.
         public var quantile: Double
-        /// Envoy's `min_rtt_calc_params.request_count`.
+        /// The fewest requests in a window. Envoy's `min_rtt_calc_params.request_count`.
         public var samples: Int
-        /// Envoy's `concurrency_update_interval` in its own example.
+        /// The shortest window. Envoy's `concurrency_update_interval` in its own example.
         public var interval: Duration
-        /// After this the least latency is measured anew. Envoy's `min_rtt_calc_params.interval` in its own example.
+        /// The time after which the least latency is measured anew. Envoy's `min_rtt_calc_params.interval` in its own example.
         public var period: Duration
 
-        /// What makes no sense is taken as the nearest that does: bounds the wrong way round, a quantile that is no number.
+        /// A setting that makes no sense is replaced by the nearest one that does: bounds the wrong way round, a quantile that is no
+        /// number.
         public init(
             start: Int = 20, lowest: Int = 3, highest: Int = 1000, tolerance: Double = 0.25, quantile: Double = 0.5, samples: Int = 50,
             interval: Duration = .milliseconds(100), period: Duration = .seconds(60)
@@ -54,17 +55,18 @@ public struct GradientLimit: Sendable {
     private enum Phase: Sendable, Equatable {
         /// Each window moves the limit. Leaves for `settling` at the first end of a window at or after the period's end.
         case following
-        /// Half is admitted, and what began under more is let pass. Leaves for `measuring` after `left` more answers.
+        /// Half of the limit is admitted, and requests that began under the whole limit are let pass. Leaves for `measuring` after `left`
+        /// more answers.
         case settling(left: Int)
-        /// Half is admitted. The window's sample becomes the least latency, and it leaves for `following`.
+        /// Half of the limit is admitted. The window's sample becomes the least latency, and the phase leaves for `following`.
         case measuring
     }
 
-    /// What is limited, as its records name it.
+    /// The subject of the limit's decisions, as their records name it.
     public let subject: String
-    /// As made sensible by their `init`.
+    /// The settings, made sensible by their `init`.
     public let settings: Settings
-    /// How many may be under way; half of it while `isMeasuring`.
+    /// How many requests may be under way; half of it while `isMeasuring`.
     public var limit: Int { Int(clamped: exact) }
     /// Whether the least latency is being measured anew.
     public var isMeasuring: Bool { phase != .following }
@@ -80,7 +82,7 @@ public struct GradientLimit: Sendable {
     /// The most that was under way in this window, of those admitted.
     private var peak = 0
 
-    /// Knows no latency: the first window measures it, at `start`.
+    /// A limit that knows no latency yet: the first window measures it, with `start` as the limit.
     public init(subject: String, _ settings: Settings = Settings()) {
         self.subject = subject
         self.settings = settings
@@ -91,7 +93,7 @@ public struct GradientLimit: Sendable {
     /// How many are admitted at this moment.
     private var inForce: Int { isMeasuring ? max(limit / 2, settings.lowest) : limit }
 
-    /// Whether one more may begin when `inFlight` are under way.
+    /// Whether one more request may begin when `inFlight` are under way.
     public mutating func admitted(inFlight: Int) -> Bool {
         guard inFlight < inForce else {
             // Refused is used to the full.
@@ -102,7 +104,7 @@ public struct GradientLimit: Sendable {
         return true
     }
 
-    /// A request ended after `latency`. A decision when the limit is 10 % or more away from what was last told.
+    /// Notes that a request ended after `latency`. Returns a decision when the limit is 10 % or more away from the one last told.
     public mutating func finished(_ latency: Duration, now: MonotonicTime) -> Decision<Int>? {
         if case .settling(let left) = phase {
             phase = left > 1 ? .settling(left: left - 1) : .measuring

@@ -5,7 +5,7 @@ import Basics
 /// A window of ten one-second buckets counts requests and retries; a retry is allowed while
 /// `retries < share × requests + minimum × 10`, compared with `<`. O(1), no allocation.
 public struct RetryBudget: Sendable {
-    /// 0…1.
+    /// The share of the requests that may be retries, 0…1.
     public let share: Double
     /// Retries a second that are allowed whatever the traffic, so that a quiet service can retry at all.
     public let minimum: Int

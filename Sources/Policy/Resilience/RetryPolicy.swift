@@ -21,7 +21,7 @@ public enum TryFailure: String, Sendable, CaseIterable {
 /// Idempotency-Key, or a route that declares itself idempotent) whose body is still here; once a response has begun, never. A
 /// response of the backend, whatever its status, is an answer and not a failure.
 public struct RetryPolicy: Sendable, Equatable {
-    /// All tries together, 1 to 8.
+    /// The most tries of one request, the first one included: 1 to 8.
     public let attempts: Int
 
     public init(attempts: Int) { self.attempts = min(max(attempts, 1), 8) }

@@ -1,28 +1,29 @@
 import Basics
 
-/// Limits the rate of each key by one number a key: the generic cell rate algorithm (ITU-T I.371), as redis-cell has it.
+/// Limits the rate of each key. The state of a key is one number: the generic cell rate algorithm (ITU-T I.371), as redis-cell has it.
 ///
-/// That number is the time at which all that was taken would have come in at the steady rate. Beyond that rate, `burst` extra requests may
-/// come at once, as with nginx's `burst` and `nodelay`. So with 5 a minute, burst 0 allows one request and then one every 12 s, and burst 2
-/// allows three at once.
+/// That number is the time at which all requests taken so far would have come in at the steady rate. Beyond that rate, `burst` extra
+/// requests may come at once, as with nginx's `burst` and `nodelay`. So with 5 a minute, burst 0 allows one request and then one every 12
+/// s, and burst 2 allows three at once.
 ///
 /// Promise: over any time t, at most `rate × t + burst + 1` are allowed. The interval between two is a whole number of nanoseconds, rounded
 /// up; up to 1,000,000 a second that costs at most a thousandth of the rate. A refused request costs nothing.
 ///
-/// No state and no time traps. O(1), no allocation.
+/// No state and no time makes it trap. O(1), no allocation.
 public struct TokenBucket: Sendable, Equatable {
     /// The answer to one request.
     public struct Verdict: Sendable, Equatable {
-        /// The request may go on, and was paid for.
+        /// Whether the request may go on; it was then paid for from the bucket.
         public let allowed: Bool
-        /// How many more could come at once now.
+        /// How many more requests could come at once now.
         public let remaining: Int
-        /// Until one of the same cost would be allowed; zero when it would be now. A cost above `burst + 1` never is, whatever this says.
+        /// The time until a request of the same cost would be allowed; zero when it would be allowed now. A cost above `burst + 1` is never
+        /// allowed, whatever this says.
         public let wait: Duration
-        /// Until the bucket is full again.
+        /// The time until the bucket is full again.
         public let reset: Duration
 
-        /// For tests, and for a limit that is kept elsewhere.
+        /// A verdict made by hand: for tests, and for a limit that is kept elsewhere.
         public init(allowed: Bool, remaining: Int, wait: Duration, reset: Duration) {
             self.allowed = allowed
             self.remaining = remaining
@@ -31,16 +32,17 @@ public struct TokenBucket: Sendable, Equatable {
         }
     }
 
-    /// A second, 1/3600 (one an hour) to 1,000,000,000. What is outside counts as the nearer end, what is no number as the lower.
+    /// The steady rate in requests a second, from 1/3600 (one an hour) to 1,000,000,000. A rate outside this range counts as its nearer
+    /// end; one that is no number counts as the lower end.
     public let rate: Double
-    /// Extra requests that may come at once, 0 or more.
+    /// How many extra requests may come at once, 0 or more.
     public let burst: Int
     /// Between two requests at the steady rate, in nanoseconds.
     private let interval: Int64
     /// How far ahead of now a key's number may be: `burst + 1` intervals, at most 146 years.
     private let span: Int64
 
-    /// One for all keys of a rule; each key has only its number.
+    /// One bucket serves all keys of a rule; each key has only its number.
     public init(rate: Double, burst: Int) {
         self.rate = rate > 1.0 / 3600 ? min(rate, 1e9) : 1.0 / 3600
         self.burst = max(burst, 0)
@@ -51,13 +53,14 @@ public struct TokenBucket: Sendable, Equatable {
         self.span = isTooLong ? .max / 2 : min(span, .max / 2)
     }
 
-    /// Between two requests at the steady rate, in whole microseconds, rounded up: the form in which a store that several share counts.
+    /// The time between two requests at the steady rate, in whole microseconds, rounded up: the form in which a store that several gateways
+    /// share counts.
     public var intervalMicroseconds: Int { Int((interval + 999) / 1000) }
 
-    /// Takes `cost` out of the key's bucket if that much is in it. `state` is the key's number; 0, or any time past, is a full bucket. One
-    /// that no bucket of this kind can have left (too far ahead: the clock or the settings changed) counts as an empty bucket.
+    /// Takes `cost` out of the key's bucket if that much is in it. `state` is the key's number; 0, or any time past, is a full bucket. A
+    /// number that no bucket of this kind can have left (too far ahead: the clock or the settings changed) counts as an empty bucket.
     ///
-    /// A cost of 0 or less takes nothing, is allowed, and shows what there is.
+    /// A cost of 0 or less takes nothing, is allowed, and shows how full the bucket is.
     public func take(_ state: inout Int64, now: MonotonicTime, cost: Int = 1) -> Verdict {
         let now = now.nanoseconds
         var debt = state <= now ? 0 : min(state.subtractingSaturating(now), span)

@@ -1,14 +1,14 @@
 import Basics
 
-/// Those who wait for something that is about to be there, in order of arrival, each until its own deadline.
+/// A line of waiters for something that is about to be there: in order of arrival, each until its own deadline.
 ///
-/// Not bounded here: whoever lets somebody join has counted first, because what counts may be spread over several lines. Time enters only
-/// through `now`.
+/// The line itself has no bound: the caller that lets a waiter join has counted first, because the waiters it counts may be spread over
+/// several lines. Time enters only through `now`.
 ///
-/// - Complexity: `join`, `leave`, `first(after:)` and `earliest` take O(log n) or less on average, n being those who wait; `overdue` takes
-///   O(1) while nobody is overdue, else O(n). Memory is bounded by about twice the most that waited at once.
+/// - Complexity: `join`, `leave`, `first(after:)` and `earliest` take O(log n) or less on average, n being the number of waiters; `overdue`
+///   takes O(1) while no waiter is overdue, else O(n). Memory is bounded by about twice the most that waited at once.
 public struct WaitingLine<Element> {
-    /// Somebody's place. Numbers are not used twice, and later places have higher ones.
+    /// The place of one waiter. Numbers are not used twice, and later places have higher ones.
     public struct Place {
         public let number: Int
         public let element: Element
@@ -32,12 +32,12 @@ public struct WaitingLine<Element> {
     public init() {}
 
     public var isEmpty: Bool { count == 0 }
-    /// First come, first. O(n).
+    /// The places in order of arrival. O(n).
     public var places: [Place] { slots.compactMap(\.place) }
-    /// The next time at which somebody is overdue; nil when nobody waits.
+    /// The time at which the next waiter is overdue; nil when nobody waits.
     public var earliest: MonotonicTime? { dues.first?.deadline }
 
-    /// At the end of the line. Returns the number of the place.
+    /// Puts a waiter at the end of the line. Returns the number of its place.
     public mutating func join(_ element: Element, until deadline: MonotonicTime) -> Int {
         joined += 1
         count += 1
@@ -46,7 +46,7 @@ public struct WaitingLine<Element> {
         return joined
     }
 
-    /// Gives the place up; false when there is none of this number (any more).
+    /// Gives a place up; false when there is no place of this number (any more).
     @discardableResult
     public mutating func leave(_ number: Int) -> Bool {
         let index = index(of: number)
@@ -74,7 +74,7 @@ public struct WaitingLine<Element> {
         return nil
     }
 
-    /// Whose deadline is `<= now`, in order. They keep their places until they leave.
+    /// The places whose deadline is `<= now`, in order of arrival. They stay in the line until they leave.
     public func overdue(_ now: MonotonicTime) -> [Place] {
         guard let earliest, earliest <= now else { return [] }
         return places.filter { $0.deadline <= now }

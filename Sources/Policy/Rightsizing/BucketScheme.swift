@@ -1,6 +1,6 @@
 import Basics
 
-/// How a histogram cuts values into buckets: evenly, or each wider than the one before by the same ratio.
+/// The way in which a histogram cuts values into buckets: evenly, or each wider than the one before by the same ratio.
 ///
 /// Exponential buckets keep the relative error of a percentile below the ratio, 5 % by default, whatever the size of the container.
 /// The formulas and their order are those of kubernetes/autoscaler, `histogram_options.go`.
@@ -9,27 +9,27 @@ import Basics
 public struct BucketScheme: Sendable, Equatable {
     /// How the widths follow each other.
     public enum Widths: Sendable, Equatable {
-        /// Each as wide as `size`.
+        /// Each bucket is as wide as `size`.
         case linear(size: Double)
-        /// The first as wide as `first`, each other `ratio` times the one before.
+        /// The first bucket is as wide as `first`, each other `ratio` times the one before.
         case exponential(first: Double, ratio: Double)
     }
 
-    /// Options that make no buckets: which, and what they would have to be.
+    /// Why options make no buckets: which of them are wrong, and what they would have to be.
     public struct Refusal: Error, Equatable, CustomStringConvertible {
         public let description: String
     }
 
-    /// More would only take memory: 5 % from a byte to 10^18 bytes are 850.
+    /// The most buckets. More would only take memory: 5 % from a byte to 10^18 bytes are 850.
     public static let mostBuckets = 100_000
 
-    /// As given.
+    /// The widths as they were given.
     public let widths: Widths
-    /// The value that the last bucket is for; what is above counts there too.
+    /// The value that the last bucket is for; values above it count there too.
     public let highest: Double
-    /// A bucket that weighs less counts as unused.
+    /// The weight below which a bucket counts as unused.
     public let epsilon: Double
-    /// How many buckets.
+    /// The number of buckets.
     public let count: Int
     private let logarithmOfRatio: Double
 
@@ -64,9 +64,9 @@ public struct BucketScheme: Sendable, Equatable {
             .exponential(first: first, ratio: ratio), highest: highest, epsilon: epsilon, count: count, logarithmOfRatio: logarithm)
     }
 
-    /// Cores: from 0.01 to 1000, each bucket 5 % wider.
+    /// Buckets for CPU in cores: from 0.01 to 1000, each bucket 5 % wider.
     public static let cpu = known(highest: 1000, first: 0.01)
-    /// Bytes: from 10^7 to 10^12, each bucket 5 % wider.
+    /// Buckets for memory in bytes: from 10^7 to 10^12, each bucket 5 % wider.
     public static let memory = known(highest: 1e12, first: 1e7)
 
     private static func known(highest: Double, first: Double) -> BucketScheme {
@@ -75,7 +75,7 @@ public struct BucketScheme: Sendable, Equatable {
         }
     }
 
-    /// Where a bucket begins. The first begins at 0; what is outside is taken as the nearest bucket's.
+    /// The start of a bucket. The first begins at 0; an index outside is taken as the nearest bucket's.
     public func start(_ bucket: Int) -> Double {
         let bucket = Double(min(max(bucket, 0), count - 1))
         switch widths {
@@ -84,10 +84,10 @@ public struct BucketScheme: Sendable, Equatable {
         }
     }
 
-    /// The end of a bucket, which is the start of the next; of the last its start, because it has no end.
+    /// The end of a bucket, which is the start of the next; for the last bucket its start, because it has no end.
     public func end(_ bucket: Int) -> Double { start(bucket + 1) }
 
-    /// The bucket of a value. What is below 0, or no number, belongs to the first; what is above all, to the last.
+    /// The bucket of a value. A value below 0, or one that is no number, belongs to the first; a value above all buckets, to the last.
     public func bucket(_ value: Double) -> Int {
         let place: Double
         switch widths {

@@ -1,8 +1,8 @@
 import Basics
 
-/// How much is known: 1 after a whole interval (24 h by default) with a sample a minute, growing on with each further one.
+/// How much is known of a container: 1 after a whole interval (24 h by default) with a sample a minute, growing on with each further one.
 ///
-/// It widens what is said of the bounds: with little known, the upper is far up and the lower far down.
+/// The confidence widens the bounds of a recommendation: with little known, the upper is far up and the lower far down.
 public enum Confidence {
     /// The lower bound: `(1 + 0.001/confidence)^−2`.
     public static let lower = Widening(multiplier: 0.001, exponent: -2)
@@ -28,8 +28,8 @@ public enum Confidence {
         public func applied(_ amount: Int, confidence: Double) -> Int { Amount.scaled(amount, by: factor(confidence)) }
     }
 
-    /// The smaller of the time watched in intervals, and of the samples as if each stood for a minute. 0 without samples, when the last is
-    /// not after the first, or when the interval is not above 0.
+    /// The confidence: the smaller of the time watched in intervals, and of the samples as if each stood for a minute. 0 without samples,
+    /// when the last is not after the first, or when the interval is not above 0.
     public static func of(first: WallTime?, last: WallTime?, samples: Int, interval: Duration) -> Double {
         let milliseconds = Double(interval.nanoseconds / 1_000_000)
         guard let first, let last, samples > 0, milliseconds > 0 else { return 0 }

@@ -1,26 +1,26 @@
 import Basics
 
-/// What is known of the use of one container: two decaying histograms, and from when to when it was watched. Some 4 kB.
+/// The recorded use of one container: two decaying histograms, and from when to when it was watched. Some 4 kB.
 ///
-/// Samples come in whole milli-cores and bytes; `Amount.whole` makes them of real numbers. What is wrong with one is said, never trapped
-/// on.
+/// Samples come in whole milli-cores and bytes; `Amount.whole` makes them of real numbers. A faulty sample throws the reason and never
+/// traps.
 ///
 /// - Complexity: a sample is O(1) and allocates nothing.
 public struct ContainerUsage: Sendable {
-    /// What each sample of CPU weighs. Not the request, as older versions of upstream had it.
+    /// The weight of each sample of CPU. It is not the request, as older versions of upstream had it.
     public static let weightOfCPU = 0.1
-    /// Each peak of memory weighs the same.
+    /// The weight of each peak of memory.
     public static let weightOfMemory = 1.0
-    /// Upstream's default, for both.
+    /// The half-life of both histograms: upstream's default.
     public static let halfLife = Duration.seconds(86400)
 
     public private(set) var cpu: DecayingHistogram
     public private(set) var memory: DecayingHistogram
-    /// Of CPU samples alone, as is the count.
+    /// The times of the first and last sample, and the count, all of CPU samples alone.
     public private(set) var first: WallTime?
     public private(set) var last: WallTime?
     public private(set) var samples = 0
-    /// When it was begun to watch: what a state without samples is as old as.
+    /// When watching began: the age of a state without samples counts from here.
     public let created: WallTime
     private var gate: SampleGate
 
@@ -31,7 +31,7 @@ public struct ContainerUsage: Sendable {
         gate = SampleGate(settings)
     }
 
-    /// Milli-cores in use. With `now`, what is more than a minute ahead of it is dropped too.
+    /// Adds a sample of CPU in use, in milli-cores. With `now`, a sample more than a minute ahead of it is dropped too.
     public mutating func addCPU(_ used: Int, at time: WallTime, now: WallTime? = nil) throws(SampleGate.Dropped) {
         let value = try gate.cpu(used, at: time, now: now)
         cpu.add(Double(value) / 1000, weight: ContainerUsage.weightOfCPU, at: time)
@@ -41,12 +41,12 @@ public struct ContainerUsage: Sendable {
         samples = Amount.sum(samples, 1)
     }
 
-    /// Bytes in use.
+    /// Adds a sample of memory in use, in bytes.
     public mutating func addMemory(_ used: Int, at time: WallTime, now: WallTime? = nil) throws(SampleGate.Dropped) {
         apply(try gate.memory(used, at: time, now: now))
     }
 
-    /// It ran out of memory while it had asked for `request` bytes.
+    /// Notes that the container ran out of memory while it had asked for `request` bytes.
     public mutating func addOutOfMemory(request: Int, at time: WallTime, now: WallTime? = nil) throws(SampleGate.Dropped) {
         apply(try gate.outOfMemory(request: request, at: time, now: now))
     }
@@ -66,8 +66,9 @@ public struct ContainerUsage: Sendable {
         samples = checkpoint.samples
     }
 
-    /// Whether it can be dropped: the last sample of CPU (the beginning, when there was none) is interval × count away or more (`>=`, 8
-    /// days by default). Also when it is as far ahead, which a clock that was set back leaves behind and nothing else would ever clear.
+    /// Whether the state can be dropped: the last sample of CPU (the beginning, when there was none) is interval × count away or more
+    /// (`>=`, 8 days by default). This is also so when the sample is as far ahead, which a clock that was set back leaves behind and
+    /// nothing else would ever clear.
     public func isExpired(_ now: WallTime) -> Bool {
         ContainerUsage.isExpired(last: last, created: created, now: now, settings: gate.settings)
     }

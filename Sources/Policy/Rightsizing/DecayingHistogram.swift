@@ -1,6 +1,6 @@
 import Basics
 
-/// A histogram that forgets: what was added a half-life earlier weighs half.
+/// A histogram that forgets: a sample that was added a half-life earlier weighs half.
 ///
 /// A sample at `t` is given the weight `w · 2^((t − reference) / halfLife)`, so nothing old need be touched. When `t` is more than 100
 /// half-lives past the reference (`>`), the reference moves to `t`, rounded half up to a multiple of the half-life counted from the dawn of
@@ -8,19 +8,19 @@ import Basics
 ///
 /// - Complexity: adding is O(1) but for a move of the reference (O(buckets), once in 100 half-lives); no allocation.
 public struct DecayingHistogram: Sendable {
-    /// 1 January of the year 1, where the reference starts and the multiples of a half-life are counted from.
+    /// 1 January of the year 1. The reference starts there, and the multiples of a half-life are counted from there.
     public static let dawn = WallTime(milliseconds: -62_135_596_800_000)
-    /// The end of the year 9999. What is outside these two is taken as the nearer.
+    /// The end of the year 9999. A time outside `dawn` and `dusk` is taken as the nearer of the two.
     public static let dusk = WallTime(milliseconds: 253_402_300_799_999)
     private static let mostHalfLives: Int64 = 100
 
     public private(set) var histogram: Histogram
-    /// When a sample weighs just what it says.
+    /// The time at which a sample weighs just what it says.
     public private(set) var reference = dawn
     /// Milliseconds.
     private let halfLife: Int64
 
-    /// `halfLife`: at least a millisecond, at most a century; what is outside is taken as the nearer.
+    /// `halfLife` is at least a millisecond and at most a century; a value outside is taken as the nearer end.
     public init(_ scheme: BucketScheme, halfLife: Duration) {
         histogram = Histogram(scheme)
         self.halfLife = min(max(halfLife.nanoseconds / 1_000_000, 1), 3_155_760_000_000)
@@ -56,7 +56,7 @@ public struct DecayingHistogram: Sendable {
         halfLife == other.halfLife && reference == other.reference && histogram.matches(other.histogram)
     }
 
-    /// See `Histogram.checkpoint`; with the reference.
+    /// See `Histogram.checkpoint`. The checkpoint has the reference as well.
     public func checkpoint() -> HistogramCheckpoint {
         var checkpoint = histogram.checkpoint()
         checkpoint.reference = reference

@@ -1,17 +1,18 @@
-/// Weights by bucket, and percentiles over them. A bucket lighter than the scheme's epsilon counts as unused.
+/// Weights of values in buckets, and percentiles over them. A bucket lighter than the scheme's epsilon counts as unused.
 ///
 /// Nothing traps: a value or a weight that is no finite number, and a weight below 0, is refused.
 ///
 /// - Complexity: adding is O(1) without allocation; a percentile, scaling and merging are O(buckets), 176 by default.
 public struct Histogram: Sendable {
     public let scheme: BucketScheme
-    /// The sum of what was added, less what was subtracted. With rounding it may differ a little from the sum of the buckets.
+    /// The sum of the weights that were added, less those that were subtracted. With rounding it may differ a little from the sum of the
+    /// buckets.
     public private(set) var total = 0.0
     private var weights: [Double]
     private var lowest: Int
     private var highest = 0
 
-    /// Without any weight.
+    /// A histogram without any weight.
     public init(_ scheme: BucketScheme) {
         self.scheme = scheme
         weights = [Double](repeating: 0, count: scheme.count)
@@ -21,7 +22,7 @@ public struct Histogram: Sendable {
     /// Whether the lowest used bucket weighs less than epsilon.
     public var isEmpty: Bool { weights[lowest] < scheme.epsilon }
 
-    /// What a bucket weighs; nothing outside the scheme.
+    /// The weight of a bucket; 0 outside the scheme.
     public func weight(of bucket: Int) -> Double { weights.indices.contains(bucket) ? weights[bucket] : 0 }
 
     /// Adds to the bucket of `value`. The used range grows only when that bucket weighs epsilon or more (`>=`). False when it was refused.

@@ -1,14 +1,14 @@
 import Basics
 
-/// A histogram in short, to be kept in a file: the weights in ten-thousandths of the heaviest.
+/// A compact form of a histogram, to be kept in a file: the weights in ten-thousandths of the heaviest.
 public struct HistogramCheckpoint: Sendable, Equatable {
-    /// What the heaviest bucket weighs: `MaxCheckpointWeight` of kubernetes/autoscaler.
+    /// The weight of the heaviest bucket: `MaxCheckpointWeight` of kubernetes/autoscaler.
     public static let heaviest = 10_000
 
     public var total: Double
-    /// Bucket to weight; those that round to 0 are left out.
+    /// Weights by bucket; those that round to 0 are left out.
     public var weights: [Int: Int]
-    /// Of a decaying histogram: the moment at which a sample weighs what it says.
+    /// For a decaying histogram, the moment at which a sample weighs what it says.
     public var reference: WallTime?
 
     public init(total: Double, weights: [Int: Int], reference: WallTime? = nil) {
@@ -17,7 +17,7 @@ public struct HistogramCheckpoint: Sendable, Equatable {
         self.reference = reference
     }
 
-    /// What is wrong with a checkpoint, and that it was not loaded.
+    /// Why a checkpoint was not loaded.
     public struct Refusal: Error, Equatable, CustomStringConvertible {
         public let description: String
 
@@ -26,7 +26,7 @@ public struct HistogramCheckpoint: Sendable, Equatable {
 }
 
 extension Histogram {
-    /// Weights are rounded half up. An empty histogram has no buckets.
+    /// The checkpoint of this histogram. Weights are rounded half up. An empty histogram has no buckets.
     public func checkpoint() -> HistogramCheckpoint {
         var heaviest = 0.0
         for bucket in used { heaviest = max(heaviest, weight(of: bucket)) }
@@ -39,8 +39,8 @@ extension Histogram {
         return HistogramCheckpoint(total: total, weights: weights)
     }
 
-    /// Spreads the total over the buckets in proportion and adds it to what is here. Weights that sum to 0 change nothing. On an error
-    /// nothing is changed either.
+    /// Spreads the checkpoint's total over the buckets in proportion and adds it to the weights that are here. Weights that sum to 0 change
+    /// nothing. On an error nothing is changed either.
     public mutating func load(_ checkpoint: HistogramCheckpoint) throws(HistogramCheckpoint.Refusal) {
         guard checkpoint.total.isFinite, checkpoint.total >= 0 else {
             throw HistogramCheckpoint.Refusal("its total weight is \(checkpoint.total), and must be a number from 0 on")

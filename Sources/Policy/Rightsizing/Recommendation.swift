@@ -1,15 +1,15 @@
 import Basics
 
-/// What one container should ask for of one resource, and between which bounds what it asks for now is still right.
+/// The amount of one resource that one container should request, and the bounds between which its present request is still right.
 public struct Recommendation: Sendable, Equatable {
     public let resource: Resource
-    /// Milli-cores or bytes, as all amounts here.
+    /// The target in milli-cores or bytes, as all amounts here.
     public let target: Int
     public let lower: Int
     public let upper: Int
     /// The target before a policy capped it.
     public let uncapped: Int
-    /// Of the bounds; see `Confidence`.
+    /// The confidence behind the bounds; see `Confidence`.
     public let confidence: Double
 
     public init(resource: Resource, target: Int, lower: Int, upper: Int, uncapped: Int, confidence: Double) {
@@ -21,7 +21,7 @@ public struct Recommendation: Sendable, Equatable {
         self.confidence = confidence
     }
 
-    /// What is to be done about a declared request: nothing when it lies within the bounds, both included.
+    /// The advice about a declared request: nothing is to be done when it lies within the bounds, both included.
     public enum Advice: String, Sendable, Equatable { case keep, raise, lower, declare }
 
     public func advice(declared: Int?) -> Advice {
@@ -30,7 +30,7 @@ public struct Recommendation: Sendable, Equatable {
     }
 }
 
-/// The three figures of a recommendation on their way through the arithmetic.
+/// The target and the two bounds of a recommendation, while they are computed.
 public struct Estimate: Sendable, Equatable {
     public var target: Int
     public var lower: Int
@@ -50,22 +50,23 @@ public struct Estimate: Sendable, Equatable {
         upper = Amount.whole(histogram.percentile(percentiles.upper) * unit)
     }
 
-    /// Each plus its share, both cut to whole amounts.
+    /// The three figures, each with this share of itself added; both parts are cut to whole amounts.
     public func withMargin(_ share: Double) -> Estimate { mapped { Amount.sum($0, Amount.scaled($0, by: share)) } }
 
-    /// The bounds widened by what is not known; the target is left as it is.
+    /// The estimate with its bounds widened by the lack of confidence; the target is left as it is.
     public func widened(confidence: Double) -> Estimate {
         Estimate(
             target: target, lower: Confidence.lower.applied(lower, confidence: confidence),
             upper: Confidence.upper.applied(upper, confidence: confidence))
     }
 
-    /// Each at least a container's share of the least: `scale(least, 1/containers)`. Less than one container counts as one.
+    /// The three figures, each at least a container's share of the least: `scale(least, 1/containers)`. Less than one container counts as
+    /// one.
     public func atLeast(_ least: Int, containers: Int) -> Estimate {
         let share = Amount.scaled(least, by: 1 / Double(max(containers, 1)))
         return mapped { max($0, share) }
     }
 
-    /// The same done to each of the three.
+    /// The three figures, each with the same change applied.
     public func mapped(_ change: (Int) -> Int) -> Estimate { Estimate(target: change(target), lower: change(lower), upper: change(upper)) }
 }

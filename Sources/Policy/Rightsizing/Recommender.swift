@@ -1,9 +1,10 @@
 import Basics
 
-/// What a service's container should ask for: percentiles of what it used, a margin, and bounds as wide as little is known.
+/// Recommends what a service's container should request: percentiles of what it used, a margin, and bounds that are the wider the less is
+/// known.
 ///
-/// Only ever a recommendation: nothing here changes a running service. Each comes with its reason, and a sentence that says what to change
-/// in the stack file, or that nothing need change. The arithmetic and its order are kubernetes/autoscaler's.
+/// The result is only ever a recommendation: nothing here changes a running service. Each comes with its reason, and a sentence that says
+/// what to change in the stack file, or that nothing need change. The arithmetic and its order are kubernetes/autoscaler's.
 ///
 /// - Complexity: O(buckets) for each of three percentiles and two resources; microseconds.
 public struct Recommender: Sendable {
@@ -11,7 +12,7 @@ public struct Recommender: Sendable {
 
     public init(_ settings: RecommenderSettings = RecommenderSettings()) { self.settings = settings }
 
-    /// The whole chain: `estimate`, the least, the steps, and the policy.
+    /// The whole chain of steps: `estimate`, the least, the rounding, and the policy.
     public func recommendation(
         _ resource: Resource, base: Estimate, confidence: Double, containers: Int = 1, policy: ResourcePolicy = ResourcePolicy()
     ) -> Recommendation {

@@ -1,8 +1,8 @@
 import Basics
 
-/// The figures of the recommender; the defaults are those of kubernetes/autoscaler's flags.
+/// The settings of the recommender; the defaults are those of kubernetes/autoscaler's flags.
 public struct RecommenderSettings: Sendable, Equatable {
-    /// Which percentiles are taken. Below 0 and above 1 is allowed: the lowest and the highest seen.
+    /// The percentiles that are taken. Below 0 and above 1 is allowed: the lowest and the highest seen.
     public struct Percentiles: Sendable, Equatable {
         public var target: Double
         public var lower: Double
@@ -17,16 +17,16 @@ public struct RecommenderSettings: Sendable, Equatable {
 
     public var cpu = Percentiles()
     public var memory = Percentiles()
-    /// Added to every percentile, as a share of it.
+    /// The margin that is added to every percentile, as a share of it.
     public var margin = 0.15
-    /// Of a whole replica, divided evenly among its containers: 25 milli-cores and 250 MiB.
+    /// The least amounts of a whole replica, divided evenly among its containers: 25 milli-cores and 250 MiB.
     public var leastOfAll = Resources(cpu: 25, memory: 250 << 20)
-    /// What counts as well known.
+    /// The time after which a container counts as well known.
     public var interval = Duration.seconds(86400)
-    /// Everything is rounded up to multiples of these: 1 milli-core, 1 byte.
+    /// All amounts are rounded up to multiples of these: 1 milli-core, 1 byte.
     public var steps = Resources(cpu: 1, memory: 1)
-    /// How long a container is watched before its reason recommends anything. None by default, as upstream has it; the figures are the
-    /// same.
+    /// How long a container is watched before its reason recommends anything. There is no wait by default, as in upstream; the figures are
+    /// the same.
     public var leastHistory = Duration.zero
 
     public init() {}

@@ -1,21 +1,21 @@
 import Basics
 
-/// Says of each sample of one container whether it counts, and what it changes: CPU as it comes, memory as one peak an interval.
+/// Decides for each sample of one container whether it counts, and what it changes: CPU as it comes, memory as one peak an interval.
 ///
-/// A pure machine without histograms (see `ContainerUsage` for both). The rules are those of kubernetes/autoscaler, `container.go`.
-/// Amounts above `Amount.most` count as that.
+/// A pure machine without histograms (see `ContainerUsage` for both). The rules are those of kubernetes/autoscaler, `container.go`. An
+/// amount above `Amount.most` counts as `Amount.most`.
 ///
 /// - Complexity: O(1), no allocation.
 public struct SampleGate: Sendable {
-    /// Figures that may be set.
+    /// The settings of the gate.
     public struct Settings: Sendable, Equatable {
-        /// One peak of memory is kept in each. Upstream's default, 24 h.
+        /// The interval of which one peak of memory is kept. Upstream's default, 24 h.
         public var interval: Duration
-        /// After so many intervals without a sample a state is dropped. Upstream's default, 8.
+        /// The number of intervals without a sample after which a state is dropped. Upstream's default, 8.
         public var intervals: Int
-        /// What a container that ran out of memory needs, by what it used. Upstream's default, 1.2.
+        /// How many times its use a container needs after it ran out of memory. Upstream's default, 1.2.
         public var bumpRatio: Double
-        /// What it needs at least beyond what it used, in bytes. Upstream's default, 100 MiB.
+        /// The least number of bytes beyond its use that such a container needs. Upstream's default, 100 MiB.
         public var bumpBytes: Int
 
         /// An interval below a second or above a century, a count below 1, and a ratio that is no number are taken as the nearest that
@@ -33,21 +33,22 @@ public struct SampleGate: Sendable {
 
     /// Why a sample did not count.
     public enum Dropped: Error, Sendable, Equatable {
-        /// Less than nothing was used.
+        /// The use in the sample is negative.
         case negative
-        /// CPU: not strictly later than the last. Memory: earlier than the last. Out of memory: more than an interval earlier.
+        /// The sample is late. CPU: not strictly later than the last. Memory: earlier than the last. Out of memory: more than an interval
+        /// earlier.
         case late
-        /// More than a minute ahead of the clock that was given with it.
+        /// The sample is more than a minute ahead of the clock that was given with it.
         case ahead
     }
 
-    /// What a memory sample changes.
+    /// The change of a peak that a memory sample causes.
     public struct Peak: Sendable, Equatable {
-        /// The peak of this interval until now, which is taken back; nil in a new interval.
+        /// The peak of this interval until now, which the new one replaces; nil in a new interval.
         public let replaced: Int?
         /// The peak from now on, in bytes.
         public let value: Int
-        /// Both are stamped with the end of the interval.
+        /// The end of the interval, with which both peaks are stamped.
         public let end: WallTime
     }
 
@@ -63,7 +64,7 @@ public struct SampleGate: Sendable {
 
     public init(_ settings: Settings = Settings()) { self.settings = settings }
 
-    /// CPU use, in milli-cores: what counts of it.
+    /// Takes a sample of CPU use, in milli-cores, and returns the amount that counts.
     public mutating func cpu(_ used: Int, at time: WallTime, now: WallTime? = nil) throws(Dropped) -> Int {
         let time = try held(used, time, now)
         if let lastCPU, time <= lastCPU { throw .late }
@@ -71,15 +72,16 @@ public struct SampleGate: Sendable {
         return min(used, Amount.most)
     }
 
-    /// Memory use, in bytes. Nil when it counts but is no new peak.
+    /// Takes a sample of memory use, in bytes. Nil when it counts but is no new peak.
     public mutating func memory(_ used: Int, at time: WallTime, now: WallTime? = nil) throws(Dropped) -> Peak? {
         let time = try held(used, time, now)
         if let lastMemory, time < lastMemory { throw .late }
         return peak(min(used, Amount.most), time, isBump: false)
     }
 
-    /// The container ran out of memory while it had asked for `request` bytes. It needs more than the larger of that and of what it was
-    /// seen to use in this interval. What a former such event added is left out, so that one after the other does not run away.
+    /// Notes that the container ran out of memory while it had asked for `request` bytes. It needs more than the larger of that and of what
+    /// it was seen to use in this interval. The amount that a former such event added is left out, so that one after the other does not run
+    /// away.
     public mutating func outOfMemory(request: Int, at time: WallTime, now: WallTime? = nil) throws(Dropped) -> Peak? {
         let time = try held(0, time, now)
         if let lastMemory, time.milliseconds < lastMemory.milliseconds - settings.intervalMilliseconds { throw .late }

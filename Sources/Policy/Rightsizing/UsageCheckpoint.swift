@@ -1,6 +1,6 @@
 import Basics
 
-/// The use of one container in short, to be kept over a restart.
+/// A compact form of the use of one container, to be kept over a restart.
 public struct UsageCheckpoint: Sendable, Equatable {
     /// The only version there is: `SupportedCheckpointVersion` of kubernetes/autoscaler.
     public static let supported = "v3"
@@ -29,8 +29,8 @@ extension ContainerUsage {
         UsageCheckpoint(first: first, last: last, samples: samples, cpu: cpu.checkpoint(), memory: memory.checkpoint())
     }
 
-    /// What a checkpoint tells; another version, a negative count and all that `Histogram.load` refuses is an error. Which samples came
-    /// last is not in it, so the first sample after it always counts.
+    /// The use that a checkpoint holds. Another version, a negative count and all that `Histogram.load` refuses is an error. The checkpoint
+    /// does not say which samples came last, so the first sample after it always counts.
     public init(
         _ checkpoint: UsageCheckpoint, created: WallTime, settings: SampleGate.Settings = SampleGate.Settings(),
         halfLife: Duration = halfLife

@@ -1,19 +1,20 @@
 import Basics
 
-/// What a cluster can hold: not the sum of its nodes' memory (a replica holds a copy), and what each process needs beside its data.
+/// The amount of data that a cluster can hold. It is not the sum of its nodes' memory: a replica holds a copy, and each process needs
+/// memory beside its data.
 public struct Capacity: Sendable, Equatable {
-    /// What a process takes at the most, as a multiple of maxmemory: while it saves, each page that is written to exists twice. Measured
-    /// with full nodes whose keys were all rewritten during one snapshot: 131 MiB for 64 (docs/guides/redis-monitoring.md). Managed
-    /// services set aside a quarter by default, which holds where few keys change meanwhile.
+    /// The most memory that a process takes, as a multiple of maxmemory: while it saves, each page that is written to exists twice.
+    /// Measured with full nodes whose keys were all rewritten during one snapshot: 131 MiB for 64 (docs/guides/redis-monitoring.md).
+    /// Managed services set aside a quarter by default, which holds where few keys change meanwhile.
     public static let worst = 2
-    /// Fuller than this, there is no time left to add a node.
+    /// The share of the capacity above which there is no time left to add a node.
     public static let fillLimit = 0.8
 
     public let masters: Int
     public let nodes: Int
-    /// `maxmemory` of each node, bytes; 0: without limit.
+    /// The `maxmemory` of each node in bytes; 0: without limit.
     public let memory: Int
-    /// `repl-backlog-size` and what clients' buffers take, bytes a node; they count within maxmemory.
+    /// The bytes of each node that `repl-backlog-size` and clients' buffers take; they count within maxmemory.
     public let buffers: Int
 
     public init(masters: Int, nodes: Int, memory: Int, buffers: Int = 16 << 20) {
@@ -24,12 +25,12 @@ public struct Capacity: Sendable, Equatable {
     }
 
     public var raw: Int { nodes.multipliedClamped(by: memory) }
-    /// Held once, whole.
+    /// The data that the cluster can hold in bytes, each key counted once.
     public var usable: Int { masters.multipliedClamped(by: max(0, memory.subtractingClamped(buffers))) }
-    /// What the container or the machine must leave one node.
+    /// The memory that the container or the machine must leave one node.
     public var processLimit: Int { memory.multipliedClamped(by: Capacity.worst) }
 
-    /// The arithmetic, a line a step; one line where there is no limit.
+    /// The arithmetic in words, a line for each step; one line where there is no limit.
     public var lines: [String] {
         if memory == 0 { return ["no maxmemory is set: a node grows until the machine's memory ends, and the kernel kills it"] }
         let size = ByteSize.text(memory)
@@ -45,9 +46,9 @@ public struct Capacity: Sendable, Equatable {
     }
 }
 
-/// Bytes for people.
+/// Writes and reads sizes in bytes as people write them.
 public enum ByteSize {
-    /// `512 MiB`, `1.5 GiB`, `300 B`: at most one digit behind the point; 0 for what is negative.
+    /// A size as text: `512 MiB`, `1.5 GiB`, `300 B`. At most one digit behind the point; 0 for a negative size.
     public static func text(_ bytes: Int) -> String {
         var value = Double(max(0, bytes)), unit = 0
         let units = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"]
@@ -60,7 +61,7 @@ public enum ByteSize {
             ? "\(Int(clamped: value.rounded())) \(units[unit])" : "\(tenths / 10).\(tenths % 10) \(units[unit])"
     }
 
-    /// `512Mi`, `1Gi`, `64mb`, `1024`; nil for anything else, negative, or above 1 PiB.
+    /// Reads `512Mi`, `1Gi`, `64mb`, `1024`; nil for anything else, negative, or above 1 PiB.
     public static func read(_ text: String) -> Int? {
         let digits = text.prefix { $0.isASCII && $0.isNumber }
         guard let value = Int(digits) else { return nil }

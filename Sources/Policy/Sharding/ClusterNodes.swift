@@ -1,22 +1,22 @@
-/// One node as another one (or it itself) sees it: a line of `CLUSTER NODES`.
+/// One node as another node (or the node itself) sees it: a line of `CLUSTER NODES`.
 public struct ClusterNode: Sendable, Equatable {
     public enum Flag: String, Sendable, CaseIterable {
         case myself, master, handshake, noflags
         case replica = "slave"
-        /// This node alone thinks that it fails (PFAIL).
+        /// The node that was asked alone thinks that this one fails (PFAIL).
         case suspected = "fail?"
-        /// A majority of masters agreed that it fails.
+        /// A majority of masters agreed that the node fails.
         case failed = "fail"
         case noAddress = "noaddr"
         case noFailover = "nofailover"
     }
 
-    /// A slot on its way, as only the node itself tells it.
+    /// A slot that is being moved, as only the node itself reports it.
     public struct OpenSlot: Sendable, Equatable {
         public enum Direction: Sendable { case migrating, importing }
         public let slot: Int
         public let direction: Direction
-        /// The other end's id.
+        /// The id of the node at the other end.
         public let peer: String
 
         public init(slot: Int, direction: Direction, peer: String) {
@@ -27,40 +27,40 @@ public struct ClusterNode: Sendable, Equatable {
     }
 
     public let id: String
-    /// The host is empty while the node does not know its own address, and where the flag `noaddr` stands.
+    /// The node's address. The host is empty while the node does not know its own address, and where the flag `noaddr` stands.
     public let address: NodeAddress
     public let busPort: UInt16
     public let hostname: String?
     public let flags: Set<Flag>
-    /// Of a replica.
+    /// The id of a replica's master.
     public let master: String?
     public let configEpoch: UInt64
     public let isLinkUp: Bool
     public let slots: SlotSet
-    /// In a node's own line only.
+    /// The open slots; they stand in a node's own line only.
     public let open: [OpenSlot]
-    /// What stands behind the hostname (`tls-port=0`, `shard-id=…`), which servers from 7.2 on write: kept as it is.
+    /// The fields behind the hostname (`tls-port=0`, `shard-id=…`), which servers from 7.2 on write: kept as they are.
     public let extras: [String]
 
     public var isMaster: Bool { flags.contains(.master) }
     public var isReplica: Bool { flags.contains(.replica) }
     public var isFailed: Bool { flags.contains(.failed) }
-    /// Met, but not yet a member; it disappears by itself when the other end does not answer.
+    /// Whether the node was met, but is not yet a member; it disappears by itself when the other end does not answer.
     public var isInHandshake: Bool { flags.contains(.handshake) }
 }
 
-/// The answer to `CLUSTER NODES`, read.
+/// The parsed answer to `CLUSTER NODES`.
 ///
-/// The text comes from outside: it is bounded, and what does not fit is refused with its line. A token that a later server may add behind
-/// the hostname (`,shard-id=…`) is passed over.
+/// The text comes from outside: its size is bounded, and a line that does not fit is refused with its number. A token that a later server
+/// may add behind the hostname (`,shard-id=…`) is passed over.
 public struct ClusterNodes: Sendable, Equatable {
-    /// The protocol's own advice ends at 1,000 nodes.
+    /// The most nodes. The protocol's own advice ends at 1,000.
     public static let nodeLimit = 2_000
-    /// A node with every second slot has about 48 KiB of ranges, and one with all of them open under 1 MiB.
+    /// The longest line in bytes. A node with every second slot has about 48 KiB of ranges, and one with all of them open under 1 MiB.
     public static let lineLimit = 1 << 20
 
     public struct Failure: Error, Equatable, CustomStringConvertible {
-        /// From 1.
+        /// The number of the line, from 1.
         public let line: Int
         public let reason: String
         public var description: String { "CLUSTER NODES, line \(line): \(reason)" }
@@ -99,7 +99,7 @@ public struct ClusterNodes: Sendable, Equatable {
 
     public func node(_ id: String) -> ClusterNode? { nodes.first { $0.id == id } }
 
-    /// One node's line of such a text, without reading the others; nil when it is not there or is none.
+    /// The line of one node in such a text, without reading the others; nil when there is none, or when it is no node's line.
     public static func node(_ id: String, in text: String) -> ClusterNode? {
         text.split(whereSeparator: \.isNewline).first { $0.hasPrefix(id) }.flatMap { try? node($0) }
     }

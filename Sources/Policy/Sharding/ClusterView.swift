@@ -1,9 +1,9 @@
-/// What several nodes of one cluster say, compared.
+/// Compares the answers of several nodes of one cluster.
 ///
-/// About itself a node is believed: its role, its slots, what it has open. About one that did not answer, the view of the highest
-/// configuration epoch is.
+/// A node is believed about itself: its role, its slots, its open slots. About a node that did not answer, the view of the highest
+/// configuration epoch is believed.
 public struct ClusterView: Sendable {
-    /// A node of the cluster, with what counts as known of it.
+    /// A node of the cluster, with the facts that are taken as known about it.
     public struct Member: Sendable, Equatable {
         public let id: String
         public let address: NodeAddress
@@ -13,21 +13,21 @@ public struct ClusterView: Sendable {
         public let configEpoch: UInt64
         public let slots: SlotSet
         public let open: [ClusterNode.OpenSlot]
-        /// It answered.
+        /// Whether the node answered.
         public let answers: Bool
-        /// A majority of masters says that it fails, in the eyes of at least one that answered.
+        /// Whether a majority of masters says that the node fails, in the eyes of at least one that answered.
         public let isFailed: Bool
         public let isSuspected: Bool
         public let hasNoAddress: Bool
     }
 
-    /// What each node that answered says.
+    /// The answer of each node that answered.
     public let views: [ClusterNodes]
-    /// Sorted by address.
+    /// The members, sorted by address.
     public let members: [Member]
 
-    /// `addresses` are those under which the nodes were asked, in the order of `views`; a node that does not know its own address has
-    /// that one.
+    /// `addresses` are those under which the nodes were asked, in the order of `views`. A node that does not know its own address gets the
+    /// one under which it was asked.
     public init(_ views: [ClusterNodes], askedAt addresses: [NodeAddress]) {
         self.views = views
         var members: [Member] = []
@@ -66,28 +66,30 @@ public struct ClusterView: Sendable {
     }
 
     public func member(_ id: String) -> Member? { members.first { $0.id == id } }
-    /// By address, or by an id or a beginning of one that fits one member alone.
+    /// The member with this address or id, or the only one whose id begins with this text.
     public func member(named name: String) -> Member? {
         if let found = members.first(where: { $0.address.description == name || $0.id == name }) { return found }
         let fitting = members.filter { name.count >= 4 && $0.id.hasPrefix(name) }
         return fitting.count == 1 ? fitting[0] : nil
     }
 
-    /// Masters that are not given up.
+    /// The masters that are not given up.
     public var masters: [Member] { members.filter { $0.isMaster && !$0.isFailed && !$0.hasNoAddress } }
     public func replicas(of id: String) -> [Member] {
         members.filter { !$0.isMaster && $0.master == id && !$0.isFailed && !$0.hasNoAddress }
     }
 
-    /// Slots that nobody has.
+    /// The slots that nobody has.
     public var unassigned: SlotSet { members.reduce(SlotSet.all) { $0.subtracting($1.slots) } }
 
-    /// The one that has the slot; of two that claim it the one with the higher configuration epoch, as the cluster itself settles it.
+    /// The member that has the slot. When two claim it, it is the one with the higher configuration epoch, as the cluster itself settles
+    /// it.
     public func owner(of slot: Int) -> Member? {
         members.filter { $0.slots.contains(slot) }.max { ($0.configEpoch, $0.id) < ($1.configEpoch, $1.id) }
     }
 
-    /// Where a node differs from what the node says that it is about; one sentence each. Empty: all agree about slots and roles.
+    /// The differences between a node's view of another one and what that one says of itself; one sentence each. Empty: all agree about
+    /// slots and roles.
     public var disagreements: [String] {
         var found: [String] = []
         for view in views {
@@ -119,7 +121,7 @@ public struct ClusterView: Sendable {
 }
 
 extension ClusterView.Member {
-    /// One server that is no cluster's, as the master of all slots.
+    /// A view of a single server without a cluster, as the master of all slots.
     public init(single id: String, at address: NodeAddress) {
         self.init(
             id: id, address: address, busPort: 0, isMaster: true, master: nil, configEpoch: 0, slots: .all, open: [], answers: true,

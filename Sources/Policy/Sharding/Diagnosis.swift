@@ -1,11 +1,11 @@
-/// What is wrong in a cluster, how risky mending it is, and what mends it.
+/// The faults of a cluster: what is wrong, how risky mending it is, and what mends it.
 public struct Diagnosis: Sendable {
     public enum Risk: String, Sendable, CaseIterable {
-        /// No data is touched.
+        /// The mending touches no data.
         case safe
-        /// Data moves from one node to another.
+        /// The mending moves data from one node to another.
         case moves
-        /// Data could be lost: only for who says so by name.
+        /// The mending could lose data: it is done only when the user accepts that by name.
         case loses
         /// No command mends it; a person must do something first.
         case manual
@@ -13,13 +13,13 @@ public struct Diagnosis: Sendable {
 
     public enum Remedy: Sendable, Equatable {
         case settle(slot: Int, OpenSlots.Resolution)
-        /// Slots whose owner is lost with what it held.
+        /// Gives away slots whose owner is lost together with its data.
         case reassign(SlotSet, from: String)
         case assign(SlotSet)
         case introduce(String)
         case forget(String)
         case bumpEpoch(String)
-        /// Ids of nodes.
+        /// Copies libraries of functions; both ends are ids of nodes.
         case copyLibraries(from: String, to: String)
         case copyUsers(from: String, to: String)
         case wait
@@ -27,11 +27,11 @@ public struct Diagnosis: Sendable {
     }
 
     public struct Finding: Sendable, Equatable {
-        /// One of `names`: what `--accept-loss` takes.
+        /// The finding's name, one of `names`: `--accept-loss` takes it.
         public let name: String
         public let risk: Risk
         public let sentence: String
-        /// What mends it: a command, or what a person does.
+        /// The command that mends the fault, or the thing that a person does about it.
         public let mend: String
         public let remedy: Remedy
 
@@ -43,7 +43,7 @@ public struct Diagnosis: Sendable {
             self.remedy = remedy
         }
 
-        /// Whether a command may mend it, from one who accepts that what is named so may be lost.
+        /// Whether a command may mend the fault when the user accepts the losses of these names.
         public func isMendable(accepting accepted: Set<String>) -> Bool {
             switch risk {
             case .safe, .moves: remedy != .none
@@ -53,17 +53,18 @@ public struct Diagnosis: Sendable {
         }
     }
 
-    /// Those whose mending can lose data.
+    /// The names of findings whose mending can lose data.
     public static let losing = ["lost-slots", "unassigned-slots"]
 
     public let findings: [Finding]
 
-    /// Slots that a move left behind.
+    /// The findings about slots that a move left behind.
     public var open: [Finding] { findings.filter { if case .settle = $0.remedy { true } else { false } } }
 
-    /// `keys`: slot, then node, then how many keys; for open slots, for those without owner, and wherever keys lie that are not at home.
+    /// `keys` has the number of keys by slot and then by node: for open slots, for slots without owner, and wherever keys lie that are not
+    /// at home.
     ///
-    /// `common`: functions and users, by node; a node that is not in it is not compared.
+    /// `common` has the functions and users by node; a node that is not in it is not compared.
     public init(
         _ view: ClusterView, keys: [Int: [String: Int]] = [:], silent: [NodeAddress] = [], common: [String: NodeCommon] = [:]
     ) {
@@ -179,7 +180,7 @@ public struct Diagnosis: Sendable {
         return found
     }
 
-    /// What each master that answers says of one slot.
+    /// The state of one slot as each master that answers reports it.
     public static func places(_ slot: Int, _ view: ClusterView, _ keys: [String: Int]) -> [OpenSlots.Place] {
         view.members.filter { $0.isMaster && $0.answers }.map { master in
             let open = master.open.filter { $0.slot == slot }

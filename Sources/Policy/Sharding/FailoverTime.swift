@@ -7,9 +7,9 @@ import Basics
 /// 500 ms and up to 500 ms at random before it asks for votes. From the kill to the promotion on a busy machine with two processors,
 /// longest of six: 500 ms: 1.84 s, 1 s: 3.00 s, 2 s: 4.48 s, 5 s: 9.79 s. A client needs a round trip or two more to find the new master.
 public enum FailoverTime {
-    /// Below it a busy machine's own pauses look like deaths.
+    /// The shortest node-timeout. Below it a busy machine's own pauses look like deaths.
     public static let shortestTimeout = Duration.milliseconds(500)
-    /// Redis' default. A longer one only makes the outage longer.
+    /// The longest node-timeout: Redis' default. A longer one only makes the outage longer.
     public static let longestTimeout = Duration.milliseconds(15_000)
     private static let votes = Duration.seconds(1)
 
@@ -19,12 +19,12 @@ public enum FailoverTime {
 
     public static func worst(nodeTimeout: Duration) -> Duration { nodeTimeout * 2 + votes }
 
-    /// `2 x 2s + 1s = 5s`.
+    /// The worst case as arithmetic: `2 x 2s + 1s = 5s`.
     public static func arithmetic(nodeTimeout: Duration) -> String {
         "2 x \(nodeTimeout.brief) + \(votes.brief) = \(worst(nodeTimeout: nodeTimeout).brief)"
     }
 
-    /// The longest node-timeout that keeps the promise: the longer, the fewer pauses are taken for deaths.
+    /// The longest node-timeout that keeps the promise. The longer it is, the fewer pauses are taken for deaths.
     public static func nodeTimeout(promise: Duration, subject: String = "cluster") throws(Refusal) -> Decision<Duration> {
         let raw = Duration.milliseconds(((promise - votes) / 2).nanoseconds / 1_000_000)
         guard raw >= shortestTimeout else {
@@ -53,7 +53,7 @@ public enum FailoverTime {
                 flip: "another promise: a shorter one needs a shorter timeout, at least \(shortestTimeout.brief)"))
     }
 
-    /// A node-timeout that was given, with or without a promise.
+    /// Checks a node-timeout that was given, with or without a promise.
     public static func check(nodeTimeout: Duration, promise: Duration?) throws(Refusal) {
         guard nodeTimeout >= shortestTimeout else {
             throw Refusal(

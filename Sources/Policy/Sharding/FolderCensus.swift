@@ -1,6 +1,6 @@
-/// What the folder of one node says before its process is started.
+/// The contents of one node's folder, looked at before its process is started.
 public struct NodeTestimony: Sendable, Equatable {
-    /// Data as `redis-server` would load it.
+    /// The data in the folder, as `redis-server` would load it.
     public enum Data: Sendable, Equatable {
         /// The node writes nothing down (a cache): an empty folder says nothing.
         case notKept
@@ -9,19 +9,19 @@ public struct NodeTestimony: Sendable, Equatable {
         /// There is a snapshot, but not the append-only log that the node is configured with. The server would ignore the snapshot, start
         /// empty, and overwrite it.
         case snapshotOnly(Holding)
-        /// The server would not load it; why.
+        /// The server would not load the data; the text says why.
         case unreadable(String)
     }
 
-    /// What is known of data without loading it.
+    /// Facts about data that are known without loading it.
     public struct Holding: Sendable, Equatable {
-        /// Keys of its last snapshot.
+        /// The number of keys in the last snapshot.
         public var keys: Int
-        /// Bytes that were appended since.
+        /// The number of bytes that were appended since.
         public var appended: Int
-        /// When it was last written, seconds since 1970.
+        /// The time at which the data was last written, in seconds since 1970.
         public var writtenAt: Int
-        /// Where it stood in whose stream of writes, if its last snapshot is its last state: so it is after a proper stop.
+        /// The node's position in a stream of writes, if its last snapshot is its last state, as it is after a proper stop.
         public var stream: Stream?
 
         public struct Stream: Sendable, Equatable {
@@ -46,9 +46,9 @@ public struct NodeTestimony: Sendable, Equatable {
 
     public let address: NodeAddress
     public let folder: String
-    /// Its process lives: what it holds is in its memory.
+    /// Whether the node's process lives: its data is then in its memory.
     public let runs: Bool
-    /// `nodes.conf`; nil: there is none.
+    /// The contents of `nodes.conf`; nil: there is none.
     public let file: NodesFile?
     /// Why `nodes.conf` cannot be read, where it cannot.
     public let flaw: String?
@@ -66,24 +66,24 @@ public struct NodeTestimony: Sendable, Equatable {
     var holding: Holding? { if case .whole(let holding) = data { holding } else { nil } }
 }
 
-/// Decides, before any node of a cluster is started, which may be: from what all their folders say.
+/// Decides, before any node of a cluster is started, which nodes may be started, from what all their folders say.
 ///
 /// Starting is an act on data: a node that comes up empty at the address of a master is copied, as it is, by the replica that has the only
-/// copy. So who lost what it had is not started where slots depend on it; a replica that lost its folder gets its place back, and copies
-/// from its master.
+/// copy. So a node that lost its data is not started where slots depend on it; a replica that lost its folder gets its place back, and
+/// copies from its master.
 public struct FolderCensus: Sendable {
     public enum Verdict: Sendable, Equatable {
         case start
-        /// Its `nodes.conf` is lost or of no use; with this one it comes back as what it was, a replica.
+        /// The node's `nodes.conf` is lost or of no use; with this file the node comes back as what it was, a replica.
         case giveBack(NodesFile, sentence: String)
-        /// It must not be started: why, and what to do.
+        /// The node must not be started. The text says why, and what to do.
         case refuse(String)
     }
 
     public let testimonies: [NodeTestimony]
-    /// A cluster was formed here before, whatever the folders say now.
+    /// Whether a cluster was formed here before, whatever the folders say now.
     public let wasFormed: Bool
-    /// What `muster redis recover NODE` needs to find these folders: `--dir nodes`.
+    /// The option with which `muster redis recover NODE` finds these folders: `--dir nodes`.
     public let place: String
 
     public init(_ testimonies: [NodeTestimony], wasFormed: Bool, place: String) {
@@ -92,12 +92,12 @@ public struct FolderCensus: Sendable {
         self.place = place
     }
 
-    /// In the order of `testimonies`; a node that runs is not judged.
+    /// The verdicts in the order of `testimonies`; a node that runs is not judged.
     public var verdicts: [(testimony: NodeTestimony, verdict: Verdict)] {
         testimonies.filter { !$0.runs }.map { ($0, verdict(of: $0)) }
     }
 
-    /// What is refused, a sentence each.
+    /// The reasons of all refused nodes, a sentence each.
     public var refusals: [String] {
         verdicts.compactMap { if case .refuse(let why) = $0.verdict { "\($0.testimony.address): \(why)" } else { nil } }
     }

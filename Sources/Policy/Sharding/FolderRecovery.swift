@@ -1,6 +1,6 @@
-/// How a node that `FolderCensus` refuses comes back: with what data, and what is lost by it.
+/// A plan to bring back a node that `FolderCensus` refuses: with what data, and what is lost by it.
 ///
-/// Nothing of what a folder holds is deleted: what is not used is put aside in the same folder.
+/// Nothing in a folder is deleted: files that are not used are put aside in the same folder.
 public struct FolderRecovery: Sendable, Equatable {
     public enum Step: Sendable, Equatable {
         /// The data and `nodes.conf` in the folder of a node go aside.
@@ -8,9 +8,9 @@ public struct FolderRecovery: Sendable, Equatable {
         case write(NodesFile, NodeAddress)
         /// The snapshot becomes the beginning of a new append-only log.
         case logFromSnapshot(NodeAddress)
-        /// An append-only log without anything in it.
+        /// An append-only log without anything in it is written.
         case emptyLog(NodeAddress)
-        /// Of nodes that run: this one takes over from the one that is recovered, which is down.
+        /// This node, which runs, takes over from the node that is recovered, which is down.
         case takeOver(NodeAddress)
     }
 
@@ -19,14 +19,14 @@ public struct FolderRecovery: Sendable, Equatable {
     }
 
     public let steps: [Step]
-    /// What is done, a sentence each; then which data is relied on, and what is lost.
+    /// The steps of the plan, a sentence each; then which data is relied on, and what is lost.
     public let sentences: [String]
     public let reliesOn: String
     public let loses: String
-    /// Data goes for good by it, or may: only for who says so.
+    /// Whether data is lost for good by the plan, or may be: it is carried out only when the user accepts that.
     public let needsAcceptance: Bool
 
-    /// nil: nothing is wrong with the node; it may be started.
+    /// The plan for one node; nil: nothing is wrong with the node, and it may be started.
     public static func plan(_ census: FolderCensus, _ address: NodeAddress) throws(Refusal) -> FolderRecovery? {
         guard let one = census.testimonies.first(where: { $0.address == address }) else {
             let known = census.testimonies.map(\.address.description).joined(separator: ", ")
@@ -189,7 +189,7 @@ public struct FolderRecovery: Sendable, Equatable {
 }
 
 extension FolderRecovery {
-    /// Of a single server, whose folder has no whole data.
+    /// The plan for a single server whose folder has no whole data.
     public static func single(_ address: NodeAddress, _ folder: String, _ data: NodeTestimony.Data) -> FolderRecovery {
         if case .snapshotOnly(let holding) = data {
             return FolderRecovery(

@@ -1,9 +1,9 @@
 /// The slot of a key: CRC16 (XMODEM) of its hash tag, or of all of it, modulo 16384, as Redis Cluster's specification has it.
 public enum HashSlot {
-    /// Slots of a cluster; fixed by the protocol.
+    /// The number of slots of a cluster; fixed by the protocol.
     public static let count = 16384
 
-    /// What stands between the first `{` and the next `}` decides alone, unless it is empty.
+    /// The slot of a key. The part between the first `{` and the next `}` decides alone, unless it is empty.
     ///
     /// - Complexity: one table look-up a byte, no allocation.
     public static func of(_ key: Span<UInt8>) -> Int {

@@ -1,9 +1,9 @@
 import Basics
 
-/// Which replica takes over from a master of which it is known that it has died: the one with the most of its data.
+/// Chooses the replica that takes over from a master that is known to have died: the one with the most of its data.
 ///
-/// Offsets are of the master's stream, so that the higher one has more. Of equals the one that is named first. A replica whose own state is
-/// not known, or that never had a whole copy (`offset` 0), is no candidate.
+/// Offsets are of the master's stream, so that the higher one has more. Of equal replicas the one that is named first is chosen. A replica
+/// whose own state is not known, or that never had a whole copy (`offset` 0), is no candidate.
 public enum Heir {
     public struct Candidate: Sendable, Equatable {
         public let name: String
@@ -15,7 +15,7 @@ public enum Heir {
         }
     }
 
-    /// nil: nobody can.
+    /// The name of the replica that takes over; nil: none can.
     public static func choose(of dead: String, slots: SlotSet, among candidates: [Candidate]) -> Decision<String?> {
         let inputs = candidates.map { DecisionRecord.Input($0.name, "offset \($0.offset)") }
         let able = candidates.filter { $0.offset > 0 }

@@ -1,11 +1,11 @@
-/// What the nodes of a cluster must have in common besides their slots, as one of them has it. A part that could not be asked for (an old
-/// server, a user without the right) is nil: it is not known, and not empty.
+/// The functions, users and settings that all nodes of a cluster must have in common besides their slots, as one node has them. A part that
+/// could not be asked for (an old server, a user without the right) is nil: it is not known, and not empty.
 public struct NodeCommon: Sendable, Equatable {
-    /// Libraries of functions: name, and code.
+    /// The libraries of functions: code by name.
     public var libraries: [String: String]?
-    /// Users but `default`, whose password each node is started with: name, and rules with hashed passwords.
+    /// The users but `default`, whose password each node is started with: rules with hashed passwords, by name.
     public var users: [String: String]?
-    /// Those of `settingNames`, by name.
+    /// The values of the settings in `settingNames`, by name.
     public var settings: [String: String]?
 
     /// Settings in which nodes that differ behave differently to a client.
@@ -61,7 +61,7 @@ extension Diagnosis {
         return found
     }
 
-    /// Settings that are not the same everywhere, a sentence each.
+    /// Sentences about settings that are not the same everywhere, one for each.
     public static func settings(_ view: ClusterView, _ known: [String: NodeCommon]) -> [String] {
         let nodes = view.members.compactMap { member in known[member.id]?.settings.map { (member.address, $0) } }
         return NodeCommon.settingNames.compactMap { name in

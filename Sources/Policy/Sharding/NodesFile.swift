@@ -1,4 +1,4 @@
-/// What a node of a cluster has written down of it: the file `nodes.conf` in its folder, as `redis-server` reads it at the next start.
+/// A node's own record of its cluster: the file `nodes.conf` in its folder, as `redis-server` reads it at the next start.
 ///
 /// The same lines as the answer to `CLUSTER NODES`, and one more: `vars currentEpoch 6 lastVoteEpoch 0`.
 public struct NodesFile: Sendable, Equatable {
@@ -33,7 +33,7 @@ public struct NodesFile: Sendable, Equatable {
 
     public var myself: ClusterNode { nodes.myself }
 
-    /// The node belongs to a cluster: it knows others, or has slots.
+    /// Whether the node belongs to a cluster: it knows others, or has slots.
     public var isFormed: Bool { nodes.nodes.count > 1 || !nodes.myself.slots.isEmpty }
 
     /// The file's text. What a node only thinks of others (that they fail, that links are up) is left out: each finds out anew.
@@ -55,7 +55,7 @@ public struct NodesFile: Sendable, Equatable {
 
     // MARK: changes
 
-    /// The same knowledge in the folder of another node, `id`: that one is `myself`.
+    /// The same knowledge for the folder of another node: the node `id` is `myself` in it.
     public func seen(by id: String) -> NodesFile {
         change { node in
             var flags = node.flags
@@ -64,13 +64,14 @@ public struct NodesFile: Sendable, Equatable {
         }
     }
 
-    /// `id` is a replica of `master`, without slots.
+    /// A copy in which `id` is a replica of `master`, without slots.
     public func demoted(_ id: String, to master: String) -> NodesFile {
         let shard = nodes.node(master)?.shard
         return change { node in node.id == id ? node.following(master, shard) : node }
     }
 
-    /// `heir` has the slots of `master` in an epoch of its own that is higher than every other; `master` and its other replicas follow it.
+    /// A copy in which `heir` has the slots of `master` in an epoch of its own that is higher than every other; `master` and its other
+    /// replicas follow it.
     public func succeeded(_ master: String, by heir: String, slots: SlotSet, epoch: UInt64) -> NodesFile {
         let shard = nodes.node(heir)?.shard
         let changed = change { node in

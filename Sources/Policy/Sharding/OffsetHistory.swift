@@ -4,11 +4,11 @@
 /// idle one.
 public struct OffsetHistory: Sendable, Equatable {
     public enum Age: Sendable, Equatable {
-        /// The replica has all that the master had at the last sample.
+        /// The replica has everything that the master had at the last sample.
         case current
-        /// Seconds since the master was where the replica is, between two samples by proportion.
+        /// The seconds since the master was where the replica is, between two samples by proportion.
         case seconds(Double)
-        /// Older than the first sample.
+        /// The offset is older than the first sample.
         case moreThan(Double)
     }
 
@@ -19,7 +19,7 @@ public struct OffsetHistory: Sendable, Equatable {
 
     public static func == (a: Self, b: Self) -> Bool { a.samples.elementsEqual(b.samples) { $0 == $1 } }
 
-    /// A sample that is older than the last or has a smaller offset (another master) begins the history anew.
+    /// Adds a sample. One that is older than the last or has a smaller offset (another master) begins the history anew.
     public mutating func add(at seconds: Double, offset: Int) {
         if let last = samples.last, seconds < last.at || offset < last.offset { samples = [] }
         samples.append((seconds, offset))
@@ -27,7 +27,7 @@ public struct OffsetHistory: Sendable, Equatable {
 
     public var last: Int? { samples.last?.offset }
 
-    /// How old `offset` was at `now`; nil without samples.
+    /// The age of `offset` at `now`; nil without samples.
     public func age(of offset: Int, at now: Double) -> Age? {
         guard let last = samples.last, let first = samples.first else { return nil }
         if offset >= last.offset { return .current }

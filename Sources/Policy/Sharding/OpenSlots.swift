@@ -1,16 +1,18 @@
-/// What is to be done about one slot that is not simply at home: open at one end or both, without an owner, or with keys in two places.
+/// Decides what is to be done about one slot that is not simply at home: open at one end or both, without an owner, or with keys in two
+/// places.
 ///
 /// The rules hold after any moment at which a move was cut off, and after either end was replaced by its replica (which knows nothing of
 /// the move, because Redis 7 does not replicate it):
-/// 0. Two claim it: who has the lower epoch has given it away and has not heard; it is told, before a newer epoch of it makes its claim
-/// win, and keys be deleted.
-/// 1. The owner sends it on, and the receiver is there: the move is finished.
-/// 2. The owner sends it on to a node that is gone: to the one that has keys of the slot, or else the owner keeps it.
-/// 3. The owner does not send it, and another one receives it: finished if keys have gone over already, or else closed.
-/// 4. Nobody owns it: who has its keys gets it; without keys, who was to receive it.
-/// 5. It is at home, and another one has keys of it: they are brought home.
+/// 0. Two masters claim the slot: the one with the lower epoch has given it away and has not heard so. It is told, before a newer epoch of
+///    it makes its claim win, and keys be deleted.
+/// 1. The owner sends the slot on, and the receiver is there: the move is finished.
+/// 2. The owner sends the slot on to a node that is gone: the master that has keys of the slot gets it, or else the owner keeps it.
+/// 3. The owner does not send the slot, and another master receives it: the move is finished if keys have gone over already, or else
+///    closed.
+/// 4. Nobody owns the slot: the master that has its keys gets it; without keys, the one that was to receive it.
+/// 5. The slot is at home, and another master has keys of it: they are brought home.
 public enum OpenSlots {
-    /// What a master that answers says of the slot.
+    /// The state of the slot at one master that answers.
     public struct Place: Sendable, Equatable {
         public let id: String
         public var owns: Bool
@@ -33,14 +35,14 @@ public enum OpenSlots {
 
     public enum Resolution: Sendable, Equatable {
         case move(from: String, to: String)
-        /// `SETSLOT STABLE` on these: no key has gone over.
+        /// `SETSLOT STABLE` on these masters: no key has gone over.
         case close([String])
         case assign(String)
-        /// Keys of a slot that `to` owns.
+        /// Brings keys of a slot to its owner `to`.
         case gather(from: String, to: String)
     }
 
-    /// nil: nothing is to be done. After the resolution was carried out, the slot is looked at again: there may be a next one.
+    /// The next thing to do; nil: nothing. After the resolution was carried out, the slot is looked at again: there may be a next one.
     public static func resolve(_ places: [Place]) -> Resolution? {
         let sorted = places.sorted { $0.id < $1.id }
         guard let owner = sorted.filter(\.owns).max(by: { $0.epoch < $1.epoch }) else { return ownerless(sorted) }

@@ -1,4 +1,4 @@
-/// Which node becomes a master, which a replica of whom, and which slots each master gets.
+/// Decides which nodes become masters, which become replicas of which master, and which slots each master gets.
 ///
 /// Masters stand on different hosts as long as there are hosts; a replica stands never on its master's host where another way exists, and
 /// replicas of one master on different hosts likewise. On one host, nodes are taken in the order given.
@@ -14,10 +14,10 @@ public struct Placement: Sendable, Equatable {
     }
 
     public let masters: [Master]
-    /// Sentences about what could not be kept apart.
+    /// Sentences about nodes that could not be kept on different hosts.
     public let notes: [String]
 
-    /// Fewer masters cannot agree that one of them is dead: a majority of two is two.
+    /// The fewest masters of a cluster. Fewer cannot agree that one of them is dead: a majority of two is two.
     public static let fewestMasters = 3
 
     public init(nodes: [NodeAddress], replicas: Int) throws(Refusal) {

@@ -1,6 +1,6 @@
 import Basics
 
-/// Which slots change hands so that each master carries its share.
+/// Decides which slots change hands so that each master carries its share.
 ///
 /// A share is the master's weight over the sum of weights, of all slots, or of their measured load where one is given. Only what is above a
 /// share moves, so no plan with fewer slots reaches the same evenness by count. A master without slots is filled like any other; one of
@@ -37,7 +37,7 @@ public struct RebalancePlan: Sendable, Equatable {
         public let description: String
     }
 
-    /// A master within this part of its share is left alone: moving has its cost, and counts of keys are never even.
+    /// How far, as a part of its share, a master may be off it and is left alone: moving has its cost, and counts of keys are never even.
     public static let threshold = 0.02
 
     public let moves: [Move]
@@ -46,7 +46,7 @@ public struct RebalancePlan: Sendable, Equatable {
 
     public var slotCount: Int { moves.reduce(0) { $0 + $1.slots.count } }
 
-    /// `load`: of each slot, from 0; nil: every slot counts the same.
+    /// Makes a plan. `load` has the load of each slot, from 0; nil: every slot counts the same.
     public static func make(_ masters: [Master], load: [Double]? = nil, threshold: Double = threshold) throws(Refusal) -> Decision<
         RebalancePlan
     > {

@@ -1,7 +1,7 @@
-/// The moving of one slot from one master to another, while both serve: what is to be done next, given what was done.
+/// Moves one slot from one master to another, while both serve: says what is to be done next, given what was done.
 ///
-/// Pure: it is told what came of each action and gives the next. Every action may be repeated, and where it begins follows from what the
-/// two ends say, so that a move that was cut off at any moment goes on from there.
+/// Pure: it takes the result of each action and gives the next action. Every action may be repeated, and the first one follows from what
+/// the two ends say, so that a move that was cut off at any moment goes on from there.
 ///
 /// The receiver is told first and gives up last: a client that is sent on by the sender must find the receiver waiting. Nobody is told that
 /// the slot has changed hands before the sender has no key of it: a node that hears from others that its slot went away deletes the keys it
@@ -15,33 +15,33 @@ public struct SlotMove: Sendable, Equatable {
         case openSender
         /// `GETKEYSINSLOT` on the sender; answered with `keys`.
         case listKeys
-        /// `MIGRATE` those that were listed.
+        /// `MIGRATE` the keys that were listed.
         case sendKeys
         /// `SETSLOT NODE` on the receiver.
         case giveToReceiver
-        /// Wait until the receiver's replicas have the keys (`WAIT`) and know of the slot; at once done where there is none.
+        /// Wait until the receiver's replicas have the keys (`WAIT`) and know of the slot; done at once where there is no replica.
         case awaitReplicas
         /// `SETSLOT NODE` on the sender.
         case takeFromSender
-        /// `SETSLOT NODE` on another master; it would hear by gossip, but later.
+        /// `SETSLOT NODE` on another master, which would otherwise hear by gossip, but later.
         case tell(String)
         case finished
-        /// It cannot go on from what is there; the slot is to be looked at again.
+        /// The move cannot go on from the present state; the slot is to be looked at again.
         case failed(String)
     }
 
     public enum Event: Sendable, Equatable {
         case done
-        /// So many keys were listed.
+        /// The number of keys that were listed.
         case keys(Int)
         case refused(String)
     }
 
-    /// What the two ends say before the move begins or goes on.
+    /// The state of the two ends before the move begins or goes on.
     public struct Ends: Sendable, Equatable {
         public let senderOwns: Bool
         public let receiverOwns: Bool
-        /// Of two that claim the slot, the receiver's claim wins: its epoch is higher.
+        /// Whether the receiver's claim wins when both ends claim the slot: its epoch is then higher.
         public let receiverIsNewer: Bool
         public let senderKeys: Int
 
@@ -80,7 +80,7 @@ public struct SlotMove: Sendable, Equatable {
     private let others: [String]
     private var state: State
 
-    /// `others`: all masters but the two.
+    /// `others` are all masters but the two ends.
     public init(slot: Int, from sender: String, to receiver: String, others: [String], ends: Ends) {
         self.slot = slot
         self.sender = sender
@@ -104,7 +104,7 @@ public struct SlotMove: Sendable, Equatable {
     /// Why it cannot even begin.
     private var obstacle: String?
 
-    /// What is to be done now.
+    /// The action that is to be done now.
     public var action: Action {
         switch state {
         case .openingReceiver: .openReceiver
@@ -119,7 +119,7 @@ public struct SlotMove: Sendable, Equatable {
         }
     }
 
-    /// Takes what came of `action` and gives the next one.
+    /// Takes the result of `action` and gives the next action.
     public mutating func happened(_ event: Event) -> Action {
         if case .refused(let reason) = event {
             // Another master that cannot be told hears by gossip.

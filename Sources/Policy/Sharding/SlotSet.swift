@@ -4,7 +4,7 @@ public struct SlotSet: Sendable, Equatable, CustomStringConvertible {
 
     public init() { ranges = [] }
 
-    /// Ranges in any order, overlapping or not; each within 0...16383.
+    /// A set of these ranges, in any order, overlapping or not; each within 0...16383.
     public init(_ parts: [ClosedRange<Int>]) {
         ranges = []
         for part in parts.sorted(by: { $0.lowerBound < $1.lowerBound }) {
@@ -19,7 +19,7 @@ public struct SlotSet: Sendable, Equatable, CustomStringConvertible {
 
     public init(slots: some Sequence<Int>) { self.init(slots.map { $0...$0 }) }
 
-    /// `0-5460` or `5461`; nil when it is no range of slots.
+    /// Reads `0-5460` or `5461`; nil when the text is no range of slots.
     public static func range(_ text: some StringProtocol) -> ClosedRange<Int>? {
         let parts = text.split(separator: "-", omittingEmptySubsequences: false)
         guard (1...2).contains(parts.count), let low = Int(parts[0]), let high = Int(parts[parts.count - 1]) else { return nil }

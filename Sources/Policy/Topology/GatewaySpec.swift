@@ -1,16 +1,16 @@
 import Basics
 
-/// What stands before the services.
+/// The gateway in front of the services, as a stack file configures it.
 public struct GatewaySpec: Sendable, Equatable {
     public let listen: ListenAddress
     public let admin: ListenAddress?
-    /// A file with the word that changes and explanations need; nil: neither is served.
+    /// A file with the token that changes and explanations on the admin page need; nil: neither is served.
     public let adminTokenFile: String?
     public let threads: Int
     public let accessLog: AccessLogSpec
-    /// Whose X-Forwarded-For (and PROXY header) is believed.
+    /// Addresses of the proxies whose X-Forwarded-For (and PROXY header) is believed.
     public let trustedProxies: [AddressRange]
-    /// Connections from trusted proxies begin with a PROXY header (v1 or v2); others are refused.
+    /// Whether connections from trusted proxies begin with a PROXY header (v1 or v2); all other connections are then refused.
     public let takesProxyProtocol: Bool
     public let limits: GatewayLimits
     public let tracing: TracingSpec?
@@ -22,14 +22,14 @@ public struct GatewaySpec: Sendable, Equatable {
 public struct AccessLogSpec: Sendable, Equatable {
     public enum Format: Sendable, Equatable {
         case none, text, json
-        /// `$name` stands for a field (see `AccessLogSpec.fields`).
+        /// A format in which `$name` stands for a field (see `AccessLogSpec.fields`).
         case custom(String)
     }
     public let format: Format
-    /// nil: standard output.
+    /// The file of the log; nil: standard output.
     public let file: String?
 
-    /// What a custom format may name, after nginx's words.
+    /// The fields that a custom format may name, after nginx's words.
     public static let fields = [
         "time", "remote_addr", "method", "uri", "status", "bytes", "replica", "duration_ms", "upstream_ms", "tries", "request_id", "route",
         "host", "user_agent",
@@ -48,12 +48,12 @@ public struct AccessLogSpec: Sendable, Equatable {
 
 public struct GatewayLimits: Sendable, Equatable {
     public let connections: Int
-    /// From one client address; 0: no limit of its own.
+    /// The most connections from one client address; 0: no limit of its own.
     public let perClient: Int
-    /// All header fields of a request together, in bytes, and how many.
+    /// The largest size of all header fields of a request together, in bytes, and the most fields.
     public let head: Int
     public let fields: Int
-    /// For a whole head to arrive, and between two requests of a connection.
+    /// How long a whole head may take to arrive, and how long a connection may be idle between two requests.
     public let headTime: Duration
     public let idleTime: Duration
 }
@@ -61,16 +61,16 @@ public struct GatewayLimits: Sendable, Equatable {
 public struct TracingSpec: Sendable, Equatable {
     /// `http://host:port/v1/traces`
     public let target: String
-    /// 0…1 of the traces that begin here; those that a client began follow its decision.
+    /// The share of the traces that are sampled, 0…1, of those that begin here; traces that a client began follow its decision.
     public let sample: Double
 }
 
 public struct RouteSpec: Sendable, Equatable {
     public enum Target: Sendable, Equatable {
         case service(String)
-        /// Declared ones; those that `discovery` finds come beside them.
+        /// Declared backends; those that `discovery` finds come beside them.
         case backends([BackendSpec])
-        /// Nothing behind it: the gateway itself answers.
+        /// There is nothing behind the route: the gateway itself answers.
         case answer(AnswerSpec)
         case redirect(RedirectSpec)
     }
@@ -80,7 +80,7 @@ public struct RouteSpec: Sendable, Equatable {
     public let discovery: DiscoverySpec?
     public let canary: CanarySpec?
     public let balancing: BalancingSpec
-    /// Every method may be tried again after it was sent, because the service counts a request once (F1.8).
+    /// Whether every method may be tried again after it was sent, because the service counts a request once (F1.8).
     public let isIdempotent: Bool
     public let retry: RetrySpec
     public let timeout: TimeoutSpec
@@ -88,13 +88,13 @@ public struct RouteSpec: Sendable, Equatable {
     public let probe: ProbeSpec?
     public let eject: EjectSpec
     public let guards: GuardSpec
-    /// What waits while the service has no replica; nil: nothing does.
+    /// How requests wait while the service has no replica; nil: none wait.
     public let hold: HoldSpec?
     public let access: AccessSpec
     public let edits: EditSpec
-    /// What a connection may be upgraded to, in lower case.
+    /// The protocols that a connection may be upgraded to, in lower case.
     public let upgrades: [String]
-    /// Backends get a PROXY header with the client's address.
+    /// The version of the PROXY header with the client's address that backends get; nil: none.
     public let proxyHeader: ProxyHeader?
 
     public enum ProxyHeader: String, Sendable, CaseIterable { case v1, v2 }
@@ -105,26 +105,26 @@ public struct RouteSpec: Sendable, Equatable {
         "hash(client-ip)",
     ]
 
-    /// What people and metrics call it.
+    /// The name of the route for people and metrics.
     public var label: String { match.label }
     public var path: String { match.label }
 }
 
-/// Which requests a route takes. All that is given must hold.
+/// The requests that a route takes. All conditions that are given must hold.
 public struct RouteMatch: Sendable, Equatable {
     public enum Path: Sendable, Equatable {
-        /// `/a` takes `/a`, `/a/b` and `/a?q`, not `/ab`.
+        /// A prefix of whole segments: `/a` takes `/a`, `/a/b` and `/a?q`, not `/ab`.
         case prefix(String)
         case exact(String)
-        /// Matched against the path, without the query.
+        /// An expression that is matched against the path, without the query.
         case regex(String)
     }
     public let path: Path
-    /// Lower case; `*.example.org` takes every name below it. Empty: any.
+    /// Host names in lower case; `*.example.org` takes every name below it. Empty: any host.
     public let hosts: [String]
-    /// Empty: any.
+    /// Methods. Empty: any method.
     public let methods: [String]
-    /// Lower-case name and exact value.
+    /// Header fields, each with a lower-case name and an exact value.
     public let headers: [FieldSpec]
 
     public var label: String {
@@ -150,7 +150,7 @@ public struct FieldSpec: Sendable, Equatable {
 public struct BackendSpec: Sendable, Equatable {
     public let address: String
     public let weight: Int
-    /// 0 is asked first; higher ones get what spills over.
+    /// The level of priority: 0 is asked first; higher levels get the requests that spill over.
     public let priority: Int
     public let line: Int
     public let column: Int
@@ -168,18 +168,18 @@ public struct BackendSpec: Sendable, Equatable {
 
 /// Backends that are found while the gateway runs.
 public enum DiscoverySpec: Sendable, Equatable {
-    /// A line a backend: `ADDRESS [weight=N] [priority=N]`; read again when it changes.
+    /// A file with a line for each backend: `ADDRESS [weight=N] [priority=N]`; read again when it changes.
     case file(String)
-    /// Asked again when the answer's TTL is over. `server`: whom to ask, nil: the system's.
+    /// A DNS name, asked again when the answer's TTL is over. `server` is the server to ask; nil: the system's.
     case dns(name: String, isSRV: Bool, port: UInt16, server: String?)
 }
 
 public struct CanarySpec: Sendable, Equatable {
     public let backends: [BackendSpec]
     public let service: String?
-    /// 0…1
+    /// The share of the requests that the canary gets, 0…1.
     public let share: Double
-    /// Fields whose value `always` or `never` decides.
+    /// The header and the cookie in which `always` or `never` overrides the share.
     public let header: String?
     public let cookie: String?
 }
@@ -188,38 +188,38 @@ public struct BalancingSpec: Sendable, Equatable {
     public let method: String
     /// The name of a cookie that keeps a client on its replica; nil: none.
     public let sticky: String?
-    /// For this long after it became ready, a replica's share grows from a tenth to the whole.
+    /// How long a replica's share grows from a tenth to the whole after it became ready.
     public let slowStart: Duration
-    /// Below this share of fit replicas all are used; 0: only when none is fit.
+    /// The share of fit replicas below which all are used; 0: only when none is fit.
     public let panic: Double
 }
 
 public struct RetrySpec: Sendable, Equatable {
     public let attempts: Int
-    /// 0…1 of the requests.
+    /// The retry budget as a share of the requests, 0…1.
     public let budget: Double
-    /// Bodies up to this many bytes are kept for a second try.
+    /// The most bytes of a body that is kept for a second try.
     public let keptBody: Int
-    /// A GET without an answer after this time is asked of a second replica as well; nil: never.
+    /// The time after which a GET without an answer is also sent to a second replica; nil: never.
     public let hedge: Duration?
 }
 
 public struct TimeoutSpec: Sendable, Equatable {
     public let connect: Duration
-    /// From the request's last byte to the response's head, and between two reads of a response.
+    /// The longest time from the request's last byte to the response's head, and between two reads of a response.
     public let response: Duration
-    /// From a request's head to the response's; a client's X-Request-Timeout may shorten it. nil: no limit.
+    /// The longest time from a request's head to the response's; a client's X-Request-Timeout may shorten it. nil: no limit.
     public let total: Duration?
-    /// Of an upgraded connection on which nothing moves.
+    /// How long nothing may move on an upgraded connection.
     public let tunnel: Duration
 }
 
 public struct ProbeSpec: Sendable, Equatable {
-    /// nil: connecting is enough.
+    /// The path that a probe asks for; nil: connecting is enough.
     public let path: String?
-    /// What a probe names as Host; nil: the backend's address.
+    /// The Host that a probe names; nil: the backend's address.
     public let host: String?
-    /// Other fields that a probe has.
+    /// The other fields that a probe has.
     public let headers: [FieldSpec]
     public let interval: Duration
     public let timeout: Duration
@@ -231,60 +231,60 @@ public struct EjectSpec: Sendable, Equatable {
     public let failures: Int
     public let within: Duration
     public let time: Duration
-    /// Answers of 500 and above count as failures.
+    /// Whether answers of 500 and above count as failures.
     public let countsErrors: Bool
-    /// Replicas that stand out by failures or by latency go, too.
+    /// Whether replicas that stand out by failures or by latency are ejected, too.
     public let outliers: Bool
     /// The share of the replicas that may be out at once.
     public let atMost: Double
 }
 
-/// What a route takes at once, and how fast.
+/// The limits of a route: how much it takes at once, and how fast.
 public struct GuardSpec: Sendable, Equatable {
     public let limits: [LimitSpec]
-    /// Requests under way on the route; nil: any number.
+    /// The most requests under way on the route; nil: any number.
     public let concurrency: Int?
-    /// The limit follows the latency (gradient), up to `concurrency`.
+    /// Whether the limit follows the latency (gradient), up to `concurrency`.
     public let isAdaptive: Bool
     public let perReplica: Int?
-    /// Failures in a row that open the route's breaker; nil: it has none.
+    /// How many failures in a row open the route's breaker; nil: the route has none.
     public let breakerFailures: Int?
     public let breakerRecovery: Duration
 }
 
 /// Requests that wait at the gateway while their service has no replica at all.
 public struct HoldSpec: Sendable, Equatable {
-    /// So many at once, on all threads together; 1 or more.
+    /// The most requests that wait at once, on all threads together; 1 or more.
     public let most: Int
-    /// Each for at most this long.
+    /// The longest time that each request waits.
     public let time: Duration
 }
 
 public struct LimitSpec: Sendable, Equatable {
     public enum Key: Sendable, Equatable {
         case client, route
-        /// Lower case. Requests without the field share one bucket.
+        /// A header's name in lower case. Requests without the field share one bucket.
         case header(String)
     }
     public let perSecond: Double
-    /// As it was written: `100/s`.
+    /// The rate as it was written: `100/s`.
     public let text: String
     public let burst: Int
     public let key: Key
-    /// Counted in Redis, for all gateways together.
+    /// Whether the limit is counted in Redis, for all gateways together.
     public let isShared: Bool
-    /// What exceeds the rate but not the burst waits for its turn instead of going at once.
+    /// Whether requests that exceed the rate but not the burst wait for their turn instead of going at once.
     public let delays: Bool
 }
 
-/// Who may ask.
+/// The clients that may use a route.
 public struct AccessSpec: Sendable, Equatable {
     /// Paths below the route's that are refused from outside.
     public let deny: [String]
-    /// Empty: everyone.
+    /// Client addresses that may ask. Empty: everyone.
     public let allowed: [AddressRange]
     public let refused: [AddressRange]
-    /// Files with a line a user, and a line a token.
+    /// Files of users and of bearer tokens, with a line for each user or token.
     public let basicFile: String?
     public let bearerFile: String?
     public let realm: String
@@ -292,7 +292,7 @@ public struct AccessSpec: Sendable, Equatable {
 }
 
 public struct CORSSpec: Sendable, Equatable {
-    /// `https://app.example`, or `*`.
+    /// The origins that may ask: `https://app.example`, or `*`.
     public let origins: [String]
     public let methods: [String]
     public let headers: [String]
@@ -301,17 +301,17 @@ public struct CORSSpec: Sendable, Equatable {
     public let maxAge: Duration
 }
 
-/// What is changed on the way.
+/// The changes that the gateway makes to requests and responses on their way.
 public struct EditSpec: Sendable, Equatable {
     public let rewrite: RewriteSpec?
-    /// What backends are told as Host; nil: what the client said.
+    /// The Host that backends are told; nil: the one that the client named.
     public let host: String?
     public let request: HeaderEditSpec
     public let response: HeaderEditSpec
 }
 
 public enum RewriteSpec: Sendable, Equatable {
-    /// In place of the route's prefix.
+    /// A text in place of the route's prefix.
     case prefix(String)
     case regex(String, to: String)
 }
@@ -319,7 +319,7 @@ public enum RewriteSpec: Sendable, Equatable {
 public struct HeaderEditSpec: Sendable, Equatable {
     public let `set`: [FieldSpec]
     public let add: [FieldSpec]
-    /// Lower case.
+    /// The names of fields to remove, in lower case.
     public let remove: [String]
     public var isEmpty: Bool { self.set.isEmpty && add.isEmpty && remove.isEmpty }
 }
@@ -329,12 +329,12 @@ public struct AnswerSpec: Sendable, Equatable {
     public let status: Int
     public let body: String
     public let type: String
-    /// Read once when the configuration is.
+    /// A file with the body. It is read once, when the configuration is read.
     public let file: String?
 }
 
 public struct RedirectSpec: Sendable, Equatable {
-    /// `$scheme`, `$host` and `$uri` stand for the request's.
+    /// The target. `$scheme`, `$host` and `$uri` stand for those of the request.
     public let to: String
     public let status: Int
 }

@@ -1,9 +1,9 @@
 import Basics
 
-/// How paths are compared: which ones can be read in several ways, and the simplest writing of a path, in which two writings of the same
-/// path are equal. Patterns of the configuration and paths of requests go through the same functions.
+/// Compares paths: tells which paths can be read in several ways, and gives the simplest writing of a path, in which two writings of the
+/// same path are equal. Patterns of the configuration and paths of requests go through the same functions.
 public enum PathForm {
-    /// What is left as it is when a path is simplified.
+    /// The parts that are left as they are when a path is simplified.
     public struct Kept: OptionSet, Sendable {
         public let rawValue: Int
         public init(rawValue: Int) { self.rawValue = rawValue }

@@ -1,7 +1,7 @@
-/// Something wrong in a file, where, and what to do. Rendered `file:line:column: message`.
+/// A fault in a file: what is wrong, where, and what to do. Rendered `file:line:column: message`.
 public struct Problem: Error, Sendable, Equatable, CustomStringConvertible {
     public let file: String
-    /// From 1; 0 when the whole file is meant.
+    /// The line, from 1; 0 when the whole file is meant.
     public let line: Int
     public let column: Int
     public let message: String
@@ -16,7 +16,7 @@ public struct Problem: Error, Sendable, Equatable, CustomStringConvertible {
     public var description: String { line == 0 ? "\(file): \(message)" : "\(file):\(line):\(column): \(message)" }
 }
 
-/// All that is wrong with a file.
+/// All faults of a file.
 public struct Problems: Error, Sendable, Equatable, CustomStringConvertible {
     public let list: [Problem]
     public var description: String { list.map(\.description).joined(separator: "\n") }

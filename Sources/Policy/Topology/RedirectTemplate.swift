@@ -1,5 +1,5 @@
-/// Where a redirect goes: a text in which `$scheme`, `$host` and `$uri` stand for the request's. A dollar sign before anything but a letter
-/// stands for itself.
+/// The target of a redirect: a text in which `$scheme`, `$host` and `$uri` stand for those of the request. A dollar sign before anything
+/// but a letter stands for itself.
 public struct RedirectTemplate: Sendable, Equatable {
     private enum Part: Sendable, Equatable {
         case text(String)
@@ -65,7 +65,7 @@ public struct RedirectTemplate: Sendable, Equatable {
 
     public func names(_ variable: String) -> Bool { parts.contains(.variable(variable)) }
 
-    /// The place for one request; nil when what the client sent cannot stand in a head.
+    /// The target for one request; nil when what the client sent cannot stand in a head.
     public func place(scheme: String, host: String, target: String) -> String? {
         var out = ""
         for part in parts {

@@ -1,23 +1,23 @@
 import Autoscaling
 import Basics
 
-/// How a service is scaled: the pure policy, and where its figures come from.
+/// The scaling of a service: the pure policy, and the sources of its figures.
 public struct ScalingSpec: Sendable, Equatable {
     public let policy: ScalingPolicy
-    /// In the order of the policy's metrics.
+    /// The sources of the metrics, in the order of the policy's metrics.
     public let origins: [MetricOrigin]
-    /// How often it is decided.
+    /// The time from one pass of the autoscaler to the next.
     public let period: Duration
-    /// Without a request for this long the last replica ends; nil: it stays.
+    /// The time without a request after which the last replica ends; nil: it stays.
     public let idle: Duration?
     public let floors: [ScheduleFloor]
-    /// How far the floors' clock is ahead of UTC.
+    /// How far the clock of the schedule floors is ahead of UTC.
     public let offset: Duration
-    /// How far ahead history is asked; nil: not at all.
+    /// How far ahead history is asked; nil: it is not asked.
     public let forecast: Duration?
 }
 
-/// Where a metric's figures come from.
+/// The source of a metric's figures.
 public enum MetricOrigin: Sendable, Equatable {
     public enum Traffic: Sendable, Equatable { case requests, concurrency, latency }
     public enum Length: Sendable, Equatable {
@@ -26,10 +26,10 @@ public enum MetricOrigin: Sendable, Equatable {
         case stream(String, group: String?)
     }
 
-    /// What the kernel says of each replica's process.
+    /// CPU use, as the kernel counts it for each replica's process.
     case cpu
     case memory
-    /// What the gateway counts.
+    /// Traffic, as the gateway counts it.
     case gateway(Traffic)
     /// A figure of each replica's Prometheus page.
     case replicaPage(selector: String)
@@ -37,6 +37,6 @@ public enum MetricOrigin: Sendable, Equatable {
     case page(url: String, selector: String)
     /// The length of something in a store of the stack.
     case redis(store: String, Length)
-    /// What a consumer group has yet to read, from an exporter's page.
+    /// The messages that a consumer group has yet to read, from an exporter's page.
     case kafka(topic: String, group: String, page: String, threshold: Int)
 }

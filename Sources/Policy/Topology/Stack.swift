@@ -1,6 +1,6 @@
 import Basics
 
-/// A stack, validated: what Supervision runs, the gateway serves and (later) Rendering writes. There is no other description.
+/// A validated stack: Supervision runs it, the gateway serves it and (later) Rendering writes it. There is no other description.
 public struct Stack: Sendable, Equatable {
     public let name: String
     public let services: [ServiceSpec]
@@ -18,12 +18,12 @@ public struct Stack: Sendable, Equatable {
     public func replacing(gateway: GatewaySpec) -> Stack { Stack(name: name, services: services, stores: stores, gateway: gateway) }
 }
 
-/// Where something listens.
+/// An address on which something listens.
 public struct ListenAddress: Sendable, Equatable, CustomStringConvertible {
-    /// Numeric; `0.0.0.0` when only a port was given: every IPv4 address of the machine, and none of IPv6.
+    /// The host as a numeric address; `0.0.0.0` when only a port was given: every IPv4 address of the machine, and none of IPv6.
     public let host: String
     public let port: UInt16
-    /// Only a port was given: the admin page then takes loopback.
+    /// Whether only a port was given: the admin page then takes loopback.
     public let isBare: Bool
 
     public init(host: String, port: UInt16) {
@@ -57,25 +57,26 @@ public struct ServiceSpec: Sendable, Equatable {
     /// The program and its arguments.
     public let command: [String]
     public let image: String?
-    /// What is run, at least and at most; at the start the least.
+    /// The least and the most replicas that run; at the start the least.
     public let replicas: ClosedRange<Int>
     public let http: HTTPInterface?
-    /// Thousandths of a core, and bytes; nil: not declared.
+    /// The declared resources: thousandths of a core, and bytes; nil: not declared.
     public let cpu: Int?
     public let memory: Int?
     /// Stores whose address this service gets.
     public let uses: [String]
     public let environment: [EnvironmentVariable]
-    /// From SIGTERM to SIGKILL.
+    /// The time from SIGTERM to SIGKILL.
     public let grace: Duration
-    /// From start to ready; beyond it the replica is killed and counted as a crash.
+    /// The longest time from start to ready; a replica that takes longer is killed, and that counts as a crash.
     public let startTime: Duration
-    /// nil: the count is whatever is asked for.
+    /// How the service is scaled; nil: the count is the one that somebody asks for.
     public let scaling: ScalingSpec?
 }
 
 extension ServiceSpec {
-    /// Why there may not be this many; nil when there may. A fixed count (`replicas: 3`) may be scaled to any, a range bounds it.
+    /// Why the service may not have this many replicas; nil when it may. A fixed count (`replicas: 3`) may be scaled to any, a range bounds
+    /// it.
     public func refusal(of count: Int) -> String? {
         if replicas.lowerBound < replicas.upperBound, !replicas.contains(count) {
             return "\(name) is declared with \(replicas.lowerBound)..\(replicas.upperBound) replicas"
@@ -90,7 +91,7 @@ public struct EnvironmentVariable: Sendable, Equatable {
 }
 
 public struct HTTPInterface: Sendable, Equatable {
-    /// In a container; on one machine the kernel gives each replica a port.
+    /// The port in a container; on one machine the kernel gives each replica a port.
     public let port: UInt16
     public let live: String
     public let ready: String
@@ -99,25 +100,26 @@ public struct HTTPInterface: Sendable, Equatable {
 
 public struct StoreSpec: Sendable, Equatable {
     public enum Role: String, Sendable, CaseIterable {
-        /// Never evicts: a write that does not fit is refused.
+        /// A store that never evicts: a write that does not fit is refused.
         case state
-        /// May evict the least recently used.
+        /// A store that may evict the least recently used keys.
         case cache
     }
     public let name: String
     public let role: Role
-    /// Bytes, of each node.
+    /// The memory of each node, in bytes.
     public let memory: Int
-    /// nil: the kernel chooses once, and the choice is kept in the data folder. Of a cluster's nodes the first; the others follow.
+    /// The port; nil: the kernel chooses once, and the choice is kept in the data folder. For a cluster it is the port of the first node;
+    /// the others follow.
     public let port: UInt16?
-    /// 1: a single server; 3 or more: a cluster.
+    /// The number of masters. 1: a single server; 3 or more: a cluster.
     public let masters: Int
-    /// Of each master.
+    /// The number of replicas of each master.
     public let replicas: Int
-    /// Within this a dead or hung master of a cluster is replaced.
+    /// The longest time until a dead or hung master of a cluster is replaced.
     public let failover: Duration
 
     public var isCluster: Bool { masters > 1 }
-    /// Servers that run.
+    /// The number of servers that run.
     public var nodes: Int { masters * (replicas + 1) }
 }

@@ -20,8 +20,8 @@ extension Stack {
         throw Problems(list: reader.checker.problems.sorted { ($0.line, $0.column) < ($1.line, $1.column) })
     }
 
-    /// The name of a stack whose file gives it none: the file's, `stacks/correlation.yaml` is `correlation`. Two files have two names: one
-    /// that is no name by itself (`app.dev.yaml`, `my_app.yaml`) is made one, with a digest of what it was.
+    /// The name of a stack whose file gives it none, made from the file's name: `stacks/correlation.yaml` is `correlation`. Two files have
+    /// two names: a file's name that is no stack name by itself (`app.dev.yaml`, `my_app.yaml`) is made one, with a digest of what it was.
     public static func defaultName(of path: String) -> String {
         let file = path.split(separator: "/").last.map(String.init) ?? "stack"
         let base = [".yaml", ".yml"].first(where: file.hasSuffix).map { String(file.dropLast($0.utf8.count)) } ?? file
@@ -34,8 +34,8 @@ extension Stack {
             + "-\(String(repeating: "0", count: 6 - digits.utf8.count))\(digits)"
     }
 
-    /// The name that a stack file gives its stack, looked for without reading the rest: `stack: NAME` at the beginning of a line. For a file
-    /// that is not in order, of which only its stack is to be found. nil: it gives none.
+    /// The name that a stack file gives its stack, looked for without reading the rest: `stack: NAME` at the beginning of a line. This is
+    /// for a file that has faults, when only its stack is to be found. nil: the file gives no name.
     public static func declaredName(in text: [UInt8]) -> String? {
         for line in text.split(whereSeparator: { $0 == 10 || $0 == 13 }) where line.starts(with: Array("stack:".utf8)) {
             var value = String(decoding: line.dropFirst(6), as: UTF8.self)[...]

@@ -6,7 +6,7 @@ public struct HTMLReport {
     public struct Section: Sendable {
         public let picture: ReplayPicture
         public let comparison: Comparison?
-        /// What a reader has to know about the figures.
+        /// Facts that a reader has to know about the figures.
         public let notes: [String]
 
         public init(_ picture: ReplayPicture, _ comparison: Comparison?, notes: [String]) {

@@ -1,7 +1,8 @@
 import Autoscaling
 import Basics
 
-/// What a chart of a replay shows: the demand of one metric, and for each policy what its ready replicas carried and how many there were.
+/// The contents of a chart of a replay: the demand of one metric, and for each policy what its ready replicas carried and how many there
+/// were.
 public struct ReplayPicture: Sendable {
     public struct Run: Sendable {
         public let policy: ReplayPolicy

@@ -1,8 +1,8 @@
 import Basics
 
-/// The figures of a replay side by side: a row a figure, a column a policy.
+/// The figures of a replay side by side: a row for each figure, a column for each policy.
 public enum ReplayTable {
-    /// The first row names the policies.
+    /// The rows of the table. The first row names the policies.
     public static func rows(_ outcomes: [ReplayOutcome]) -> [[String]] {
         var rows = [[""] + outcomes.map(\.policy)]
         func row(_ name: String, _ value: (ReplayOutcome) -> String) { rows.append([name] + outcomes.map(value)) }

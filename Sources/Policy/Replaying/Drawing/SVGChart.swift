@@ -16,7 +16,7 @@ public struct SVGChart {
 
     public init(_ picture: ReplayPicture) { self.picture = picture }
 
-    /// The element alone, as it stands in a page.
+    /// The SVG element alone, as it stands in a page.
     public var element: String {
         let fields = Double(picture.runs.count) * (fieldHeight + 64), height = fields + sizeHeight + 72
         var out =
@@ -31,7 +31,7 @@ public struct SVGChart {
         return out + sizes(top) + "</svg>\n"
     }
 
-    /// A file of its own.
+    /// The chart as a file of its own.
     public var file: String { "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n" + element }
 
     static let style = """

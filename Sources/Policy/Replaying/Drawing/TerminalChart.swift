@@ -24,7 +24,7 @@ public struct TerminalChart {
         self.isColoured = isColoured
     }
 
-    /// Without a line end at its end.
+    /// The chart as text, without a line end at its end.
     public var text: String { picture.runs.map(field).joined(separator: "\n\n") }
 
     private func field(_ run: ReplayPicture.Run) -> String {

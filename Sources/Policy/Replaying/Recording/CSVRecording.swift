@@ -15,7 +15,7 @@ public struct CSVRecording: Sendable {
     private var bytesRead = 0
     private var key: [UInt8] = []
 
-    /// Bytes of a recording; beyond this it is refused.
+    /// The most bytes of a recording; a larger one is refused.
     public static let byteLimit = 512 << 20
     /// From here on a unix time is one of milliseconds: as seconds it would be the year 5138.
     private static let millisecondsFrom = 1e11
@@ -34,7 +34,7 @@ public struct CSVRecording: Sendable {
         self.scanner = scanner
     }
 
-    /// What was read. A recording without a single row is refused.
+    /// The recording that was read. A recording without a single row is refused.
     public mutating func finish() throws(ReplayFailure) -> Recording {
         var scanner = scanner
         try scanner.finish { row throws(ReplayFailure) in try take(row) }

@@ -1,11 +1,11 @@
 import Basics
 
-/// What turns recorded figures into demand beyond what they say themselves.
+/// Facts beyond the recorded figures themselves that are needed to turn them into demand.
 public struct DemandRules: Sendable {
     public var step: Duration
-    /// Metrics whose series without a replica are averages of the replicas, not the whole.
+    /// Metrics whose series without a replica are averages of the replicas, and not the whole.
     public var averages: Set<String>
-    /// What one replica requests, in cores or bytes: for percentages.
+    /// The amount that one replica requests, in cores or bytes: for figures in percent.
     public var requests: [String: Double]
 
     public init(step: Duration = .seconds(15), averages: Set<String> = [], requests: [String: Double] = [:]) {

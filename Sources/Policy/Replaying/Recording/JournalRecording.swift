@@ -9,7 +9,7 @@ import JSONCoding
 /// differs from the one before, so a figure stands until the next record. Records of other kinds and inputs that begin with no figure
 /// (`unknown: …`) are passed over.
 public enum JournalRecording {
-    /// Bytes of a journal; it holds some thousand records.
+    /// The most bytes of a journal; a journal holds some thousand records.
     public static let byteLimit = 64 << 20
 
     public static func read(_ bytes: [UInt8]) throws -> Recording {

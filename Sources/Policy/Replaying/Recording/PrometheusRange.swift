@@ -6,7 +6,7 @@ import JSONCoding
 /// Series with a label `replica`, `pod` or `instance`, and all of an answer with more than one, are of replicas, told apart by all their
 /// labels; a single one without such a label is the whole. A value that is NaN or infinite is passed over, as in any recording.
 public struct PrometheusRange: Sendable {
-    /// What a query's result is called in the stack file, and the query.
+    /// The name that the query's result has in the stack file, and the query.
     public let metric: String
     public let query: String
     public let from: WallTime
@@ -24,8 +24,8 @@ public struct PrometheusRange: Sendable {
         self.step = step
     }
 
-    /// `cpu=sum(rate(…))` as it stands on a command line: the metric's name before the first `=`. nil without one, or with nothing on a
-    /// side.
+    /// Splits `cpu=sum(rate(…))` as it stands on a command line: the metric's name is before the first `=`. nil without an `=`, or with
+    /// nothing on one side.
     public static func split(_ text: String) -> (metric: String, query: String)? {
         guard let at = text.firstIndex(of: "="), at != text.startIndex, text.index(after: at) != text.endIndex else { return nil }
         let name = text[..<at]
@@ -33,7 +33,7 @@ public struct PrometheusRange: Sendable {
         return (String(name), String(text[text.index(after: at)...]))
     }
 
-    /// What to ask in turn: paths with their queries, each of at most `pointsAtOnce` points, without a point twice.
+    /// The requests to make in turn: paths with their queries, each of at most `pointsAtOnce` points, without a point twice.
     public func targets(base: String = "") -> [String] {
         let stepMilliseconds = max(1, step.nanoseconds / 1_000_000)
         let page = Int64(PrometheusRange.pointsAtOnce) * stepMilliseconds
@@ -69,7 +69,7 @@ public struct PrometheusRange: Sendable {
         return String(out)
     }
 
-    /// Adds what an answer holds. A refusal is told as Prometheus said it.
+    /// Adds the series of an answer. A refusal is reported as Prometheus said it.
     public func read(_ body: [UInt8], of service: String, into recording: inout Recording) throws {
         do {
             try JSONDocument().parse(body) { root in

@@ -1,11 +1,11 @@
 import Basics
 
-/// What was recorded, before it is laid on a grid: series of points, each of a service, a metric, and a replica where it is known.
+/// Recorded figures before they are laid on a grid: series of points, each of a service, a metric, and a replica where it is known.
 ///
 /// Points may come in any order over the series. Within a series those out of order are sorted and counted; of two at one time the later in
 /// the file stays, and is counted; values that are no figures (NaN, infinite, negative) are left out and counted. 16 bytes a point.
 public struct Recording: Sendable {
-    /// What a point's value is of.
+    /// The meaning of a point's value.
     public enum Form: UInt8, Sendable {
         /// The whole service, in the metric's own unit.
         case total
@@ -38,7 +38,7 @@ public struct Recording: Sendable {
     /// Points that could not be used, or not as they stood.
     public struct Oddity: Sendable, Equatable {
         public var count = 0
-        /// Of the first one; 0 where there are no lines.
+        /// The line of the first such point; 0 where there are no lines.
         public var firstLine = 0
 
         mutating func add(_ line: Int) {
@@ -51,7 +51,7 @@ public struct Recording: Sendable {
     static let latest: Int64 = 253_402_300_799_999
     /// Points in all; beyond this a recording is refused.
     public static let pointLimit = 50_000_000
-    /// A name beyond these is refused: the recording is another kind of file.
+    /// The most series. A recording with a name beyond these is refused: it is another kind of file.
     public static let seriesLimit = 100_000
 
     var series: [Series] = []
@@ -62,7 +62,7 @@ public struct Recording: Sendable {
     public private(set) var backwards = Oddity()
     /// What a source itself has said against its answer.
     var warnings: [String] = []
-    /// A figure stands until the next one, however late that comes: the source tells changes only (a journal).
+    /// Whether the source tells changes only (a journal): a figure then stands until the next one, however late that comes.
     public var tellsChangesOnly = false
 
     public init() {}
@@ -116,7 +116,7 @@ public struct Recording: Sendable {
         pointCount += 1
     }
 
-    /// What is odd about it, for people; empty when nothing is.
+    /// Notes about what is odd in the recording, for people; empty when nothing is.
     public var notes: [String] {
         var out: [String] = []
         func note(_ oddity: Oddity, _ what: String) {
