@@ -5,8 +5,8 @@ import JSONCoding
 import Observability
 import Topology
 
-/// One line a request, gathered in memory and given to a `LogSink` when 32 KiB have come together or a second has passed. A sink whose
-/// reader has stopped, or whose disk is full, loses lines; no request waits for it.
+/// Writes one line per request. Lines are gathered in memory and given to a `LogSink` when 32 KiB have come together or a second has
+/// passed. If the sink's reader has stopped, or its disk is full, lines are lost; no request waits for it.
 ///
 /// `2026-11-21T03:30:00.123Z 127.0.0.1 "POST /api/logs" 202 105 correlation-engine/2 total=1.9ms tries=1 id=5f…`
 final class AccessLog {
@@ -29,11 +29,11 @@ final class AccessLog {
         case field(String)
     }
 
-    /// Fields whose value has to be kept while the request is under way.
+    /// Whether `Host` and `User-Agent` must be kept while the request is under way, because the log's format wants them.
     private let wantsHost: Bool
     private let wantsAgent: Bool
 
-    /// nil: none is wanted.
+    /// `sink` nil: no log is wanted.
     init(_ sink: LogSink?, format: AccessLogSpec.Format = .text, loop: EventLoop) {
         switch format {
         case .none: (self.sink, form) = (nil, .text)
@@ -65,7 +65,7 @@ final class AccessLog {
         return out
     }
 
-    /// Keeps what the log will want of a head.
+    /// Keeps the fields of a head that the log will want.
     func noteFields(_ table: HeadTable, into exchange: Exchange) {
         if wantsHost, let host = table.first(.host) { exchange.host = Array(host.prefix(255)) }
         if wantsAgent, let agent = table.value(Array("user-agent".utf8)) { exchange.userAgent = Array(agent.prefix(AccessLog.targetLimit)) }
@@ -189,7 +189,8 @@ final class AccessLog {
         pending.append(UInt8(48 + microseconds / 100 % 10))
     }
 
-    /// What came from outside, without what would end a quoted text or a line; `-` when there is nothing of it, or only blanks.
+    /// Writes a value that came from outside, with the characters replaced that would end a quoted text or a line; `-` when the value is
+    /// empty or only blanks.
     private func known(_ bytes: UnsafeRawBufferPointer) {
         if AccessLog.isUnknown(bytes) { return pending.append(45) }
         for byte in bytes.prefix(AccessLog.targetLimit) {

@@ -3,7 +3,7 @@ import COpenSSL
 import HTTP
 import Topology
 
-/// Who may ask on a route: addresses, credentials, and pages of other origins.
+/// Decides who may ask on a route: which addresses, which credentials, and pages of which other origins.
 struct AccessRules: Sendable {
     let allowed: [AddressRange]
     let refused: [AddressRange]
@@ -19,7 +19,7 @@ struct AccessRules: Sendable {
 
     var isOpen: Bool { allowed.isEmpty && refused.isEmpty && credentials == nil && cors == nil }
 
-    /// A client without an address (a Unix socket) is on this machine and may.
+    /// Whether a client may ask, by its address. A client without one (a Unix socket) is on this machine and may.
     func admits(_ client: IPAddress?) -> Bool {
         guard let client else { return true }
         if refused.contains(where: { $0.contains(client) }) { return false }
@@ -27,7 +27,7 @@ struct AccessRules: Sendable {
     }
 }
 
-/// Users and tokens, read once when the configuration is. In memory only digests of tokens stand; passwords are digests in the file
+/// Users and tokens, read once, together with the configuration. Memory holds only digests of tokens; passwords are digests in the file
 /// already.
 struct Credentials: Sendable {
     private enum Secret: Sendable, Equatable {
@@ -36,7 +36,7 @@ struct Credentials: Sendable {
     }
     private var users: [String: Secret] = [:]
     private var tokens: [[UInt8]] = []
-    /// What a refused client is told.
+    /// The challenge that a refused client is sent.
     let challenge: String
     private static let fileLimit = 1 << 20
 
@@ -130,14 +130,14 @@ struct CrossOrigin: Sendable {
         exposed = spec.exposed.isEmpty ? "" : "Access-Control-Expose-Headers: \(spec.exposed.joined(separator: ", "))\r\n"
     }
 
-    /// What an answer to another origin consists of.
+    /// Fields of the answer to another origin.
     static let fields = [
         "access-control-allow-origin", "access-control-allow-credentials", "access-control-allow-methods", "access-control-allow-headers",
         "access-control-max-age",
         "access-control-expose-headers",
     ]
 
-    /// A question whether a request may be made, rather than the request.
+    /// Whether the request is a preflight: a question whether a request may be made, rather than the request itself.
     static func isPreflight(_ table: HeadTable) -> Bool {
         table.methodText.isExactly("OPTIONS") && table.value(Array("origin".utf8)) != nil
             && table.value(Array("access-control-request-method".utf8)) != nil

@@ -6,10 +6,11 @@ import JSONCoding
 import Observability
 import Topology
 
-/// What the admin port serves of the gateway. Reading needs nothing but the port; a change needs the admin token
-/// (`Authorization: Bearer …`, see `gateway.admin-token-file`).
+/// The gateway's part of the admin port. Reading needs nothing but the port; a change needs the admin token (`Authorization: Bearer …`, see
+/// `gateway.admin-token-file`).
 public enum AdminAPI {
-    /// `onChange` is called after backends have been changed; `reload` reads the configuration anew, or throws why it was not taken.
+    /// `onChange` is called after backends have been changed; `reload` reads the configuration anew, or throws the reason why it was not
+    /// taken.
     public static func add(
         to router: inout Router, gateway: Gateway, onChange: @escaping @Sendable () -> Void = {},
         reload: (@Sendable () async throws -> Void)? = nil
@@ -99,7 +100,7 @@ public enum AdminAPI {
         }
     }
 
-    /// `{"backends": [{"address": …, "weight": …, "priority": …}, "host:port"]}`
+    /// Reads `{"backends": [{"address": …, "weight": …, "priority": …}, "host:port"]}`.
     private static func read(_ root: JSONElement) throws(APIError) -> [BackendSpec] {
         let body = try JSONFields(root, known: ["backends"])
         guard let list = try body.array("backends") else { throw body.missing("backends") }
@@ -159,7 +160,8 @@ public enum AdminAPI {
         throw APIError(400, "unknown_kind", "'\(text)' is none of \(known.joined(separator: ", "))", field: name)
     }
 
-    /// Those of replicas that are gone go, too. The same replica may stand in a route twice, as one of the canary's: it is told once.
+    /// Sets the gauges of all replicas; those of replicas that are gone go, too. A replica may stand in a route twice, also as one of the
+    /// canary's: it is told once.
     private static func refreshGauges(_ gateway: Gateway) {
         var inFlight: [(labels: [(String, String)], value: Int)] = [], eligible = inFlight
         for route in gateway.routes {

@@ -1,5 +1,5 @@
 /// The admin port's page: plain HTML that reads `/api/state` and `/api/why` every second, and `/api/scaling` where services scale by
-/// themselves. No code from elsewhere is loaded, and what comes from outside is written as text, never as markup.
+/// themselves. The page loads no code from elsewhere, and writes what comes from outside as text, never as markup.
 enum AdminPage {
     static let html = """
         <!doctype html>

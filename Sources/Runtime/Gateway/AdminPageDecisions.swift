@@ -1,4 +1,4 @@
-/// The decisions, the search for one request, and the turns in which the page asks.
+/// The page's list of decisions, its search for one request, and the schedule by which it asks the server.
 extension AdminPage {
     static let decisions = #"""
         // MARK: decisions

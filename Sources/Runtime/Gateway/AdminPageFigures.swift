@@ -1,5 +1,5 @@
-/// Tiles, routes and replicas. Rates come from the latest snapshots of `/api/state`, 10 seconds of them; a gateway, a route or a replica
-/// that counts anew begins anew here. Nodes are kept and only what differs is written, so nothing jumps and the focus stays.
+/// Tiles, routes and replicas. Rates come from the latest snapshots of `/api/state`, 10 seconds of them; when a gateway, a route or a
+/// replica counts anew, its rates begin anew here. Nodes are kept and only what differs is written, so nothing jumps and the focus stays.
 extension AdminPage {
     static let figures = #"""
         'use strict';

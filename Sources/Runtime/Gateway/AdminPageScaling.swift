@@ -1,6 +1,6 @@
-/// How services that scale by themselves came to the size they have: replicas, what was wanted and what was measured over the last hour,
-/// from `/api/scaling`, asked as often as the autoscaler decides, within two to five seconds. Hidden where nothing scales. Nodes are kept,
-/// as everywhere on the page.
+/// Shows how services that scale by themselves came to their size: replicas, what was wanted and what was measured over the last hour. The
+/// figures come from `/api/scaling`, asked as often as the autoscaler decides, within two to five seconds. Hidden where nothing scales.
+/// Nodes are kept, as everywhere on the page.
 extension AdminPage {
     static let scaling = #"""
         // MARK: scaling

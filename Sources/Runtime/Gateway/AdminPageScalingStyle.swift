@@ -1,4 +1,5 @@
-/// The timelines: a label beside each plot, above it where it is narrow. Lines differ in their dashes too, not in colour alone.
+/// The style of the timelines: a label beside each plot, or above it where the page is narrow. Lines differ in their dashes too, not in
+/// colour alone.
 extension AdminPage {
     static let scalingStyle = #"""
         #scaling>h2{margin-top:1.2rem}

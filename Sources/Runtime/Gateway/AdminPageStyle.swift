@@ -1,4 +1,4 @@
-/// Light and dark, wide and narrow: below 760 px a replica is a card instead of a line.
+/// The page's style, for light and dark, wide and narrow screens: below 760 px a replica is a card instead of a line.
 extension AdminPage {
     static let style = #"""
         :root{color-scheme:light dark;--page:#f6f7f8;--card:#fff;--text:#1d2125;--muted:#59626d;--line:#dfe2e6;--accent:#2a66c4;--fill:#2a66c422;

@@ -1,8 +1,8 @@
 import Basics
 import Synchronization
 
-/// What all loops know of the demand for services: whom to tell that one is wanted, and when it was wanted last. Touched only when a
-/// request finds no replica and when routes change, never for a request that finds one.
+/// What all loops together know of the demand for services: whom to tell that a service is wanted, and when each was last wanted. Touched
+/// only when a request finds no replica and when routes change, never for a request that finds one.
 final class DemandBoard: Sendable {
     private let state = Mutex(State())
 
@@ -13,7 +13,7 @@ final class DemandBoard: Sendable {
 
     private struct Service {
         var lastRequest: MonotonicTime?
-        /// Until when the wake that is under way needs no further record; nil: none is under way.
+        /// Time until which the wake under way needs no further record; nil: no wake is under way.
         var recordedUntil: MonotonicTime?
     }
 
@@ -22,8 +22,8 @@ final class DemandBoard: Sendable {
         set { state.withLock { $0.onDemand = newValue } }
     }
 
-    /// A request waits for the service. True for the first of a wake: it is written down. A wake that does not succeed within `patience` is
-    /// written down again.
+    /// Notes that a request waits for the service. Returns true when the caller should journal this request: it is the first to wake the
+    /// service, or the last wake is older than `patience`.
     func held(_ service: String, at now: MonotonicTime, patience: Duration) -> Bool {
         state.withLock { state in
             state.services[service, default: Service()].lastRequest = now
@@ -33,10 +33,10 @@ final class DemandBoard: Sendable {
         }
     }
 
-    /// The service has a replica: the wake is over.
+    /// Ends the wake of a service, which has a replica now.
     func woke(_ service: String) { state.withLock { $0.services[service]?.recordedUntil = nil } }
 
-    /// The latest of what was known and `time`.
+    /// The later of `time` and the service's last known request; the result is remembered.
     func latest(_ service: String, and time: MonotonicTime?) -> MonotonicTime? {
         state.withLock { state in
             let known = state.services[service]?.lastRequest

@@ -5,7 +5,7 @@ import Observability
 import Synchronization
 import Topology
 
-/// Keeps routes' backends as a file or the DNS has them. What cannot be read or found changes nothing: the backends before it stay.
+/// Keeps routes' backends as a file or the DNS has them. When a file cannot be read or a name not found, the backends before it stay.
 public final class Discovery: Sendable {
     private let gateway: Gateway
     private let loop: EventLoop
@@ -15,10 +15,10 @@ public final class Discovery: Sendable {
 
     /// How often a file's time is looked at.
     private static let fileInterval = Duration.milliseconds(500)
-    /// A TTL is kept, but never asked for more often than this, nor less often than the other.
+    /// A TTL is kept, but questions are never closer together than `soonest`, nor further apart than `latest`.
     private static let soonest = Duration.seconds(1)
     private static let latest = Duration.seconds(300)
-    /// How soon a question is asked again that was not answered.
+    /// Wait before a question that was not answered is asked again.
     private static let again = Duration.seconds(2)
     static let fileLimit = 1 << 20
 
@@ -30,7 +30,7 @@ public final class Discovery: Sendable {
         self.onChange = onChange
     }
 
-    /// Begins to follow what is not followed yet. Call again after the routes have changed.
+    /// Begins to follow the sources that are not followed yet. Call again after the routes have changed.
     public func follow() {
         for route in gateway.routes {
             guard let spec = route.spec.discovery else { continue }
@@ -98,13 +98,13 @@ public final class Discovery: Sendable {
         followed.withLock { if $0[label] == spec { $0[label] = nil } }
     }
 
-    /// The route's own, then those that were found.
+    /// The route's declared backends, then those that were found.
     private func besideDeclared(_ found: [BackendSpec], _ label: String) -> [BackendSpec] {
         guard case .backends(let declared)? = gateway.routes.first(where: { $0.label == label })?.spec.target else { return found }
         return declared + found.filter { one in !declared.contains { $0.address == one.address } }
     }
 
-    /// Why it could not be done; nil when it was.
+    /// Publishes the backends. Returns why that could not be done; nil when it was.
     private func publish(_ all: [BackendSpec], _ label: String) async -> String? {
         do throws(Gateway.Failure) { try await gateway.setBackends(all, of: label) } catch { return error.description }
         logger.info("backends_found", .init("route", label), .init("backends", all.map(\.address).joined(separator: " ")))
@@ -112,7 +112,7 @@ public final class Discovery: Sendable {
         return nil
     }
 
-    /// Once for each new reason.
+    /// Logs the reason, once for each new one.
     private func tell(_ reason: String, _ label: String, _ told: String) -> String {
         if reason != told {
             logger.warning(
@@ -134,14 +134,14 @@ public final class Discovery: Sendable {
         return out
     }
 
-    /// Changes with the file's content: its place, size and time.
+    /// A text that changes with the file's content: its place, size and time.
     private static func stamp(_ path: String) -> String {
         var info = Glibc.stat()
         guard stat(path, &info) == 0 else { return "gone" }
         return "\(info.st_ino) \(info.st_size) \(info.st_mtim.tv_sec).\(info.st_mtim.tv_nsec)"
     }
 
-    /// `ADDRESS [weight=N] [priority=N]`, a line a backend; `#` begins a comment.
+    /// Reads `ADDRESS [weight=N] [priority=N]`, one line per backend; `#` begins a comment.
     static func read(_ path: String) -> Result<[BackendSpec], Gateway.Failure> {
         let bytes: [UInt8]
         do throws(SystemError) { bytes = try Files.read(path, limit: fileLimit) } catch {
@@ -176,8 +176,8 @@ public final class Discovery: Sendable {
     }
 }
 
-/// The addresses that each question of a name gave last. A question that is not answered now (its server failed, or is silent) keeps what it
-/// gave before: half an answer changes half.
+/// The addresses that each question of a name gave last. A question that is not answered now (its server failed, or is silent) keeps the
+/// addresses that it gave before, so half an answer changes only half.
 struct NameMemory {
     struct Record: Equatable {
         let host: String
@@ -188,7 +188,7 @@ struct NameMemory {
 
     private var hosts: [String: [String]] = [:]
 
-    /// All records, those of unanswered questions as they were, and why the first of these was not answered.
+    /// All records, with those of unanswered questions as they were, and why the first unanswered question was not answered.
     mutating func complete(_ answer: NameQuery.Answer) -> (records: [Record], unanswered: String?) {
         var records: [Record] = [], now: [String: [String]] = [:], unanswered: String?
         for part in answer.parts {

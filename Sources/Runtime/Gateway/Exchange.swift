@@ -6,7 +6,7 @@ import Observability
 import Resilience
 import Topology
 
-/// One request and its answer: from the head that came to the line in the log. Reused for one request after the other.
+/// One request and its answer, from the arrival of the head to the line in the log. Reused for one request after the other.
 ///
 /// The request, as it goes to a replica, is gathered in `outgoing` and sent when a read is finished, so that head and body leave in
 /// one write. As long as it fits into the route's `retry.body` it stays there for another try; beyond it, it is only passed
@@ -34,7 +34,7 @@ final class Exchange {
     let context: HTTPServerContext
     var client: ProxyConnection!
     var phase = Phase.idle
-    /// Tells this request from those before and after it.
+    /// Number that tells this request from those before and after it.
     private(set) var generation = 0
 
     // The request.
@@ -45,7 +45,7 @@ final class Exchange {
     var line = ByteBuffer()
     var methodEnd = 0
     var targetEnd = 0
-    /// Whole lines for the head of the response.
+    /// Whole lines to be added to the head of the response.
     var additions = ByteBuffer()
     var sent = 0
     var keepsBody = true
@@ -61,27 +61,27 @@ final class Exchange {
     var userAgent: [UInt8] = []
     /// The answer that needs no replica, once the limits have let the request through.
     var ready: ReadyAnswer?
-    /// What a hash goes by, and whom a cookie names.
+    /// Key for hash balancing; the replica named by the client's sticky cookie.
     var key: UInt64?
     var sticky: UInt64?
-    /// The request waits for a limit's word.
+    /// Whether the request is held: it waits for a limit's word, or for a replica.
     var isHeld = false
-    /// It waits for a replica.
+    /// The request's place in line while it waits for a replica.
     var place: HoldPlace?
-    /// How long it did.
+    /// How long the request waited for a replica.
     var held = Duration.zero
     var awaited = 0
-    /// For how long what the limits allow is still to wait.
+    /// How long a request that the limits allow must still be delayed.
     var patience = Duration.zero
     var verdict: TokenBucket.Verdict?
     var verdictLimit = 0
     var deadline: MonotonicTime?
     var deadlineAt = 0
-    /// How much time the route itself gives, if that is less than the client's own: a replica that has used most of it has failed. nil: the
-    /// client wants less, and nobody has failed.
+    /// The time that the route itself gives, if that is less than the client's own: a replica whose turn has lasted half of it or more has
+    /// failed. nil: the client wants less, and nobody has failed.
     private var routesTime: Duration?
     var upgrade = false
-    /// The route's guards have let it in, and have been told how it went.
+    /// Whether the route's guards have let the request in, and (`isJudged`) whether they have been told how it went.
     var hasPlace = false
     var guardPlace = RouteGuards.Place()
     var isJudged = false
@@ -97,7 +97,7 @@ final class Exchange {
     var tries = 0
     var selection: Selection?
     var lastReplica: Replica?
-    /// What the candidates looked like when the choice was made: requests under way and state.
+    /// The candidates when the choice was made: requests under way and state of each.
     var candidates: [UInt32] = []
     var timer: LoopTimer?
     var hedgeTimer: LoopTimer?
@@ -120,11 +120,11 @@ final class Exchange {
         case page(status: Int, body: [UInt8], type: String)
         case redirect(to: String, status: Int)
         case preflight
-        /// Of a request that may not be passed on any further (`Max-Forwards: 0`). What a TRACE sees of itself; nil for OPTIONS.
+        /// For a request that may not be passed on any further (`Max-Forwards: 0`). `trace`: what a TRACE sees of itself; nil for OPTIONS.
         case lastRecipient(trace: [UInt8]?)
     }
 
-    /// With more than this waiting on one side, the other side is not read.
+    /// When more bytes than this wait on one side, the other side is not read.
     static let window = 256 * 1024
 
     init(gateway: GatewayLoop) {
@@ -182,7 +182,7 @@ final class Exchange {
         PathForm.isAmbiguous(table.targetText) || gateway.routes.mayMeanAnother(table, than: found) ? .failure(.badPath) : nil
     }
 
-    /// The request as it came, without what may be secret (RFC 9110, 9.3.8); nil when it is no TRACE.
+    /// The request as it came, for the answer to a TRACE, without what may be secret (RFC 9110, 9.3.8); nil when it is no TRACE.
     private static func trace(_ table: HeadTable) -> [UInt8]? {
         guard table.methodText.isExactly("TRACE") else { return nil }
         var text = Array(table.methodText) + [32] + Array(table.targetText) + Array(" HTTP/1.\(table.minorVersion)\r\n".utf8)
@@ -242,7 +242,7 @@ final class Exchange {
         upstreamEnded = false
     }
 
-    /// Everything of a route that looks at the head before a replica is chosen.
+    /// Applies everything of a route that looks at the head before a replica is chosen.
     private func prepareRules(_ table: HeadTable, _ found: RouteOnLoop) {
         let route = found.route, access = route.access
         ready = verdictOfRules(table, route)
@@ -299,7 +299,7 @@ final class Exchange {
         }
     }
 
-    /// A trusted proxy may have taken the request over TLS.
+    /// The scheme that the client used: a trusted proxy may have taken the request over TLS.
     private func scheme(_ table: HeadTable) -> String {
         client.comesFromTrusted && table.first(.xForwardedProto)?.equals("https") == true ? "https" : "http"
     }
@@ -343,7 +343,7 @@ final class Exchange {
         deadlineAt = HeadRewriter.request(table, into: &outgoing, forwarding, id: id, edits: route.requestEdits)
     }
 
-    /// The shorter of the route's time and the client's. What the client says without a unit is not guessed at.
+    /// Sets the deadline: the shorter of the route's time and the client's. A client's time without a unit is not guessed at.
     private func settleDeadline(_ table: HeadTable, _ route: Route) {
         var time = route.spec.timeout.total
         routesTime = time
@@ -372,7 +372,7 @@ final class Exchange {
 
     // MARK: the body
 
-    /// The request still goes somewhere.
+    /// Whether the request still goes to a replica.
     private var isWanted: Bool { phase == .asking || (phase == .responding && first != nil) }
 
     func requestBody(_ bytes: UnsafeRawBufferPointer) {
@@ -413,7 +413,7 @@ final class Exchange {
         if !requestIsComplete { route?.route.guards.handOn(&guardPlace) }
     }
 
-    /// Gives the replica what has been gathered, choosing it first if need be.
+    /// Sends the replica what has been gathered, choosing it first if need be.
     func sendOn() {
         if isHeld {
             // Of one that waits for a replica no body is read; when it is all here, its client's going is to be seen.
@@ -437,7 +437,7 @@ final class Exchange {
         if upstream.waiting > Exchange.window { client.holdBody(true) }
     }
 
-    /// The request is too large to be kept for another try.
+    /// Stops keeping the request for another try, because it is too large.
     private func forgetBody() {
         keepsBody = false
         outgoing.clear(keeping: 131_072)
@@ -446,7 +446,7 @@ final class Exchange {
 
     // MARK: the client
 
-    /// The exchange ends here: its body was malformed or came too slowly.
+    /// Ends the exchange because its body was malformed or came too slowly.
     func requestRefused(_ status: Int, bodyBytes: Int) {
         guard phase == .asking else { return }
         self.status = status
@@ -455,7 +455,7 @@ final class Exchange {
         finish()
     }
 
-    /// What the log needs of a request that never was one: who it was, and what was answered.
+    /// Takes what the log needs of a refused message that never became a request: who sent it, and what was answered.
     func becomeRefusal(_ client: ProxyConnection, status: Int, bodyBytes: Int) {
         reset()
         clientAddress = client.peer.ip

@@ -27,8 +27,8 @@ extension Exchange {
         if isUpgrade { beginTunnel() }
     }
 
-    /// An interim response goes on at once (RFC 9110, 15.2), but none to a client of HTTP/1.0, which would take it for the answer, and `100`
-    /// only to a client that waits for one: what the client asked for was answered here already.
+    /// Passes an interim response on at once (RFC 9110, 15.2). None goes to a client of HTTP/1.0, which would take it for the answer, and
+    /// `100` only to a client that still waits for one: otherwise what the client asked for was answered here already.
     func upstreamInterim(_ upstream: UpstreamConnection, _ table: HeadTable) {
         guard phase == .asking, !isOld, let client, table.status != 101, table.status != 100 || client.awaitsContinue else { return }
         context.scratch.clear()
@@ -36,7 +36,7 @@ extension Exchange {
         flushScratch()
     }
 
-    /// Of two questions the first answer counts.
+    /// When two replicas were asked, keeps the one that answered first and abandons the other.
     private func keepWinner(_ upstream: UpstreamConnection) {
         guard let other = second else { return }
         if other.upstream === upstream {
@@ -72,8 +72,9 @@ extension Exchange {
         blame(replica, route, reason: "status \(status)", cause: "status \(status)")
     }
 
-    /// An error that a replica answers sooner than this after the request's beginning, and before its end, says nothing of a slow client:
-    /// nobody gives up waiting so soon. The figure is ours, far below any server's time limit and far above an answer given at once.
+    /// When a replica answers with an error sooner than this after the request's beginning, and before the request's end, the cause is no
+    /// slow client: nobody gives up waiting so soon. The figure is ours, far below any server's time limit and far above an answer given at
+    /// once.
     private static let patienceWithUploads = Duration.milliseconds(50)
 
     func upstreamBody(_ bytes: UnsafeRawBufferPointer) {
@@ -125,7 +126,7 @@ extension Exchange {
 
     // MARK: the gateway's own
 
-    /// Answers for the backend.
+    /// Answers in place of the backend.
     func answer(_ failure: GatewayFailure, _ message: String? = nil) {
         if failure == .noReplica || failure == .holdEnded || failure == .shortage { additions.append("Retry-After: 1\r\n") }
         respond(
@@ -164,7 +165,7 @@ extension Exchange {
         client.responseFinished(close: close)
     }
 
-    /// Who was there and why this one: for whoever has the admin token.
+    /// Adds `X-Muster-Why`, which names the candidates and the reason of the choice, for clients that have the admin token.
     private func writeReason() {
         var text = "X-Muster-Why: route=\(route?.route.label ?? "-")"
         if let selection, let replica = lastReplica, let pool {
@@ -179,7 +180,7 @@ extension Exchange {
 
     // MARK: the end
 
-    /// Counts and logs the exchange and gives it back.
+    /// Counts and logs the exchange and gives it back for the next request.
     func finish() {
         guard phase != .idle, let client else { return }
         if phase == .tunnel { route?.route.metrics.tunnels.add(-1) }

@@ -29,7 +29,7 @@ extension Exchange {
         }
     }
 
-    /// Chooses a replica and begins a question to it.
+    /// Chooses a replica and begins a try on it; nil when there is none to choose.
     func nextAttempt() -> Attempt? {
         guard let route, let pool else { return nil }
         let now = loop.now
@@ -55,13 +55,13 @@ extension Exchange {
         return Attempt(upstream: upstream, replica: replica, selection: selection)
     }
 
-    /// Of two that were asked, the one that explanations name.
+    /// Notes which of two replicas that were asked explanations name.
     func noteAsked(_ attempt: Attempt?) {
         selection = attempt?.selection
         lastReplica = attempt?.replica
     }
 
-    /// The client as a PROXY header has it. Whom X-Forwarded-For names has no port that anybody knows.
+    /// The client's address as a PROXY header has it. An address from X-Forwarded-For comes without a port that anybody knows.
     private var origin: SocketAddress {
         guard let clientAddress, clientAddress != client.peer.ip else { return client.peer }
         return SocketAddress(clientAddress, port: 0)
@@ -75,14 +75,14 @@ extension Exchange {
         }
     }
 
-    /// The time that is left, in the place that the head has for it.
+    /// Writes the time that is left into the head, in the place kept for it.
     private func writeDeadline(_ deadline: MonotonicTime, _ now: MonotonicTime) {
         var text = "\(max(1, (deadline - now).nanoseconds / 1_000_000))ms"
         while text.utf8.count < HeadRewriter.deadlineWidth { text += " " }
         text.withUTF8 { outgoing.overwrite(at: deadlineAt, UnsafeRawBufferPointer($0)) }
     }
 
-    /// The first replica has not answered yet: a second one is asked the same.
+    /// Asks a second replica the same, because the first has not answered yet.
     private func askSecond() {
         guard phase == .asking, first != nil, second == nil, keepsBody, let route, isIdempotent, route.budget.tryRetry(loop.now) else {
             return
@@ -117,7 +117,7 @@ extension Exchange {
 
     // MARK: failure
 
-    /// On whose account a failed try goes.
+    /// Who is to blame for a failed try.
     enum Fault {
         case replica
         /// It was the client's turn: to send, or to read.
@@ -137,7 +137,7 @@ extension Exchange {
         lastFailure = failure
     }
 
-    /// Counts against the route's breaker and the replica.
+    /// Counts a failed try against the route's breaker and the replica.
     func blame(_ replica: Replica, _ route: RouteOnLoop, reason: String, cause: String) {
         let now = loop.now
         isJudged = true
@@ -145,7 +145,7 @@ extension Exchange {
         if let ejection = replica.failed(now, cause: cause, mayGo: mayEject) { gateway.journal.append(ejection) }
     }
 
-    /// Whether one more may be taken out.
+    /// Whether one more replica may be ejected.
     private func mayEject() -> Bool {
         guard let route, let pool else { return true }
         let out = pool.replicas.reduce(0) { $0 + ($1.obstacles.contains(.ejected) ? 1 : 0) }
@@ -185,7 +185,7 @@ extension Exchange {
         sendOn()
     }
 
-    /// The client has a part of an answer: only a broken connection tells it that the rest is missing.
+    /// Breaks the client's connection: the client has a part of an answer, and only a broken connection tells it that the rest is missing.
     private func breakOff(_ route: RouteOnLoop, _ failed: Replica, _ detail: String) {
         context.scratch.clear()
         gateway.noteBroken(route, failed, detail)

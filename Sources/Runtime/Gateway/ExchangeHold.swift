@@ -6,10 +6,10 @@ import Observability
 /// A request whose service has no replica waits for one, if its route holds requests.
 ///
 /// While it waits its body is not read (what came with its head stays), its connection takes no further requests, and its places in the
-/// route's limits stay taken. A client that ends its side is taken for gone: otherwise those who gave up would keep the places of those who
-/// wait.
+/// route's limits stay taken. A client that ends its side is taken for gone: otherwise clients that gave up would keep the places of
+/// clients that wait.
 extension Exchange {
-    /// A place in the line.
+    /// A place in the waiting line.
     struct HoldPlace {
         let queue: HoldQueue
         let number: Int
@@ -17,7 +17,7 @@ extension Exchange {
         let since: MonotonicTime
     }
 
-    /// The service that it waits for, or would.
+    /// The service that the request waits for, or would wait for.
     var awaitedService: String? {
         guard let route, let pool else { return nil }
         if let canary = route.canary, pool === canary { return route.route.spec.canary?.service }
@@ -25,21 +25,22 @@ extension Exchange {
         return nil
     }
 
-    /// Others wait for the same replicas, which are all full: whoever comes now is told what they would be told, and does not pass them.
+    /// Refuses the request as overloaded, and returns true, if others wait for the same replicas and all of those are full: a newcomer is
+    /// told what the others would be told, and does not pass them.
     func isBehindOthers() -> Bool {
         guard let route, let pool, gateway.queue(of: route.route)?.isFull(pool) == true else { return false }
         shed(.overloaded, retryAfter: 1)
         return true
     }
 
-    /// A request that took its time to arrive may have an older list of replicas than there is.
+    /// Begins a try with the current routes: a request that took its time to arrive may have an older list of replicas than there is.
     func attemptOnNewRoute() -> Attempt? {
         guard tries == 0, let route, route.route.hold != nil, let newer = gateway.successor(of: route), newer !== route else { return nil }
         follow(newer)
         return phase == .asking && !isBehindOthers() ? nextAttempt() : nil
     }
 
-    /// True when the request now waits, or has been refused a place to do so. False: it is not for waiting.
+    /// Puts the request in line. True when it now waits, or has been refused a place to do so; false when it is not for waiting.
     func waitForReplica() -> Bool {
         guard phase == .asking else { return true }
         guard let route, let pool, let hold = route.route.hold, let service = awaitedService else { return false }
@@ -65,7 +66,7 @@ extension Exchange {
         return true
     }
 
-    /// Gives the request to a replica; false when none takes it now: it goes on waiting.
+    /// Gives the request to a replica; false when none takes it now, and it goes on waiting.
     func goOn() -> Bool {
         guard let attempt = nextAttempt() else {
             // A reload may have taken the waiting away while there was nobody.
@@ -79,7 +80,7 @@ extension Exchange {
         return true
     }
 
-    /// Ends it with an answer.
+    /// Ends the wait with an answer.
     func endWait(_ outcome: HoldOutcome, _ failure: GatewayFailure) {
         let service = awaitedService ?? "the service", patience = place?.hold.spec.time ?? .zero
         leaveLine(outcome)
@@ -103,13 +104,15 @@ extension Exchange {
         gateway.held -= 1
     }
 
-    /// The exchange is over although it waited: by its own deadline (504), by new limits of its route, or because its client has gone.
+    /// Leaves the line when the exchange ends while it waits: by its own deadline (504), by new limits of its route, or because its client
+    /// has gone.
     func leaveLineAtEnd() { leaveLine(status == 504 ? .timedOut : status >= 500 ? .refused : .gone) }
 
-    /// Nobody reads an answer of a client that has gone; of one that has not, we cannot know.
+    /// Closes the connection of a waiting request whose client has ended its side: a client that has gone reads no answer, and whether it
+    /// has gone cannot be known.
     func requesterEnded() { if place != nil { client.close() } }
 
-    /// Goes on with the route as it is now: its replicas, and its limits if they are others.
+    /// Goes on with the route as it is now: with its replicas, and with its limits if those have changed.
     func follow(_ new: RouteOnLoop) {
         guard let old = route, old !== new else { return }
         let wasCanary = old.canary != nil && pool === old.canary

@@ -3,10 +3,11 @@ import EventLoops
 import HTTP
 import Resilience
 
-/// Whether a request may go on now: rate limits first, then what needs no replica, then the breaker and the requests under way.
+/// Decides whether a request may go on now: first the rate limits, then answers that need no replica, then the breaker and the limit of
+/// requests under way.
 extension Exchange {
-    /// Asks all limits of the route. What one of them answers in the same moment and what comes later from the store are the same: the
-    /// request goes on, or is refused, when the last word is there.
+    /// Asks all limits of the route. Whether a limit answers at once or later, from the store, makes no difference: the request goes on, or
+    /// is refused, when the last word is there.
     func askLimits(_ table: HeadTable, _ route: Route) {
         let now = loop.now, generation = generation
         isHeld = true
@@ -75,7 +76,7 @@ extension Exchange {
         answer(.rateLimited)
     }
 
-    /// The fields of draft-ietf-httpapi-ratelimit-headers in their separate form, which clients know.
+    /// Writes the fields of draft-ietf-httpapi-ratelimit-headers in their separate form, which clients know.
     private func writeLimitFields() {
         guard let verdict else { return }
         additions.append("RateLimit-Limit: ")
@@ -87,7 +88,7 @@ extension Exchange {
         additions.append("\r\n")
     }
 
-    /// The limits have let it through.
+    /// Goes on with a request that the limits have let through.
     func proceed() {
         guard let route, phase == .asking else { return }
         if verdict != nil { writeLimitFields() }
@@ -96,7 +97,7 @@ extension Exchange {
         route.budget.requestArrived(loop.now)
     }
 
-    /// Asks the route's guards to let it in; false when they did not, and it has been answered.
+    /// Asks the route's guards to let the request in; false when they did not, and the request has been answered.
     func takePlace(_ route: RouteOnLoop) -> Bool {
         if route.route.guards.isOpen { return true }
         switch route.route.guards.admit(loop.now, isWhole: !hasBody || requestIsComplete, &guardPlace) {

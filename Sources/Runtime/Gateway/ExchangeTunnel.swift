@@ -14,7 +14,7 @@ extension Exchange {
         client.beginTunnel()
     }
 
-    /// Ends it when nothing has moved for too long. What moves only notes the time.
+    /// Ends the tunnel when nothing has moved for too long. Bytes that move only note the time.
     private func watchTunnel() {
         let end = lastMoved + (route?.route.spec.timeout.tunnel ?? .seconds(3600))
         if end <= loop.now { endTunnel() } else { tunnelTimer?.schedule(at: end) }
@@ -36,14 +36,15 @@ extension Exchange {
         if client.waiting > Exchange.window { first?.upstream.pauseReading() }
     }
 
-    /// The client sends no more, but may still read.
+    /// Called when the client sends no more; it may still read.
     func clientTunnelEnded() {
         guard phase == .tunnel else { return }
         clientEnded = true
         if first?.upstream.waiting == 0 { passOnClientsEnd() }
     }
 
-    /// All that the client sent has left; when the replica has said everything, too, this is the end.
+    /// Called when all that the client sent has left. If the replica has sent everything, too, the tunnel ends; else the replica is told of
+    /// the client's end.
     func passOnClientsEnd() { if upstreamEnded { endTunnel() } else { first?.upstream.shutdownSending() } }
 
     func upstreamTunnelEnded() {
@@ -53,7 +54,7 @@ extension Exchange {
         if client.waiting == 0 { client.shutdownSending() }
     }
 
-    /// The replica's connection is gone; what it sent before still goes to the client.
+    /// Called when the replica's connection is gone; what it sent before still goes to the client.
     func upstreamTunnelLost() { endTunnel() }
 
     func endTunnel() {

@@ -6,7 +6,7 @@ enum FixedAnswer: Sendable {
     case page(status: Int, body: [UInt8], type: String)
     case redirect(to: RedirectTemplate, status: Int)
 
-    /// A page from a file has at most this many bytes.
+    /// Most bytes of a page from a file.
     private static let pageLimit = 1 << 20
 
     /// nil when the route has something behind it.

@@ -32,7 +32,7 @@ public final class Gateway: Sendable {
         var routes: [Route] = []
         var address: SocketAddress?
         var settings = GatewaySettings()
-        /// What backends are, by route, as somebody set them over the API: instead of the file's.
+        /// Backends by route, as set by discovery or over the API; they replace the file's.
         var found: [String: [BackendSpec]] = [:]
     }
 
@@ -184,8 +184,8 @@ public final class Gateway: Sendable {
         rememberRequests(before)
     }
 
-    /// Gives every loop the routes as they are when the loop takes them: of two publications at a time, the older one never overwrites the
-    /// newer one. (A loop that has stopped serves nobody, and takes nothing.)
+    /// Gives every loop the routes that are current when the loop takes them: of two publications at a time, the older one never overwrites
+    /// the newer one. (A loop that has stopped serves nobody, and takes nothing.)
     private func publish() async {
         for (loop, part) in zip(loops, parts) {
             _ = try? await loop.run { [self] in
@@ -242,7 +242,7 @@ public final class Gateway: Sendable {
         )
     }
 
-    /// Other backends for one route, until they are set again: from discovery or the API. Those that stay keep their health.
+    /// Sets other backends for one route, from discovery or the API, until they are set again. Backends that stay keep their health.
     public func setBackends(_ backends: [BackendSpec], of label: String) async throws(Failure) {
         guard let old = routes.first(where: { $0.label == label }), case .backends = old.spec.target else {
             throw Failure(description: "there is no route '\(label)' with backends of its own")
@@ -255,18 +255,18 @@ public final class Gateway: Sendable {
         await publish()
     }
 
-    /// What a route's backends are now, as a file would say it.
+    /// A route's current backends, as a file would declare them.
     public func backends(of label: String) -> [BackendSpec]? {
         guard let route = routes.first(where: { $0.label == label }), case .backends(let declared) = route.spec.target else { return nil }
         return state.withLock { $0.found[label] } ?? declared
     }
 
-    /// Something about replicas changed that idle connections should follow (one drains, one is down).
+    /// Call when something about replicas changed that idle connections should follow (one drains, one is down).
     public func replicasChanged() {
         for (loop, part) in zip(loops, parts) { loop.execute { part.value.closeUnwantedIdle() } }
     }
 
-    /// This process lacked something for a connection to somebody else, who has no part in it: it is told in the log and by a metric.
+    /// Notes that this process lacked something for a connection to somebody else, who has no part in it. Told in the log and by a metric.
     func ranShort(_ detail: String) { shortage.happened(detail) }
 
     /// How many connections to replicas may be idle, on all loops together: an eighth of the descriptors that the process may have.
@@ -278,7 +278,7 @@ public final class Gateway: Sendable {
         return Int(clamping: limit.rlim_cur)
     }
 
-    /// Ends ejections whose time has come and tells what is over, four times a second.
+    /// Ends ejections whose time has come and tells which failures and shortages are over, four times a second.
     private static func keepTime(_ part: LoopBound<GatewayLoop>, _ loop: EventLoop) {
         loop.execute {
             let keeper = TimeKeeper()
@@ -316,7 +316,7 @@ public final class Gateway: Sendable {
         return cut
     }
 
-    /// The spans of the last second are on their way; a target that is slow to take them is not waited for longer than this.
+    /// Waits until the spans of the last second are sent, but for no longer than two seconds if their target is slow to take them.
     private func sendLastSpans() async {
         let deadline = MonotonicTime.now + .seconds(2)
         for (loop, part) in zip(loops, parts) {
@@ -336,7 +336,7 @@ public final class Gateway: Sendable {
         }
     }
 
-    /// What became of a request, if it is among the latest.
+    /// Finds what became of a request, if it is among the latest.
     func request(_ id: String) async -> (at: WallTime, record: DecisionRecord)? {
         var newest: (at: WallTime, record: DecisionRecord)?
         for (loop, part) in zip(loops, parts) {

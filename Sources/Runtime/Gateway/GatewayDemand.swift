@@ -2,9 +2,9 @@ import Basics
 import Observability
 import Topology
 
-/// What whoever starts and ends replicas has to know: that one is wanted, and whether any is needed still.
+/// For whoever starts and ends replicas: whether a replica of a service is wanted, and whether any is needed still.
 extension Gateway {
-    /// Told that requests wait for a service without a replica: once for a request that begins to wait, at most every 100 ms for each
+    /// Called when requests wait for a service without a replica: once for a request that begins to wait, at most every 100 ms for each
     /// service and loop, and every second again as long as any waits. Called on a loop's thread: it must not block. Set it before `listen`.
     public var onDemand: (@Sendable (_ service: String) -> Void)? {
         get { demand.onDemand }
@@ -26,27 +26,27 @@ extension Gateway {
 
     private static func latest(_ replicas: [Replica]) -> MonotonicTime? { replicas.compactMap(\.lastRequest).max() }
 
-    /// Each once, although several routes may lead to it.
+    /// The replicas of a service, each once, although several routes may lead to it.
     private func replicas(of service: String) -> [Replica] {
         var seen: Set<ObjectIdentifier> = []
         return routes.flatMap { $0.replicas(of: service) }.filter { seen.insert(ObjectIdentifier($0)).inserted }
     }
 
-    /// Keeps what is known of replicas that routes no longer have.
+    /// Remembers the last requests of replicas that routes no longer have.
     func rememberRequests(_ old: [Route]) {
         for service in Set(old.flatMap(\.services)) {
             _ = demand.latest(service, and: Gateway.latest(old.flatMap { $0.replicas(of: service) }))
         }
     }
 
-    /// How many requests a route holds, when it may; a predecessor's count goes on.
+    /// How a route holds requests, when it may; the predecessor's count goes on.
     func hold(_ spec: RouteSpec, _ old: Route?) -> RouteHold? {
         spec.hold.map { RouteHold($0, waiting: old?.hold?.waiting ?? HeldCount(), metrics: HoldMetrics(metrics, route: spec.label)) }
     }
 }
 
 extension Route {
-    /// The service behind its main pool, then its canary's.
+    /// The services that the route leads to: that of its main pool, then that of its canary.
     var services: [String] {
         var all: [String] = []
         if case .service(let name) = spec.target { all.append(name) }

@@ -1,7 +1,7 @@
 import HTTP
 import Resilience
 
-/// What the gateway itself answers, when no backend did: one table, tested whole.
+/// Answers that the gateway itself gives when no backend did: one table, tested whole.
 enum GatewayFailure: String, CaseIterable {
     case noRoute = "no_route"
     case denied = "denied"

@@ -6,7 +6,7 @@ import Observability
 import Resilience
 import Synchronization
 
-/// What the gateway has on one loop: its listener's connections, its idle connections to replicas, its turn in each route.
+/// The gateway's part on one loop: its listener's connections, its idle connections to replicas, its turn in each route.
 final class GatewayLoop {
     let loop: EventLoop
     let context: HTTPServerContext
@@ -21,22 +21,22 @@ final class GatewayLoop {
     var sharedLimits: SharedRateLimits?
     var tracer: Tracer?
     private let clients: ClientCounts
-    /// Those to replicas.
+    /// Connections to replicas.
     let connections: ReplicaConnections
     let retryNotes: RetryNotes
     private let shortage: Shortage
-    /// When idle clients were last closed for their descriptors.
+    /// When idle clients were last closed to free their descriptors.
     private var reclaimed = MonotonicTime(nanoseconds: 0)
     private var listeners: [Listener] = []
     private var spare: [Exchange] = []
     private var delayed: [Int: LoopTimer] = [:]
     private var delays = 0
-    /// By route.
+    /// Queues of waiting requests, by route.
     private var holdQueues: [String: HoldQueue] = [:]
-    /// Requests that wait for a replica.
+    /// Number of requests that wait for a replica.
     var held = 0
     private let demandBoard: DemandBoard
-    /// When demand for a service was last told of.
+    /// When demand was last told, by service.
     private var demanded: [String: MonotonicTime] = [:]
     private var random: SeededRandom
     private let idPrefix: UInt64
@@ -44,11 +44,11 @@ final class GatewayLoop {
     private var routed = 0
     private let logger: Logger
 
-    /// So many idle clients are closed at once when descriptors run out, at most ten times a second. As nginx does it.
+    /// Number of idle clients that are closed at once when descriptors run out, at most ten times a second. As nginx does it.
     private static let reclaimAtOnce = 32
     /// One routing decision in this many goes to the journal; panics always do.
     private static let routeSample = 1024
-    /// Exchanges kept for the next requests: as many as are under way at once on a busy loop, and no more than a burst leaves.
+    /// Spare exchanges kept for reuse, per loop; a burst's surplus is freed.
     private static let spareLimit = 256
 
     init(
@@ -82,7 +82,7 @@ final class GatewayLoop {
         context.expectsProxyHeader = { [unowned self] peer in settings.takesProxyProtocol && settings.trusts(peer.ip) }
     }
 
-    /// Listens anew, or takes over a descriptor that listens already.
+    /// Opens a listening socket, or takes over a descriptor that listens already.
     func listen(_ address: SocketAddress, shared: Bool, joins: Bool, inherited: Int32? = nil) throws(SystemError) -> SocketAddress {
         let listener = try Listener(loop: loop, address: address, shared: shared, joins: joins, inherited: inherited) {
             [unowned self] fd, peer in
@@ -141,7 +141,8 @@ final class GatewayLoop {
         connections.closeIdle(but: wanted)
     }
 
-    /// A connection could not be made or taken for want of something of this process. It is told, and idle connections give theirs back.
+    /// Call when a connection could not be made or taken because this process lacks something. Tells it, and closes idle connections, which
+    /// gives back what they use.
     func ranShort(_ detail: String) {
         shortage.happened(detail)
         // Each closed connection to a replica holds its port for a while: at every failed try, this would make a shortage of ports worse.
@@ -151,7 +152,7 @@ final class GatewayLoop {
         context.closeIdle(atMost: GatewayLoop.reclaimAtOnce)
     }
 
-    /// A few times a second.
+    /// Called a few times a second.
     func timePassed() {
         for route in routes.routes { for replica in route.route.allReplicas { replica.timePassed(loop.now) } }
         retryNotes.timePassed(loop.now)
@@ -164,11 +165,11 @@ final class GatewayLoop {
         return idPrefix &+ idCount &* 0x9E37_79B9_7F4A_7C15
     }
 
-    /// A number of 0..<1.
+    /// A random number of 0..<1.
     func draw() -> Double { Double(random.next() >> 11) / Double(1 << 53) }
     func drawBits() -> UInt64 { random.next() }
 
-    /// Does something after a while, in a turn of its own.
+    /// Runs `body` after `wait`, in a turn of its own.
     func delay(_ wait: Duration, _ body: @escaping () -> Void) {
         delays &+= 1
         let number = delays
@@ -213,7 +214,7 @@ final class GatewayLoop {
 
     // MARK: requests that wait for a replica
 
-    /// Demand for a service is told of at most this often.
+    /// Demand for one service is told at most this often.
     private static let demandInterval = Duration.milliseconds(100)
 
     func demand(_ service: String) {
@@ -231,12 +232,12 @@ final class GatewayLoop {
         return queue
     }
 
-    /// The same route as it is now; nil when there is none that leads to the same place.
+    /// The current version of a route; nil when there is none that leads to the same place.
     func successor(of route: RouteOnLoop) -> RouteOnLoop? {
         routes.routes.first { $0.route.label == route.route.label && $0.route.spec.target == route.route.spec.target }
     }
 
-    /// Those who wait look at what the new routes have; queues without a route end.
+    /// Makes waiting requests follow the new routes; queues without a route end.
     private func followRoutes() {
         for (label, queue) in holdQueues {
             let route = routes.routes.first { $0.route.label == label }
@@ -245,13 +246,13 @@ final class GatewayLoop {
         }
     }
 
-    /// A request is over while others wait: it may have waited itself, or leave its place to one that does.
+    /// Called when a request ends while others wait: it may have waited itself, or its place may go to one that waits.
     func endedWhileHolding(_ exchange: Exchange) {
         exchange.leaveLineAtEnd()
         if let route = exchange.route { queue(of: route.route)?.placeFreed() }
     }
 
-    /// Once for each wake of a service.
+    /// Journals that requests wait for a service, once for each wake.
     func noteHold(_ route: Route, _ hold: RouteHold, _ service: String, _ now: MonotonicTime) {
         guard demandBoard.held(service, at: now, patience: hold.spec.time) else { return }
         let patience = hold.spec.time.brief
@@ -275,7 +276,7 @@ final class GatewayLoop {
         }
     }
 
-    /// A request that was refused before it was one: the log has a line for it, like for any other.
+    /// Logs a message that was refused before it became a request: the log has a line for it, like for any request.
     func noteRefused(_ client: ProxyConnection, status: Int, bodyBytes: Int) {
         let exchange = lendExchange()
         exchange.becomeRefusal(client, status: status, bodyBytes: bodyBytes)
@@ -290,7 +291,7 @@ final class GatewayLoop {
 
     // MARK: ending
 
-    /// With `gently`, idle connections may ask once more before they are closed: their clients do not know yet.
+    /// Drains this loop. With `gently`, idle connections may ask once more before they are closed: their clients do not know yet.
     func drain(gently: Bool = false) {
         for listener in listeners { listener.close(keepingQueue: gently) }
         listeners = []
@@ -313,7 +314,7 @@ final class GatewayLoop {
     }
 }
 
-/// Connections of each client address, over all loops. Counts nothing while no limit is set.
+/// Counts the connections of each client address, over all loops. Counts nothing while no limit is set.
 final class ClientCounts: Sendable {
     private let counts = Mutex<[IPAddress: Int]>([:])
 

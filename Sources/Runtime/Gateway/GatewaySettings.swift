@@ -2,12 +2,12 @@ import Basics
 import HTTP
 import Topology
 
-/// What holds for all routes of a gateway; a reload makes new ones.
+/// Settings that hold for all routes of a gateway; a reload makes new ones.
 struct GatewaySettings: Sendable {
     let trusted: [AddressRange]
     let takesProxyProtocol: Bool
     let perClient: Int
-    /// Of the admin token; empty: there is none.
+    /// Digest of the admin token; empty: there is no token.
     private let tokenDigest: [UInt8]
 
     init(_ spec: GatewaySpec) throws(Gateway.Failure) {
@@ -29,7 +29,7 @@ struct GatewaySettings: Sendable {
         tokenDigest = SecretDigest.of(Array(token.utf8))
     }
 
-    /// Nothing is trusted and nothing is asked for.
+    /// Settings that trust nobody and ask for nothing.
     init() {
         trusted = []
         takesProxyProtocol = false
@@ -49,8 +49,8 @@ struct GatewaySettings: Sendable {
         return SecretDigest.areEqual(tokenDigest, SecretDigest.of(Array(given)))
     }
 
-    /// Who asks: the peer, or, as far as those before it are trusted, whom X-Forwarded-For names: the last address that is no trusted
-    /// proxy. What is no address ends the search.
+    /// The client's address: the peer or, as far as the proxies before it are trusted, the last address in X-Forwarded-For that is no
+    /// trusted proxy. An entry that is no address ends the search.
     func clientAddress(_ table: HeadTable, peer: IPAddress?, isTrusted: Bool) -> IPAddress? {
         guard isTrusted else { return peer }
         var found = peer

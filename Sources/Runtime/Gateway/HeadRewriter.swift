@@ -1,33 +1,33 @@
 import Basics
 import HTTP
 
-/// What is told to a backend beside what the client said.
+/// Facts that a backend is told in addition to what the client said.
 struct Forwarding {
     /// The client's address; nil over a Unix socket.
     var client: IPAddress?
-    /// The connection's peer, where it is another (a trusted proxy).
+    /// The connection's peer, where it differs from the client (a trusted proxy).
     var peer: IPAddress?
-    /// The peer is a trusted proxy: what it says of the client is passed on.
+    /// Whether the peer is a trusted proxy: then what it says of the client is passed on.
     var isTrusted = false
-    /// In place of the client's.
+    /// Target and host that replace the client's; nil: the client's stay.
     var target: [UInt8]?
     var host: [UInt8]?
     /// The protocol that the connection may be upgraded to.
     var upgrade: UnsafeRawBufferPointer?
-    /// A deadline is written into the head, and again at each try.
+    /// Whether a deadline is written into the head, and again at each try.
     var hasDeadline = false
     var trace: TraceContext?
-    /// The trace begins here: what a client says of another one is not passed on.
+    /// Whether the trace begins here: then what a client says of another trace is not passed on.
     var beginsTrace = false
 }
 
-/// Writes heads for the other side: end-to-end fields as they came, hop-by-hop fields (RFC 9110, 7.6.1) never, forwarding fields
-/// added, framing by our own hand. What of RFC 9110 and 9112 is mended on the way: docs/decisions/0020.
+/// Writes heads for the other side. End-to-end fields are passed on as they came, hop-by-hop fields (RFC 9110, 7.6.1) never; forwarding
+/// fields are added, and the framing is the gateway's own. docs/decisions/0020 lists what of RFC 9110 and 9112 is mended on the way.
 enum HeadRewriter {
-    /// So many places the deadline has in a head: `600000ms` and a space.
+    /// Width of the deadline's place in a head, in bytes: `600000ms` and a space.
     static let deadlineWidth = 9
 
-    /// Returns where in the head the deadline's place lies; 0: nowhere.
+    /// Writes a request's head. Returns where in the head the deadline's place lies; 0: nowhere.
     static func request(
         _ table: HeadTable, into out: inout ByteBuffer, _ forwarding: Forwarding, id: UnsafeRawBufferPointer, edits: HeaderEdits?
     ) -> Int {
@@ -89,8 +89,8 @@ enum HeadRewriter {
         return deadlineAt
     }
 
-    /// `Max-Forwards` counts for TRACE and OPTIONS: one less for whoever is asked next (RFC 9110, 7.6.2). A value that is no number is passed
-    /// on as it came.
+    /// Writes `Max-Forwards`. For TRACE and OPTIONS, where the field counts, it is one less for the next recipient (RFC 9110, 7.6.2). A
+    /// value that is no number is passed on as it came.
     private static func maxForwards(_ table: HeadTable, _ field: HeaderField, into out: inout ByteBuffer) {
         guard let left = table.forwardsLeft, left > 0 else { return copy(table.text(field.name), table.text(field.value), into: &out) }
         out.append("Max-Forwards: ")
@@ -98,9 +98,9 @@ enum HeadRewriter {
         out.append("\r\n")
     }
 
-    /// Whether a server that maps names to variables (CGI, WSGI, PHP: what is no letter or digit becomes `_`) would take this name for one
-    /// that the gateway writes, guards or edits: `X_Forwarded_For`, `X.Real.IP`, `Content_Length`. Nobody's word is taken in that spelling:
-    /// a trusted proxy writes the real name, and passes on what its own clients made up.
+    /// Whether a server that maps names to variables (CGI, WSGI, PHP: every character but letters and digits becomes `_`) would take this
+    /// name for one that the gateway writes, guards or edits: `X_Forwarded_For`, `X.Real.IP`, `Content_Length`. Such a spelling is trusted
+    /// from nobody: a trusted proxy writes the real name, and passes on what its own clients made up.
     private static func readsAsGuarded(_ name: UnsafeRawBufferPointer, _ edits: HeaderEdits?) -> Bool {
         guard name.contains(where: { !(($0 | 32) &- 97 < 26 || $0 &- 48 < 10 || $0 == 45) }), name.count <= 64 else { return false }
         return withUnsafeTemporaryAllocation(byteCount: name.count, alignment: 1) { folded in
@@ -115,7 +115,7 @@ enum HeadRewriter {
         }
     }
 
-    /// `Forwarded` and `X-Forwarded-…`: what only a trusted proxy may say.
+    /// Whether the field is `Forwarded` or `X-Forwarded-…`, which only a trusted proxy may send.
     private static func speaksForOthers(_ name: UnsafeRawBufferPointer) -> Bool {
         guard name.count >= 9, name[0] | 32 == 120 || name[0] | 32 == 102 else { return false }
         return name.equals("forwarded") || (name.count > 12 && name.part(0, 12).equals("x-forwarded-"))
@@ -164,14 +164,14 @@ enum HeadRewriter {
     /// What the gateway adds to a response.
     struct Additions {
         var id: UnsafeRawBufferPointer
-        /// Whole lines.
+        /// Whole lines to be added to the head.
         var lines: UnsafeRawBufferPointer
         var edits: HeaderEdits?
         /// `Date: …` as a whole line, for an answer that has none.
         var date: [UInt8]
         var clientIsOld = false
         var close = false
-        /// The response ends HTTP on this connection.
+        /// Whether the response ends HTTP on this connection.
         var upgrade = false
     }
 
@@ -222,7 +222,7 @@ enum HeadRewriter {
         return passing
     }
 
-    /// The replica's own words, else the registered ones.
+    /// Writes the status line with the replica's own reason phrase, or else the registered one.
     private static func statusLine(_ table: HeadTable, into out: inout ByteBuffer) {
         out.append("HTTP/1.1 ")
         out.append(decimal: table.status)
@@ -231,7 +231,7 @@ enum HeadRewriter {
         out.append("\r\n")
     }
 
-    /// An interim response for the client: its own fields, without hop-by-hop ones and without framing, which it may not have.
+    /// Writes an interim response for the client: its own fields, without hop-by-hop ones and without framing, which it may not have.
     static func interim(_ table: HeadTable, into out: inout ByteBuffer, edits: HeaderEdits?) {
         statusLine(table, into: &out)
         for field in table.fields {
@@ -256,7 +256,7 @@ enum HeadRewriter {
         }
     }
 
-    /// A request id from outside is kept if it is short and plain.
+    /// Whether a request id from outside is kept: it must be short and plain.
     static func acceptable(_ id: UnsafeRawBufferPointer) -> Bool {
         guard !id.isEmpty, id.count <= 128 else { return false }
         for byte in id where !((byte | 32) &- 97 < 26 || byte &- 48 < 10 || byte == 45 || byte == 95 || byte == 46 || byte == 58) {
@@ -279,7 +279,7 @@ enum HeadRewriter {
         out.append("\r\n")
     }
 
-    /// Sixteen hexadecimal digits.
+    /// Writes sixteen hexadecimal digits.
     static func hex(_ value: UInt64, into out: inout ByteBuffer) {
         for shift in stride(from: UInt64(60), through: 0, by: -4) {
             let digit = UInt8(value >> shift & 15)

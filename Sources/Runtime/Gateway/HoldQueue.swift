@@ -3,7 +3,7 @@ import EventLoops
 import Observability
 import Resilience
 
-/// The requests of one route that wait, on one loop, until their service has a replica. In order of arrival; each for a bounded time.
+/// The requests of one route that wait, on one loop, until their service has a replica: in order of arrival, each for a bounded time.
 ///
 /// States, by what is in line and what the route has:
 /// - empty: nobody waits, and no timer runs. Left by `join`.
@@ -20,12 +20,13 @@ final class HoldQueue {
     private var timer: LoopTimer?
     private var isReleasing = false
     private var reminder = MonotonicTime(nanoseconds: 0)
-    /// How many wait for each pool: there are at most two, the route's and its canary's.
+    /// Number of requests that wait for each pool. There are at most two pools: the route's and its canary's.
     private var counts: [(pool: PoolOnLoop, count: Int)] = []
 
-    /// How soon a place on a replica that became free on another loop is noticed.
+    /// Interval of the checks for a place on a replica that became free on another loop.
     private static let releaseInterval = Duration.milliseconds(10)
-    /// Whoever starts replicas is told again that some are wanted: should the first word have come while the last one was ending.
+    /// Interval at which whoever starts replicas is told again that some are wanted: the first word may have come while the last replica
+    /// was ending.
     private static let reminderInterval = Duration.seconds(1)
 
     init(_ gateway: GatewayLoop) {
@@ -35,7 +36,7 @@ final class HoldQueue {
 
     var isEmpty: Bool { line.isEmpty }
 
-    /// Whether others wait for the same replicas and all of those are full: who comes now is not served before them.
+    /// Whether others wait for the same replicas and all of those are full: then a request that comes now is not served before them.
     func isFull(_ pool: PoolOnLoop) -> Bool { isReleasing && counts.contains { $0.pool === pool && $0.count > 0 } }
 
     private func count(_ pool: PoolOnLoop?, _ change: Int) {
@@ -61,10 +62,10 @@ final class HoldQueue {
         if line.isEmpty { arm() }
     }
 
-    /// A replica of the route has a place again, perhaps. In a turn of its own: the one who tells it is not done yet.
+    /// Call when a replica of the route may have a place again. Acts in a turn of its own, because the caller is not done yet.
     func placeFreed() { if isReleasing { timer?.schedule(at: gateway.loop.now) } }
 
-    /// The route as it is now; nil: it is gone. Whoever waits for what it no longer leads to is refused.
+    /// Takes the route as it is now; nil: the route is gone. Requests that wait for a target that the route no longer leads to are refused.
     func follow(_ route: RouteOnLoop?) {
         guard let route else { return refuseAll(.holdEnded) }
         for place in line.places where isThere(place) {
@@ -80,10 +81,10 @@ final class HoldQueue {
         release()
     }
 
-    /// Ending one wait may have ended another: several may be of one client.
+    /// Whether the request still waits: ending one wait may have ended another, because several may be of one client.
     private func isThere(_ place: WaitingLine<Exchange>.Place) -> Bool { place.element.place?.number == place.number }
 
-    /// Gives those who wait to replicas, as long as these take any.
+    /// Gives waiting requests to replicas, as long as these take any.
     private func release() {
         isReleasing = false
         // Those who wait for a pool that takes nobody need not be asked one by one: it may be a hundred thousand.

@@ -2,7 +2,7 @@ import Basics
 import HTTP
 import Topology
 
-/// What may be asked for, whatever way it is written.
+/// Rules for the paths that may be asked for, however they are written.
 enum PathRules {
     /// The target without its query.
     static func path(_ target: UnsafeRawBufferPointer) -> UnsafeRawBufferPointer {
@@ -10,7 +10,8 @@ enum PathRules {
         return target.part(0, question)
     }
 
-    /// `/a` matches `/a`, `/a/b` and `/a?q`, not `/ab`; `/` matches everything. With `orParameters`, `/a;b` matches `/a;b;c` as well.
+    /// Whether a target lies at or below a prefix: `/a` matches `/a`, `/a/b` and `/a?q`, not `/ab`; `/` matches everything. With
+    /// `orParameters`, `/a;b` matches `/a;b;c` as well.
     static func begins(_ target: UnsafeRawBufferPointer, with prefix: [UInt8], orParameters: Bool = false) -> Bool {
         guard target.count >= prefix.count else { return false }
         for i in 0..<prefix.count where target[i] != prefix[i] { return false }
@@ -61,7 +62,7 @@ struct PathReadings {
         }
     }
 
-    /// A path that names a parameter is compared with parameters.
+    /// What of a target is kept for the comparison with `pattern`: a path that names a parameter is compared with parameters.
     static func kept(by pattern: [UInt8]) -> PathForm.Kept {
         PathForm.simplified(pattern, keeping: .parameters).contains(59) ? .parameters : []
     }

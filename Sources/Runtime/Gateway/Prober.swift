@@ -6,8 +6,8 @@ import Observability
 import Synchronization
 import Topology
 
-/// Active checks of declared backends: each is asked on its own schedule, with jitter, one question at a time. (Services that
-/// Muster runs itself are probed by their supervisor.) And, where a route wants it, the comparison of its replicas with each other.
+/// Active checks of declared backends: each is probed on its own schedule, with jitter, one probe at a time. (Services that Muster runs
+/// itself are probed by their supervisor.) Where a route wants it, its replicas are also compared with each other.
 public final class Prober: Sendable {
     private let gateway: Gateway
     private let loop: EventLoop
@@ -15,7 +15,7 @@ public final class Prober: Sendable {
     private let probed = Mutex<Set<ObjectIdentifier>>([])
     private let compared = Mutex<Set<String>>([])
 
-    /// Envoy's interval of outlier detection.
+    /// Interval of the comparison of replicas: Envoy's interval of outlier detection.
     static let comparisonInterval = Duration.seconds(10)
 
     public init(gateway: Gateway, loop: EventLoop) {
@@ -24,7 +24,8 @@ public final class Prober: Sendable {
         client = HTTPClient(loop: loop, responseLimit: 65_536)
     }
 
-    /// Begins to probe what is not probed yet. Call again after the routes have changed; replicas that are gone stop by themselves.
+    /// Begins to probe the backends that are not probed yet. Call again after the routes have changed; probes of replicas that are gone
+    /// stop by themselves.
     public func follow() {
         for (place, route) in gateway.routes.enumerated() {
             if route.spec.eject.outliers, compared.withLock({ $0.insert(route.label).inserted }) {
@@ -39,8 +40,8 @@ public final class Prober: Sendable {
         }
     }
 
-    /// What its route says now: a reload may change it, and keeps the replica. `place` is where that route stood before, and is looked at
-    /// first.
+    /// The probe that the replica's route declares now: a reload may change the probe and keep the replica. `place` is where that route
+    /// stood before, and is looked at first.
     private func probe(of replica: Replica, _ place: inout Int) -> ProbeSpec? {
         func has(_ route: Route) -> Bool { route.spec.probe != nil && route.allReplicas.contains { $0 === replica } }
         let routes = gateway.routes
@@ -87,7 +88,8 @@ public final class Prober: Sendable {
         if !health.isUp { replica.remove(.down, because: "no longer probed") }
     }
 
-    /// An ejection is over before its time. (A probe that only connects ends none: a process that hangs lets itself be connected to.)
+    /// The record of an ejection that is over before its time. (A probe that only connects ends none: a process that hangs lets itself be
+    /// connected to.)
     private static func endsEjection(_ replica: String, _ count: Int, _ detail: String) -> DecisionRecord {
         DecisionRecord(
             .eject, subject: replica, inputs: [.init("probes_in_a_row", count), .init("last_probe", detail)], raw: "ejected",
@@ -96,10 +98,10 @@ public final class Prober: Sendable {
             flip: "a failed probe among the last \(count)")
     }
 
-    /// What a probe has found.
+    /// The result of a probe.
     private enum Outcome {
         case answered(Bool, String)
-        /// This process lacked something for the question: it says nothing about the replica, and does not count.
+        /// This process lacked something for the question: the result says nothing about the replica, and does not count.
         case notAsked(String)
 
         var result: (Bool, String)? { if case .answered(let success, let detail) = self { (success, detail) } else { nil } }
@@ -116,7 +118,7 @@ public final class Prober: Sendable {
         }
     }
 
-    /// A connection that stands is enough.
+    /// Probes by connecting: an established connection is enough.
     private func connect(_ replica: Replica, _ probe: ProbeSpec) async -> Outcome {
         let loop = loop
         let failure: (text: String, isOwnWant: Bool)? = await withUnsafeContinuation { continuation in
@@ -167,7 +169,7 @@ public final class Prober: Sendable {
     }
 }
 
-/// One connection that is made to see whether it can be. Keeps itself until it has answered, once.
+/// A connection that is made only to see whether it can be made. Keeps itself alive until it has answered, once.
 private final class ConnectionCheck: Stream {
     private var answer: (((text: String, isOwnWant: Bool)?) -> Void)?
     private var timer: LoopTimer?

@@ -2,13 +2,14 @@ import Basics
 import EventLoops
 import HTTP
 
-/// A client's connection to the gateway. Between requests it is only this; what a request needs is an `Exchange`, which is lent to it.
+/// A client's connection to the gateway. Between requests it holds nothing else; what a request needs is an `Exchange`, lent to the
+/// connection.
 final class ProxyConnection: HTTPServerConnection {
     private let gateway: GatewayLoop
     private var exchange: Exchange?
-    /// Who speaks here is a trusted proxy: the socket's own peer, or whom a PROXY header names.
+    /// Whether the client is a trusted proxy: the socket's own peer, or the address in a PROXY header.
     private(set) var comesFromTrusted: Bool
-    /// The address under which it was counted.
+    /// The address under which the connection was counted.
     var counted: IPAddress?
 
     init(gateway: GatewayLoop, peer: SocketAddress) {
@@ -49,7 +50,7 @@ final class ProxyConnection: HTTPServerConnection {
         gateway.forgetClient(self)
     }
 
-    /// The exchange is over and no longer needed.
+    /// Takes back an exchange that is over and no longer needed.
     func giveBack(_ used: Exchange) {
         guard exchange === used else { return }
         exchange = nil

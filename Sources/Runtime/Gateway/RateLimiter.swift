@@ -5,25 +5,25 @@ import Resilience
 import Synchronization
 import Topology
 
-/// One rate limit of a route: a token bucket for each key, all loops together.
+/// One rate limit of a route: a token bucket for each key, shared by all loops.
 ///
 /// Bounds: at most `keyLimit` keys are remembered. When they are reached, those whose bucket is full again are forgotten (which changes
 /// nothing for them); if that frees none, new keys share one bucket, so that a flood of addresses cannot take the memory or go unlimited.
 final class RateLimiter: Sendable {
     let spec: LimitSpec
     let bucket: TokenBucket
-    /// What its keys begin with in Redis.
+    /// Beginning of this limit's keys in Redis.
     let prefix: String
     private let stripes: [Stripe]
 
     static let keyLimit = 131_072
     private static let stripeCount = 16
-    /// A tenth of a second, in nanoseconds.
+    /// Least time between two sweeps: a tenth of a second, in nanoseconds.
     private static let sweepInterval: Int64 = 100_000_000
 
     private struct States {
         var all: [UInt64: Int64] = [:]
-        /// Before this time nothing is swept again: a flood must not pay for a sweep with each of its keys.
+        /// No sweep happens before this time: a flood must not pay for a sweep with each of its keys.
         var sweptUntil: Int64 = .min
     }
 
@@ -38,7 +38,7 @@ final class RateLimiter: Sendable {
         stripes = (0..<RateLimiter.stripeCount).map { _ in Stripe() }
     }
 
-    /// Two limits of one rate that count by different things must not meet in one key.
+    /// Names what a limit counts by, so that two limits of one rate that count by different things never share a key.
     private static func name(_ key: LimitSpec.Key) -> String {
         switch key {
         case .client: "client-ip"
@@ -47,7 +47,7 @@ final class RateLimiter: Sendable {
         }
     }
 
-    /// What the request is counted under.
+    /// The key under which a request is counted.
     func key(_ table: HeadTable, client: IPAddress?) -> UInt64 {
         switch spec.key {
         case .route: return 0
@@ -59,7 +59,7 @@ final class RateLimiter: Sendable {
         }
     }
 
-    /// `gateways`: among so many the rate is divided when each counts for itself.
+    /// Takes one request out of the bucket of `key`. `gateways`: the number of gateways that share the rate while each counts for itself.
     func take(_ key: UInt64, now: MonotonicTime, gateways: Int = 1) -> TokenBucket.Verdict {
         let bucket = gateways > 1 ? TokenBucket(rate: spec.perSecond / Double(gateways), burst: spec.burst / gateways) : bucket
         return stripes[Int(key >> 60)].states.withLock { states in
@@ -78,7 +78,7 @@ final class RateLimiter: Sendable {
         }
     }
 
-    /// For how long a request that was allowed out of the burst waits, so that it comes at the steady rate.
+    /// How long a request that was allowed out of the burst waits, so that it goes on at the steady rate.
     func delay(_ verdict: TokenBucket.Verdict) -> Duration {
         max(.zero, verdict.reset - .nanoseconds(Int64(clamped: min(1e9 / spec.perSecond, 3.6e12))))
     }

@@ -3,12 +3,12 @@ import Basics
 import HTTP
 import Observability
 
-/// The latest requests of one loop, for `muster why --request ID`: where each went, why, and who else was there. A ring in memory that is
-/// laid out once; noting a request allocates nothing.
+/// The latest requests of one loop, for `muster why --request ID`: where each went, why, and which other replicas there were. A ring in
+/// memory that is laid out once; noting a request allocates nothing.
 final class RecentRequests {
-    /// About a minute at 70 requests a second; 0.8 MiB a loop.
+    /// Number of requests kept: about a minute at 70 requests a second; 0.8 MiB a loop.
     static let capacity = 4096
-    /// More candidates than this are told as their number only.
+    /// Most candidates told one by one; of more, only the number is told.
     static let candidateLimit = 16
 
     private struct Slot {
@@ -48,20 +48,20 @@ final class RecentRequests {
         for (i, candidate) in exchange.candidates.enumerated() { seen[place * RecentRequests.candidateLimit + i] = candidate }
     }
 
-    /// FNV-1a: whoever asks has the whole id.
+    /// The hash (FNV-1a) under which an id is found: whoever asks has the whole id.
     static func key(_ id: UnsafeRawBufferPointer) -> UInt64 {
         var hash: UInt64 = 0xCBF2_9CE4_8422_2325
         for byte in id { hash = (hash ^ UInt64(byte)) &* 0x0000_0100_0000_01B3 }
         return hash
     }
 
-    /// `3 under way, ready`
+    /// A candidate as text, such as `3 under way, ready`.
     static func text(_ candidate: UInt32) -> String {
         let states = ["ready", "unfit", "leaving", "full"]
         return "\(candidate >> 8) under way \(states[Int(candidate & 3)])"
     }
 
-    /// The newest request with this id.
+    /// Finds the newest request with this id.
     func find(_ id: String) -> (at: WallTime, record: DecisionRecord)? {
         let wanted = Array(id.utf8).withUnsafeBytes { RecentRequests.key($0) }
         for step in 1...RecentRequests.capacity {

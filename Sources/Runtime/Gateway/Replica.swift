@@ -4,28 +4,28 @@ import EventLoops
 import Observability
 import Synchronization
 
-/// One place that requests can be sent to, as all loops of the gateway see it.
+/// One place that requests can be sent to, shared by all loops of the gateway.
 public final class Replica: Sendable {
     /// Why a replica gets no requests; several may hold at once.
     public struct Obstacle: OptionSet, Sendable {
         public let rawValue: Int
         public init(rawValue: Int) { self.rawValue = rawValue }
-        /// A probe, or the supervisor, says that it does not serve.
+        /// A probe, or the supervisor, says that the replica does not serve.
         public static let down = Obstacle(rawValue: 1)
-        /// Its requests failed.
+        /// Requests to the replica failed.
         public static let ejected = Obstacle(rawValue: 2)
-        /// It finishes what it has and then goes.
+        /// The replica finishes what it has and then goes.
         public static let draining = Obstacle(rawValue: 4)
-        /// Somebody took it out by hand.
+        /// Somebody took the replica out by hand.
         public static let disabled = Obstacle(rawValue: 8)
     }
 
-    /// `correlation-engine/2`, or an address.
+    /// The replica's name: `correlation-engine/2`, or an address.
     public let name: String
     public let endpoint: Endpoint
     public let weight: Int
     public let priority: Int
-    /// What a hash and a sticky cookie know it by.
+    /// Number by which hash balancing and sticky cookies know the replica.
     let identity: UInt64
     public let requests = Tally()
     public let failures = Tally()
@@ -33,26 +33,26 @@ public final class Replica: Sendable {
     public let errors = Tally()
     public let bytesIn = Tally()
     public let bytesOut = Tally()
-    /// Heads of answers that came: those that `latency` is the sum of.
+    /// Number of answers whose head came; `latency` is the sum over these.
     public let answers = Tally()
-    /// From a request's last byte to the head of its answer, all answers together, in nanoseconds.
+    /// Time from a request's last byte to the head of its answer, summed over all answers, in nanoseconds.
     public let latency = Tally()
     private let flags: Atomic<Int>
     private let underWay = Atomic<Int>(0)
-    /// Nanoseconds of the monotonic clock; 0: never.
+    /// When the replica last got a request, in nanoseconds of the monotonic clock; 0: never.
     private let lastBegan = Atomic<Int64>(0)
     private let mostUnderWay = Atomic<Int>(0)
     private let health: Mutex<PassiveHealth>
-    /// A success matters to the passive health only after a failure; otherwise it need not take the lock.
+    /// Whether a success matters to the passive health, which is so only after a failure; otherwise a success need not take the lock.
     private let watchesSuccess = Atomic<Bool>(false)
-    /// Nanoseconds of the monotonic clock: since when it has been fit. 0: from the beginning, with no need to warm up.
+    /// Since when the replica has been fit, in nanoseconds of the monotonic clock. 0: from the beginning, with no need to warm up.
     private let fitSince = Atomic<Int64>(0)
     private let told = Mutex(Told())
 
     private struct Told {
-        /// Why each obstacle holds that was told with a reason.
+        /// The obstacles that were set with a reason, each with its reason and its time.
         var obstacles: [(Obstacle, text: String, at: WallTime)] = []
-        /// Why there is none.
+        /// Why there is no obstacle.
         var ready = (text: "since the gateway began", at: WallTime.now)
     }
 
@@ -71,7 +71,7 @@ public final class Replica: Sendable {
         if startsDown { told.withLock { $0.obstacles = [(.down, "not seen serving yet", .now)] } }
     }
 
-    /// Another rule for its ejection, from a reload; what is known of its health stays.
+    /// Takes another rule for ejection, from a reload; what is known of the replica's health stays.
     func follow(_ eject: PassiveHealth.Settings) { health.withLock { if $0.settings != eject { $0.settings = eject } } }
 
     /// A count that anybody may read.
@@ -86,13 +86,13 @@ public final class Replica: Sendable {
     public var inFlight: Int { underWay.load(ordering: .relaxed) }
     public var mostInFlight: Int { mostUnderWay.load(ordering: .relaxed) }
 
-    /// When it last got a request; nil: never.
+    /// When the replica last got a request; nil: never.
     public var lastRequest: MonotonicTime? {
         let last = lastBegan.load(ordering: .relaxed)
         return last == 0 ? nil : MonotonicTime(nanoseconds: last)
     }
 
-    /// `time` is the loop's: the beginning of its turn.
+    /// Notes that a request begins. `time` is the loop's: the beginning of its turn.
     func began(_ time: MonotonicTime) {
         lastBegan.store(time.nanoseconds, ordering: .relaxed)
         let now = underWay.wrappingAdd(1, ordering: .relaxed).newValue
@@ -100,7 +100,7 @@ public final class Replica: Sendable {
     }
     func ended() { underWay.wrappingSubtract(1, ordering: .relaxed) }
 
-    /// How long it has been fit, for slow start; nil when it need not warm up.
+    /// How long the replica has been fit, for slow start; nil when it need not warm up.
     func age(_ now: MonotonicTime) -> Duration? {
         let since = fitSince.load(ordering: .relaxed)
         return since == 0 ? nil : now - MonotonicTime(nanoseconds: since)
@@ -125,7 +125,7 @@ public final class Replica: Sendable {
         if change.newValue == 0 { fitSince.store(MonotonicTime.now.nanoseconds, ordering: .relaxed) }
     }
 
-    /// Why it is in its state, and since when: of several obstacles, the one that `state` names.
+    /// Why the replica is in its state, and since when: of several obstacles, the one that `state` names.
     public var reason: (text: String, at: WallTime) {
         let named = leading
         return told.withLock { told in told.obstacles.first { $0.0 == named }.map { ($0.text, $0.at) } ?? told.ready }
@@ -145,7 +145,8 @@ public final class Replica: Sendable {
         }
     }
 
-    /// The decision, when this failure ejects it. `mayGo` is asked then: too many may be out already.
+    /// Notes a failed request. Returns the decision if this failure ejects the replica; `mayGo` is asked only then: too many may be out
+    /// already.
     func failed(_ now: MonotonicTime, cause: String, mayGo: () -> Bool) -> DecisionRecord? {
         failures.add()
         return health.withLock {
@@ -156,7 +157,7 @@ public final class Replica: Sendable {
         }
     }
 
-    /// Takes it out for what it shows beside the others.
+    /// Ejects the replica for how it compares with the others.
     func eject(_ now: MonotonicTime, because record: DecisionRecord) {
         health.withLock {
             $0.eject(now)
@@ -175,7 +176,7 @@ public final class Replica: Sendable {
         }
     }
 
-    /// A probe or the supervisor has seen it serve: an ejection ends early, on probation.
+    /// Call when a probe or the supervisor has seen the replica serve: an ejection ends early, on probation.
     public func seenServing() {
         guard obstacles.contains(.ejected) else { return }
         health.withLock {
@@ -185,7 +186,7 @@ public final class Replica: Sendable {
         }
     }
 
-    /// One word for tables.
+    /// The state in one word, for tables.
     public var state: String {
         let obstacles = obstacles
         if obstacles.contains(.draining) { return "draining" }

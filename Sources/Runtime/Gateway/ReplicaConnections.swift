@@ -2,7 +2,7 @@ import Balancing
 import Basics
 import EventLoops
 
-/// The connections to replicas that are idle, on one loop: what the recent load needed stays for the next requests (`IdleAllowance`).
+/// Idle connections to replicas, on one loop: as many as the recent load needed stay for the next requests (`IdleAllowance`).
 ///
 /// Bounds: at most `perReplica` to one replica, and at most `most` together, so that idle connections never take the descriptors that
 /// clients and new connections need.
@@ -17,19 +17,19 @@ final class ReplicaConnections {
     private var kept: [ObjectIdentifier: Kept] = [:]
     private(set) var idleCount = 0
 
-    /// To one replica, on one loop, in use and idle together.
+    /// Most connections to one replica, on one loop, in use and idle together.
     static let perReplica = 1024
 
-    /// `most`: idle ones, to all replicas together.
+    /// `most`: the most idle connections, to all replicas together.
     init(loop: EventLoop, most: Int) {
         self.loop = loop
         self.most = most
     }
 
-    /// Replicas that something is remembered of.
+    /// Number of replicas about which something is remembered.
     var replicas: Int { kept.count }
 
-    /// An idle connection; nil when there is none, or when the caller wants a new one. Then it makes one and tells `lent`.
+    /// Takes an idle connection; nil when there is none, and the caller makes one. In both cases the caller then tells `lent`.
     func take(_ replica: Replica) -> UpstreamConnection? {
         let id = ObjectIdentifier(replica)
         while let connection = kept[id]?.idle.popLast() {
@@ -40,13 +40,13 @@ final class ReplicaConnections {
         return nil
     }
 
-    /// A connection serves a request from now on.
+    /// Notes that a connection serves a request from now on.
     func lent(_ connection: UpstreamConnection) {
         connection.isLent = true
         kept[ObjectIdentifier(connection.replica), default: Kept()].allowance.lent(loop.now)
     }
 
-    /// It does so no longer.
+    /// Notes that a connection no longer serves a request.
     func returned(_ connection: UpstreamConnection) {
         guard connection.isLent else { return }
         connection.isLent = false
@@ -55,7 +55,7 @@ final class ReplicaConnections {
         tidy(id)
     }
 
-    /// Keeps a connection that was lent; false when it is not needed, and the caller closes it.
+    /// Keeps a lent connection as idle; false when it is not needed, and the caller closes it.
     func keep(_ connection: UpstreamConnection) -> Bool {
         let id = ObjectIdentifier(connection.replica)
         connection.isLent = false
@@ -71,7 +71,7 @@ final class ReplicaConnections {
         return true
     }
 
-    /// An idle connection has ended.
+    /// Forgets an idle connection that has ended.
     func forget(_ connection: UpstreamConnection) {
         let id = ObjectIdentifier(connection.replica)
         guard let place = kept[id]?.idle.firstIndex(where: { $0 === connection }) else { return }
@@ -80,12 +80,12 @@ final class ReplicaConnections {
         tidy(id)
     }
 
-    /// Nothing is remembered of a replica without connections: it may be gone for good.
+    /// Forgets a replica that has no connections: it may be gone for good.
     private func tidy(_ id: ObjectIdentifier) {
         if let entry = kept[id], entry.idle.isEmpty, entry.allowance.inUse == 0 { kept[id] = nil }
     }
 
-    /// Closes the idle ones of those that are not wanted.
+    /// Closes the idle connections to all replicas that are not in `wanted`.
     func closeIdle(but wanted: Set<ObjectIdentifier> = []) {
         for id in Array(kept.keys) where !wanted.contains(id) {
             guard let connections = kept[id]?.idle else { continue }

@@ -2,10 +2,11 @@ import Basics
 import Observability
 import Resilience
 
-/// What the journal is told of failed tries on one loop: that a kind of failure on a replica began, and when it was over how often it came.
-/// Under an outage there are thousands of them a second, and each as a record of its own would push every decision out of the journal.
+/// Condenses the failed tries of one loop for the journal: one record when a kind of failure on a replica begins, and one when it is over,
+/// with how often it occurred. Under an outage there are thousands of failed tries a second, and a record for each would push every
+/// decision out of the journal.
 ///
-/// Bounds: `limit` kinds at once; of what comes beside them nothing is told (the metrics count it).
+/// Bounds: `limit` kinds at once; further kinds are not journaled (the metrics count them).
 final class RetryNotes {
     private struct Key: Hashable {
         let replica: ObjectIdentifier
@@ -24,7 +25,7 @@ final class RetryNotes {
 
     init(journal: Journal) { self.journal = journal }
 
-    /// One failed try. `record` is made for the first of its kind only.
+    /// Notes one failed try. `record` is called for the first of its kind only.
     func note(_ replica: Replica, _ failure: TryFailure, _ verdict: RetryPolicy.Verdict, _ now: MonotonicTime, record: () -> DecisionRecord)
     {
         let key = Key(replica: ObjectIdentifier(replica), failure: failure, verdict: verdict)
@@ -35,7 +36,7 @@ final class RetryNotes {
         if notes[key]?.edge.happened(now) == true { journal.append(record()) }
     }
 
-    /// Tells what is over, and forgets it.
+    /// Journals the kinds of failure that are over, and forgets them.
     func timePassed(_ now: MonotonicTime) {
         if notes.isEmpty { return }
         for (key, note) in notes {

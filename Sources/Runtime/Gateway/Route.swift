@@ -8,7 +8,7 @@ import Resilience
 import Synchronization
 import Topology
 
-/// A route as the gateway serves it: the declaration made ready, and the replicas behind it. Immutable but for its counts; a change of the
+/// A route as the gateway serves it: the prepared declaration, and the replicas behind it. Immutable but for its counts; a change of the
 /// configuration makes a new one, and requests under way keep theirs.
 public final class Route: Sendable {
     public let spec: RouteSpec
@@ -25,7 +25,7 @@ public final class Route: Sendable {
     let retry: RetryPolicy
     let metrics: RouteMetrics
     let guards: RouteGuards
-    /// nil: a request that finds no replica is answered at once.
+    /// How requests are held; nil: a request that finds no replica is answered at once.
     let hold: RouteHold?
     let access: AccessRules
     let requestEdits: HeaderEdits
@@ -34,7 +34,7 @@ public final class Route: Sendable {
     let host: [UInt8]?
     let upgrades: [[UInt8]]
     let answer: FixedAnswer?
-    /// Nothing has to be looked at before a replica is chosen.
+    /// Whether nothing has to be looked at before a replica is chosen.
     let isPlain: Bool
 
     init(
@@ -66,7 +66,7 @@ public final class Route: Sendable {
         isPlain = deny.isEmpty && access.isOpen && answer == nil && guards.isOpen
     }
 
-    /// The same route with other replicas. Whatever was read of files (credentials, pages) is taken over, so this cannot fail.
+    /// The same route with other replicas. What was read from files (credentials, pages) is taken over, so this cannot fail.
     init(_ old: Route, replicas: [Replica], canaryReplicas: [Replica]) {
         self.replicas = replicas
         self.canaryReplicas = canaryReplicas
@@ -93,14 +93,14 @@ public final class Route: Sendable {
         isPlain = old.isPlain
     }
 
-    /// How long its requests took, from the head to the end of the answer, since the gateway began: the buckets' upper bounds, and how many
-    /// fell into each (the last is above them all).
+    /// How long the route's requests took, from the head to the end of the answer, since the gateway began: the buckets' upper bounds, and
+    /// how many requests fell into each (the last bucket is above all bounds).
     public var durations: (bounds: [Duration], counts: [Int]) { (metrics.duration.upperBounds, metrics.duration.snapshot().counts) }
 
-    /// All of them, the canary's too.
+    /// All replicas, the canary's included.
     public var allReplicas: [Replica] { canaryReplicas.isEmpty ? replicas : replicas + canaryReplicas }
 
-    /// Whether its methods and header fields are those of a request.
+    /// Whether the request has one of the route's methods and all of its header fields.
     func takesFields(_ table: HeadTable) -> Bool {
         if !methods.isEmpty {
             let method = table.methodText
@@ -121,7 +121,7 @@ struct PathMatcher: Sendable {
         case regex(Patterns.Pattern)
     }
     private let pattern: Pattern
-    /// The pattern itself in its simplest writing, and what that keeps.
+    /// The pattern in its simplest writing, and what of a path that writing keeps.
     private let simplest: [UInt8]
     private let kept: PathForm.Kept
 
@@ -143,7 +143,7 @@ struct PathMatcher: Sendable {
         }
     }
 
-    /// Exact paths are looked at first, then expressions, then prefixes.
+    /// Order in which paths are compared: exact paths first, then expressions, then prefixes.
     var rank: Int {
         switch pattern {
         case .exact: 0
@@ -159,7 +159,7 @@ struct PathMatcher: Sendable {
         }
     }
 
-    /// `capitals` is the target with the digits of its escapes in capitals; nil when they are.
+    /// `capitals`: the target with the digits of its escapes in capitals; nil when they are in capitals already.
     func matches(_ target: UnsafeRawBufferPointer, capitals: UnsafeRawBufferPointer?) -> Bool {
         switch pattern {
         case .prefix(let prefix): return PathRules.begins(capitals ?? target, with: prefix)
@@ -192,7 +192,7 @@ struct PathMatcher: Sendable {
     }
 }
 
-/// Another path for the backend; the query stays.
+/// Gives the backend another path; the query stays.
 enum Rewrite: Sendable {
     case prefix(from: Int, to: [UInt8])
     case regex(Pattern, Replacement)
@@ -210,7 +210,7 @@ enum Rewrite: Sendable {
         }
     }
 
-    /// The new target; nil when it stays as it is, or would be none that may be sent.
+    /// The new target; nil when the target stays as it is, or when the new one may not be sent.
     func apply(_ target: UnsafeRawBufferPointer) -> [UInt8]? {
         let path = PathRules.path(target)
         var new: [UInt8]

@@ -4,15 +4,15 @@ import Resilience
 import Synchronization
 import Topology
 
-/// What a route takes at once and how fast: rate limits, the limit of requests under way, the breaker. Shared by all loops, and kept over
-/// a reload that does not change them.
+/// Limits how much a route takes at once and how fast: rate limits, the limit of requests under way, the breaker. Shared by all loops, and
+/// kept over a reload that does not change them.
 final class RouteGuards: Sendable {
     let spec: GuardSpec
     let limiters: [RateLimiter]
     private let subject: String
     private let journal: Journal
     private let breaker: Mutex<Breaker>
-    /// The breaker has something to say: it is not closed, or a failure is remembered.
+    /// Whether the breaker has something to say: it is not closed, or a failure is remembered.
     private let watches = Atomic<Bool>(false)
     private let gradient: Mutex<GradientLimit>
     private let underWay = Atomic<Int>(0)
@@ -31,23 +31,23 @@ final class RouteGuards: Sendable {
         gradient = Mutex(GradientLimit(subject: "route \(route)", GradientLimit.Settings(highest: spec.concurrency ?? 10_000)))
     }
 
-    /// There is nothing to ask.
+    /// Whether there is nothing to ask.
     var isOpen: Bool { limiters.isEmpty && !countsRequests && spec.breakerFailures == nil }
     var countsRequests: Bool { spec.concurrency != nil || spec.isAdaptive }
     var hasBreaker: Bool { spec.breakerFailures != nil }
     var inFlight: Int { underWay.load(ordering: .relaxed) }
 
-    /// What a request has of the guards while it is under way.
+    /// What a request occupies in the guards while it is under way.
     struct Place {
-        /// It counts as under way.
+        /// Whether the request counts as under way.
         var isCounted = false
-        /// The number of the half-open breaker's trial that it is; 0: it is none.
+        /// The number of the half-open breaker's trial, if the request is one; 0: it is none.
         var trial = 0
     }
 
-    /// Takes a place; nil when it was given. `ended` gives it back. An adaptive limit is about what the replicas do at once: a request
-    /// whose body the client is still sending is let in by it, but counts from `becameWhole` on, so that slow clients do not take the
-    /// places of others.
+    /// Takes a place for a request. Returns nil when it got one, else why it was refused; `ended` gives the place back. An adaptive limit
+    /// is about what the replicas do at once: a request whose body the client is still sending is let in by it, but counts from
+    /// `becameWhole` on, so that slow clients do not take the places of others.
     func admit(_ now: MonotonicTime, isWhole: Bool, _ place: inout Place) -> Refusal? {
         place = Place()
         if hasBreaker, watches.load(ordering: .relaxed) {
@@ -73,7 +73,7 @@ final class RouteGuards: Sendable {
         return .full(limit: limit)
     }
 
-    /// The client has sent the whole request.
+    /// Call when the client has sent the whole request.
     func becameWhole(_ place: inout Place) {
         guard countsRequests, !place.isCounted else { return }
         place.isCounted = true
@@ -82,7 +82,7 @@ final class RouteGuards: Sendable {
         if spec.isAdaptive { gradient.withLock { _ = $0.admitted(inFlight: before) } }
     }
 
-    /// The request is over. `latency` is nil when there was no answer to measure.
+    /// Call when the request is over. `latency` is nil when there was no answer to measure.
     func ended(_ now: MonotonicTime, _ place: inout Place, latency: Duration?) {
         guard countsRequests, place.isCounted else { return }
         place.isCounted = false
@@ -110,8 +110,8 @@ final class RouteGuards: Sendable {
         if let change { journal.append(change.record) }
     }
 
-    /// If the request is the half-open breaker's trial, it is so no longer, and another one may be: its client went away, or is not done
-    /// with sending it, or it waits for a replica. Its result counts all the same, should there be one.
+    /// Lets another request be the half-open breaker's trial, if this one is: its client went away, or is not done with sending it, or it
+    /// waits for a replica. The result of this request counts all the same, should there be one.
     func handOn(_ place: inout Place) {
         guard place.trial != 0 else { return }
         let trial = place.trial

@@ -2,13 +2,14 @@ import Observability
 import Synchronization
 import Topology
 
-/// What a route holds while its service has no replica: the declaration, how many wait on all loops together, and what became of them.
+/// How a route holds requests while its service has no replica: the declaration, how many wait on all loops together, and how their waits
+/// ended.
 final class RouteHold: Sendable {
     let spec: HoldSpec
     let waiting: HeldCount
     let metrics: HoldMetrics
 
-    /// `waiting` is the predecessor's after a reload: those who wait stay counted.
+    /// After a reload `waiting` is the predecessor's, so that requests that wait stay counted.
     init(_ spec: HoldSpec, waiting: HeldCount, metrics: HoldMetrics) {
         self.spec = spec
         self.waiting = waiting
@@ -22,7 +23,7 @@ final class HeldCount: Sendable {
 
     var current: Int { count.load(ordering: .relaxed) }
 
-    /// Takes one of `most` places; nil when there was one, else how many are taken.
+    /// Takes one of `most` places. Returns nil when it got one, else how many are taken.
     func enter(most: Int) -> Int? {
         let before = count.wrappingAdd(1, ordering: .relaxed).oldValue
         if before < most { return nil }
@@ -37,7 +38,7 @@ final class HeldCount: Sendable {
 enum HoldOutcome: String, CaseIterable {
     /// A replica was there and got the request.
     case released
-    /// The time to wait, or the request's own, was over.
+    /// The time to wait, or the request's own time, was over.
     case timedOut = "timed_out"
     /// Too many waited already, or the gateway stopped or lost the route.
     case refused

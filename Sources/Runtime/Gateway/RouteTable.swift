@@ -5,7 +5,7 @@ import Observability
 import Resilience
 import Topology
 
-/// What one loop remembers of a pool of replicas: whose turn it is.
+/// One loop's memory of a pool of replicas: whose turn it is.
 final class PoolOnLoop {
     let replicas: [Replica]
     private var pool: Pool
@@ -21,7 +21,7 @@ final class PoolOnLoop {
         perReplica = route.spec.guards.perReplica ?? .max
     }
 
-    /// The replica for the next try. With none fit, any that is not leaving: an answer from a doubtful replica beats none.
+    /// Picks the replica for the next try. If none is fit, picks any that is not leaving: an answer from a doubtful replica beats none.
     func pick(_ tried: TriedSet, key: UInt64?, sticky: UInt64?, now: MonotonicTime) -> Selection? {
         for place in candidates.indices {
             let replica = replicas[place]
@@ -35,14 +35,14 @@ final class PoolOnLoop {
         return pool.pick(candidates, tried: tried, key: key, sticky: sticky)
     }
 
-    /// There is none, or all of them are leaving: nobody is there, as opposed to nobody being well.
+    /// Whether the pool has no replica, or only replicas that are leaving. A pool whose replicas are merely unwell is not vacant.
     var isVacant: Bool { replicas.allSatisfy { $0.obstacles.contains(.draining) } }
 
-    /// Why there was none: those that there are have as many requests as they take.
+    /// Whether `pick` found none because all replicas that are there have as many requests as they take.
     func isFull(_ tried: TriedSet) -> Bool { pool.emptiness(candidates, tried: tried) == .allFull }
 }
 
-/// What one loop remembers of a route: the turns in its pools, and what of the retry budget is left.
+/// One loop's memory of a route: the turns in its pools, and how much of the retry budget is left.
 final class RouteOnLoop {
     let route: Route
     let main: PoolOnLoop
@@ -56,7 +56,7 @@ final class RouteOnLoop {
         budget = RetryBudget(share: route.spec.retry.budget)
     }
 
-    /// Why this replica, for the journal.
+    /// The journal's record of why this replica was chosen.
     func record(_ pool: PoolOnLoop, _ selection: Selection, tries: Int) -> DecisionRecord {
         let replica = pool.replicas[selection.index]
         let inputs = pool.replicas.map { DecisionRecord.Input($0.name, "\($0.inFlight) under way, weight \($0.weight), \($0.state)") }
@@ -69,7 +69,7 @@ final class RouteOnLoop {
 }
 
 extension Selection.Reason {
-    /// The rest of a sentence that begins with the replica's name and a colon.
+    /// The reason as a sentence, to stand after the replica's name and a colon.
     var sentence: String {
         switch self {
         case .turn: "it was next in turn"
@@ -84,13 +84,13 @@ extension Selection.Reason {
     }
 }
 
-/// All routes of a loop, in the order in which they are looked at. A route with several hosts has a place for each of them: a host is
-/// ranked by itself, whatever stands beside it.
+/// All routes of a loop, in the order in which they are compared with a request. A route with several hosts has a place for each of them:
+/// each host is ranked by itself, whatever other hosts the route has.
 final class RouteTableOnLoop {
     /// Each route once, in the file's order.
     let routes: [RouteOnLoop]
     private let places: [Place]
-    /// Nothing but prefixes is looked at.
+    /// Whether only path prefixes have to be compared.
     private let isSimple: Bool
 
     /// A route under one of its hosts.
@@ -99,8 +99,8 @@ final class RouteTableOnLoop {
         let route: RouteOnLoop
         let number: Int
 
-        /// Exact hosts before wildcards, long wildcards before short ones, those before any host. Then exact paths, expressions in the file's
-        /// order, the longest prefix. Then more conditions before fewer.
+        /// Order of the places: exact hosts before wildcards, long wildcards before short ones, wildcards before any host. Then exact
+        /// paths, expressions in the file's order, the longest prefix. Then more conditions before fewer.
         var rank: (Int, Int, Int, Int, Int) {
             let path = route.route.path
             let conditions = route.route.headers.count + (route.route.methods.isEmpty ? 0 : 1)
@@ -119,7 +119,7 @@ final class RouteTableOnLoop {
         isSimple = routes.allSatisfy { $0.hosts.isEmpty && $0.methods.isEmpty && $0.headers.isEmpty && $0.path.rank == 2 }
     }
 
-    /// The route of a request.
+    /// Finds the route of a request.
     func find(_ table: HeadTable) -> RouteOnLoop? {
         let target = table.targetText
         guard PathForm.hasSmallEscapes(target) else { return find(table, target, capitals: nil) }
@@ -131,8 +131,8 @@ final class RouteTableOnLoop {
         first(table) { $0.matches(target, capitals: capitals) }
     }
 
-    /// Whether a backend that decodes escapes, merges slashes or drops parameters could take the path for another route's: what that route
-    /// asks for (credentials, a limit) must not be passed by.
+    /// Whether a backend that decodes escapes, merges slashes or drops parameters could take the path for another route's. What that other
+    /// route asks for (credentials, a limit) must not be bypassed.
     func mayMeanAnother(_ table: HeadTable, than found: RouteOnLoop) -> Bool {
         guard PathForm.maySimplify(table.targetText) else { return false }
         var readings = PathReadings(table.targetText)
@@ -156,7 +156,7 @@ final class RouteTableOnLoop {
 enum HostPattern: Sendable {
     case any
     case exact([UInt8])
-    /// What follows the star, with its dot.
+    /// The part after the star, with its dot.
     case below([UInt8])
 
     /// `name` is in lower case.
@@ -173,8 +173,8 @@ enum HostPattern: Sendable {
         }
     }
 
-    /// Whom a request names: without the port and the dot of the root. nil when it names nobody that a pattern could: an address in
-    /// brackets, or a name with escapes, which a backend may decode.
+    /// The host that a request names, without the port and the dot of the root. nil when no pattern could match it: an address in brackets,
+    /// or a name with escapes, which a backend may decode.
     static func name(of table: HeadTable) -> UnsafeRawBufferPointer? {
         guard var host = table.first(.host), host.first != 91 else { return nil }
         if let colon = host.lastIndex(of: 58) { host = host.part(0, colon) }

@@ -4,11 +4,11 @@ import Observability
 import Redis
 import Resilience
 
-/// Rate limits that all gateways count together, in Redis: one loop's part. What comes in a turn of the loop, or while a call is under way,
-/// goes in one script call.
+/// One loop's part of the rate limits that all gateways count together in Redis. Questions that come in one turn of the loop, or while a
+/// call is under way, go to Redis together in one script call.
 ///
-/// While Redis does not answer, each gateway counts for itself with its share of the rate: the rate divided by the gateways that Redis was
-/// last told of. Asking is bounded by `patience`; a request is never held longer.
+/// While Redis does not answer, each gateway counts for itself with its share of the rate: the rate divided by the number of gateways that
+/// Redis last reported. A question waits for Redis for at most `patience`; a request is never held longer.
 final class SharedRateLimits {
     private struct Question {
         let limiter: RateLimiter
@@ -25,24 +25,24 @@ final class SharedRateLimits {
     private var isQueued = false
     private var isAway = false
     private var triedAt = MonotonicTime(nanoseconds: 0)
-    /// Gateways that count here, this one too.
+    /// Number of gateways that count together, this one included.
     private(set) var gateways = 1
     private let calls: Counter
     private let local: Counter
 
     static let patience = Duration.milliseconds(100)
-    /// After a failure it is tried again so often.
+    /// After a failure, Redis is asked again at most this often.
     private static let retryAfter = Duration.seconds(1)
-    /// Keys of one call: a call of this size takes Redis about a millisecond.
+    /// Most keys in one call: a call of this size takes Redis about a millisecond.
     private static let batchLimit = 256
-    /// What every key begins with: one hash tag, so that a call's keys lie together in a cluster.
+    /// Beginning of every key: one hash tag, so that the keys of a call lie together in a cluster.
     static let tag = "{muster:limit}:"
-    /// More gateways than this do not count together.
+    /// Most gateways that can count together: a reply that names more is not believed.
     private static let gatewayLimit = 1_000_000
-    /// More questions than this do not wait: a store that answers too slowly for them is as good as away.
+    /// Most questions that wait for Redis; further ones are counted here: a store that answers too slowly for them is as good as away.
     private static let waitingLimit = 4096
 
-    /// `redis`: with `patience` as its command time.
+    /// `redis` must have `patience` as its command time.
     init(redis: RedisClient, name: String, journal: Journal, metrics: MetricsRegistry) {
         loop = redis.loop
         self.redis = redis
@@ -122,8 +122,8 @@ final class SharedRateLimits {
         ask()
     }
 
-    /// How many gateways count, and a verdict for each question; nil when the script cannot have said this. The numbers are another
-    /// process's: each is looked at before anything is computed from it.
+    /// Reads the script's reply: how many gateways count, and a verdict for each question; nil when the script cannot have said this. The
+    /// numbers come from another process, so each is checked before anything is computed from it.
     private func read(_ value: RESPValue, _ batch: [Question]) -> (gateways: Int, verdicts: [TokenBucket.Verdict])? {
         guard let values = value.array, values.count == 2 * batch.count + 1 else { return nil }
         let numbers = values.compactMap(\.int)
@@ -160,8 +160,8 @@ final class SharedRateLimits {
                     : "no answer of the store within \(SharedRateLimits.patience.brief)"))
     }
 
-    /// The generic cell rate algorithm on Redis' own clock, for many keys at once; and who counts here: a gateway that has not asked for
-    /// fifteen seconds is gone.
+    /// The generic cell rate algorithm on Redis' own clock, for many keys at once. The script also counts the gateways: one that has not
+    /// asked for fifteen seconds is gone.
     static let script = RedisScript(
         """
         local t = redis.call('TIME')

@@ -3,8 +3,8 @@ import Observability
 import Resilience
 import Synchronization
 
-/// What this process lacks for its connections (descriptors, local ports, memory), told to the operator: each time by a metric, and in the
-/// log when it begins and when it is over. It is nobody else's fault, so no replica, breaker or store hears of it.
+/// Tells the operator when this process lacks something for its connections (descriptors, local ports, memory): each time by a metric, and
+/// in the log when the shortage begins and when it is over. Nobody else is at fault, so no replica, breaker or store is told of it.
 final class Shortage: Sendable {
     private let edge = Mutex(EdgeCount(quiet: .seconds(5)))
     private let counter: Counter
@@ -16,7 +16,7 @@ final class Shortage: Sendable {
         self.logger = logger
     }
 
-    /// `detail` is the system's word for it.
+    /// Notes a shortage; `detail` is the system's word for it.
     func happened(_ detail: String) {
         counter.add()
         guard edge.withLock({ $0.happened(.now) }) else { return }
@@ -26,7 +26,7 @@ final class Shortage: Sendable {
             .init("next", "raise the limit of descriptors (ulimit -n, LimitNOFILE) or lower gateway.limits.connections"))
     }
 
-    /// Tells that it is over. Asked a few times a second.
+    /// Tells when the shortage is over. Called a few times a second.
     func timePassed(_ now: MonotonicTime) {
         guard let end = edge.withLock({ $0.ended(now) }) else { return }
         logger.info("gateway_short_over", .init("connections", end.count), .init("lasted", end.lasted.brief))

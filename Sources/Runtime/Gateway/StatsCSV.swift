@@ -1,7 +1,7 @@
 import Basics
 
-/// The gateway's counts under HAProxy's names, for tools that read `/stats;csv` (HAProxy's management guide, 9.1). What has no counterpart
-/// here stays empty, as HAProxy itself leaves what does not apply.
+/// The gateway's counts under HAProxy's names, for tools that read `/stats;csv` (HAProxy's management guide, 9.1). Columns that have no
+/// counterpart here stay empty, as HAProxy itself leaves those that do not apply.
 enum StatsCSV {
     /// HAProxy 2.6's first 62 columns, in its order; tools find them by name.
     static let columns = [
@@ -68,7 +68,7 @@ enum StatsCSV {
 
     private static func name(_ route: Route) -> String { clean(route.label) }
 
-    /// Without what would end a field or a line.
+    /// A text without the characters that would end a field or a line.
     private static func clean(_ text: String) -> String { String(text.map { $0 == "," || $0 == "\"" || $0.isNewline ? " " : $0 }) }
 
     private static func line(_ values: [String: String]) -> String { columns.map { values[$0] ?? "" }.joined(separator: ",") + ",\n" }

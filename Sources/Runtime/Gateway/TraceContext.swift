@@ -1,16 +1,16 @@
 import Basics
 import HTTP
 
-/// A place in a trace (W3C Trace Context): whose trace, and which span is the parent of what follows.
+/// A place in a trace (W3C Trace Context): the id of the trace, and the span that is the parent of what follows.
 struct TraceContext: Equatable {
-    /// 16 bytes.
+    /// The trace's id: 16 bytes in two halves.
     var traceHigh: UInt64
     var traceLow: UInt64
     var span: UInt64
-    /// The sender records it.
+    /// Whether the sender records the trace.
     var isSampled: Bool
 
-    /// `00-<32 hex>-<16 hex>-<2 hex>`; nil for anything malformed, for zeros and for version ff. A later version is read as far as it
+    /// Reads `00-<32 hex>-<16 hex>-<2 hex>`; nil for anything malformed, for zeros and for version ff. A later version is read as far as it
     /// agrees with this one.
     init?(_ text: UnsafeRawBufferPointer) {
         guard text.count >= 55, text.count <= 512, text[2] == 45, text[35] == 45, text[52] == 45 else { return nil }
@@ -36,7 +36,7 @@ struct TraceContext: Equatable {
         self.isSampled = isSampled
     }
 
-    /// Lower-case digits only, as the standard wants them.
+    /// Reads hexadecimal digits; lower case only, as the standard wants them.
     private static func hex(_ text: UnsafeRawBufferPointer) -> UInt64? {
         var value: UInt64 = 0
         for byte in text {
@@ -46,7 +46,8 @@ struct TraceContext: Equatable {
         return value
     }
 
-    /// `traceparent: …\r\n`
+    /// Writes the field `traceparent: …\r
+    /// `.
     func field(into out: inout ByteBuffer) {
         out.append("traceparent: 00-")
         HeadRewriter.hex(traceHigh, into: &out)

@@ -1,8 +1,8 @@
 import Balancing
 import HTTP
 
-/// Which trace a request is of, for `balance: hash(trace)`: the trace id of `traceparent` (W3C Trace Context), else `X-Trace-Id`, else the
-/// parameter `trace_id` of the query. nil when it names none: the body is not looked into.
+/// The key of a request's trace, for `balance: hash(trace)`: the trace id of `traceparent` (W3C Trace Context), else `X-Trace-Id`, else the
+/// parameter `trace_id` of the query. nil when the request names no trace: the body is not looked into.
 ///
 /// A batch of many traces has no one trace. A sender that wants its batches placed sorts them by trace (the OpenTelemetry Collector's
 /// `loadbalancing` exporter does) and names one of them in `X-Trace-Id`.

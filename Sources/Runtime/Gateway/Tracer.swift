@@ -5,7 +5,7 @@ import Observability
 import OpenTelemetry
 import ProtobufCoding
 
-/// The gateway's own spans: one a request, sent in batches by OTLP/HTTP. On one loop.
+/// Sends the gateway's own spans, one per request, in batches by OTLP/HTTP. Lives on one loop.
 ///
 /// Bounds: `batchLimit` spans wait at most; while the target is away or slow the newest are dropped and counted.
 final class Tracer {
@@ -43,8 +43,8 @@ final class Tracer {
         timer = LoopTimer(loop: loop) { [unowned self] in flush() }
     }
 
-    /// The context that is passed on, and the span that a client named as its own (0: none): a trace that is there already goes on as its
-    /// sender decided, any other begins here.
+    /// The context that is passed on, and the span that a client named as its own (0: none). A trace that exists already goes on as its
+    /// sender decided; otherwise a trace begins here.
     func context(for table: HeadTable) -> (TraceContext, parent: UInt64) {
         let span = max(draw(), 1)
         if let given = table.value(Array("traceparent".utf8)).flatMap(TraceContext.init) {
@@ -91,10 +91,10 @@ final class Tracer {
         }
     }
 
-    /// Nothing waits and nothing is on its way.
+    /// Whether no span waits and none is on its way.
     var isIdle: Bool { spans.isEmpty && !isSending }
 
-    /// Sends what has come together; one call at a time.
+    /// Sends the spans that have come together; one call at a time.
     func flush() {
         guard !spans.isEmpty, !isSending else { return }
         isSending = true
@@ -124,7 +124,7 @@ final class Tracer {
         if isEnding { flush() } else if !spans.isEmpty { timer?.schedule(after: Tracer.interval) }
     }
 
-    /// No more spans will come: what there is goes now.
+    /// Sends the spans that are left: no more will come.
     func end() {
         isEnding = true
         flush()

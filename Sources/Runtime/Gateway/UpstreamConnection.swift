@@ -12,27 +12,27 @@ final class UpstreamConnection: HTTPClientConnection {
     private var timer: LoopTimer?
     private var written = 0
     private var timedOut: TryFailure?
-    /// It has told the replica of one client.
+    /// Whether the replica was told of one client: then the connection serves nobody else.
     private var isPrivate = false
-    /// Among the idle ones.
+    /// Whether it waits among its loop's idle connections.
     var isKept = false
-    /// It serves a request: counted by `ReplicaConnections`.
+    /// Whether it serves a request, as `ReplicaConnections` counts it.
     var isLent = false
-    /// Since when it has been the replica's turn: to take the connection, to read what waits for it, or to answer. nil: it is the client's,
-    /// or nobody's.
+    /// When the replica's turn began: to take the connection, to read what waits for it, or to answer. nil: it is the client's turn, or
+    /// nobody's.
     private(set) var turnBegan: MonotonicTime?
-    /// By when the replica must have moved in its turn, and how much of the request it had taken when that was set.
+    /// Time by which the replica must have moved in its turn, and how much of the request it had taken when that time was set.
     private var due: MonotonicTime?
     private var takenAtDue = 0
-    /// The head of the answer has come; interim responses are none.
+    /// Whether the head of the answer has come; interim responses do not count.
     private var hasHead = false
-    /// Something of the answer itself came with this read, as opposed to interim responses, chunk framing and parts of a head.
+    /// Whether this read brought something of the answer itself, as opposed to interim responses, chunk framing and parts of a head.
     private var moved = false
-    /// The replica ended its side while we did not read, because the client did not.
+    /// Whether the replica ended its side while we did not read, because the client did not.
     private var hungUpWhilePaused = false
 
-    /// A kept connection is closed after this: sooner than any backend closes its own (nginx 75 s, Node.js 5 s is the exception
-    /// that idempotent retries cover).
+    /// Idle time after which a kept connection is closed: sooner than any backend closes its own (nginx 75 s; Node.js, with 5 s, is the
+    /// exception that idempotent retries cover).
     static let idleTime = Duration.seconds(30)
 
     init(replica: Replica, gateway: GatewayLoop) {
@@ -42,7 +42,7 @@ final class UpstreamConnection: HTTPClientConnection {
         timer = LoopTimer(loop: gateway.loop) { [unowned self] in timePassed() }
     }
 
-    /// Begins an exchange. What is written before the connection stands waits in the stream.
+    /// Begins an exchange on this connection. Bytes written before it is connected wait in the stream.
     func take(_ owner: Exchange, isHead: Bool, mayUpgrade: Bool, connectTime: Duration) {
         self.owner = owner
         isKept = false
@@ -57,7 +57,7 @@ final class UpstreamConnection: HTTPClientConnection {
         if isConnected { timer?.cancel() } else { timer?.schedule(at: loop.now + connectTime) }
     }
 
-    /// Tells the replica whose connection this is; from then on it serves nobody else.
+    /// Tells the replica, by a PROXY header, which client the connection is for; from then on it serves nobody else.
     func introduce(_ version: RouteSpec.ProxyHeader, client: SocketAddress) {
         isPrivate = true
         var header = ByteBuffer()
@@ -65,7 +65,7 @@ final class UpstreamConnection: HTTPClientConnection {
         write(header.bytes)
     }
 
-    /// The exchange no longer wants this connection: what is under way on it is worthless.
+    /// Closes the connection, which its exchange no longer wants: what is under way on it is worthless.
     func abandon() {
         owner = nil
         close()
@@ -77,10 +77,10 @@ final class UpstreamConnection: HTTPClientConnection {
         write(bytes)
     }
 
-    /// The replica's time runs only while it is its turn: when something waits to be read by it, or when it has the whole request, and we
-    /// read its answer. A slow client must not be taken for a slow replica. Within its turn it has `timeout.response` to take some more of
-    /// the request, then as long again for the head of its answer (which neither interim responses nor parts of a head renew), and then
-    /// between two parts of the answer's body.
+    /// Measures the replica's time, which runs only while it is the replica's turn: when bytes wait to be read by it, or when it has the
+    /// whole request and we read its answer. So a slow client is not taken for a slow replica. Within its turn the replica has
+    /// `timeout.response` to take some more of the request, then as long again for the head of its answer (which neither interim responses
+    /// nor parts of a head renew), and then between two parts of the answer's body.
     func watchAnswer() {
         guard isConnected, let owner else { return }
         if owner.phase == .tunnel { return }
@@ -134,7 +134,7 @@ final class UpstreamConnection: HTTPClientConnection {
 
     override func hungUp() { hungUpWhilePaused = true }
 
-    /// Goes on reading, and the replica's time begins anew: it was the client that did not read.
+    /// Goes on reading after a pause, and begins the replica's time anew: it was the client that did not read.
     func resumeForClient() {
         resumeReading()
         due = nil
@@ -157,7 +157,7 @@ final class UpstreamConnection: HTTPClientConnection {
         close()
     }
 
-    /// Whose fault it is that the connection has ended with a request on it.
+    /// Decides whose fault it is that the connection has ended with a request on it.
     private func fault(_ failure: Failure?, of owner: Exchange) -> Exchange.Fault {
         if timedOut != nil { return .replica }
         guard let failure else { return .replica }

@@ -4,14 +4,13 @@ import Measurement
 import Observability
 import Synchronization
 
-/// What the gateway of this process knows of its services and their replicas: no request is made.
+/// Figures that the gateway of this process has of its services and their replicas: no request is made.
 ///
 /// - requests: tries sent to replicas, a second. A service's is counted over all its replicas, those that have gone too.
 /// - concurrency: requests under way, the mean over the window of looks by `sample` (and by each reading).
 /// - latency-mean: from a request's last byte to the head of its answer, seconds, over the answers of the window.
 /// - latency-p95: from a request's head to the end of its answer, seconds, of the service's routes; services only. It is interpolated in
-///   the
-///   buckets of the gateway's histogram, and never above ten seconds.
+///   the buckets of the gateway's histogram, and never above ten seconds.
 ///
 /// Latency has no figure while there was no answer in the window (`absent`): no answers are not fast answers.
 public final class GatewayMeter: Sendable {
@@ -58,7 +57,7 @@ public final class GatewayMeter: Sendable {
         self.window = window
     }
 
-    /// The services that are asked for. What is known of those that stay is kept.
+    /// Sets the services that are asked for. What is known of those that stay is kept.
     public func follow(_ services: Set<String>) {
         watched.withLock { watched in
             watched = watched.filter { services.contains($0.key) }
@@ -86,7 +85,7 @@ public final class GatewayMeter: Sendable {
         }
     }
 
-    /// By its name, which is `service/number`: a canary's replicas stand in routes of another service.
+    /// A service's replicas, found by their names, `service/number`: a canary's replicas stand in routes of another service.
     private static func replicas(_ service: String, _ routes: [Route]) -> [Replica] {
         var seen = Set<ObjectIdentifier>(), found: [Replica] = []
         for route in routes {

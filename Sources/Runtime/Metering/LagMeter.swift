@@ -2,12 +2,12 @@ import Basics
 import Measurement
 import Observability
 
-/// How far a Kafka consumer group is behind, partition by partition, from the metrics page of an exporter.
+/// Reads how far a Kafka consumer group is behind, partition by partition, from the metrics page of an exporter.
 ///
-/// This asks an exporter, not Kafka: the figure is as old as the exporter's own round, which nobody tells. A client that asks the brokers
-/// follows with the house's Kafka client; what it gives will be the same `PartitionOffsets`.
+/// This asks an exporter, not Kafka: the figure is as old as the exporter's own round, and no exporter tells how old that is. A client that
+/// asks the brokers follows with the house's Kafka client; it will give the same `PartitionOffsets`.
 public struct LagMeter: Sendable, CustomStringConvertible {
-    /// What an exporter calls its metrics and labels.
+    /// The names of an exporter's metrics and labels.
     public struct Names: Sendable, Equatable {
         /// The group's lag, by partition.
         public let lag: String
@@ -45,7 +45,7 @@ public struct LagMeter: Sendable, CustomStringConvertible {
     private let topic: String
     private let selectors: [SampleSelector]
 
-    /// A name that the format does not allow is told here.
+    /// Throws when the format does not allow one of the names.
     public init(_ source: PageSource, group: String, topic: String, names: Names = .kafkaExporter) throws(SampleSelector.Failure) {
         self.source = source
         self.names = names
@@ -73,8 +73,8 @@ public struct LagMeter: Sendable, CustomStringConvertible {
         return out
     }
 
-    /// Asks for the page once: the sum of the lags, with all partitions. Those whose lag nobody knows (the group has committed nothing
-    /// there) add nothing and are noted; when it is known of none, that is a fault.
+    /// Asks for the page once. Returns the sum of the lags, with all partitions. Partitions whose lag nobody knows (the group has committed
+    /// nothing there) add nothing and are noted; when no partition's lag is known, that is a fault.
     public func read() async -> Result<MeterFigure, MeterFault> {
         switch await source.fetch(selectors, keepsSamples: true) {
         case .failure(let fault): return .failure(fault)

@@ -2,7 +2,7 @@ import Basics
 import Measurement
 import Observability
 
-/// What the meters tell of themselves.
+/// Metrics of the meters about themselves.
 struct MeterFigures: Sendable {
     private let durations: [MeterSource.Kind: Histogram]
     private let skipped: [MeterSource.Kind: Counter]

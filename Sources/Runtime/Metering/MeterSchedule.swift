@@ -4,18 +4,19 @@ import Measurement
 import Observability
 import Synchronization
 
-/// Asks sources for figures in turn and keeps the latest of each: once a period, never twice at a time, at most so many at once.
+/// Asks sources for figures in turn and keeps the latest of each: each source once a period and never twice at a time, and at most so many
+/// sources at once.
 ///
-/// When whose turn is: `MeterRounds`. Time is the monotonic clock's alone. Everything may be called from any thread.
+/// `MeterRounds` decides whose turn it is. Time is the monotonic clock's alone. Everything may be called from any thread.
 public final class MeterSchedule: Sendable {
-    /// How often and how many.
+    /// How often sources are asked, and how many at once.
     public struct Settings: Sendable, Equatable {
         /// The time between two turns of a source: 15 s, the period of the Horizontal Pod Autoscaler.
         public var period = Duration.seconds(15)
         /// Sources that are asked at once.
         public var concurrency = 32
 
-        /// 15 s, 32 at once.
+        /// The defaults: 15 s, 32 at once.
         public init() {}
     }
 
@@ -31,7 +32,7 @@ public final class MeterSchedule: Sendable {
         var known: [MeterKey: Known] = [:]
     }
 
-    /// Waking up this often finds turns that are due, and a task that was cancelled.
+    /// Interval of waking up, to find turns that are due and a task that was cancelled.
     private static let step = Duration.milliseconds(250)
 
     private let loop: EventLoop
@@ -95,7 +96,7 @@ public final class MeterSchedule: Sendable {
         return min(MeterSchedule.step, max((next ?? now + MeterSchedule.step) - now, .milliseconds(1)))
     }
 
-    /// Those to ask now.
+    /// The sources to ask now.
     private func begin(_ now: MonotonicTime) -> [MeterSource] {
         let (begun, skipped, underWay) = state.withLock { state in
             let skipped = state.rounds.turn(now).compactMap { state.sources[$0]?.kind }
@@ -116,7 +117,7 @@ public final class MeterSchedule: Sendable {
         return nil
     }
 
-    /// Asks one, and then those that have waited for its place.
+    /// Asks one source, and then those that have waited for its place.
     private func ask(_ first: MeterSource) async {
         var next: MeterSource? = first
         while let source = next {
@@ -154,7 +155,7 @@ public final class MeterSchedule: Sendable {
         return faults
     }
 
-    /// What is known now of everything that is followed, or of one service: by service, metric, replica. Outliers among siblings are
+    /// The readings known now of everything that is followed, or of one service: by service, metric, replica. Outliers among siblings are
     /// noted on their figures.
     public func readings(of service: String? = nil, now: MonotonicTime = .now) -> [MeterReading] {
         let all = state.withLock { state in

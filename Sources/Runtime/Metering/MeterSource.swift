@@ -1,18 +1,18 @@
 import Basics
 import Measurement
 
-/// Something that is asked for figures, once a round.
+/// A source that is asked for figures, once a round.
 public struct MeterSource: Sendable {
-    /// The kinds, by the names that the metrics use.
+    /// Kinds of sources, by the names that the metrics use.
     public enum Kind: String, Sendable, CaseIterable {
         case process, page, gateway, redis, lag
     }
 
-    /// Unique; another id is another source, whose figures begin anew.
+    /// The source's id, which is unique; a source with another id is another one, whose figures begin anew.
     public let id: String
-    /// What is asked.
+    /// The kind of the source.
     public let kind: Kind
-    /// What it gives figures of; of other keys nothing is taken, and what it leaves out is told as absent.
+    /// The keys that the source gives figures of; figures of other keys are not taken, and a key that it leaves out is told as absent.
     public let keys: [MeterKey]
     let read: @Sendable () async -> [MeterKey: Result<MeterFigure, MeterFault>]
 

@@ -27,7 +27,7 @@ public struct MeteredService: Sendable {
 
     /// A metric and the name that its readings have. Names are unique within a service.
     public struct Metric: Sendable {
-        /// What is read.
+        /// Where a metric is read from.
         public enum Source: Sendable {
             /// Milli-cores of each replica; see `ProcessMeter`.
             case cpu
@@ -47,9 +47,9 @@ public struct MeteredService: Sendable {
             case lag(LagMeter)
         }
 
-        /// What its readings are called.
+        /// The name of its readings.
         public let name: String
-        /// What is read.
+        /// Where the metric is read from.
         public let source: Source
 
         /// A metric under a name.
@@ -59,11 +59,11 @@ public struct MeteredService: Sendable {
         }
     }
 
-    /// As in the stack file, and in the names of the gateway's replicas (`name/number`).
+    /// The service's name, as in the stack file, and in the names of the gateway's replicas (`name/number`).
     public let name: String
-    /// What is wanted of it.
+    /// The metrics that are wanted of the service.
     public let metrics: [Metric]
-    /// Those that run now.
+    /// The replicas that run now.
     public let replicas: [Replica]
 
     /// A service with its metrics and replicas.

@@ -4,21 +4,22 @@ import HTTP
 import Measurement
 import Observability
 
-/// One request for a metrics page, read while it arrives: the page is kept nowhere. Keeps itself until it has answered, once.
+/// One request for a metrics page, read while it arrives: the page is kept nowhere. Keeps itself alive until it has answered, once.
 ///
-/// What it will not take: a page that is cut off or old by its own word (see `responseEnd`, `oldest`), more than `limits.bytes`, more time than `limits.time` from beginning to end (so a byte a second does not help),
-/// any status but 200, a coding that it did not ask for, a type that is no metrics page. Redirections are not followed.
+/// Refused are a page that is cut off or old by its own word (see `responseEnd`, `oldest`), more than `limits.bytes`, more time than
+/// `limits.time` from beginning to end (so a byte a second does not help), any status but 200, a coding that was not asked for, and a type
+/// that is no metrics page. Redirections are not followed.
 final class PageFetch: HTTPClientConnection {
-    /// What the selectors found, and when: at the page's head, which a server writes when it has its figures.
+    /// What the selectors found, and when: the time is that of the page's head, which a server writes when it has its figures.
     struct Found: Sendable {
         let totals: [ExpositionReader.Total]
-        /// With the place of its selector; empty unless asked for.
+        /// Samples, each with the place of its selector; empty unless asked for.
         let samples: [(place: Int, sample: ExpositionSample)]
         let at: MonotonicTime
         /// The wall clock at that moment, for times that the page tells.
         let wall: WallTime
 
-        /// Why the samples of a selector are none of now: the page itself says that one is older than `PageFetch.oldest`, or as far ahead.
+        /// Why the samples of a selector are not current: the page itself says that one is older than `PageFetch.oldest`, or as far ahead.
         func staleness(_ place: Int, called name: String) -> MeterFault? {
             let total = totals[place]
             if let oldest = total.oldest, wall - oldest > PageFetch.oldest {
@@ -33,8 +34,8 @@ final class PageFetch: HTTPClientConnection {
         }
     }
 
-    /// How old a sample may be that tells its time, and an answer that tells its `Age`. Prometheus' own: after five minutes without a newer
-    /// sample a series is stale.
+    /// Greatest age of a sample that tells its time, and of an answer that tells its `Age`. The figure is Prometheus' own: after five
+    /// minutes without a newer sample a series is stale.
     static let oldest = Duration.seconds(300)
 
     private let source: PageSource
@@ -73,7 +74,7 @@ final class PageFetch: HTTPClientConnection {
         connect(to: source.endpoint)
     }
 
-    /// Nobody waits any more.
+    /// Ends the fetch, because nobody waits for it any more.
     func abandon() { end(.failure(MeterFault(.timedOut, "\(source) was no longer waited for"))) }
 
     private func end(_ result: Result<Found, MeterFault>) {

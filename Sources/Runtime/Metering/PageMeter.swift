@@ -15,11 +15,11 @@ public struct PageMetric: Sendable, Equatable {
         case counter
     }
 
-    /// What the figure is called.
+    /// The figure's name.
     public let name: String
-    /// Which samples it is the sum of.
+    /// The samples whose sum is the figure.
     public let selector: SampleSelector
-    /// How its figure is made; a page that says otherwise is told as a fault.
+    /// How the figure is made; a page that says otherwise is told as a fault.
     public let kind: Kind
     /// The most that the figure can be (a value above it is refused); nil: for a counter of CPU seconds what the machine can do, else
     /// `Plausibility.bound`.
@@ -90,7 +90,7 @@ public final class PageMeter: Sendable {
         }
     }
 
-    /// Whether it is a counter; a fault when the page says other than was asked for.
+    /// Whether the metric is a counter; a fault when the page says other than was asked for.
     static func isCounter(_ metric: PageMetric, _ type: String?) -> Result<Bool, MeterFault> {
         let name = metric.selector.name
         switch (metric.kind, type) {

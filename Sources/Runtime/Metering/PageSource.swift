@@ -5,15 +5,15 @@ import Observability
 
 /// Where a metrics page is, and how much of it is read.
 public struct PageSource: Sendable, CustomStringConvertible {
-    /// What a page may cost.
+    /// Limits of what a page may cost.
     public struct Limits: Sendable, Equatable {
-        /// From the connection's beginning to the page's last byte. Below the ten seconds that Prometheus waits by default, because a
-        /// figure that old is of little use to a scaler.
+        /// Most time, from the connection's beginning to the page's last byte. Below the ten seconds that Prometheus waits by default,
+        /// because a figure that old is of little use to a scaler.
         public var time = Duration.seconds(5)
-        /// Of the body, uncoded. A page of 8 MiB has some 60,000 series.
+        /// Most bytes of the body, uncoded. A page of 8 MiB has some 60,000 series.
         public var bytes = 8 << 20
 
-        /// Five seconds, 8 MiB.
+        /// The defaults: five seconds, 8 MiB.
         public init() {}
 
         var sizeText: String { bytes % (1 << 20) == 0 ? "\(bytes >> 20) MiB" : "\(bytes) bytes" }
@@ -23,9 +23,9 @@ public struct PageSource: Sendable, CustomStringConvertible {
     public let loop: EventLoop
     /// Where to connect to.
     public let endpoint: Endpoint
-    /// Begins with a slash; with its query.
+    /// The path to ask for: begins with a slash, and includes the query.
     public let path: String
-    /// What it may cost.
+    /// What the page may cost.
     public let limits: Limits
 
     /// A `path` that has blanks or control characters, or no slash at its beginning, is read as `/metrics`.

@@ -2,33 +2,32 @@ import Basics
 import Glibc
 import Measurement
 
-/// What /proc says of the processes of some groups, in one pass over all processes.
+/// Reads the processes of some groups from /proc, in one pass over all processes.
 ///
 /// - Complexity: one open, read and close for every process of the machine, whatever the number of groups: about 10 µs each, so 1.3 ms for
-///   129
-///   processes (a release build on two busy processors).
+///   129 processes (a release build on two busy processors).
 enum ProcessScan {
     /// One process as its stat line has it.
     struct Entry: Equatable, Sendable {
         let group: Int32
-        /// Ended, and not waited for yet: its times still count.
+        /// Whether the process has ended and was not waited for yet: its times still count.
         let isZombie: Bool
         let member: ProcessGroupTime.Member
         let residentPages: UInt64
     }
 
-    /// Clock ticks a second, of the times in stat.
+    /// Clock ticks per second: the unit of the times in stat.
     static let ticksPerSecond = UInt64(max(sysconf(Int32(_SC_CLK_TCK)), 1))
     static let pageSize = UInt64(max(sysconf(Int32(_SC_PAGESIZE)), 1))
 
-    /// Clock ticks since boot, by the clock that stat's start times are of.
+    /// Clock ticks since boot, by the clock of stat's start times.
     static var ticksSinceBoot: UInt64 {
         var time = timespec()
         guard clock_gettime(CLOCK_BOOTTIME, &time) == 0 else { return 0 }
         return UInt64(time.tv_sec) * ticksPerSecond + UInt64(time.tv_nsec) * ticksPerSecond / 1_000_000_000
     }
 
-    /// What the machine has.
+    /// Bounds of this machine: its processors and its memory.
     static func machine() -> MachineBounds {
         let pages = Double(max(sysconf(Int32(_SC_PHYS_PAGES)), 0))
         return MachineBounds(processors: max(sysconf(Int32(_SC_NPROCESSORS_CONF)), 1), memory: pages * Double(pageSize))
@@ -60,7 +59,7 @@ enum ProcessScan {
         return buffer.withUnsafeBytes { parse($0.part(0, count)) }
     }
 
-    /// One line of stat: `pid (name) state ppid pgrp …`, see proc_pid_stat(5). nil when it is none.
+    /// Reads one line of stat: `pid (name) state ppid pgrp …`, see proc_pid_stat(5). nil when it is no such line.
     static func parse(_ line: UnsafeRawBufferPointer) -> Entry? {
         // The name may hold anything; what counts stands behind the last parenthesis.
         guard let end = line.lastIndex(of: 41), line.count > end + 2, let pid = number(line, 0) else { return nil }

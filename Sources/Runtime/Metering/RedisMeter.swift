@@ -2,12 +2,12 @@ import Basics
 import Measurement
 import Redis
 
-/// How much waits in a key of Redis.
+/// Reads how much waits in a key of Redis.
 ///
-/// One command a reading, bounded by the client's own time limit (two seconds), or its patience while a master is replaced. A key that does
-/// not exist is an empty list, stream or set: 0.
+/// One command per reading, bounded by the client's own time limit (two seconds), or its patience while a master is replaced. A key that
+/// does not exist is an empty list, stream or set: 0.
 public struct RedisMeter: Sendable {
-    /// What the key is, and what of it is counted.
+    /// The type of the key, and what of it is counted.
     public enum Kind: Sendable, Equatable {
         /// LLEN
         case list
@@ -15,8 +15,8 @@ public struct RedisMeter: Sendable {
         case stream
         /// ZCARD
         case sortedSet
-        /// What a group has not read yet, and what it has read and not acknowledged. Where Redis does not know the first (entries were
-        /// deleted in between), all entries of the stream are counted instead, with a note: an upper bound.
+        /// Entries that a group has not read yet, plus those that it has read and not acknowledged. Where Redis does not know the former
+        /// (entries were deleted in between), all entries of the stream are counted instead, with a note: an upper bound.
         case group(String)
     }
 
@@ -31,7 +31,7 @@ public struct RedisMeter: Sendable {
         self.kind = kind
     }
 
-    /// Asks once.
+    /// Asks Redis once.
     public func read() async -> Result<MeterFigure, MeterFault> {
         switch kind {
         case .list: return await length("LLEN")

@@ -5,7 +5,7 @@ import Measurement
 import Observability
 import Synchronization
 
-/// All meters of a stack: told which services and replicas there are, it has their readings.
+/// All meters of a stack: told which services and replicas there are, they give their readings.
 ///
 /// One pass over /proc serves all replicas, one request a page serves all metrics of that page, and the gateway is asked in-process.
 public final class ServiceMeters: Sendable {
@@ -37,8 +37,8 @@ public final class ServiceMeters: Sendable {
     /// Reads in turn until its task is cancelled.
     public func run() async { await schedule.run() }
 
-    /// The latest readings of a service, by metric and replica (those of the whole service first). One for everything that was asked for:
-    /// what has no figure has a fault.
+    /// The latest readings of a service, by metric and replica (those of the whole service first). There is a reading for everything that
+    /// was asked for: one without a figure has a fault.
     public func readings(of service: String, now: MonotonicTime = .now) -> [MeterReading] { schedule.readings(of: service, now: now) }
 
     /// The latest readings of all services.
@@ -111,7 +111,7 @@ public final class ServiceMeters: Sendable {
         return ServiceMeters.renamed("gateway", .gateway, names) { gateway?.read() ?? [:] }
     }
 
-    /// A source under the names that were asked for; nil when nothing was.
+    /// A source whose figures have the names that were asked for; nil when nothing was asked for.
     private static func renamed(
         _ id: String, _ kind: MeterSource.Kind, _ names: [MeterKey: [MeterKey]],
         _ read: @escaping @Sendable () -> [MeterKey: Result<MeterFigure, MeterFault>]
@@ -124,7 +124,7 @@ public final class ServiceMeters: Sendable {
         }
     }
 
-    /// One for each path that the service's metrics name.
+    /// Sources of pages, one for each path that the service's metrics name.
     private func pageSources(
         _ service: MeteredService, _ replica: MeteredService.Replica, _ known: [String: PageMeter], _ wanted: inout [String: PageMeter]
     ) -> [MeterSource] {
@@ -153,7 +153,7 @@ public final class ServiceMeters: Sendable {
         }
     }
 
-    /// A figure of the whole service.
+    /// A source of one figure of the whole service.
     private func serviceSource(
         _ service: MeteredService, _ metric: MeteredService.Metric, _ known: [String: PageMeter], _ wanted: inout [String: PageMeter]
     ) -> MeterSource? {

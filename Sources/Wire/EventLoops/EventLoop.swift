@@ -32,15 +32,15 @@ public final class EventLoop: TaskExecutor, SerialExecutor, @unchecked Sendable 
     private let events: UnsafeMutablePointer<muster_event>
     private static let eventCapacity = 256
 
-    /// Every socket of this loop reads into this; its contents are gone when the read callback returns.
+    /// The buffer that every socket of this loop reads into; its contents are gone when the read callback returns.
     let readBuffer: UnsafeMutableRawBufferPointer
-    /// What TLS makes of it, just as short-lived.
+    /// The plain bytes that TLS makes of `readBuffer`, just as short-lived.
     lazy var plainBuffer = PlainBuffer()
 
     /// The time at which this turn began to work. Cheap: read once a turn.
     public private(set) var now: MonotonicTime
 
-    /// Runs at the end of each turn, after everything else: for logs and the like.
+    /// Called at the end of each turn, after everything else: for logs and the like.
     public var onTurnEnd: (() -> Void)?
 
     public init() throws(SystemError) {

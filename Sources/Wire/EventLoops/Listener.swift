@@ -17,15 +17,15 @@ public final class Listener: Pollable {
     private var isOpen = true
     private let onAccept: (Int32, SocketAddress) -> Void
     private var rest: LoopTimer?
-    /// How often accepting had to rest: for want of descriptors or memory, or for an error that is rare.
+    /// How many times accepting had to rest: for want of descriptors or memory, or for an error that is rare.
     public private(set) var interrupted = 0
-    /// Told each time that accepting rests, and why. On the loop.
+    /// Called on the loop each time that accepting rests, with the reason.
     public var onTrouble: ((SystemError) -> Void)?
 
     /// The listening socket, to be handed to a successor.
     public var descriptor: Int32 { fd }
 
-    /// `inherited`: a descriptor that listens on `address` already, from a predecessor; it is owned from then on.
+    /// `inherited`: a predecessor's descriptor that listens on `address` already; the listener owns it from then on.
     public init(
         loop: EventLoop, address: SocketAddress, shared: Bool = false, joins: Bool = false, inherited: Int32? = nil,
         onAccept: @escaping (Int32, SocketAddress) -> Void
@@ -111,8 +111,8 @@ public final class Listener: Pollable {
         }
     }
 
-    /// Accepts what the kernel has completed already, and then no more. With `keepingQueue` it is left to a successor that has the same
-    /// socket.
+    /// Accepts the connections that the kernel has completed already, and then no more. With `keepingQueue` they are left to a successor
+    /// that has the same socket.
     public func close(keepingQueue: Bool = false) {
         guard isOpen else { return }
         if !keepingQueue { acceptAll() }

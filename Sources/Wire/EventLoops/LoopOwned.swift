@@ -1,14 +1,14 @@
-/// Owns a value that belongs to a loop, and lets go of it there: wherever the last reference to the owner is dropped, the value's `deinit`
-/// runs on its loop. Touching the value elsewhere traps.
+/// Owns a value that belongs to a loop, and releases it on that loop: wherever the last reference to the owner is dropped, the value's
+/// `deinit` runs on its loop. Touching the value elsewhere traps.
 ///
-/// Costs two objects. A value whose loop has ended is never let go of.
+/// Costs two objects. A value whose loop has ended is never released.
 public final class LoopOwned<Value>: Sendable {
     private final class Carrier {
         let content: Value
         init(_ content: Value) { self.content = content }
     }
 
-    /// Of the carrier, which is retained once for this owner, and is looked at on the loop alone.
+    /// Address of the carrier, which is retained once for this owner, and is looked at on the loop alone.
     private let address: UInt
     private let loop: EventLoop
 

@@ -2,24 +2,24 @@ import Basics
 import CLinux
 import Glibc
 
-/// Asks a name server and tells the records with their time to live, which the C library's `getaddrinfo` hides. The C library's resolver
+/// Asks a name server and returns the records with their time to live, which the C library's `getaddrinfo` hides. The C library's resolver
 /// makes and reads the messages; it blocks, so each question has a thread of its own.
 public enum NameQuery {
-    /// One question for addresses, and what came of it. A name has two: for A and for AAAA records.
+    /// One question for addresses, and its result. A name has two questions: for A and for AAAA records.
     public struct Part: Sendable {
-        /// Its kind and name, such as `A app.internal`: the same for the same question at another time.
+        /// The question's kind and name, such as `A app.internal`: the same for the same question at another time.
         public let question: String
-        /// What the addresses are to be used with: as they were asked for, or as an SRV record says it.
+        /// The port to use with the addresses: the one that was asked for, or the one of an SRV record.
         public let port: UInt16
         public let priority: Int
         public let weight: Int
-        /// The addresses, none of them when there is no record of the kind; or why there is no answer, which says nothing about addresses.
+        /// The addresses (none when there is no record of the kind), or why there is no answer, which says nothing about addresses.
         public let hosts: Result<[String], Failure>
     }
 
     public struct Answer: Sendable {
         public let parts: [Part]
-        /// The shortest of all records that came.
+        /// The shortest time to live of all records that came.
         public let lifetime: Duration
     }
 
@@ -27,13 +27,13 @@ public enum NameQuery {
         public let description: String
     }
 
-    /// An answer with more records than this is taken for none: a part of them would look like all.
+    /// An answer with more records than this counts as no answer: a part of them would look like all.
     private static let limit = 1024
-    /// All questions of one call take no longer; what was not asked by then counts as not answered.
+    /// Time limit for all questions of one call; a question that was not asked by then counts as not answered.
     private static let patience = Duration.seconds(30)
 
-    /// A and AAAA records, or with `srv` SRV records, whose names are asked for in turn. `server`: an IPv4 address and a port, nil: the
-    /// system's. A failure only when nothing was answered; of a part that fails, `Part.hosts` says why.
+    /// Asks for A and AAAA records or, with `srv`, for SRV records, whose names are asked for in turn. `server`: an IPv4 address and a
+    /// port; nil: the system's. Fails only when nothing was answered; of a part that fails, `Part.hosts` says why.
     public static func ask(_ name: String, srv: Bool, port: UInt16, server: String?) async -> Result<Answer, Failure> {
         await withUnsafeContinuation { (continuation: UnsafeContinuation<Result<Answer, Failure>, Never>) in
             let question = Unmanaged.passRetained(

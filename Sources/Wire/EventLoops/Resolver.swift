@@ -10,13 +10,13 @@ public final class Resolver: Sendable {
     /// The C library hides the records' TTL; 5 s is short enough for a container that moved and long enough
     /// that a busy gateway asks rarely.
     public static let memory = Duration.seconds(5)
-    /// So many names are remembered. For one more, the name that nobody has asked for the longest is forgotten; only while all of them are
-    /// being asked for at this moment is a further one refused.
+    /// Most names that are remembered. For one more, the name that nobody has asked for the longest is forgotten; only while all of them
+    /// are being asked for at this moment is a further one refused.
     public static let capacity = 1024
 
     public struct Failure: Error, CustomStringConvertible {
         public let description: String
-        /// This process lacked something (a thread, memory, descriptors): it says nothing about the name.
+        /// Whether this process lacked something (a thread, memory, descriptors): then the failure says nothing about the name.
         public let isOwnWant: Bool
         init(_ description: String, isOwnWant: Bool = false) {
             self.description = description
@@ -27,7 +27,7 @@ public final class Resolver: Sendable {
     private struct Known {
         var addresses: [SocketAddress] = []
         var until = MonotonicTime(nanoseconds: 0)
-        /// When somebody last asked for it here.
+        /// When somebody last asked for the name here.
         var used = MonotonicTime(nanoseconds: 0)
         var waiting: [@Sendable (Result<[SocketAddress], Failure>) -> Void] = []
     }
@@ -38,7 +38,7 @@ public final class Resolver: Sendable {
 
     private init() { lookUp = Resolver.lookUp }
 
-    /// With another way to look a name up, which may block: for tests.
+    /// A resolver with another way to look a name up, which may block: for tests.
     init(lookUp: @escaping @Sendable (String) -> Result<[SocketAddress], Failure>) { self.lookUp = lookUp }
 
     /// How many names are remembered.
@@ -72,7 +72,7 @@ public final class Resolver: Sendable {
         }
     }
 
-    /// Makes room for a name; false when each of those that are there is waited for.
+    /// Makes room for a name; false when each of the remembered names is waited for.
     private static func forgetOne(_ state: inout [String: Known]) -> Bool {
         guard let oldest = state.lazy.filter({ $0.value.waiting.isEmpty }).min(by: { $0.value.used < $1.value.used })?.key else {
             return false

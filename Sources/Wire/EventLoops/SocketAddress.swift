@@ -19,7 +19,7 @@ public enum SocketAddress: Hashable, Sendable, CustomStringConvertible {
 
     public init(_ ip: IPAddress, port: UInt16) { self = ip.ipv4.map { .ipv4($0, port: port) } ?? .ipv6(ip.high, ip.low, port: port) }
 
-    /// nil for a Unix socket. An IPv4 client of a dual-stack socket is its IPv4 address.
+    /// The IP address; nil for a Unix socket. An IPv4 client of a dual-stack socket has its IPv4 address here.
     public var ip: IPAddress? {
         switch self {
         case .ipv4(let value, _): IPAddress(ipv4: value)

@@ -20,7 +20,7 @@ public enum CloseReason: Equatable, Sendable, CustomStringConvertible {
         }
     }
 
-    /// This process lacked something of its own (see `SystemError.isOwnWant`): the peer has no part in it.
+    /// Whether this process lacked something of its own (see `SystemError.isOwnWant`): then the peer has no part in it.
     public var isOwnWant: Bool { if case .system(let error) = self { error.isOwnWant } else { false } }
 }
 
@@ -35,14 +35,14 @@ public enum CloseReason: Equatable, Sendable, CustomStringConvertible {
 ///
 /// TLS: with `tls` set, all of this holds for plain bytes. What is written is sealed when it is sent, once a flush.
 open class Stream: Pollable {
-    /// The kernel keeps at most this much for one read event before other sockets get their turn.
+    /// Most reads for one event before other sockets get their turn; the kernel keeps the rest.
     private static let readsPerEvent = 4
 
     public final let loop: EventLoop
     public final private(set) var isOpen = false
     public final private(set) var isConnected = false
     public final private(set) var isPaused = false
-    /// Set before connecting: the connection then speaks TLS, and stands when its handshake is done.
+    /// TLS for this connection, set before connecting; the connection is up when its handshake is done.
     public final var tls: TLSSession?
     /// How many bytes were still waiting when the connection ended: they never left this machine. What was sealed by TLS counts as sent.
     public final private(set) var unsentAtClose = 0
@@ -52,20 +52,21 @@ open class Stream: Pollable {
     private final var flushQueued = false
     private final var blocked = false
     private final var mayHaveInput = false
-    /// The kernel has told that the peer sends no more, or is gone. What it sent before may still be unread.
+    /// Whether the kernel has told that the peer sends no more, or is gone. What it sent before may still be unread.
     public final private(set) var sawHangUp = false
-    /// The peer has reset the connection or closed it whole: it reads no more either. A peer that only ended its own side is not gone.
+    /// Whether the peer has reset the connection or closed it whole: it reads no more either. A peer that only ended its own side is not
+    /// gone.
     public final private(set) var peerIsGone = false
-    /// We have ended our sending side: from then on a hang-up on both sides is also what an orderly end looks like.
+    /// Whether we have ended our sending side: from then on a hang-up on both sides is also what an orderly end looks like.
     private final var hasShutDown = false
-    /// The socket stands, TLS not yet.
+    /// Whether the socket is connected and TLS is not ready yet.
     private final var isShakingHands = false
     private final var resets = false
-    /// A name is being resolved: what is written waits.
+    /// Whether a name is being resolved: what is written meanwhile waits.
     private var isOpening = false
     /// Further addresses of the name, should the first not answer.
     private var fallbacks: [SocketAddress] = []
-    /// Sending has failed. What the peer sent before that is still read, because it may say why.
+    /// Why sending has failed. What the peer sent before that is still read, because it may say why.
     private var sendFailure: CloseReason?
 
     public init(loop: EventLoop) {
@@ -76,16 +77,16 @@ open class Stream: Pollable {
     // MARK: what subclasses are told
 
     open func connected() {}
-    /// Every byte must be used or copied before returning.
+    /// Called with bytes that came. Every byte must be used or copied before returning.
     open func received(_ bytes: UnsafeRawBufferPointer) {}
-    /// The peer sends no more. Closes by default.
+    /// Called when the peer sends no more. Closes by default.
     open func receivedEnd() { close(.endOfFile) }
-    /// While reading is paused: the peer has ended its side, or is gone (`peerIsGone`). Without a pause `receivedEnd` or `closed` says so.
-    /// May be told more than once.
+    /// Called while reading is paused, when the peer has ended its side, or is gone (`peerIsGone`). Without a pause `receivedEnd` or
+    /// `closed` says so. May be called more than once.
     open func hungUp() {}
-    /// All that waited has been given to the kernel.
+    /// Called when all that waited has been given to the kernel.
     open func drained() {}
-    /// The last event. `isOpen` is false already.
+    /// Called last, when the connection has ended. `isOpen` is false already.
     open func closed(_ reason: CloseReason) {}
 
     // MARK: opening
@@ -123,7 +124,7 @@ open class Stream: Pollable {
         }
     }
 
-    /// Never connected: the next address, or the end.
+    /// Tries the next address after one could not be connected to, or ends the connection when there is none.
     private func giveUpConnecting(_ error: SystemError) {
         if !fallbacks.isEmpty { return connect(to: fallbacks.removeFirst()) }
         unsentAtClose = output.count
@@ -187,7 +188,7 @@ open class Stream: Pollable {
         }
     }
 
-    /// Reading may have been paused in the middle of what came with the hang-up: no further event would tell of it.
+    /// Calls `hungUp` where no further event would: reading may have been paused in the middle of what came with the hang-up.
     private func tellHangUp() { if isOpen, holdsBack, sawHangUp { hungUp() } }
 
     private func finishConnecting(_ events: UInt32) -> Bool {
@@ -252,7 +253,7 @@ open class Stream: Pollable {
 
     public final func pauseReading() { isPaused = true }
 
-    /// A handshake is no reading of the subclass's.
+    /// Whether reading waits because of a pause. A handshake goes on during one: it is no reading of the subclass's.
     private var holdsBack: Bool { isPaused && !isShakingHands }
 
     /// Reads what the kernel may have although no event told of it: before an idle connection is closed.
@@ -270,7 +271,7 @@ open class Stream: Pollable {
 
     // MARK: writing
 
-    /// False once a send has failed: what is written from then on goes nowhere.
+    /// Whether sending still works. False once a send has failed: what is written from then on goes nowhere.
     public final var canSend: Bool { isOpen && sendFailure == nil }
 
     /// Bytes that wait for the kernel to take them.
@@ -298,7 +299,7 @@ open class Stream: Pollable {
         output.append(rest)
     }
 
-    /// Adds to what leaves at the end of this turn of the loop.
+    /// Adds bytes to those that leave at the end of this turn of the loop.
     public final func queue(_ bytes: UnsafeRawBufferPointer) {
         guard isOpen || isOpening, sendFailure == nil else { return }
         output.append(bytes)
@@ -335,7 +336,7 @@ open class Stream: Pollable {
 
     // MARK: TLS
 
-    /// The socket stands. False: it is closed already.
+    /// Begins TLS on a socket that is connected. False: the connection is closed already.
     private func beginHandshake(_ tls: TLSSession) -> Bool {
         isShakingHands = true
         tls.begin()
@@ -360,8 +361,8 @@ open class Stream: Pollable {
         _ = tellKept(tls)
     }
 
-    /// What must wait while reading is paused: plain bytes that came with the end of the handshake, and the end if it came with the last
-    /// bytes. False if no more is to be read now.
+    /// Tells what had to wait while reading was paused: plain bytes that came with the end of the handshake, and the end if it came with
+    /// the last bytes. False if no more is to be read now.
     private func tellKept(_ tls: TLSSession) -> Bool {
         if isOpen, !isPaused, !tls.held.isEmpty {
             withUnsafeTemporaryAllocation(byteCount: tls.held.count, alignment: 1) { copy in
@@ -383,7 +384,7 @@ open class Stream: Pollable {
         return isOpen && !holdsBack
     }
 
-    /// The socket's end: in order only after TLS's own, which has been told then.
+    /// Handles the end of the socket: it is in order only after TLS's own end, which has been told by then.
     private func receivedSealedEnd(_ tls: TLSSession) {
         if tls.sawEnd { return }
         close(isShakingHands ? .tls(tls.cut()) : sendFailure ?? .tls(tls.cut()))
@@ -429,7 +430,7 @@ open class Stream: Pollable {
         return true
     }
 
-    /// TLS's last word, as far as the kernel takes it at once. Where bytes are lost by closing there is none: the peer must see that.
+    /// Sends TLS's last word, as far as the kernel takes it at once. Where closing loses bytes, none is sent: the peer must see that.
     private func endSealed(_ tls: TLSSession) {
         guard sendFailure == nil, !resets, !blocked else { return }
         if output.isEmpty { tls.end() }
@@ -441,8 +442,8 @@ open class Stream: Pollable {
 
     public func close() { close(.ours) }
 
-    /// The peer takes no more. It may have said why before it closed: reading goes on until its end, and only then is this closed (in a
-    /// later turn, never inside the subclass's own call).
+    /// Called when the peer takes no more. It may have said why before it closed: reading goes on until its end, and only then is this
+    /// connection closed (in a later turn, never inside the subclass's own call).
     private func sendingFailed(_ reason: CloseReason) {
         sendFailure = reason
         unsentAtClose = output.count

@@ -2,14 +2,14 @@ import Basics
 import COpenSSL
 import Glibc
 
-/// What a certificate says of itself, for the sentence that tells why it is not accepted.
+/// A certificate's own statements, for the sentence that tells why it is not accepted.
 struct TLSCertificate {
     private let pointer: OpaquePointer
 
     init(_ pointer: OpaquePointer) { self.pointer = pointer }
 
-    /// `code` is one of X509_V_ERR. This is the certificate of the chain that it is about, `leaf` the peer's own. `name` is whom we asked
-    /// for, `authorities` whom we trust.
+    /// The sentence that tells why the certificate is not accepted. `code` is one of X509_V_ERR. This is the certificate of the chain that
+    /// the error is about, `leaf` the peer's own. `name` is the host that we asked for, `authorities` those that we trust.
     func complaint(_ code: Int32, leaf: TLSCertificate, name: String, authorities: String) -> String {
         switch code {
         case X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH:

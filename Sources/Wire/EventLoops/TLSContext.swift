@@ -3,20 +3,20 @@ import COpenSSL
 import Glibc
 import Synchronization
 
-/// What a client's TLS connections have in common: whom they trust and who they are. Made once, shared by all loops.
+/// The common part of a client's TLS connections: which authorities they trust and their own certificate. Made once, shared by all loops.
 ///
 /// TLS 1.2 or newer. The peer's chain and its name are always verified: there is no switch for less. Files are read when this is made,
 /// so a renewed certificate needs a new context. Sessions are resumed where the server gives tickets.
 public final class TLSContext: Sendable {
-    /// How many tickets are kept for one server: as many connections as a client commonly opens to it again after an outage.
+    /// Tickets kept for one server: as many connections as a client commonly opens to it again after an outage.
     private static let ticketsAPlace = 8
-    /// How many servers tickets are kept for; with more, all are forgotten, which costs a full handshake each.
+    /// Servers that tickets are kept for; with more, all are forgotten, which costs a full handshake each.
     private static let places = 256
 
     /// OpenSSL counts the uses of its context with atomics and locks it by itself; after `init` it is only read.
     let native: TLSAddress
     private let tickets = Mutex<[String: [TLSAddress]]>([:])
-    /// For sentences: whom we trust, and our own certificate's file.
+    /// Names for sentences: the authorities that we trust, and our own certificate's file.
     let trusted: String
     let certificate: String?
 
@@ -96,7 +96,7 @@ public final class TLSContext: Sendable {
     /// A connection's end of TLS to the server called `name`, a host name or a numeric address: its certificate must be for that name.
     public func session(to name: String, port: UInt16) -> TLSSession { TLSSession(self, name: name, port: port) }
 
-    /// Offers the server what it gave us at `place` before. A ticket of TLS 1.3 is used once, as RFC 8446 (C.4) wants it.
+    /// Offers the server a ticket that it gave us at `place` before. A ticket of TLS 1.3 is used once, as RFC 8446 (C.4) wants it.
     func resume(_ ssl: OpaquePointer, at place: String) {
         let found: (ticket: TLSAddress, once: Bool)? = tickets.withLock { tickets in
             guard let ticket = tickets[place]?.last else { return nil }
@@ -109,7 +109,7 @@ public final class TLSContext: Sendable {
         SSL_SESSION_free(found.ticket.pointer)
     }
 
-    /// Takes over the ticket.
+    /// Keeps a ticket for later connections to `place`, and owns it from then on.
     func keep(_ ticket: OpaquePointer, from place: String) {
         let ticket = TLSAddress(ticket)
         let dropped: [TLSAddress] = tickets.withLock { tickets in

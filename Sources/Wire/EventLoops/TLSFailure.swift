@@ -31,7 +31,8 @@ struct TLSErrorQueue {
     let code: UInt
     let reason: Int32
 
-    /// What others left behind would be taken for the next call's failure. Clearing walks sixteen entries, looking does not.
+    /// Clears the queue of errors: errors left by others would be taken for the next call's failure. Clearing walks sixteen entries,
+    /// looking does not.
     static func forget() { if ERR_peek_error() != 0 { ERR_clear_error() } }
 
     /// Empties the queue.
@@ -41,10 +42,10 @@ struct TLSErrorQueue {
         return TLSErrorQueue(code: code, reason: Int32(ERR_GET_REASON(code)))
     }
 
-    /// OpenSSL's own words.
+    /// The cause in OpenSSL's own words.
     var text: String { ERR_reason_error_string(code).map { String(cString: $0) } ?? "no reason given" }
 
-    /// What a failed handshake, or an alert after it, means to who set the connection up. `certificate` is the file of our own.
+    /// Explains a failed handshake, or an alert after it, to whoever set the connection up. `certificate` is the file of our own.
     func failure(inHandshake: Bool, certificate: String?, certificateAsked: Bool) -> TLSFailure {
         switch reason {
         case SSL_R_WRONG_VERSION_NUMBER, SSL_R_HTTP_REQUEST, SSL_R_PACKET_LENGTH_TOO_LONG:

@@ -9,9 +9,9 @@ import COpenSSL
 ///
 /// States: handshake → `isReady` → `sawEnd` (the peer's close_notify) or `failure`. Belongs to its loop.
 public final class TLSSession {
-    /// A read's bytes, and the record that had begun before them (16 KiB and what may be added to it, RFC 5246 6.2.3).
+    /// Room for a read's bytes, and for the record that had begun before them (16 KiB and what may be added to it, RFC 5246 6.2.3).
     static let openCapacity = 65536 + 16384 + 2048
-    /// So much is sealed before it is sent: enough for one system call to be cheap, little enough to stay in the cache.
+    /// Most bytes sealed before they are sent: enough for one system call to be cheap, little enough to stay in the cache.
     static let sealAtOnce = 65536
 
     private let context: TLSContext
@@ -19,17 +19,17 @@ public final class TLSSession {
     private let place: String
     private let ssl: OpaquePointer
     private var input = UnsafeRawBufferPointer(start: nil, count: 0)
-    /// What is to be sent to the peer.
+    /// Bytes to be sent to the peer.
     var sealed = ByteBuffer()
     /// Plain bytes that came together with the end of the handshake, when `connected` paused reading.
     var held = ByteBuffer()
-    /// `sealed` has bytes of the stream's own, not only of TLS.
+    /// Whether `sealed` has bytes of the stream's own, not only of TLS.
     var carriesOutput = false
-    /// The socket stands and the handshake has begun.
+    /// Whether the socket is connected and the handshake has begun.
     public private(set) var hasBegun = false
     private(set) var isReady = false
     private(set) var sawEnd = false
-    /// The stream has told its subclass of `sawEnd` or `failure`.
+    /// Whether the stream has told its subclass of `sawEnd` or `failure`.
     var toldEnd = false
     private(set) var failure: TLSFailure?
     private var complaint: TLSFailure?
@@ -54,7 +54,7 @@ public final class TLSSession {
 
     deinit { SSL_free(ssl) }
 
-    /// Whom the certificate must name; asked for by SNI too, unless it is an address (RFC 6066, 3).
+    /// Sets the name that the certificate must have; the name is asked for by SNI too, unless it is an address (RFC 6066, 3).
     private func expectName() {
         let parameters = SSL_get0_param(ssl)
         if IPAddress(name) != nil {
@@ -74,12 +74,12 @@ public final class TLSSession {
     public var protocolAndCipher: String {
         "\(String(cString: SSL_get_version(ssl))) \(String(cString: SSL_CIPHER_get_name(SSL_get_current_cipher(ssl))))"
     }
-    /// The server took a ticket of an earlier connection: no certificates were exchanged again.
+    /// Whether the server took a ticket of an earlier connection: then no certificates were exchanged again.
     public var isResumed: Bool { SSL_session_reused(ssl) == 1 }
 
     // MARK: bytes
 
-    /// The first words of the handshake go to `sealed`.
+    /// Begins the handshake: its first words go to `sealed`.
     func begin() {
         hasBegun = true
         if failure == nil { shakeHands() }
@@ -91,7 +91,7 @@ public final class TLSSession {
         if result == 1 { isReady = true } else { note(result) }
     }
 
-    /// Takes all of `bytes`; plain bytes go to `buffer`, which has `openCapacity`. They are good also if `sawEnd` or `failure` came after
+    /// Opens all of `bytes`; plain bytes go to `buffer`, which has `openCapacity`. They are good also if `sawEnd` or `failure` came after
     /// them.
     func open(_ bytes: UnsafeRawBufferPointer, into buffer: UnsafeMutableRawBufferPointer) -> Int {
         input = bytes
@@ -120,14 +120,14 @@ public final class TLSSession {
         if result > 0 { carriesOutput = true } else { note(result) }
     }
 
-    /// The last word (close_notify) goes to `sealed`. After a failure there is none but its alert, which is there already.
+    /// Ends TLS: its last word (close_notify) goes to `sealed`. After a failure there is none but its alert, which is there already.
     func end() {
         guard isReady, failure == nil else { return }
         TLSErrorQueue.forget()
         SSL_shutdown(ssl)
     }
 
-    /// The socket ended, in good order or by `error`, before TLS did.
+    /// The failure of a socket that ended, in good order or by `error`, before TLS did.
     func cut(_ error: SystemError? = nil) -> TLSFailure {
         let how = error.map { "the connection broke (\($0))" } ?? "the server closed the connection"
         if !isReady { return TLSFailure(.handshake, "\(how) during the handshake: is it a port with TLS?") }
@@ -160,13 +160,13 @@ public final class TLSSession {
         return 0
     }
 
-    /// The server wants a client certificate and we have none: the handshake goes on without.
+    /// Called when the server wants a client certificate and we have none: the handshake goes on without.
     static func certificateAsked(_ ssl: OpaquePointer?) -> Int32 {
         of(ssl).wasAsked = true
         return 0
     }
 
-    /// 1: the ticket is ours from now on.
+    /// Called when the server gives a ticket. Returns 1: the ticket is ours from now on.
     static func ticketCame(_ ssl: OpaquePointer?, _ ticket: OpaquePointer?) -> Int32 {
         guard let ticket else { return 0 }
         let session = of(ssl)
@@ -199,7 +199,7 @@ public final class TLSSession {
     }()
 }
 
-/// Where the sessions of one loop put plain bytes: made when the loop has its first connection with TLS.
+/// The buffer into which the sessions of one loop put plain bytes: made when the loop has its first connection with TLS.
 final class PlainBuffer {
     let bytes = UnsafeMutableRawBufferPointer.allocate(byteCount: TLSSession.openCapacity, alignment: 64)
     deinit { bytes.deallocate() }

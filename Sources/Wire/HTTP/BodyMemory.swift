@@ -1,7 +1,7 @@
-/// What a server holds for all of its connections together: bodies that come in or are being worked on, and answers that wait for clients
-/// that read slowly. Bytes, bounded; it lives on the server's loop.
+/// The memory that a server has for all of its connections together: for bodies that come in or are being worked on, and for answers that
+/// wait for clients that read slowly. Counted in bytes, and bounded; it lives on the server's loop.
 final class BodyMemory {
-    /// Bodies up to this size may use all of it; larger ones leave a quarter to them, so that slow large uploads do not keep small
+    /// Bodies up to this size may use all of the memory; larger ones leave a quarter to them, so that slow large uploads do not keep small
     /// requests out.
     static let small = 64 << 10
 
@@ -10,7 +10,7 @@ final class BodyMemory {
 
     init(limit: Int) { self.limit = limit }
 
-    /// Takes `more` for a body that has `size` with it; false when there is no room.
+    /// Takes `more` bytes for a body that has `size` with them; false when there is no room.
     func take(_ more: Int, size: Int) -> Bool {
         guard hasRoom(more, size: size) else { return false }
         used += more
@@ -21,7 +21,7 @@ final class BodyMemory {
 
     func give(_ bytes: Int) { used -= bytes }
 
-    /// What waits for one client has changed.
+    /// Counts a change of what waits for one client.
     func change(_ from: inout Int, to now: Int) {
         used += now - from
         from = now

@@ -22,9 +22,9 @@ struct ChunkDecoder {
         case done
     }
 
-    /// So many bytes may a body have that are no data and that no chunk pays for.
+    /// Most bytes of a body that are no data and that no chunk pays for.
     private static let ornamentLimit = 8192
-    /// What each chunk pays for: at most 15 digits, and two line ends.
+    /// Bytes that each chunk pays for: at most 15 digits, and two line ends.
     private static let perChunk = 20
 
     private var state = State.size(digits: 0)

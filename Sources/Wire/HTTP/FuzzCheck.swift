@@ -1,6 +1,6 @@
 import Basics
 
-/// What the fuzzer and its replay in the tests check of the HTTP/1 parsers: nil when all is well, else what was wrong.
+/// Checks the HTTP/1 parsers, for the fuzzer and for its replay in the tests: nil when all is well, else what was wrong.
 ///
 /// Properties: no trap; never more bytes used than given; the same verdict when the bytes come in two pieces; every range of the table lies
 /// in the head; a chunked body decodes alike in one piece and byte by byte; what a table says of its fields (upgrade, close, a value by
@@ -57,7 +57,7 @@ private func responses(_ raw: UnsafeRawBufferPointer) -> String? {
     return fields(response)
 }
 
-/// What a table says of its fields, against a slow reading of them.
+/// Compares what a table says of its fields with a slow reading of them.
 private func fields(_ table: HeadTable) -> String? {
     for field in table.fields {
         let name = Array(table.text(field.name).string.lowercased().utf8)

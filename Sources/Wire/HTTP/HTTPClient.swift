@@ -6,7 +6,7 @@ public struct HTTPClientResponse: Sendable {
     public let status: Int
     public let headers: [(name: String, value: String)]
     public let body: [UInt8]
-    /// The body was longer than is gathered; what is here is its beginning.
+    /// Whether the body was longer than is gathered: then what is here is its beginning.
     public var isCut: Bool
 
     public init(status: Int, headers: [(name: String, value: String)] = [], body: [UInt8] = [], isCut: Bool = false) {
@@ -29,7 +29,7 @@ public struct HTTPClientError: Error, Sendable, CustomStringConvertible {
     public enum Retry: String, Sendable {
         /// Nothing was sent: any request may be sent again.
         case nothingSent
-        /// It may have been carried out.
+        /// The request may have been carried out.
         case ifIdempotent
         case never
     }
@@ -37,7 +37,7 @@ public struct HTTPClientError: Error, Sendable, CustomStringConvertible {
     public let retry: Retry
     public let place: String
     public let underlying: String
-    /// This process lacked something of its own (descriptors, ports, memory): the place that was asked has no part in it.
+    /// Whether this process lacked something of its own (descriptors, ports, memory): then the place that was asked has no part in it.
     public let isOwnWant: Bool
     public var description: String { "\(place): \(code.rawValue): \(underlying)" }
 }
@@ -58,7 +58,7 @@ public final class HTTPClient: Sendable {
         core = LoopBound(Core(loop: loop, limit: responseLimit, passesOver: passesOver), on: loop)
     }
 
-    /// Bytes of a body that are read only so that its connection can be used again.
+    /// Most bytes of a body that are read only so that its connection can be used again.
     public static let passed = 1 << 20
 
     public func send(
@@ -122,7 +122,8 @@ public final class HTTPClient: Sendable {
             connection.run(exchange)
         }
 
-        /// The key goes with its last connection: a process that asks ever new places remembers none of them.
+        /// Takes an idle connection. The endpoint's key goes with its last connection: a process that asks ever new places remembers none
+        /// of them.
         private func takeIdle(_ endpoint: Endpoint) -> GatheringConnection? {
             guard let connection = idle[endpoint]?.popLast() else { return nil }
             if idle[endpoint]?.isEmpty == true { idle[endpoint] = nil }
@@ -195,7 +196,7 @@ private final class GatheringConnection: HTTPClientConnection {
     private let passesOver: Bool
     private var passed = 0
     private var exchange: ClientExchange?
-    /// Where it is connected to, once it has been used.
+    /// The endpoint that it is connected to, once it has been used.
     private(set) var endpoint: Endpoint?
     private var status = 0
     private var headers: [(name: String, value: String)] = []

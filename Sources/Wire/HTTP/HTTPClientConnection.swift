@@ -15,7 +15,7 @@ open class HTTPClientConnection: Stream {
         case tunnel
     }
 
-    /// A response that broke the rules, or a connection that ended in the middle of one.
+    /// Why a request failed: its response broke the rules, or the connection ended in the middle of one.
     public enum Failure: Error, Equatable, CustomStringConvertible {
         /// Nothing of the request left this machine.
         case notConnected(CloseReason)
@@ -23,7 +23,7 @@ open class HTTPClientConnection: Stream {
         case lost(CloseReason, responseBegun: Bool)
         case malformed(HTTPFailure)
 
-        /// This process lacked something of its own (see `SystemError.isOwnWant`): the peer has no part in it.
+        /// Whether this process lacked something of its own (see `SystemError.isOwnWant`): then the peer has no part in it.
         public var isOwnWant: Bool {
             switch self {
             case .notConnected(let reason), .lost(let reason, _): reason.isOwnWant
@@ -63,20 +63,20 @@ open class HTTPClientConnection: Stream {
     // MARK: what subclasses are told
 
     open func connectionReady() {}
-    /// `table` is valid until this returns.
+    /// Called with the head of the response. `table` is valid until this returns.
     open func responseHead(_ table: HeadTable) {}
-    /// An interim response (1xx, but for 101 after an upgrade): any number of them, within `HTTPLimits`, before the head. `table` is valid
-    /// until this returns.
+    /// Called with an interim response (1xx, but for 101 after an upgrade): any number of them, within `HTTPLimits`, before the head.
+    /// `table` is valid until this returns.
     open func interimResponse(_ table: HeadTable) {}
     open func responseBody(_ bytes: UnsafeRawBufferPointer) {}
-    /// The connection is idle again, or closing if `reusable` is false.
+    /// Called at the end of the response. The connection is idle again, or closing if `reusable` is false.
     open func responseEnd(reusable: Bool) {}
-    /// Everything that one read brought has been told.
+    /// Called when everything that one read brought has been told.
     open func readFinished() {}
-    /// Bytes after an upgrade, and the end of the peer's side of it.
+    /// Called with bytes after an upgrade, and at the end of the peer's side of it.
     open func tunnelReceived(_ bytes: UnsafeRawBufferPointer) {}
     open func tunnelEnded() { close(.endOfFile) }
-    /// The last event: a request was under way or (`nil`) none was.
+    /// Called last: a request was under way or (`nil`) none was.
     open func connectionClosed(_ failure: Failure?) {}
 
     // MARK: requests

@@ -1,5 +1,5 @@
-/// A message that cannot be taken as it is, with the status that says so. After each of these the connection
-/// closes, because where the next message would begin is no longer certain.
+/// Why a message cannot be taken as it is, with the status that says so. After each of these failures the connection closes, because where
+/// the next message would begin is no longer certain.
 public enum HTTPFailure: String, Error, CaseIterable, Sendable {
     case badRequestLine = "bad_request_line"
     case badTarget = "bad_target"
@@ -37,7 +37,7 @@ public enum HTTPFailure: String, Error, CaseIterable, Sendable {
         }
     }
 
-    /// A sentence for whoever sent it.
+    /// A sentence for the sender of the message.
     public var message: String {
         switch self {
         case .badRequestLine: "the request line is not 'METHOD target HTTP/1.1'"

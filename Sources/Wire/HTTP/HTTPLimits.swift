@@ -9,15 +9,15 @@ public struct HTTPLimits: Sendable {
     public static let headCeiling = 16 << 20
     /// Interim responses (1xx) before one answer; together they may have as many bytes as a head. Beyond: the answer is malformed.
     public var interims = 256
-    /// Beyond: 431.
+    /// Number of header fields; beyond: 431.
     public var fields = 100
     /// The decoded body, in bytes; beyond: 413.
     public var body = 10 << 20
-    /// From the first byte of a head (or from accepting) to its end; beyond: 408.
+    /// Time from the first byte of a head (or from accepting) to its end; beyond: 408.
     public var headTime = Duration.seconds(10)
-    /// From the end of the head to the end of the body; beyond: 408.
+    /// Time from the end of the head to the end of the body; beyond: 408.
     public var bodyTime = Duration.seconds(60)
-    /// Between two requests; beyond: the connection is closed without a word.
+    /// Time between two requests; beyond: the connection is closed without a word.
     public var idleTime = Duration.seconds(75)
 
     public init() {}

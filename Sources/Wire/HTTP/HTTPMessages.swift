@@ -5,11 +5,11 @@ import JSONCoding
 /// A whole request, as a service's handler gets it.
 public struct HTTPRequest: Sendable {
     public let method: String
-    /// As sent, undecoded, without the query.
+    /// The path as sent, undecoded, without the query.
     public let path: String
     /// The segments of the path, each percent-decoded, once; `%2F` becomes a slash inside its segment.
     public let segments: [String]
-    /// As sent, undecoded.
+    /// The query as sent, undecoded.
     public let query: String
     public let headers: [(name: String, value: String)]
     public let body: [UInt8]
@@ -36,7 +36,7 @@ public struct HTTPRequest: Sendable {
 /// Writes a streamed body; `write` waits while the client is slow.
 public struct HTTPBodyWriter: Sendable {
     let send: @Sendable ([UInt8]) async throws -> Void
-    /// In parts, so that a client that does not read makes the writer wait with little in its connection.
+    /// Writes in parts, so that a client that does not read makes the writer wait with little in its connection.
     public func write(_ bytes: [UInt8]) async throws {
         if bytes.count <= HTTPBodyWriter.part {
             if !bytes.isEmpty { try await send(bytes) }
@@ -53,7 +53,7 @@ public struct HTTPBodyWriter: Sendable {
 public struct HTTPResponse: Sendable {
     public enum Body: Sendable {
         case bytes([UInt8])
-        /// Sent in chunks as it is made; an error ends the connection, so that a client sees it is incomplete.
+        /// A body that is sent in chunks as it is made; an error ends the connection, so that a client sees it is incomplete.
         case stream(@Sendable (HTTPBodyWriter) async throws -> Void)
     }
 

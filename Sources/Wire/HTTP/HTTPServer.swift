@@ -221,7 +221,7 @@ final class ServiceConnection: HTTPServerConnection {
                 requestBytes: bytes, requestID: id))
     }
 
-    /// Leaves the head in the context's scratch buffer.
+    /// Writes the head into the context's scratch buffer.
     private func writeHead(_ response: HTTPResponse, length: Int?, close: Bool) {
         context.scratch.clear()
         context.scratch.append("HTTP/1.1 ")
@@ -251,7 +251,7 @@ final class ServiceConnection: HTTPServerConnection {
 
     // MARK: streamed bodies
 
-    /// More than this waiting for a slow client makes the producer wait.
+    /// When more bytes than this wait for a slow client, the producer waits.
     private static let streamWindow = 256 * 1024
 
     private static func stream(

@@ -2,13 +2,13 @@ import Basics
 import EventLoops
 import Glibc
 
-/// What the connections of one loop and one listener share: limits, the reused tables, the way to all of them
-/// when the server drains.
+/// The common part of the connections of one loop and one listener: limits, the reused tables, the way to all of them when the server
+/// drains.
 open class HTTPServerContext {
     public let loop: EventLoop
     public var limits: HTTPLimits
     public let table = HeadTable()
-    /// A response's head is put together here and leaves at once.
+    /// The buffer in which a response's head is put together; it leaves at once.
     public var scratch = ByteBuffer()
     public private(set) var isDraining = false
     public internal(set) var connections: [ObjectIdentifier: HTTPServerConnection] = [:]
@@ -16,7 +16,7 @@ open class HTTPServerContext {
     public var connectionLimit = 10_000
     /// Whether a peer begins its connections with a PROXY header.
     public var expectsProxyHeader: (SocketAddress) -> Bool = { _ in false }
-    /// Told of each message that was refused.
+    /// Called for each message that was refused.
     public var onRefusal: (HTTPFailure) -> Void = { _ in }
     private var dateSecond: Int64 = -1
     private var date: [UInt8] = []
@@ -26,8 +26,8 @@ open class HTTPServerContext {
         self.limits = limits
     }
 
-    /// No further requests: idle connections close now, busy ones after their response. With `gently`, idle ones get a second for one more
-    /// request, whose answer tells the client that the connection ends: so none is lost on its way.
+    /// Takes no further requests: idle connections close now, busy ones after their response. With `gently`, idle ones get a second for one
+    /// more request, whose answer tells the client that the connection ends: so none is lost on its way.
     public func drain(gently: Bool = false) {
         isDraining = true
         for connection in Array(connections.values) { connection.closeIfIdle(gently: gently) }
@@ -78,7 +78,7 @@ open class HTTPServerConnection: Stream {
     }
 
     public let context: HTTPServerContext
-    /// Whose connection it is: the socket's peer, or whom a PROXY header names.
+    /// The client's address: the socket's peer, or the address in a PROXY header.
     public private(set) var peer: SocketAddress
     private var state = State.head
     private var scanner = HeadScanner()
@@ -92,21 +92,21 @@ open class HTTPServerConnection: Stream {
     private var keepsAlive = true
     private var wantsContinue = false
     private var isTold = false
-    /// Upgraded, and not leaving yet.
+    /// Whether the connection is upgraded, and not leaving yet.
     private var isTunnel = false
     private var pipelineHeld = false
     private var bodyHeld = false
-    /// The peer sends no more, but may still read.
+    /// Whether the peer sends no more; it may still read.
     private var peerEnded = false
     private var bodyStarted = MonotonicTime(nanoseconds: 0)
-    /// Since when the body's time stands still.
+    /// Since when the body's time limit stands still.
     private var bodySuspended: MonotonicTime?
     private var served = 0
     private var lastWaiting = 0
 
-    /// What may wait here while a response is under way; beyond it the kernel keeps the rest.
+    /// Most bytes that may wait here while a response is under way; beyond it the kernel keeps the rest.
     private static let pipelineLimit = 65536
-    /// A connection that was refused may go on sending for this long, so that it can read why.
+    /// How long a refused connection may go on sending, so that the peer can read why.
     private static let lingerTime = Duration.seconds(2)
 
     public init(context: HTTPServerContext, peer: SocketAddress) {
@@ -130,23 +130,24 @@ open class HTTPServerConnection: Stream {
 
     // MARK: what subclasses are told
 
-    /// A head has arrived; `table` is valid until this returns. Body and end follow.
+    /// Called when a head has arrived; `table` is valid until this returns. Body and end follow.
     open func requestHead(_ table: HeadTable) {}
     open func requestBody(_ bytes: UnsafeRawBufferPointer) {}
     open func requestEnd() {}
-    /// Everything that one read brought has been told: a time to send on what was gathered.
+    /// Called when everything that one read brought has been told: a time to send on what was gathered.
     open func readFinished() {}
-    /// A PROXY header has named the peer.
+    /// Called when a PROXY header has named the peer.
     open func peerNamed() {}
-    /// Bytes after `beginTunnel`, and the end of the peer's side.
+    /// Called with bytes after `beginTunnel`, and at the end of the peer's side.
     open func tunnelReceived(_ bytes: UnsafeRawBufferPointer) {}
     open func tunnelEnded() { close(.endOfFile) }
-    /// The connection ended. A response may have been under way.
+    /// Called when the connection ended. A response may have been under way.
     open func connectionClosed(_ reason: CloseReason) {}
-    /// The peer sends no more while its request is under way: it has gone, or it only waits for the answer. Nobody can tell which.
+    /// Called when the peer sends no more while its request is under way: it has gone, or it only waits for the answer. Nobody can tell
+    /// which.
     open func requesterEnded() {}
-    /// A request was refused by the connection itself: it was malformed, too large or too slow, or the connection was turned away. It may
-    /// not have got as far as `requestHead`. The answer has been written; its body has `bodyBytes`.
+    /// Called when the connection itself refused a request: it was malformed, too large or too slow, or the connection was turned away. The
+    /// request may not have got as far as `requestHead`. The answer has been written; its body has `bodyBytes`.
     open func requestRefused(_ status: Int, bodyBytes: Int) {}
 
     // MARK: reading
@@ -194,7 +195,7 @@ open class HTTPServerConnection: Stream {
         }
     }
 
-    /// The peer is known to send no more. It may still read.
+    /// Whether the peer is known to send no more. It may still read.
     public var peerHasEnded: Bool { peerEnded || sawHangUp }
 
     private func applyHolds() {
@@ -227,7 +228,7 @@ open class HTTPServerConnection: Stream {
         return used
     }
 
-    /// Uses the beginning of `bytes`; nil when more must come first.
+    /// Consumes the beginning of `bytes`; nil when more must come first.
     private func step(_ bytes: UnsafeRawBufferPointer) throws(HTTPFailure) -> Int? {
         switch state {
         case .proxyHeader:
@@ -362,7 +363,7 @@ open class HTTPServerConnection: Stream {
         return length
     }
 
-    /// The client waits for `100 Continue`, and none has been sent to it.
+    /// Whether the client waits for `100 Continue`, and none has been sent to it.
     public var awaitsContinue: Bool { wantsContinue }
 
     private var headStarted = false
@@ -474,7 +475,7 @@ open class HTTPServerConnection: Stream {
         if waiting == 0 { farewell() } else { watchWriting() }
     }
 
-    /// All has been sent: say so, and wait a little for the peer to close.
+    /// Called when all has been sent: ends our side, and waits a little for the peer to close.
     private func farewell() {
         if peerEnded { return close(.ours) }
         shutdownSending()
@@ -506,7 +507,7 @@ open class HTTPServerConnection: Stream {
         }
     }
 
-    /// A client that reads must make progress: within `writeTime` some of what waits for it has to leave.
+    /// Watches that a client that reads makes progress: within `writeTime` some of what waits for it has to leave.
     public func watchWriting() {
         guard isOpen, waiting > 0 else { return }
         lastWaiting = waiting
@@ -531,8 +532,8 @@ open class HTTPServerConnection: Stream {
         }
     }
 
-    /// A connection that has not asked yet gets a moment to do so; one that has is read once more, because a request may be waiting in
-    /// the kernel, and closing over it would reset it.
+    /// Closes the connection if it is idle. One that has not asked yet gets a moment to do so; one that has is read once more, because a
+    /// request may be waiting in the kernel, and closing over it would reset it.
     fileprivate func closeIfIdle(gently: Bool) {
         guard isIdle else { return }
         if served == 0 || gently {
@@ -546,10 +547,10 @@ open class HTTPServerConnection: Stream {
         if case .head = state, !headStarted, input.isEmpty { close(.ours) }
     }
 
-    /// It has been given its last second to ask.
+    /// Whether the connection has been given its last second to ask.
     fileprivate var isHurried = false
 
-    /// No request is under way, and none has begun to arrive.
+    /// Whether no request is under way, and none has begun to arrive.
     fileprivate var isIdle: Bool {
         guard case .head = state else { return false }
         return isOpen && !headStarted && input.isEmpty && waiting == 0

@@ -179,7 +179,7 @@ enum HeadParser {
         try settleFraming(span, table, isRequest: true)
     }
 
-    /// Leaves a path, or `*` for OPTIONS. An absolute target must name the same authority as Host.
+    /// Reduces the target to a path, or to `*` for OPTIONS. An absolute target must name the same authority as Host.
     private static func settleTarget(_ table: HeadTable, host: HeadRange?) throws(HTTPFailure) {
         let target = table.targetText
         // A fragment stays with the client; a tunnel to elsewhere is not what this is for.
@@ -196,8 +196,8 @@ enum HeadParser {
         table.target = HeadRange(Int(table.target.start) + end, Int(table.target.start + table.target.count))
     }
 
-    /// A name, an IPv4 address, or an IPv6 address in brackets; then a port or nothing (RFC 9112, 3.2; RFC 3986, 3.2.2). No user, no path,
-    /// no spaces, no list, no sub-delimiters.
+    /// Whether `bytes` are a name, an IPv4 address, or an IPv6 address in brackets; then a port or nothing (RFC 9112, 3.2; RFC 3986,
+    /// 3.2.2). No user, no path, no spaces, no list, no sub-delimiters.
     static func isHost(_ bytes: UnsafeRawBufferPointer) -> Bool {
         guard !bytes.isEmpty, bytes.count <= 255 else { return false }
         var at = 0

@@ -56,7 +56,7 @@ extension Span<UInt8> {
     }
 }
 
-/// Where a part of a head lies.
+/// The place of a part of a head.
 public struct HeadRange: Sendable {
     public var start: Int32 = 0
     public var count: Int32 = 0
@@ -95,19 +95,19 @@ public final class HeadTable {
     public internal(set) var reason = HeadRange()
     public internal(set) var minorVersion = 1
     public internal(set) var framing = BodyFraming.none
-    /// What the sender said (or the version's default) about the connection.
+    /// Whether the connection stays open, as the sender said or by the version's default.
     public internal(set) var keepsAlive = true
     var saysClose = false
     public internal(set) var expectsContinue = false
-    /// `Connection` names fields beyond the usual ones: they are hop-by-hop as well.
+    /// Whether `Connection` names fields beyond the usual ones: they are hop-by-hop as well.
     public internal(set) var nominatesFields = false
     public internal(set) var isHead = false
-    /// Some field's name has a character that is no letter, digit or dash. Servers that map names to variables (CGI, WSGI, PHP) may take
-    /// such a name for another one: `X_Forwarded_For` for `X-Forwarded-For`.
+    /// Whether some field's name has a character that is no letter, digit or dash. Servers that map names to variables (CGI, WSGI, PHP) may
+    /// take such a name for another one: `X_Forwarded_For` for `X-Forwarded-For`.
     public internal(set) var hasOddNames = false
-    /// A response whose status has no body (204) declares one: what follows could be taken for the next response.
+    /// Whether a response whose status has no body (204) declares one: what follows could be taken for the next response.
     public internal(set) var saysBodyWhereNoneMayBe = false
-    /// `Connection` has the option `upgrade`. What to, `Upgrade` says.
+    /// Whether `Connection` has the option `upgrade`. The field `Upgrade` says what to.
     public internal(set) var wantsUpgrade = false
 
     public init() { fields.reserveCapacity(128) }
@@ -130,7 +130,7 @@ public final class HeadTable {
     public var methodText: UnsafeRawBufferPointer { text(method) }
     public var targetText: UnsafeRawBufferPointer { text(target) }
 
-    /// GET, HEAD, PUT, DELETE, OPTIONS, TRACE (RFC 9110, 9.2.2).
+    /// Whether the method is one of GET, HEAD, PUT, DELETE, OPTIONS, TRACE (RFC 9110, 9.2.2).
     public var methodIsIdempotent: Bool {
         // Methods are case-sensitive: `get` is an unknown method, whose answer may well have a body.
         let method = methodText
@@ -138,8 +138,8 @@ public final class HeadTable {
             || method.isExactly("OPTIONS") || method.isExactly("TRACE")
     }
 
-    /// What `Max-Forwards` says, where it counts: for TRACE and OPTIONS (RFC 9110, 7.6.2). nil: it does not count, is not there, not there
-    /// once, or is no number.
+    /// The number in `Max-Forwards`, where it counts: for TRACE and OPTIONS (RFC 9110, 7.6.2). nil: the field does not count, is not there,
+    /// not there once, or is no number.
     public var forwardsLeft: Int? {
         guard methodText.isExactly("TRACE") || methodText.isExactly("OPTIONS") else { return nil }
         var found: Int?
@@ -184,7 +184,7 @@ public final class HeadTable {
         return nil
     }
 
-    /// What an upgrade would be to: the one protocol that `Upgrade` names. nil when none is asked for, or a choice of several.
+    /// The one protocol that `Upgrade` names. nil when no upgrade is asked for, or a choice of several.
     public var upgrade: UnsafeRawBufferPointer? {
         guard wantsUpgrade, framing == .none, minorVersion == 1, let name = first(.upgrade), !name.isEmpty, !name.contains(44) else {
             return nil
@@ -193,7 +193,7 @@ public final class HeadTable {
     }
 }
 
-/// Without the spaces and tabs at either end.
+/// The bytes without the spaces and tabs at either end.
 public func trimmed(_ bytes: Slice<UnsafeRawBufferPointer>) -> UnsafeRawBufferPointer {
     var part = bytes
     while let first = part.first, first == 32 || first == 9 { part = part.dropFirst() }

@@ -1,8 +1,8 @@
 import Basics
 import EventLoops
 
-/// The PROXY protocol (HAProxy's proxy-protocol.txt, versions 1 and 2): one header before a connection's first byte, by which a proxy tells
-/// whom it speaks for.
+/// The PROXY protocol (HAProxy's proxy-protocol.txt, versions 1 and 2): one header before a connection's first byte, by which a proxy names
+/// the client that it speaks for.
 public enum ProxyHeader {
     public enum Version: Sendable { case one, two }
 
@@ -13,13 +13,13 @@ public enum ProxyHeader {
     }
 
     public struct Parsed: Equatable {
-        /// nil: the proxy speaks for itself (LOCAL, UNKNOWN) or for a family that has no address here.
+        /// The client's address; nil: the proxy speaks for itself (LOCAL, UNKNOWN) or for a family that has no address here.
         public let source: SocketAddress?
         /// How many bytes the header has.
         public let length: Int
     }
 
-    /// Version 1 has at most 107 bytes; of version 2 we take no more than this with all its TLVs.
+    /// Most bytes of a header: version 1 has at most 107; of version 2 we take no more than this with all its TLVs.
     public static let limit = 4096
     private static let signature: [UInt8] = [0x0D, 0x0A, 0x0D, 0x0A, 0x00, 0x0D, 0x0A, 0x51, 0x55, 0x49, 0x54, 0x0A]
 
@@ -83,7 +83,7 @@ public enum ProxyHeader {
         }
     }
 
-    /// The header that tells a backend of `source`; its own address stands as `target` (the gateway's connection).
+    /// Writes the header that tells a backend of `source`; its own address stands as `target` (the gateway's connection).
     public static func render(_ version: Version, source: SocketAddress, into out: inout ByteBuffer) {
         guard let ip = source.ip, let port = source.port else {
             if version == .one { return out.append("PROXY UNKNOWN\r\n") }

@@ -1,5 +1,5 @@
-/// The parameters of a query, read strictly: what cannot be decoded, what is given twice and what nobody knows is an error that names the
-/// parameter, because a filter that is passed over lets everything through.
+/// The parameters of a query, read strictly: a parameter that cannot be decoded, is given twice or is unknown is an error that names it,
+/// because a filter that is passed over lets everything through.
 public struct QueryParameters: Sendable {
     private struct Value: Sendable {
         let text: String

@@ -28,10 +28,10 @@ public struct QueryFields: Sendable {
         self.values = values
     }
 
-    /// nil when it was not sent. It may be empty.
+    /// A parameter's value; nil when it was not sent. The value may be empty.
     public func value(_ name: String) -> String? { values[name] }
 
-    /// nil when it was not sent, or is empty.
+    /// A parameter's value; nil when it was not sent, or is empty.
     public func filled(_ name: String) -> String? { values[name].flatMap { $0.isEmpty ? nil : $0 } }
 
     public func required(_ name: String) throws(APIError) -> String {
@@ -39,7 +39,7 @@ public struct QueryFields: Sendable {
         return value
     }
 
-    /// nil when it was not sent, or is empty.
+    /// A parameter's value as a number; nil when it was not sent, or is empty.
     public func integer(_ name: String, in range: ClosedRange<Int>) throws(APIError) -> Int? {
         guard let text = filled(name) else { return nil }
         guard text.utf8.allSatisfy({ $0 &- 48 < 10 }), let value = Int(text), range.contains(value) else {
@@ -77,7 +77,7 @@ public struct JSONFields {
         self.values = values
     }
 
-    /// What was sent of this name, of whatever type.
+    /// The value that was sent under this name, of whatever type.
     public func element(_ name: String) -> JSONElement? { values[name] }
 
     public func string(_ name: String) throws(APIError) -> String? {
@@ -127,7 +127,7 @@ extension HTTPRequest {
     /// The query, which has no parameters but these.
     public func query(_ known: String...) throws(APIError) -> QueryFields { try QueryFields(query, known: known) }
 
-    /// Nothing is read of a body, so none may have been sent.
+    /// Refuses any body: nothing would be read of it, so none may have been sent.
     public func refuseBody() throws(APIError) {
         if !body.isEmpty { throw APIError(400, "unexpected_body", "this path takes no body; its parameters stand in the query") }
     }

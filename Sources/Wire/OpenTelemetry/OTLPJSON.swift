@@ -114,7 +114,7 @@ private struct JSONWalk {
     private var entries: JSONEntries?
     private let name: String
     private(set) var index = -1
-    /// It is there, and is no list.
+    /// Why the list cannot be read: it is there, and is no list.
     private(set) var problem: ProtobufFailure?
 
     init(_ list: JSONElement?, _ name: String) {
@@ -127,7 +127,7 @@ private struct JSONWalk {
         }
     }
 
-    /// Of the element that was given last.
+    /// The place of the element that was given last.
     var place: String { "\(name)[\(index)]" }
 
     func wrong(_ element: JSONElement) -> ProtobufFailure {

@@ -3,7 +3,7 @@ import JSONCoding
 import ProtobufCoding
 
 extension OTLP {
-    /// What is read of a resource. Names are cut to 256 bytes where they are taken as `String`.
+    /// The parts of a resource that are read. Names are cut to 256 bytes where they are taken as `String`.
     public struct Resource {
         public var service = ""
         public var host = ""

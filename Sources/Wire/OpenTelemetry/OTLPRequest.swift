@@ -2,7 +2,7 @@ import Basics
 import ProtobufCoding
 
 extension OTLP {
-    /// What stands around a record. The buffers live as long as the request's bytes, and at least during the visit.
+    /// A record's surroundings: its resource and its scope. The buffers live as long as the request's bytes, and at least during the visit.
     public struct Surroundings {
         public var resource: UnsafeRawBufferPointer
         public var scope: UnsafeRawBufferPointer
@@ -11,7 +11,7 @@ extension OTLP {
         public var scopeSchema = UnsafeRawBufferPointer(start: nil, count: 0)
         /// Changes with each resource; records of one resource have the same number.
         public var resourceNumber: Int
-        /// The same of scopes.
+        /// Changes with each scope; records of one scope have the same number.
         public var scopeNumber: Int
         /// Why the record cannot be taken, whatever it says itself: its resource, its scope or its place is wrong.
         public var problem: ProtobufFailure?
@@ -33,7 +33,7 @@ extension OTLP {
     public typealias Visitor = (Surroundings, UnsafeRawBufferPointer) throws(ProtobufFailure) -> Void
     typealias CountingVisitor = (Surroundings, UnsafeRawBufferPointer, inout WorkBudget) throws(ProtobufFailure) -> Void
 
-    /// What opening a resource and a scope costs, in parts of the budget: as much time as so many fields.
+    /// The cost of opening a resource and a scope, in parts of the budget: as much time as so many fields take.
     static let resourceWork = 16
     static let scopeWork = 8
 

@@ -2,7 +2,7 @@ import Basics
 import EventLoops
 import Resilience
 
-/// What clients of servers that take over from each other have in common: commands wait while a master is replaced, and are sent again only
+/// The common part of clients of servers that take over from each other: commands wait while a master is replaced, and are sent again only
 /// where that is safe.
 ///
 /// A command that no server has begun is sent as soon as its master is known and answers, within `patience`. One that may have been carried
@@ -13,7 +13,7 @@ import Resilience
 class FailoverRouter: CommandRouter {
     enum Place {
         case node(RedisNode)
-        /// Nobody serves it, as far as is known.
+        /// No server for the command is known.
         case nowhere(String)
         case refused(RedisError)
     }
@@ -35,13 +35,13 @@ class FailoverRouter: CommandRouter {
         }
     }
 
-    /// Commands that wait at a time.
+    /// Most commands that wait at a time.
     static let parkingLimit = 10_000
-    /// A master that comes back gets so many at once of what has waited.
+    /// How many waiting commands are sent at once to a master that comes back.
     static let portion = 256
-    /// Answers MOVED and ASK in a row that are followed; a slot that is moved makes two.
+    /// Most answers MOVED and ASK in a row that are followed; a slot that is moved makes two.
     static let redirectionLimit = 8
-    /// A reply that is later than this makes us ask whether its server is still master.
+    /// A reply later than this makes us ask whether its server is still master.
     static let suspectAfter = Duration.milliseconds(250)
 
     let loop: EventLoop
@@ -71,11 +71,11 @@ class FailoverRouter: CommandRouter {
     // MARK: what subclasses know
 
     func locate(_ attempt: Attempt) -> Place { preconditionFailure("a router says where commands go") }
-    /// Finds out who serves what, then calls `done` once, with why it was not found out.
+    /// Finds out who serves what, then calls `done` once, with the reason if that was not found out.
     func ask(_ done: @escaping (_ failure: RedisError?) -> Void) { preconditionFailure("a router asks") }
-    /// A server said that a slot is served elsewhere.
+    /// Called when a server said that a slot is served elsewhere.
     func moved(_ error: RedisError, _ from: RedisNode) -> RedisNode? { nil }
-    /// Nobody has to wait for another answer.
+    /// Whether nothing has to wait for another answer.
     var isSettled: Bool { parked.isEmpty }
     func endpoint(slot: Int?) -> Endpoint? { nil }
 
@@ -148,7 +148,7 @@ class FailoverRouter: CommandRouter {
         }
     }
 
-    /// What may have been carried out.
+    /// Handles a command that may have been carried out: sends it again if it is repeatable and the budget allows it, else ends it.
     private func again(_ attempt: Attempt, _ error: RedisError) {
         guard attempt.command.isRepeatable else { return attempt.done(.failure(error)) }
         guard budget.tryRetry(loop.now) else {
@@ -177,7 +177,7 @@ class FailoverRouter: CommandRouter {
         doubt()
     }
 
-    /// Sends what has waited, where there is a master for it now; ends what has waited too long.
+    /// Sends waiting commands where there is a master for them now; ends those that have waited too long.
     func release() {
         hasMore = false
         if parked.isEmpty { return }
@@ -198,7 +198,7 @@ class FailoverRouter: CommandRouter {
         parked = left + parked
     }
 
-    /// A server that is late may be dead or cut off: whether it is still master is asked, not guessed.
+    /// Looks for servers that are late: such a server may be dead or cut off, and whether it is still master is asked, not guessed.
     private func look() {
         var isBusy = false
         for node in nodes.values where node.depth > 0 {
@@ -271,7 +271,7 @@ class FailoverRouter: CommandRouter {
         return node
     }
 
-    /// Ends what is under way at servers that are masters no more and do not answer; forgets those that are no members.
+    /// Ends commands under way at servers that are masters no more and do not answer; forgets servers that are no members.
     func keep(masters: Set<Endpoint>, members: Set<Endpoint>) {
         for (endpoint, node) in nodes where !masters.contains(endpoint) {
             if node.age > FailoverRouter.suspectAfter { node.dropConnections() }

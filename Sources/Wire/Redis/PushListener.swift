@@ -1,7 +1,7 @@
 import Basics
 import EventLoops
 
-/// One connection that is told what is published. On its loop; it ends with its connection.
+/// One connection that receives what is published. Lives on its loop, and ends with its connection.
 final class PushListener {
     private let connection: RedisConnection
     private let endpoint: Endpoint
@@ -11,7 +11,7 @@ final class PushListener {
     var onMessage: (_ channel: String, _ payload: [UInt8]) -> Void = { _, _ in }
     var onEnd: (RedisError) -> Void = { _ in }
 
-    /// A dead peer sends nothing; a live one answers this.
+    /// Interval of pings: a dead peer sends nothing; a live one answers.
     private static let pingInterval = Duration.seconds(1)
 
     init(loop: EventLoop, settings: RedisConnection.Settings, endpoint: Endpoint) {

@@ -31,17 +31,17 @@ public enum RESPValue: Equatable, Sendable {
     }
 }
 
-/// A reply that is no RESP, or larger than is accepted.
+/// Why a reply is refused: it is no RESP, or larger than is accepted.
 public struct RESPFailure: Error, Equatable {
     public let reason: String
 }
 
-/// Reads replies from bytes. A reply that is not complete yet is nil and costs a re-read of its beginning when
-/// more has come; bulk strings are skipped by their length, so that is cheap.
+/// Reads replies from bytes. For a reply that is not complete yet the result is nil, and its beginning is read again when more has come;
+/// bulk strings are skipped by their length, so that is cheap.
 public struct RESPParser {
-    /// Redis itself refuses bulks above 512 MB; nothing of ours comes near 64.
+    /// Most bytes of a bulk string: Redis itself refuses bulks above 512 MB; nothing of ours comes near 64.
     public static let bulkLimit = 64 << 20
-    /// Elements of one aggregate.
+    /// Most elements of one aggregate.
     public static let elementLimit = 1 << 20
     public static let depthLimit = 16
 

@@ -10,7 +10,7 @@ import Resilience
 /// Connecting, and finding out who is master, goes on by itself from `start` on.
 public final class RedisClient: Sendable {
     public struct Options: Sendable {
-        /// To each server.
+        /// Most connections to each server.
         public var maxConnections = 50
         /// A reply later than this ends its connection.
         public var commandTime = Duration.seconds(2)
@@ -27,11 +27,11 @@ public final class RedisClient: Sendable {
         case disconnected(String)
     }
 
-    /// What a client of several servers has met since it began.
+    /// Counts of a client of several servers, since it began.
     public struct Statistics: Sendable, Equatable {
         /// Answers MOVED and ASK that were followed.
         public var redirections = 0
-        /// How often it was asked who serves what, and how often that had changed.
+        /// How often the client asked who serves what, and how often that had changed.
         public var refreshes = 0
         public var changes = 0
         /// Commands that waited for a master.
@@ -64,7 +64,7 @@ public final class RedisClient: Sendable {
         self.router = LoopOwned(router, on: loop)
     }
 
-    /// Who drops a client without closing it closes it: what is under way ends with an error, on the loop.
+    /// A client that is dropped without being closed is closed here: commands under way end with an error, on the loop.
     deinit { close() }
 
     /// Begins to connect. From any thread.
@@ -78,17 +78,17 @@ public final class RedisClient: Sendable {
         loop.execute { router.value.close() }
     }
 
-    /// On the loop.
+    /// Use it on the loop only.
     public var status: Status { router.value.status }
-    /// On the loop.
+    /// Use it on the loop only.
     public var statistics: Statistics { router.value.statistics }
 
     public func send(_ command: RedisCommand) async throws(RedisError) -> RESPValue {
         try await pipeline([command])[0].get()
     }
 
-    /// Sends all at once and answers when all are answered; replies stand where their commands stood. In a cluster each goes to its own
-    /// node: those of one node are carried out in their order, unless a failover or a move of slots comes between.
+    /// Sends all commands at once and answers when all are answered; replies stand where their commands stood. In a cluster each goes to
+    /// its own node: those of one node are carried out in their order, unless a failover or a move of slots comes between.
     public func pipeline(_ commands: [RedisCommand]) async -> [Result<RESPValue, RedisError>] {
         if commands.isEmpty { return [] }
         let router = router
@@ -101,12 +101,12 @@ public final class RedisClient: Sendable {
         }
     }
 
-    /// Without a task: on the loop, `done` is called on the loop.
+    /// Sends a command without a task: call it on the loop; `done` is called on the loop.
     public func submit(_ command: RedisCommand, _ done: @escaping (Result<RESPValue, RedisError>) -> Void) {
         router.value.submit(command, done)
     }
 
-    /// Runs calls of one script (`RedisScript.call`), telling a server its text where it is missing.
+    /// Runs calls of one script (`RedisScript.call`); a server that does not have the script is told its text.
     public func run(_ script: RedisScript, _ calls: [RedisCommand]) async -> [Result<RESPValue, RedisError>] {
         var results = await pipeline(calls)
         let unknown = results.indices.filter { i in

@@ -1,14 +1,14 @@
 import Basics
 import COpenSSL
 
-/// A command ready to be sent: its arguments in RESP, and what a client of several servers must know of it beside them.
+/// A command ready to be sent: its arguments in RESP, and whatever else a client of several servers must know of it.
 public struct RedisCommand: Sendable {
     public let name: String
     private(set) var count: Int
     private(set) var body: [UInt8]
     private var extras: Extras?
 
-    /// Rarely set, so kept apart: a command is copied often.
+    /// Properties that are rarely set, kept apart because a command is copied often.
     private struct Extras: Sendable {
         var key: String?
         var isRepeatable: Bool?

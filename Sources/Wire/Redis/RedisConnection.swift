@@ -13,19 +13,19 @@ final class RedisConnection: Stream {
         var database = 0
         var name = "muster"
         var commandTime = Duration.seconds(2)
-        /// For the connection, its TLS and the greeting together.
+        /// Time limit for the connection, its TLS and the greeting together.
         var connectTime = Duration.seconds(2)
-        /// Reads of a cluster's replica: without it a replica sends all of them to its master.
+        /// Whether the connection reads from a cluster's replica: without it a replica sends all reads to its master.
         var readsReplica = false
-        /// nil: without TLS.
+        /// The context for TLS; nil: without TLS.
         var tls: TLSContext?
-        /// Whom the server's certificate must name; nil: the host that is connected to.
+        /// The name that the server's certificate must have; nil: the host that is connected to.
         var serverName: String?
 
         var logsIn: Bool { user != nil || password != nil }
     }
 
-    /// What waits for a reply. `done` is called exactly once.
+    /// A command that waits for a reply. `done` is called exactly once.
     struct Pending {
         let start: Int
         let deadline: MonotonicTime
@@ -45,9 +45,9 @@ final class RedisConnection: Stream {
     private var lateFor = ""
     private var failure: RedisError?
 
-    /// Writes that wait for a WAIT which is not sent yet, by how it is to be asked; the first is next.
+    /// Writes that wait for a WAIT which is not sent yet, grouped by how it is to be asked; the first group is next.
     private var unconfirmed: [Confirming] = []
-    /// A WAIT is out.
+    /// Whether a WAIT is out.
     private var isConfirming = false
 
     private final class Confirming {
@@ -103,7 +103,7 @@ final class RedisConnection: Stream {
         }
     }
 
-    /// Sends two commands of which the first is for the second alone.
+    /// Sends ASKING and then `command`, the only one that ASKING is for.
     func sendAsking(_ command: RedisCommand, _ done: @escaping (Result<RESPValue, RedisError>) -> Void) {
         put(RedisCommand("ASKING"), settings.commandTime) { _ in }
         put(command, settings.commandTime, done)
@@ -128,9 +128,9 @@ final class RedisConnection: Stream {
         command.body.withUnsafeBytes { queue($0) }
     }
 
-    /// Asks for the confirmation of the writes since the last time. Redis answers nothing else on this connection until it has it, so one
-    /// is out at a time: were there more, each would hold up what is behind it for its whole time when a replica is away. What comes
-    /// meanwhile is confirmed together by the next.
+    /// Asks, by WAIT, for the confirmation of the writes since the last time. Redis answers nothing else on this connection until it has
+    /// the confirmation, so one WAIT is out at a time: were there more, each would hold up what is behind it for its whole time when a
+    /// replica is away. Writes that come meanwhile are confirmed together by the next.
     private func confirm() {
         guard !isConfirming, !unconfirmed.isEmpty, isOpen else { return }
         let group = unconfirmed.removeFirst()

@@ -49,7 +49,7 @@ final class RedisNode {
     /// How long the oldest command has waited.
     var age: Duration { connections.reduce(.zero) { max($0, $1.age) } }
     var isReady: Bool { connections.contains(where: \.isReady) }
-    /// Commands given to it now would fail at once.
+    /// Whether commands given to it now would fail at once.
     var isAway: Bool { !isConnecting && !isReady && status != .connecting }
 
     func submit(_ command: RedisCommand, asking: Bool = false, _ done: @escaping (Result<RESPValue, RedisError>) -> Void) {
@@ -128,7 +128,7 @@ final class RedisNode {
         onStatus(new)
     }
 
-    /// Ends its connections, so that what is under way learns its fate now; it may connect again.
+    /// Ends the node's connections, so that commands under way learn their fate now; the node may connect again.
     func dropConnections() { for connection in connections { connection.close() } }
 
     func close() {
@@ -143,8 +143,8 @@ final class RedisNode {
     }
 }
 
-/// Tells callbacks that outlive their owner that it is gone. A weak reference would do, and make every count of references to the owner
-/// slow.
+/// Tells callbacks that outlive their owner that it is gone. A weak reference would do, but would make every count of references to the
+/// owner slow.
 final class Tie {
     var holds = true
 }

@@ -16,7 +16,7 @@ public struct RedisURL: Sendable, Equatable {
         case sentinel(sentinels: [Endpoint], master: String)
     }
 
-    /// Files of PEM; the system's store of authorities where `ca` is nil.
+    /// PEM files for TLS; the system's store of authorities is used where `ca` is nil.
     public struct TLS: Sendable, Equatable {
         public var ca: String?
         public var certificate: String?
@@ -27,9 +27,9 @@ public struct RedisURL: Sendable, Equatable {
     public let user: String?
     public let password: String?
     public let database: Int
-    /// nil: without TLS.
+    /// The files for TLS; nil: without TLS.
     public let tls: TLS?
-    /// Made from the files that `tls` names, which are read when the URL is.
+    /// The TLS context made from the files that `tls` names, which are read when the URL is.
     let tlsContext: TLSContext?
     public let sentinelUser: String?
     public let sentinelPasswordFile: String?
@@ -48,7 +48,7 @@ public struct RedisURL: Sendable, Equatable {
         init(_ text: String) { description = "REDIS_URL: " + text }
     }
 
-    /// Places one URL may name.
+    /// Most places that one URL may name.
     static let placeLimit = 64
 
     public init(_ text: String) throws(Failure) {
@@ -119,7 +119,7 @@ public struct RedisURL: Sendable, Equatable {
             && a.sentinelPasswordFile == b.sentinelPasswordFile
     }
 
-    /// The same way to log in, to servers elsewhere: other nodes of a cluster, or a Unix socket, which no URL can name.
+    /// The same login for servers elsewhere: other nodes of a cluster, or a Unix socket, which no URL can name.
     public func with(_ topology: Topology) -> RedisURL { RedisURL(self, topology, database) }
 
     /// The same server, another database.
@@ -190,7 +190,7 @@ public struct RedisURL: Sendable, Equatable {
 }
 
 extension RedisURL: CustomStringConvertible, CustomDebugStringConvertible, CustomReflectable {
-    /// The URL with `***` for the password: all that is ever printed of it.
+    /// The URL with `***` for the password: it is never printed in another form.
     public var description: String {
         var scheme = tls == nil ? "redis" : "rediss", places: [Endpoint], path = ""
         switch topology {

@@ -65,7 +65,7 @@ final class ClusterRouter: FailoverRouter {
 
     // MARK: asking
 
-    /// Who is asked, the likeliest first: replicas of a master that does not answer know first who follows it.
+    /// The nodes to ask, the likeliest first: replicas of a master that does not answer know first who follows it.
     private func candidates() -> [RedisNode] {
         let lost = map.shards.filter { nodes[$0.master].map(isSilent) ?? false }
         let heirs = lost.flatMap(\.replicas).shuffled(using: &random)

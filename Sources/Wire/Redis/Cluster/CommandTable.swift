@@ -1,6 +1,7 @@
 import Sharding
 
-/// Where a command's keys stand, and whether it only reads. What is not in the table is taken to write, with its key as first argument.
+/// Tells where a command's keys stand, and whether it only reads. A command that is not in the table is taken to write, with its key as
+/// first argument.
 enum CommandTable {
     /// Positions count the words of the name too: the key of `GET k` is at 1.
     enum Keys {
@@ -64,7 +65,7 @@ enum CommandTable {
         return table
     }()
 
-    /// Carrying it out a second time changes nothing.
+    /// Whether the command only reads: carrying it out a second time changes nothing.
     static func isRead(_ command: RedisCommand) -> Bool { reads[word(command.name)] != nil }
 
     private static func word(_ name: String) -> String {

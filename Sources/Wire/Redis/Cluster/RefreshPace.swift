@@ -1,7 +1,7 @@
 import Basics
 
-/// When a client asks again who serves what: only when something made it doubt, one question at a time, and never in step with other
-/// clients.
+/// Decides when a client asks again who serves what: only when something made it doubt, one question at a time, and never in step with
+/// other clients.
 ///
 /// The first question comes within `eager` of the doubt. While the doubt lasts, questions are `eager` apart for the first three seconds, in
 /// which a cluster with a short node timeout has chosen another master, `steady` then, and `idle` after ten seconds, each with as much
@@ -27,7 +27,7 @@ struct RefreshPace {
 
     init(seed: UInt64) { random = SeededRandom(seed: seed) }
 
-    /// Something was not as the map says. Returns how long to wait before asking; nil when a question is out or comes anyway.
+    /// Notes that something was not as the map says. Returns how long to wait before asking; nil when a question is out or comes anyway.
     mutating func doubt(_ now: MonotonicTime) -> Duration? {
         if doubtedAt == nil { doubtedAt = now }
         switch state {

@@ -1,14 +1,14 @@
 import Basics
 import EventLoops
 
-/// Which replicas may answer a read: those of which it is known how old their data is.
+/// Decides which replicas may answer a read: only those of which it is known how old their data is.
 ///
 /// How old: master and replicas are asked for their replication offsets, every `interval` while such reads come. A replica that has the
 /// offset which the master had at a time has all that the master had acknowledged by then.
 final class ReplicaReads {
-    /// Bounds below twice this are hardly ever met.
+    /// Interval of the questions for offsets. Bounds on the age of data below twice this are hardly ever met.
     static let interval = Duration.milliseconds(200)
-    /// Nobody read from replicas for this long: their offsets are not asked for.
+    /// When nobody has read from replicas for this long, their offsets are not asked for.
     private static let rest = Duration.seconds(5)
 
     private final class Follower {
@@ -48,7 +48,7 @@ final class ReplicaReads {
         self.make = make
     }
 
-    /// A replica of the shard whose data is at most so old; each in turn. nil: none is known to be.
+    /// Picks a replica of the shard whose data is at most so old; each in turn. nil: no replica is known to be so.
     func node(of shard: SlotMap.Shard, master: RedisNode, atMost staleness: Duration) -> RedisNode? {
         if let found = find(shard, master, staleness) { return found }
         if loop.now - missedAt > .seconds(1) {
@@ -120,10 +120,10 @@ final class ReplicaReads {
     }
 }
 
-/// When a master had which offset.
+/// The times at which a master had which offset.
 struct MasterOffsets {
     private var samples: [(time: MonotonicTime, offset: Int)] = []
-    /// At one each 200 ms: twelve seconds.
+    /// Most samples: at one each 200 ms, twelve seconds.
     private static let limit = 64
 
     /// `at`: before the question was sent, so that the offset was at least reached later.
@@ -134,7 +134,7 @@ struct MasterOffsets {
         samples.append((time, offset))
     }
 
-    /// The latest time up to which somebody with this offset has everything.
+    /// The latest time up to which a replica with this offset has everything.
     func reached(_ offset: Int) -> MonotonicTime? { samples.last { $0.offset <= offset }?.time }
 }
 

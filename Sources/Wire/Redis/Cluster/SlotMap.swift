@@ -1,7 +1,7 @@
 import EventLoops
 import Sharding
 
-/// Which node serves which slot: what `CLUSTER SLOTS` said, as a table.
+/// A table of which node serves which slot, from the reply of `CLUSTER SLOTS`.
 struct SlotMap: Equatable {
     struct Shard: Equatable {
         let master: Endpoint
@@ -13,7 +13,7 @@ struct SlotMap: Equatable {
     }
 
     private(set) var shards: [Shard] = []
-    /// The place in `shards` of each slot's owner; `none` where nobody serves it.
+    /// For each slot, the place of its owner in `shards`; `none` where nobody serves it.
     private var owners: [UInt16]
     private static let none = UInt16.max
 
@@ -61,7 +61,7 @@ struct SlotMap: Equatable {
         return endpoint
     }
 
-    /// What stands behind MOVED or ASK: `<slot> <host>:<port>`, the host empty for the node that said it.
+    /// Reads the text behind MOVED or ASK: `<slot> <host>:<port>`, the host empty for the node that said it.
     static func redirection(_ message: String, asked: Endpoint) -> (slot: Int, to: Endpoint)? {
         let words = message.split(separator: " ")
         guard words.count >= 3, let slot = Int(words[1]), (0..<HashSlot.count).contains(slot), let colon = words[2].lastIndex(of: ":"),
@@ -76,12 +76,12 @@ struct SlotMap: Equatable {
     func owner(of slot: Int) -> Int? { owners[slot] == SlotMap.none ? nil : Int(owners[slot]) }
 
     var isEmpty: Bool { shards.isEmpty }
-    /// Slots that somebody serves.
+    /// Number of slots that somebody serves.
     var covered: Int { owners.count { $0 != SlotMap.none } }
 
     func isMaster(_ endpoint: Endpoint) -> Bool { shards.contains { $0.master == endpoint } }
 
-    /// One slot has moved; the rest is asked for later.
+    /// Notes that one slot has moved; the rest is asked for later.
     mutating func move(_ slot: Int, to endpoint: Endpoint) {
         if let known = shards.firstIndex(where: { $0.master == endpoint }) {
             owners[slot] = UInt16(known)

@@ -3,8 +3,8 @@ import EventLoops
 
 /// Brings every command to the master that the sentinels know by its name.
 ///
-/// It is asked for when something fails, and told by `+switch-master` without asking. A server that was named is believed only when it says
-/// of itself (`ROLE`) that it is master: a sentinel that was cut off may name the old one.
+/// The sentinels are asked for the master when something fails, and tell it by `+switch-master` without being asked. A server that was
+/// named is believed only when it says of itself (`ROLE`) that it is master: a sentinel that was cut off may name the old one.
 final class SentinelRouter: FailoverRouter {
     private let name: String
     private let sentinels: [Endpoint]
