@@ -38,11 +38,12 @@ import Testing
     }
 
     private func with(
-        _ one: NodeTestimony, file: NodesFile?? = nil, data: NodeTestimony.Data? = nil, runs: Bool? = nil, flaw: String? = nil
+        _ one: NodeTestimony, file: NodesFile?? = nil, data: NodeTestimony.Data? = nil, runs: Bool? = nil, flaw: String? = nil,
+        wasLastStarted: Bool = false
     ) -> NodeTestimony {
         NodeTestimony(
             address: one.address, folder: one.folder, runs: runs ?? one.runs, file: file ?? one.file, flaw: flaw ?? one.flaw,
-            data: data ?? one.data)
+            data: data ?? one.data, wasLastStarted: wasLastStarted)
     }
 
     private func refusal(_ census: FolderCensus, _ n: Int) -> String? {
@@ -145,6 +146,15 @@ import Testing
         #expect(refusal(restarted, 1)?.contains("an older state") == true)
         let behind = try census([1: { $0 = with($0, data: state(10, "b", at: 9)) }, 4: { $0 = with($0, data: state(900, "a", at: 5)) }])
         #expect(behind.refusals == [])
+        // A folder that nobody has exchanged since its last start is what the master wrote last: on an idle store, snapshots tell nothing of it.
+        func lastStarted(_ master: NodeTestimony.Data, _ replica: NodeTestimony.Data) throws -> FolderCensus {
+            try census([
+                1: { $0 = with($0, data: master, wasLastStarted: true) }, 4: { $0 = with($0, data: replica, wasLastStarted: true) },
+            ])
+        }
+        #expect(try lastStarted(state(900, "a", at: 5), state(10, "b", at: 9)).refusals == [])
+        #expect(try lastStarted(state(100), state(114)).refusals == [])
+        #expect(refusal(try lastStarted(.none, state(114)), 1) != nil)
     }
 
     @Test func exchangedCopiedAndForeignFoldersAreNamed() throws {

@@ -1,5 +1,6 @@
 import Basics
 import Glibc
+import Provisioning
 import Redis
 import Sharding
 import TestSupport
@@ -343,5 +344,59 @@ import Testing
             #expect(done.0 == 0, "\(done.1)")
             try await up(stack)
         }
+    }
+
+    /// What was idle when everything was killed is started again: nothing was put back there. And a cache that becomes a store of state
+    /// has lost nothing.
+    @Test func anIdleClusterComesBackAfterAHardStop() async throws {
+        try await withSmallStack { stack in
+            func write(_ role: String) throws {
+                try stack.put(
+                    "s.yaml",
+                    "stack: s\nstores: { state: { redis: { role: \(role), memory: 32Mi, masters: 3, replicas: 1, failover: 3s } } }\n"
+                        + "services: { worker: { command: [sleep, '1000'], grace: 1s } }\n")
+            }
+            try write("cache")
+            try await stack.up()
+            #expect(try await stack.muster("down", "s.yaml").status == 0)
+            try write("state")
+            try await stack.up()
+            try await inEachNode(stack, RedisCommand("SET", "k", "v"))
+            #expect(try await stack.muster("down", "s.yaml").status == 0)
+            // Each replica copies anew, and its snapshot is younger than all that its master has.
+            try await Task.sleep(for: .milliseconds(1100))
+            try await stack.up()
+            try await Task.sleep(for: .milliseconds(1100))
+            let row = try await stack.row("state/1")
+            let (supervisor, watcher) = try stack.supervisor(of: row)
+            for pid in [watcher, supervisor] + stack.processes { kill(pid, SIGKILL) }
+            #expect(await eventually { stack.processes.isEmpty })
+            try await stack.up()
+            #expect(try await stack.rows().filter { $0.state == "ready" }.count == 7)
+            #expect(try await inEachNode(stack, RedisCommand("GET", "k")).contains("v"))
+            #expect(try await stack.muster("down", "s.yaml").status == 0)
+            // A copy in a node's place is another folder, and is judged.
+            let node = "\(stack.folder)/.muster/s/stores/state/node-1"
+            #expect(StartMark.isLast(node))
+            #expect(try await run("/bin/cp", ["-a", node, node + "-copy"], folder: stack.folder).status == 0)
+            Files.remove(node)
+            #expect(rename(node + "-copy", node) == 0)
+            #expect(!StartMark.isLast(node))
+        }
+    }
+
+    /// Sends a command to the nodes of the small stack, one after the other; what was answered, errors left out.
+    @discardableResult
+    private func inEachNode(_ stack: SmallStack, _ command: RedisCommand) async throws -> [String] {
+        let store = "\(stack.folder)/.muster/s/stores/state"
+        let password = (Files.text(store + "/password") ?? "").split(separator: "\n").first ?? ""
+        var out: [String] = []
+        for row in try await stack.rows() where row.name.hasPrefix("state/") {
+            let node = RedisClient(url: try RedisURL("redis://:\(password)@127.0.0.1:\(row.port ?? 0)"), loop: stack.loop)
+            node.start()
+            defer { node.close() }
+            if let text = (try? await node.send(command))?.string { out.append(text) }
+        }
+        return out
     }
 }

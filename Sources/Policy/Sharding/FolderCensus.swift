@@ -53,14 +53,19 @@ public struct NodeTestimony: Sendable, Equatable {
     /// Why `nodes.conf` cannot be read, where it cannot.
     public let flaw: String?
     public let data: Data
+    /// This folder, and no copy of it, is the one that a process at this address was last started on.
+    public let wasLastStarted: Bool
 
-    public init(address: NodeAddress, folder: String, runs: Bool, file: NodesFile?, flaw: String? = nil, data: Data) {
+    public init(
+        address: NodeAddress, folder: String, runs: Bool, file: NodesFile?, flaw: String? = nil, data: Data, wasLastStarted: Bool = false
+    ) {
         self.address = address
         self.folder = folder
         self.runs = runs
         self.file = file
         self.flaw = flaw
         self.data = data
+        self.wasLastStarted = wasLastStarted
     }
 
     var holding: Holding? { if case .whole(let holding) = data { holding } else { nil } }
@@ -198,6 +203,9 @@ public struct FolderCensus: Sendable {
                     "the append-only log is gone from \(one.folder), and the server would ignore the snapshot that is there "
                         + "(\(holding.keys) keys)", id, slots, others))
         case .whole(let holding):
+            // Not put back, so its log is what it wrote last. What snapshots say of streams is no proof then: on an idle store one that is
+            // older than the last start is as young as the log.
+            if one.wasLastStarted { return .start }
             guard let newer = newer(than: holding, heirs(of: id, others)) else { return .start }
             return .refuse(
                 "\(one.folder) holds an older state than its replica \(newer.address) (was a backup of the folder put back?); started, it "

@@ -4,8 +4,11 @@ import Glibc
 
 /// A program of the system that is run for what it does or says, and waited for.
 enum Command {
-    /// Its output and errors together, at most 64 KiB of them. A status other than 0 is thrown with the first line that it said.
-    static func run(_ name: String, _ arguments: [String], input: String = "") throws(ProvisioningFailure) -> String {
+    /// Its output and errors together, at most 64 KiB of them. A status other than 0 is thrown with the first line that it said. With
+    /// `limit`, it is killed when it has not ended by then.
+    static func run(_ name: String, _ arguments: [String], input: String = "", within limit: Duration? = nil) throws(ProvisioningFailure)
+        -> String
+    {
         let places: [String] = name.hasPrefix("/") ? [name] : ["/usr/sbin/", "/sbin/", "/usr/bin/"].map { $0 + name }
         guard let program = places.first(where: { access($0, X_OK) == 0 }) else {
             throw ProvisioningFailure(.local, "\(name) is needed, and is not installed: apt-get install \(name.prefix { $0 != "-" })")
@@ -30,13 +33,23 @@ enum Command {
         close(entry[1])
         guard result == 0 else { throw ProvisioningFailure(.local, "\(SystemError("start \(program)", result))") }
         var text: [UInt8] = [], chunk = [UInt8](repeating: 0, count: 4096)
+        let deadline = limit.map { MonotonicTime.now + $0 }
         while true {
+            if let deadline {
+                let left = max((deadline - MonotonicTime.now).nanoseconds / 1_000_000, 0)
+                var question = pollfd(fd: output[0], events: Int16(POLLIN), revents: 0)
+                // It is killed below.
+                if poll(&question, 1, Int32(clamping: left)) == 0 { break }
+            }
             let got = read(output[0], &chunk, chunk.count)
             if got <= 0 { break }
             text += chunk[..<got]
         }
         var code: Int32 = 0
-        while muster_reap(pid, &code) == 0 { usleep(1000) }
+        while muster_reap(pid, &code) == 0 {
+            if let deadline, .now >= deadline { kill(pid, SIGKILL) }
+            usleep(1000)
+        }
         let said = String(decoding: text.prefix(65_536), as: UTF8.self)
         guard code == 0 else {
             throw ProvisioningFailure(.local, "\(name): \(said.split(whereSeparator: \.isNewline).first ?? "status \(code)")")

@@ -44,6 +44,7 @@ public struct NodeProcess: Sendable {
             guard let program = NodeProcess.program else {
                 throw SystemError("redis-server is not installed: apt-get install redis-server", 0)
             }
+            try StartMark.draw(folder)
             let pid = try spawn(program, input: Array(input(password: password).utf8))
             let text = "\(ProcessIdentity.boot) \(pid) \(ProcessIdentity.startTime(pid) ?? 0)\n"
             try Files.replace(record, with: Array(text.utf8), mode: 0o600)

@@ -1,6 +1,7 @@
 import Basics
 import Glibc
 import Sharding
+import Synchronization
 
 extension NodeTestimony {
     /// Reads what the folder of a node says; changes nothing. `keepsData`: the node is configured to write down what it has.
@@ -19,7 +20,7 @@ extension NodeTestimony {
         }
         self.init(
             address: address, folder: folder, runs: runs, file: file, flaw: flaw,
-            data: keepsData ? NodeTestimony.data(in: folder) : .notKept)
+            data: keepsData ? NodeTestimony.data(in: folder) : .notKept, wasLastStarted: StartMark.isLast(folder))
     }
 
     /// Whether a redis.conf has its server write down what it holds.
@@ -103,9 +104,25 @@ enum RedisVersion {
             + "that version"
     }
 
+    /// What the program said that was asked last: it is asked again when it is another one, after an upgrade, say.
+    private static let known = Mutex<(program: String, version: (Int, Int)?)?>(nil)
+
     /// Major and minor of `redis-server --version`.
     private static func installed(_ program: String) -> (Int, Int)? {
-        guard let said = try? Command.run(program, ["--version"]), let at = said.split(separator: " ").first(where: { $0.hasPrefix("v=") })
+        var info = stat()
+        guard stat(program, &info) == 0 else { return nil }
+        let asked = "\(program) \(info.st_dev) \(info.st_ino) \(info.st_size) \(info.st_mtim.tv_sec)"
+        return known.withLock { known in
+            if let known, known.program == asked { return known.version }
+            let version = ask(program)
+            known = (asked, version)
+            return version
+        }
+    }
+
+    private static func ask(_ program: String) -> (Int, Int)? {
+        guard let said = try? Command.run(program, ["--version"], within: .seconds(5)),
+            let at = said.split(separator: " ").first(where: { $0.hasPrefix("v=") })
         else { return nil }
         let parts = at.dropFirst(2).split(separator: ".").map { Int($0) }
         guard parts.count >= 2, let major = parts[0], let minor = parts[1] else { return nil }

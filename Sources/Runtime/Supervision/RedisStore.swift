@@ -82,16 +82,18 @@ struct RedisStore {
         let census = census(starting: number), node = nodes[number - 1]
         guard let one = census.testimonies.first(where: { $0.address == node.address }) else { return nil }
         switch census.verdict(of: one) {
-        case .start: return nil
+        case .start: break
         case .refuse(let why): return why
         case .giveBack(let file, let sentence):
             do {
                 try node.prepare()
                 try Files.replace(node.folder + "/nodes.conf", with: Array(file.text.utf8), mode: 0o600)
                 tell("\(spec.name)/\(number): \(sentence)")
-                return nil
             } catch { return "\(error)" }
         }
+        // Without the mark the folder is judged more severely the next time; on a full disk that is no reason not to start.
+        do { try StartMark.draw(node.folder) } catch { tell("\(spec.name)/\(number): \(error)") }
+        return nil
     }
 
     /// A single server's data is no cluster's, and a cluster grows and shrinks by moving slots, not by another number in the file: what is
@@ -152,8 +154,18 @@ struct RedisServer {
     /// Its folder, with its port and configuration in it.
     func prepare() throws(SystemError) {
         try Files.makeFolder(folder, mode: 0o700)
+        try beginKeeping()
         try Files.replace(folder + "/port", with: Array("\(port)\n".utf8))
         try Files.replace(folder + "/redis.conf", with: Array(try configuration().utf8))
+    }
+
+    /// A cache that becomes a store of state has no data that could be missed, and says so from here on.
+    private func beginKeeping() throws(SystemError) {
+        guard spec.role == .state, NodeTestimony.keepsData(configuration: folder + "/redis.conf") == false else { return }
+        switch NodeTestimony.data(in: folder) {
+        case .none, .snapshotOnly: try NodeFolders.emptyLog(folder)
+        case .notKept, .whole, .unreadable: break
+        }
     }
 
     /// A node of a cluster needs the port 10,000 above for its bus.

@@ -131,7 +131,7 @@ private struct CreateRequest: Sendable {
     let plan: [String]
     let notes: [String]
     private let configurations: [RedisConfiguration]
-    private let census: FolderCensus
+    private let role: RedisConfiguration.Role
 
     init(_ arguments: Arguments) throws {
         guard let ports = arguments.value("--ports"), let directory = arguments.value("--dir") else {
@@ -161,10 +161,9 @@ private struct CreateRequest: Sendable {
             RedisConfiguration(
                 port: port, folder: node.folder, memory: memory, role: role, cluster: .local(port: port, nodeTimeout: timeout))
         }
-        census = CreateRequest.census(nodes, Files.absolute(directory), role)
-        let refused = census.verdicts.filter { numbers.contains($0.testimony.address.port) }
-            .compactMap { if case .refuse(let why) = $0.verdict { "\($0.testimony.address): \(why)" } else { nil } }
-        if !refused.isEmpty { throw Exit.failed("nothing was started. " + refused.joined(separator: "\n  ")) }
+        self.role = role
+        let census = CreateRequest.census(nodes, Files.absolute(directory), role)
+        if let reason = CreateRequest.refusal(census, nodes) { throw Exit.failed(reason) }
         let known = nodes.filter { Files.exists($0.configuration) }
         var lines: [String] = census.verdicts.compactMap { if case .giveBack(_, let sentence) = $0.verdict { sentence } else { nil } }
         let starting = nodes.filter { $0.pid == nil }
@@ -199,6 +198,13 @@ private struct CreateRequest: Sendable {
         return NodeFolders(nodes + others, under: directory).census(orElse: role == .state)
     }
 
+    /// What is refused of these nodes, as one message.
+    private static func refusal(_ census: FolderCensus, _ nodes: [NodeProcess]) -> String? {
+        let refused = census.verdicts.filter { one in nodes.contains { $0.port == one.testimony.address.port } }
+            .compactMap { if case .refuse(let why) = $0.verdict { "\($0.testimony.address): \(why)" } else { nil } }
+        return refused.isEmpty ? nil : "nothing was started. " + refused.joined(separator: "\n  ")
+    }
+
     /// A node that runs knows the password: a wrong one is told before others are started with it.
     func checkRunning() throws {
         guard let running = nodes.first(where: { $0.pid != nil }) else { return }
@@ -215,9 +221,12 @@ private struct CreateRequest: Sendable {
         }
     }
 
-    /// What is there stays: settings, data, processes.
+    /// What is there stays: settings, data, processes. Under the lock.
     func start() throws(ProvisioningFailure) -> Bool {
         let folders = NodeFolders(nodes, under: directory)
+        // Again: since the plan was shown, time has passed, and another operation may have been at work.
+        let census = CreateRequest.census(nodes, directory, role)
+        if let reason = CreateRequest.refusal(census, nodes) { throw ProvisioningFailure(.refused, reason) }
         for (testimony, verdict) in census.verdicts {
             guard case .giveBack(let file, let sentence) = verdict, nodes.contains(where: { $0.port == testimony.address.port }) else {
                 continue

@@ -42,6 +42,8 @@ let redisAddVerb = Verb(
         guard try redisConfirm(plan, arguments) else { return redisResult(plan: plan, applied: false, arguments) }
         let lock = try NodeFolder.lock(started.directory)
         defer { close(lock) }
+        // Again: since the plan was shown, time has passed, and another operation may have been at work.
+        try started.checkFolders()
         try redisFailures { try blocking { loop in try await started.start(like: target, on: loop) } }
     }
     let growth = try target.run { session in try await ClusterGrowth.plan(session, joining: joining, wish: wish) }
