@@ -62,6 +62,22 @@ import Testing
         }
     }
 
+    /// A supervisor that cannot be started again, here because the folder that it was started in is gone, leaves nothing behind either.
+    @Test func oneThatCannotBeStartedAgainLeavesNothingBehind() async throws {
+        try await withSmallStack { stack in
+            try stack.put("s.yaml", "stack: s\nservices: { worker: { command: [sleep, '1000'], grace: 1s } }\n")
+            let place = stack.folder + "/place"
+            try Files.makeFolder(place, mode: 0o700)
+            let up = try await run(builtProgram("muster"), ["up", "-d", "../s.yaml"], folder: place)
+            #expect(up.status == 0, "\(up.output)")
+            Files.remove(place)
+            kill(try stack.supervisor(of: try await stack.row("worker/1")).supervisor, SIGKILL)
+            #expect(await eventually(.seconds(20)) { stack.processes.isEmpty })
+            let log = Files.text("\(stack.folder)/.muster/s/logs/supervisor.log") ?? ""
+            #expect(log.contains("it could not be started") && log.contains("5 times in a row"), "\(log)")
+        }
+    }
+
     /// Between two lives of the supervisor 'down' still means down.
     @Test func downBetweenTwoLives() async throws {
         try await withSmallStack { stack in
@@ -84,6 +100,49 @@ import Testing
             #expect(down.status == 0 && stack.processes.isEmpty, "\(down.output)")
             try await Task.sleep(for: .seconds(2))
             #expect(stack.processes.isEmpty)
+        }
+    }
+
+    /// A supervisor that dies while it drains was told to stop: the stack is not started again.
+    @Test func downIsDownAlsoWhenTheSupervisorDiesOverIt() async throws {
+        try await withSmallStack { stack in
+            let stubborn = "  worker: { command: [sh, -c, \"trap '' TERM; while :; do sleep 1; done\"], grace: 4s }\n"
+            try stack.put("s.yaml", "stack: s\nservices:\n" + stubborn)
+            try await stack.up()
+            let row = try await stack.row("worker/1"), supervisor = try stack.supervisor(of: row).supervisor
+            let log = "\(stack.folder)/.muster/s/logs/supervisor.log"
+            async let down = stack.muster("down", "s.yaml")
+            let drains = try await eventually(.seconds(20)) { try await stack.rows().first?.state == "draining" }
+            #expect(drains)
+            kill(supervisor, SIGKILL)
+            let result = try await down
+            #expect(result.status == 0 && stack.processes.isEmpty, "\(result.output)")
+            try await Task.sleep(for: .seconds(1))
+            let text = Files.text(log) ?? ""
+            #expect(stack.processes.isEmpty && !text.contains("is started again in"), "\(text)")
+            #expect(text.contains("before it had stopped everything"), "\(text)")
+            // One that has no socket, as it has none while it ends what one before it had left, is told by a signal.
+            try stack.put("s.yaml", "stack: s\nservices: { worker: { command: [sleep, '1000'], grace: 1s } }\n")
+            try await stack.up()
+            Files.remove("\(stack.folder)/.muster/s/control.sock")
+            let unreached = try await stack.muster("down", "s.yaml")
+            #expect(unreached.status == 0 && unreached.output.contains("by a signal"), "\(unreached.output)")
+            #expect(stack.processes.isEmpty)
+        }
+    }
+
+    /// Whoever starts `muster up` with exec may have children: they are not the stack's.
+    @Test func childrenOfWhoeverStartedItAreLeftAlone() async throws {
+        try await withSmallStack { stack in
+            try stack.put("s.yaml", "stack: s\nservices: { worker: { command: [sleep, '1000'], grace: 1s } }\n")
+            let script = "sleep 1000 & echo $! > sidecar; exec '\(builtProgram("muster"))' up s.yaml"
+            let front = try Child("/bin/sh", ["-c", script], log: stack.folder + "/front", folder: stack.folder)
+            #expect(await eventually(.seconds(20)) { front.output.contains("Ctrl-C stops the stack.") }, "\(front.output)")
+            let sidecar = Int32((Files.text(stack.folder + "/sidecar") ?? "").split(separator: "\n").first ?? "") ?? 0
+            front.send(SIGTERM)
+            #expect(await front.end() == 0, "\(front.output)")
+            #expect(sidecar > 1 && stack.processes == [sidecar])
+            if sidecar > 1 { kill(sidecar, SIGKILL) }
         }
     }
 

@@ -134,6 +134,27 @@ import Testing
         #expect(machine.trouble == "not ready within 30s; the last probe: GET /ready: status 503")
     }
 
+    /// A node that is held until its folder is put back has its whole time for a start from then on.
+    @Test func whatIsHeldBackIsNotCountedAsAStart() {
+        var machine = ReplicaMachine(subject: "s/1", settings: .init(), now: .init(nanoseconds: 0))
+        guard case .setTimer(let first, _)? = machine.handle(.start, now: .init(nanoseconds: 0)).last else {
+            Issue.record("no timer")
+            return
+        }
+        let later = MonotonicTime(nanoseconds: 0) + .seconds(700)
+        #expect(machine.handle(.timer(first), now: .init(nanoseconds: 0)) == [.kill])
+        guard case .setTimer(let second, _)? = machine.begins(later).last else {
+            Issue.record("no timer")
+            return
+        }
+        #expect(machine.handle(.timer(first), now: later).isEmpty)
+        var slow = machine
+        #expect(slow.handle(.timer(second), now: later) == [.kill])
+        #expect(machine.handle(.probed(.ready), now: later) == [.admit])
+        // Only a start is begun.
+        #expect(machine.begins(later).isEmpty)
+    }
+
     /// A worker that nobody can probe and that dies every 1.1 s waits longer each time; a probed one that served starts at once.
     @Test func aWorkerThatDiesAgainAndAgainWaits() {
         func waits(isProbed: Bool) -> Int {

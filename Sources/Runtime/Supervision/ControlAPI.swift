@@ -100,7 +100,7 @@ enum ControlAPI {
         router.post("/api/apply") { request, _ in try await apply(request, runner, readStack) }
         router.post("/api/down") { request, _ in
             _ = try request.query()
-            runner.value.shutDown()
+            runner.value.stopAsked()
             return .json { $0.member("done", true) }
         }
     }

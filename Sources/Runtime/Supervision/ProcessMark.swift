@@ -65,12 +65,20 @@ enum Orphans {
         }
     }
 
+    /// Children that have not ended, and when each was started: a pid alone is used again.
+    static func identified() -> [Int32: UInt64] {
+        var out: [Int32: UInt64] = [:]
+        for child in children() { out[child.pid] = ProcessIdentity.startTime(child.pid) }
+        return out
+    }
+
     /// At the very end: SIGKILL to every child that is left and to what they leave in turn, and all are reaped. Returns how many there were.
-    static func endAll(within limit: Duration = .seconds(2)) -> Int {
+    /// `strangers` are left alone.
+    static func endAll(sparing strangers: [Int32: UInt64] = [:], within limit: Duration = .seconds(2)) -> Int {
         let deadline = MonotonicTime.now + limit
         var ended = 0
         while MonotonicTime.now < deadline {
-            let here = children()
+            let here = children().filter { strangers[$0.pid] == nil || strangers[$0.pid] != ProcessIdentity.startTime($0.pid) }
             if here.isEmpty { break }
             for child in here where !child.isZombie { kill(child.pid, SIGKILL) }
             usleep(2000)

@@ -24,6 +24,8 @@ final class RedisClusterKeeper {
     /// The nodes belong together: they serve.
     private(set) var isFormed: Bool
     private var isForming = false
+    /// When forming may be tried again, after it failed.
+    private var nextForming = MonotonicTime(nanoseconds: 0)
     private var answering: Set<Int> = []
     /// Deaths that are being dealt with, and who waits to be started again.
     private var open: [Int: [() -> Void]] = [:]
@@ -36,6 +38,8 @@ final class RedisClusterKeeper {
     private static let questionTime = Duration.milliseconds(500)
     /// A replica asks again so often: votes may have been lost, or were given to another in the last two node timeouts.
     private static let askAgain = Duration.milliseconds(500)
+    /// What is wrong is seldom gone in less, and each attempt is told.
+    private static let formAgain = Duration.seconds(5)
 
     init(
         _ store: RedisStore, loop: EventLoop, tell: @escaping (String) -> Void, decided: @escaping (DecisionRecord) -> Void,
@@ -64,7 +68,7 @@ final class RedisClusterKeeper {
     /// Node `number` answers. When all do, they are formed into a cluster, unless they are one.
     func answered(_ number: Int) {
         answering.insert(number)
-        guard !isFormed, !isForming, answering.count == store.nodes.count else { return }
+        guard !isFormed, !isForming, answering.count == store.nodes.count, .now >= nextForming else { return }
         isForming = true
         let bound = LoopBound(self, on: loop)
         let nodes = store.nodes.map(\.address), replicas = store.spec.replicas, credentials = session.credentials, loop = loop,
@@ -93,6 +97,7 @@ final class RedisClusterKeeper {
     private func notFormed(_ reason: String) {
         isForming = false
         answering = []
+        nextForming = .now + RedisClusterKeeper.formAgain
         onFailure(reason)
     }
 

@@ -174,6 +174,14 @@ struct ReplicaMachine {
         return [.spawn, .setTimer(id: timer, after: settings.startTime)]
     }
 
+    /// Its process is started only now, after it was held back: what passed before is not counted as time for its start.
+    mutating func begins(_ now: MonotonicTime) -> [Action] {
+        guard phase == .starting else { return [] }
+        (startTimedOut, born) = (false, now)
+        timer += 1
+        return [.setTimer(id: timer, after: settings.startTime)]
+    }
+
     private mutating func probed(_ result: Probe, _ now: MonotonicTime) -> [Action] {
         switch (phase, result) {
         case (.starting, _): return probedAtStart(result, now)

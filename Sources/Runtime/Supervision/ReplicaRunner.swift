@@ -142,7 +142,12 @@ final class ReplicaRunner {
         var isNow = true
         keeper.whenMayStart(number, isWanted: { [weak self] in isNow || self?.machine.phase == .starting }) { [weak self] in
             guard let self else { return }
-            if isNow || machine.phase == .starting { return spawn() }
+            if isNow { return spawn() }
+            if machine.phase == .starting {
+                // The time for a start begins now: it was held for as long as its folder was not fit.
+                for action in machine.begins(.now) { perform(action) }
+                return spawn()
+            }
             handle(.exited("was not started again"))
         }
         isNow = false
@@ -266,7 +271,7 @@ final class ReplicaRunner {
             guard case .redis(_, let keeper?) = runner.value.kind else { return .ready }
             guard keeper.store.spec.isCluster else { return .ready }
             keeper.answered(runner.value.number)
-            guard keeper.isFormed else { return .unready("the cluster is not formed yet") }
+            guard keeper.isFormed else { return .occupied("the cluster is not formed yet") }
             let info = try await redis.send(RedisCommand("CLUSTER INFO")).string ?? ""
             return info.hasPrefix("cluster_state:ok") ? .ready : .degraded("CLUSTER INFO: the cluster does not serve all slots")
         } catch {

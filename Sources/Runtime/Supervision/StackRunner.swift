@@ -109,11 +109,17 @@ final class StackRunner: ReplicaHost, ScalingHost {
 
     /// A signal to stop. The first stops as `shutDown` does; a second one ends services at once, a third one stores as well.
     func signalled() {
-        guard isDraining else { return shutDown() }
+        guard isDraining else { return stopAsked() }
         hurry += 1
         tell(hurry == 1 ? "stopping at once: services are killed; once more kills stores, too" : "killing everything")
         apply(.shutDown)
         for runner in runners.values where hurry > 1 || stores[runner.unit] == nil { runner.killNow() }
+    }
+
+    /// Somebody wants the stack to stop.
+    func stopAsked() {
+        Watcher.hearsOfStop()
+        shutDown()
     }
 
     /// Drains the gateway, then ends services, then stores.
@@ -187,6 +193,8 @@ final class StackRunner: ReplicaHost, ScalingHost {
         let keeper = RedisClusterKeeper(
             store, loop: loop, tell: tell, decided: { [unowned self] in journal.append($0) },
             onFailure: { [unowned self] reason in
+                // After a crash the nodes may be copying from each other, for as long as that takes.
+                if isRestart { return tell("\(reason); it is tried again") }
                 startFailure = reason
                 shutDown()
             })

@@ -15,7 +15,7 @@ public struct Watcher {
     static let watcherVariable = "MUSTER_WATCHER"
     static let folderVariable = "MUSTER_SUPERVISES"
     static let crashVariable = "MUSTER_RESTARTED_AFTER"
-    private static let signals: [Int32] = [SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGCHLD]
+    private static let signals: [Int32] = [SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGCHLD]
 
     private let folder: StackFolder
     private let arguments: [String]
@@ -23,6 +23,8 @@ public struct Watcher {
     private let tell: (String) -> Void
     private var isStopping = false
     private var crashes = 0
+    /// Children that were here before the supervisor: whoever started this program with `exec` had them.
+    private var strangers: [Int32: UInt64] = [:]
 
     /// `arguments` start this program as the supervisor of `folder`.
     public init(folder: StackFolder, arguments: [String], isForeground: Bool, tell: @escaping (String) -> Void) {
@@ -36,30 +38,47 @@ public struct Watcher {
     public mutating func run() throws -> Int32 {
         guard muster_block_signals(Watcher.signals, Int32(Watcher.signals.count)) == 0 else { throw SystemError("pthread_sigmask") }
         try takeLock()
+        strangers = Orphans.identified()
         // What a crashed supervisor leaves comes here, and can be found when all is over.
         guard muster_become_subreaper() == 0 else { throw SystemError("prctl") }
         var crash: String?
         while true {
             let started = MonotonicTime.now
-            let code = try watch(try start(after: crash))
-            if code >= 0, crash == nil || code == 0 || isStopping {
-                _ = Orphans.endAll()
+            // nil: it could not be started.
+            var code: Int32?, how: String
+            do {
+                let ended = try watch(try start(after: crash))
+                code = ended
+                how = "\(ending(ended)) after \((MonotonicTime.now - started).brief)"
+            } catch {
+                if crash == nil { throw error }
+                how = "it could not be started: \(error)"
+            }
+            if let code, code >= 0, crash == nil || code == 0 || isStopping {
+                _ = Orphans.endAll(sparing: strangers)
                 return code
             }
-            let life = MonotonicTime.now - started
-            let how = "\(ending(code)) after \(life.brief)"
-            // Somebody else has started the stack meanwhile: it is looked after.
-            if code >= 0, try folder.standing() == .running { return 0 }
+            let endedItself = code.map { $0 >= 0 } ?? false
+            // Somebody else has started the stack meanwhile: it is looked after. Where that cannot be seen, the next start tells why.
+            if endedItself, (try? folder.standing()) == .running { return 0 }
             if isStopping { return try giveUp("the supervisor ended (\(how)) before it had stopped everything") }
-            crashes = life >= Watcher.settled ? 1 : crashes + 1
+            // One that ended by itself after a crash did not get the stack to run, however long it tried.
+            let hasSettled = code != nil && !endedItself && MonotonicTime.now - started >= Watcher.settled
+            crashes = hasSettled ? 1 : crashes + 1
             guard crashes < Watcher.loopsAt else {
-                return try giveUp("the supervisor ended \(crashes) times in a row within \(Watcher.settled.brief), lastly so: \(how)")
+                return try giveUp("the supervisor ended \(crashes) times in a row without having settled, lastly so: \(how)")
             }
             let wait = Duration.nanoseconds(Watcher.firstWait.nanoseconds << Int64(crashes - 1))
             tell("the supervisor ended: \(how). It is started again in \(wait.brief), and ends first what it had started")
             if pause(wait) { return try giveUp("the supervisor had ended (\(how)) when it was told to stop") }
             crash = how
         }
+    }
+
+    /// In the supervisor, when it was told to stop: its watcher must not start it again, also when it crashes before it has stopped.
+    static func hearsOfStop() {
+        guard let watcher = environmentValue(watcherVariable).flatMap({ Int32($0) }), watcher > 1, getppid() == watcher else { return }
+        kill(watcher, SIGUSR1)
     }
 
     /// A watcher before this one may still be ending.
@@ -95,6 +114,9 @@ public struct Watcher {
                     if ended == pid { end = code }
                 }
                 if let end { return end }
+            } else if signal == SIGUSR1 {
+                // The supervisor was told to stop, and does. Should it crash meanwhile, it is not started again.
+                isStopping = true
             } else if signal != 0, signal != SIGHUP || isForeground {
                 isStopping = true
                 kill(pid, signal)
@@ -116,9 +138,10 @@ public struct Watcher {
     /// Ends what the supervisor has left, and with it the watch.
     private func giveUp(_ reason: String) throws -> Int32 {
         tell("\(reason). What it had started is ended")
-        let ended = try Supervisor.endLeftovers(in: folder, purge: false)
-        _ = Orphans.endAll()
-        if let ended { tell("ended \(ended.count) processes; 'up' starts the stack again") }
+        let result = Result { try Supervisor.endLeftovers(in: folder, purge: false) }
+        // Also when the folder cannot be read any more.
+        _ = Orphans.endAll(sparing: strangers)
+        if let ended = try result.get() { tell("ended \(ended.count) processes; 'up' starts the stack again") }
         return 1
     }
 }

@@ -175,14 +175,31 @@ struct StackHandle: Sendable {
 
     /// Asks the supervisor; an answer other than 2xx is its own error message.
     func ask(_ method: String, _ path: String, _ body: [UInt8]? = nil, timeout: Duration = .seconds(10)) throws -> [UInt8] {
+        do { return try content(try send(method, path, body, timeout: timeout), of: "the supervisor") } catch let error as HTTPClientError {
+            throw silence(error)
+        }
+    }
+
+    /// Asks the supervisor to stop the stack. False: it cannot be reached, and nothing was sent to it.
+    func askToStop() throws -> Bool {
+        do { _ = try content(try send("POST", "/api/down", [], timeout: .seconds(10)), of: "the supervisor") } catch let error
+            as HTTPClientError
+        {
+            if error.retry == .nothingSent { return false }
+            throw silence(error)
+        }
+        return true
+    }
+
+    private func send(_ method: String, _ path: String, _ body: [UInt8]?, timeout: Duration) throws -> HTTPClientResponse {
         let socket = folder.controlSocket
-        let response: HTTPClientResponse
-        do {
-            response = try blocking { loop in
-                try await HTTPClient(loop: loop).send(method, path, to: .address(.unix(socket)), body: body, timeout: timeout)
-            }
-        } catch let error as HTTPClientError { throw Exit.failed("the supervisor does not answer at \(socket): \(error.underlying)") }
-        return try content(response, of: "the supervisor")
+        return try blocking { loop in
+            try await HTTPClient(loop: loop).send(method, path, to: .address(.unix(socket)), body: body, timeout: timeout)
+        }
+    }
+
+    private func silence(_ error: HTTPClientError) -> Exit {
+        .failed("the supervisor does not answer at \(folder.controlSocket): \(error.underlying)")
     }
 
     /// What runs, as its supervisor knows it.

@@ -22,7 +22,15 @@ let downVerb = Verb(
     let handle = try StackHandle.find(arguments.positional.first)
     let limit = MonotonicTime.now + .seconds(120)
     if try handle.isRunning {
-        _ = try handle.ask("POST", "/api/down", [])
+        if try !handle.askToStop(), try handle.isRunning {
+            // It has no socket yet while it ends what one before it had left. Its watcher passes the signal on, and does not start it again.
+            guard let watcher = handle.folder.watcher else {
+                throw Exit.failed(
+                    "the supervisor runs, cannot be reached at \(handle.folder.controlSocket), and no watcher could pass on a signal")
+            }
+            printError("the supervisor cannot be reached at \(handle.folder.controlSocket): it is told by a signal")
+            kill(watcher, SIGTERM)
+        }
         while try handle.isRunning {
             if MonotonicTime.now > limit { throw Exit.failed("it did not stop within two minutes; see \(handle.folder.supervisorLog)") }
             usleep(20_000)
