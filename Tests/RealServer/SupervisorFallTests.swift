@@ -62,22 +62,6 @@ import Testing
         }
     }
 
-    /// A supervisor that cannot be started again, here because the folder that it was started in is gone, leaves nothing behind either.
-    @Test func oneThatCannotBeStartedAgainLeavesNothingBehind() async throws {
-        try await withSmallStack { stack in
-            try stack.put("s.yaml", "stack: s\nservices: { worker: { command: [sleep, '1000'], grace: 1s } }\n")
-            let place = stack.folder + "/place"
-            try Files.makeFolder(place, mode: 0o700)
-            let up = try await run(builtProgram("muster"), ["up", "-d", "../s.yaml"], folder: place)
-            #expect(up.status == 0, "\(up.output)")
-            Files.remove(place)
-            kill(try stack.supervisor(of: try await stack.row("worker/1")).supervisor, SIGKILL)
-            #expect(await eventually(.seconds(20)) { stack.processes.isEmpty })
-            let log = Files.text("\(stack.folder)/.muster/s/logs/supervisor.log") ?? ""
-            #expect(log.contains("it could not be started") && log.contains("5 times in a row"), "\(log)")
-        }
-    }
-
     /// Between two lives of the supervisor 'down' still means down.
     @Test func downBetweenTwoLives() async throws {
         try await withSmallStack { stack in
