@@ -1,5 +1,6 @@
 import Basics
 import EventLoops
+import Glibc
 import HTTP
 import JSONCoding
 import Supervision
@@ -180,12 +181,17 @@ struct StackHandle: Sendable {
         }
     }
 
-    /// Asks the supervisor to stop the stack. False: it cannot be reached, and nothing was sent to it.
+    /// Asks the supervisor to stop the stack. False: it cannot be reached and nothing was sent to it, or it ended while it was asked.
     func askToStop() throws -> Bool {
         do { _ = try content(try send("POST", "/api/down", [], timeout: .seconds(10)), of: "the supervisor") } catch let error
             as HTTPClientError
         {
             if error.retry == .nothingSent { return false }
+            // Its connection broke: it may have ended while it was asked.
+            for _ in 0..<100 where error.code == .lost {
+                if try !isRunning { return false }
+                usleep(20_000)
+            }
             throw silence(error)
         }
         return true

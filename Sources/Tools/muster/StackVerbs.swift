@@ -22,7 +22,12 @@ let downVerb = Verb(
     let handle = try StackHandle.find(arguments.positional.first)
     let limit = MonotonicTime.now + .seconds(120)
     if try handle.isRunning {
-        if try !handle.askToStop(), try handle.isRunning {
+        let wasAsked = try handle.askToStop(), isStillThere = try handle.isRunning
+        if !wasAsked, !isStillThere, let watcher = handle.folder.watcher {
+            // The supervisor ended by itself meanwhile: it must not have another life.
+            kill(watcher, SIGTERM)
+        }
+        if !wasAsked, isStillThere {
             // It has no socket yet while it ends what one before it had left. Its watcher passes the signal on, and does not start it again.
             guard let watcher = handle.folder.watcher else {
                 throw Exit.failed(
