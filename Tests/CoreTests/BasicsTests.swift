@@ -1,3 +1,4 @@
+import TestSupport
 import Testing
 
 @testable import Basics
@@ -117,6 +118,16 @@ import Testing
         #expect(nearestWord(to: "por", in: ["port", "path"]) == "port")
         #expect(nearestWord(to: "xyzzy", in: ["port", "path"]) == nil)
         #expect(editDistance("ab", "ba") == 1)
+    }
+
+    /// A whole file is read up to 16 MiB; the end of a log is shown at any size.
+    @Test func theLastLinesOfALargeLogAreFound() async throws {
+        try await withFolder { folder in
+            let path = folder + "/log"
+            try Files.replace(path, with: [UInt8](repeating: 97, count: 17 << 20) + Array("\none\ntwo\r\nthree\n".utf8))
+            #expect(Files.lastLines(path, 2) == ["two", "three"])
+            #expect(Files.lastLines(folder + "/none", 2).isEmpty)
+        }
     }
 
     @Test func secretsDiffer() {

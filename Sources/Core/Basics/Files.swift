@@ -47,6 +47,13 @@ public enum Files {
         try read(path, from: max(0, try size(path) - limit), limit: limit)
     }
 
+    /// The last lines of a log of any size, at most `count` and from its last 16 KiB; of a longer line its end. None when the file cannot be
+    /// read or is empty.
+    public static func lastLines(_ path: String, _ count: Int) -> [Substring] {
+        let end = (try? tail(path, limit: 16_384)) ?? []
+        return Array(String(decoding: end, as: UTF8.self).split(whereSeparator: \.isNewline).suffix(count))
+    }
+
     /// A file's size in bytes.
     public static func size(_ path: String) throws(SystemError) -> Int {
         var info = stat()

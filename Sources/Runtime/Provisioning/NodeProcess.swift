@@ -87,7 +87,7 @@ public struct NodeProcess: Sendable {
 
     /// The last lines of its log, for a message.
     public var lastWords: String {
-        (Files.text(log) ?? "").split(whereSeparator: \.isNewline).suffix(3).joined(separator: "\n  ")
+        Files.lastLines(log, 3).joined(separator: "\n  ")
     }
 
     private func spawn(_ program: String, input: [UInt8]) throws(SystemError) -> Int32 {

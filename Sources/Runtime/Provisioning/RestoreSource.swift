@@ -122,7 +122,7 @@ final class ScratchServer: Sendable {
             var code: Int32 = 0
             if muster_reap(pid, &code) != 0 {
                 isReaped.store(true, ordering: .relaxed)
-                let last = (Files.text(folder + "/log") ?? "").split(whereSeparator: \.isNewline).suffix(4).joined(separator: "\n  ")
+                let last = Files.lastLines(folder + "/log", 4).joined(separator: "\n  ")
                 throw ProvisioningFailure(.refused, "redis-server does not load \(name):\n  \(last)")
             }
             if let info = try? await client.send(RedisCommand("INFO", "persistence")).string {

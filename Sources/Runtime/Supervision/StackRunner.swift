@@ -290,9 +290,7 @@ final class StackRunner: ReplicaHost, ScalingHost {
 
     /// The end of a log, for an error message.
     private func lastLines(_ path: String) -> String {
-        // Of a line that is longer than this the end is shown.
-        let end = (try? Files.tail(path, limit: 16_384)) ?? []
-        let lines = String(decoding: end, as: UTF8.self).split(separator: "\n").suffix(5)
+        let lines = Files.lastLines(path, 5)
         return lines.isEmpty
             ? "its log is empty (\(path))" : "the end of its log (\(path)):\n" + lines.map { "  | \($0)" }.joined(separator: "\n")
     }
