@@ -94,7 +94,7 @@ extension Exchange {
     func upstreamReadFinished() {
         guard let client else { return }
         flushScratch()
-        if client.waiting > Exchange.window { first?.upstream.pauseReading() }
+        if client.waiting > Exchange.window { first?.upstream.pauseForClient() }
         if phase != .tunnel { client.watchWriting() }
     }
 

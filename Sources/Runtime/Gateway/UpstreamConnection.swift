@@ -30,6 +30,17 @@ final class UpstreamConnection: HTTPClientConnection {
     private var moved = false
     /// Whether the replica ended its side while we did not read, because the client did not.
     private var hungUpWhilePaused = false
+    /// When we stopped reading, because the client does not read; nil while we read.
+    private var pausedAt: MonotonicTime?
+    /// How much of the answer has come since the client last held up the replica for longer than `patience`; nil when the client never did.
+    private var cameSinceHeldUp: Int?
+
+    /// A replica that cannot send for a shorter time than this does not give up because of that. The figure is ours, far below any server's
+    /// time limit for sending.
+    private static let patience = Duration.milliseconds(50)
+    /// What the kernels of both sides may still hold of an answer whose sender has given up: the largest buffers that Linux gives by itself
+    /// are 4 MiB to send and 6 MiB to receive (`tcp_wmem`, `tcp_rmem`).
+    private static let mostUnderWay = 16 << 20
 
     /// Idle time after which a kept connection is closed: sooner than any backend closes its own (nginx 75 s; Node.js, with 5 s, is the
     /// exception that idempotent retries cover).
@@ -53,6 +64,8 @@ final class UpstreamConnection: HTTPClientConnection {
         hasHead = false
         moved = false
         hungUpWhilePaused = false
+        pausedAt = nil
+        cameSinceHeldUp = nil
         begin(isHead: isHead, mayUpgrade: mayUpgrade)
         if isConnected { timer?.cancel() } else { timer?.schedule(at: loop.now + connectTime) }
     }
@@ -113,6 +126,7 @@ final class UpstreamConnection: HTTPClientConnection {
     override func tunnelEnded() { owner?.upstreamTunnelEnded() }
     override func responseBody(_ bytes: UnsafeRawBufferPointer) {
         moved = true
+        if cameSinceHeldUp != nil { cameSinceHeldUp! &+= bytes.count }
         owner?.upstreamBody(bytes)
     }
 
@@ -134,8 +148,16 @@ final class UpstreamConnection: HTTPClientConnection {
 
     override func hungUp() { hungUpWhilePaused = true }
 
+    /// Reads no more until the client has taken what waits for it.
+    func pauseForClient() {
+        if pausedAt == nil { pausedAt = loop.now }
+        pauseReading()
+    }
+
     /// Goes on reading after a pause, and begins the replica's time anew: it was the client that did not read.
     func resumeForClient() {
+        if let pausedAt, loop.now - pausedAt >= UpstreamConnection.patience { cameSinceHeldUp = 0 }
+        pausedAt = nil
         resumeReading()
         due = nil
         watchAnswer()
@@ -163,8 +185,9 @@ final class UpstreamConnection: HTTPClientConnection {
         guard let failure else { return .replica }
         if failure.isOwnWant { return .gateway }
         guard case .lost = failure else { return .replica }
-        // A replica that gives up waiting for a client, to send or to read, does what it should.
-        if hasHead { return hungUpWhilePaused ? .client : .replica }
+        // A replica that gives up waiting for a client, to send or to read, does what it should. Its end may stand in the kernel's buffers
+        // behind megabytes that it had sent before, and is seen when the client has read them.
+        if hasHead { return hungUpWhilePaused || cameSinceHeldUp.map { $0 <= UpstreamConnection.mostUnderWay } == true ? .client : .replica }
         return owner.requestIsComplete || unsentAtClose > 0 ? .replica : .client
     }
 
