@@ -187,7 +187,9 @@ final class UpstreamConnection: HTTPClientConnection {
         guard case .lost = failure else { return .replica }
         // A replica that gives up waiting for a client, to send or to read, does what it should. Its end may stand in the kernel's buffers
         // behind megabytes that it had sent before, and is seen when the client has read them.
-        if hasHead { return hungUpWhilePaused || cameSinceHeldUp.map { $0 <= UpstreamConnection.mostUnderWay } == true ? .client : .replica }
+        if hasHead {
+            return hungUpWhilePaused || cameSinceHeldUp.map { $0 <= UpstreamConnection.mostUnderWay } == true ? .client : .replica
+        }
         return owner.requestIsComplete || unsentAtClose > 0 ? .replica : .client
     }
 
