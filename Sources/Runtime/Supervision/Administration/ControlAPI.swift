@@ -9,16 +9,16 @@ import Topology
 /// What the supervisor answers on its Unix socket, which only its owner can reach: the other verbs of `muster` speak to it. The admin
 /// port serves the reading half of it.
 enum ControlAPI {
-    static func addReading(to router: inout Router, _ runner: LoopBound<StackRunner>) {
-        addScaling(to: &router, runner)
-        addResources(to: &router, runner)
+    static func addReading(to router: inout Router, _ admin: LoopBound<StackAdmin>) {
+        addScaling(to: &router, admin)
+        addResources(to: &router, admin)
         router.get("/api/replicas") { request, _ in
             _ = try request.query()
-            return .json(replicas(runner.value.rows))
+            return .json(replicas(admin.value.rows))
         }
         router.get("/api/stack") { request, _ in
             _ = try request.query()
-            let stack = runner.value
+            let stack = admin.value.runner
             return .json { json in
                 json.member("stack", stack.stack.name)
                 json.member("phase", stack.phase)
@@ -56,51 +56,52 @@ enum ControlAPI {
     }
 
     /// `service` and `points` (of the timeline; default 240, at most a day) narrow it.
-    static func addScaling(to router: inout Router, _ runner: LoopBound<StackRunner>) {
+    static func addScaling(to router: inout Router, _ admin: LoopBound<StackAdmin>) {
         router.get("/api/scaling") { request, _ in
             let query = try request.query("service", "points")
             let points = try query.integer("points", in: 0...mostPoints) ?? 240
             return .json(
-                ScalingJSON.write(runner.value.scaling?.standings ?? [], only: query.filled("service"), points: points, runner.value))
+                ScalingJSON.write(
+                    admin.value.runner.scaling.scalers?.standings ?? [], only: query.filled("service"), points: points, admin.value.runner))
         }
     }
 
     /// What the services should be given; `service` narrows it.
-    static func addResources(to router: inout Router, _ runner: LoopBound<StackRunner>) {
+    static func addResources(to router: inout Router, _ admin: LoopBound<StackAdmin>) {
         router.get("/api/resources") { request, _ in
             let service = try request.query("service").filled("service")
-            guard let recorder = runner.value.scaling?.resources else {
-                throw APIError(409, "not_running", "the stack is \(runner.value.phase); what its services use is recorded once it runs")
+            guard let recorder = admin.value.runner.scaling.scalers?.resources else {
+                throw APIError(409, "not_running", "the stack is \(admin.value.runner.phase); what its services use is recorded once it runs")
             }
-            return .json(ResourcesJSON.write(runner.value.stack.services, only: service, recorder, now: .now))
+            return .json(ResourcesJSON.write(admin.value.runner.stack.services, only: service, recorder, now: .now))
         }
     }
 
     static func addChanging(
-        to router: inout Router, _ runner: LoopBound<StackRunner>, readStack: @escaping @Sendable (String, [String: String]) throws -> Stack
+        to router: inout Router, _ admin: LoopBound<StackAdmin>, readStack: @escaping @Sendable (String, [String: String]) throws -> Stack
     ) {
         router.post("/api/scale") { request, _ in
             let (service, count) = try parse(request, ["service", "replicas"]) { (body) throws(APIError) in
                 // Absent means auto; anything but a whole number is a mistake.
                 (try required("service", body), try body.integer("replicas", in: 0...Int.max))
             }
-            try runner.value.scale(service, to: count)
+            try admin.value.scale(service, to: count)
             return .json { $0.member("done", true) }
         }
         router.post("/api/roll") { request, _ in
             let name = try parse(request, ["service"]) { (body) throws(APIError) in try required("service", body) }
             let failure: String? = try await withUnsafeThrowingContinuation { continuation in
-                do throws(APIError) { try runner.value.roll(name) { continuation.resume(returning: $0) } } catch {
+                do throws(APIError) { try admin.value.roll(name) { continuation.resume(returning: $0) } } catch {
                     continuation.resume(throwing: error)
                 }
             }
             if let failure { throw APIError(500, "roll_failed", failure) }
             return .json { $0.member("done", true) }
         }
-        router.post("/api/apply") { request, _ in try await apply(request, runner, readStack) }
+        router.post("/api/apply") { request, _ in try await apply(request, admin, readStack) }
         router.post("/api/down") { request, _ in
             _ = try request.query()
-            runner.value.stopAsked()
+            admin.value.runner.stopAsked()
             return .json { $0.member("done", true) }
         }
     }
@@ -108,7 +109,7 @@ enum ControlAPI {
     /// `file`, the counts asked for, and the caller's values of the variables that the file names (a supervisor's own environment is as
     /// old as its start). Answers when every roll has ended.
     private static func apply(
-        _ request: HTTPRequest, _ runner: LoopBound<StackRunner>, _ readStack: @Sendable (String, [String: String]) throws -> Stack
+        _ request: HTTPRequest, _ admin: LoopBound<StackAdmin>, _ readStack: @Sendable (String, [String: String]) throws -> Stack
     ) async throws -> HTTPResponse {
         let (file, counts, variables) = try parse(request, ["file", "replicas", "environment"]) { (body) throws(APIError) in
             (
@@ -121,13 +122,13 @@ enum ControlAPI {
         if let name = counts.keys.sorted().first(where: { stack.service($0) == nil }) {
             throw APIError(404, "no_such_service", "the stack has no service '\(name)'", field: "replicas.\(name)")
         }
-        let hasNewRoutes = stack.gateway != runner.value.stack.gateway
+        let hasNewRoutes = stack.gateway != admin.value.runner.stack.gateway
         // First what can be refused, and only when it is done the rest: what the answer says has happened.
-        try await runner.value.takeRoutes(of: stack, counts: counts)
+        try await admin.value.takeRoutes(of: stack, counts: counts)
         let failures = RollResults()
         let done: [String] = try await withUnsafeThrowingContinuation { continuation in
             do throws(APIError) {
-                let (changes, rolls) = try runner.value.reconcile(stack, counts: counts) { service, failure in
+                let (changes, rolls) = try admin.value.reconcile(stack, counts: counts) { service, failure in
                     if let failure { failures.list.append("\(service): \(failure)") }
                     failures.ended += 1
                     if failures.ended == failures.expected { continuation.resume(returning: failures.done) }
@@ -139,7 +140,7 @@ enum ControlAPI {
             } catch { continuation.resume(throwing: error) }
         }
         if let first = failures.list.first { throw APIError(500, "roll_failed", first) }
-        try runner.value.folder.setOwner(file)
+        try admin.value.runner.context.folder.setOwner(file)
         return .json { $0.member("changes", done) }
     }
 

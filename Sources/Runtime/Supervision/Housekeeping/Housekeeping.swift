@@ -22,13 +22,13 @@ final class Housekeeping {
     private static let rotationInterval = Duration.seconds(5)
     private static let orphanDelay = Duration.milliseconds(500)
 
-    init(loop: EventLoop, thread: EventLoop, folder: StackFolder, mark: ProcessMark, tell: @escaping (String) -> Void) {
-        self.loop = loop
+    init(_ context: StackContext, thread: EventLoop) {
+        loop = context.loop
         self.thread = thread
-        self.folder = folder
-        self.mark = mark
+        folder = context.folder
+        mark = context.mark
         table = ProcessTable(identity: mark.stack)
-        self.tell = tell
+        tell = context.tell
     }
 
     /// `runnersPids`: the children that have a runner, which reaps them itself.

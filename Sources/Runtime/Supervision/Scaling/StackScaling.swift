@@ -1,32 +1,70 @@
 import Basics
+import EventLoops
+import Observability
 import Topology
 
-/// The stack as its autoscalers see it.
-extension StackRunner {
-    /// The services have changed, or have all started, before which there is no load to scale by: what they use is recorded even where none
-    /// scales.
-    func followScaling() {
-        let scales = stack.services.contains { $0.scaling != nil }
-        // The first that scale by themselves set the pace of the meters, so these begin anew; what was recorded is kept and read again.
-        if let scaling, scaling.scalesAny || !scales { return scaling.follow(stack.services) }
-        guard phase == "running" else { return }
-        endScaling()
-        startScaling()
+/// The stack as its autoscalers see it: begins when the stack runs, and follows its file. On the control loop.
+final class StackScaling: ScalingHost {
+    private unowned let stack: StackRunner
+    private let context: StackContext
+    /// nil: the stack does not run yet.
+    private(set) var scalers: ScalingLoop?
+    /// Sizes that somebody asked for when the stack began.
+    private var asked: [String: Int]
+
+    init(_ stack: StackRunner, _ context: StackContext, asked: [String: Int]) {
+        self.stack = stack
+        self.context = context
+        self.asked = asked
     }
 
-    func killedByOthers(_ runner: ReplicaRunner) { scaling?.killedByOthers(runner.unit, runner.number) }
+    /// The services have changed, or have all started, before which there is no load to scale by: what they use is recorded even where none
+    /// scales.
+    func follow() {
+        let services = stack.stack.services, scales = services.contains { $0.scaling != nil }
+        // The first that scale by themselves set the pace of the meters, so these begin anew; what was recorded is kept and read again.
+        if let scalers, scalers.scalesAny || !scales { return scalers.follow(services) }
+        guard stack.phase == "running" else { return }
+        scalers?.stop()
+        start(services)
+    }
+
+    private func start(_ services: [ServiceSpec]) {
+        let scalers = ScalingLoop(
+            services, host: self, gateway: context.gateway, metrics: context.metrics, folder: context.folder.scaling)
+        self.scalers = scalers
+        // A size that was asked for on the command line is a hand's.
+        for (service, count) in asked.sorted(by: { $0.key < $1.key }) {
+            if let record = scalers.set(service, count, from: count) { context.journal.append(record) }
+        }
+        asked = [:]
+        scalers.start()
+    }
+
+    func stop() { scalers?.stop() }
+
+    /// Replicas have come or gone.
+    func replicasChanged() { scalers?.replicasChanged() }
+
+    // MARK: what the scaling loop asks and tells
+
+    var loop: EventLoop { context.loop }
+    var tell: (String) -> Void { context.tell }
+    func runners(of service: String) -> [ReplicaRunner] { stack.runners(of: service) }
+    func storeURL(_ store: String) -> String? { stack.units.storeURL(store) }
+    func decided(_ record: DecisionRecord) { stack.decided(record) }
 
     func size(of service: String) -> (desired: Int, surge: Int?)? {
-        guard phase == "running", let machine = serviceMachine(service) else { return nil }
+        guard stack.phase == "running", let machine = stack.serviceMachine(service) else { return nil }
         return (machine.desired, machine.surge)
     }
 
     func autoscale(_ service: String, to count: Int, work: [Int: Int], because record: DecisionRecord) -> Bool {
         // The machine sets no size while the stack is starting its stores or ending.
         guard size(of: service) != nil else { return false }
-        journal.append(record)
-        tell("scale: \(record.sentence)")
-        setSize(service, count, work)
+        context.journal.append(record)
+        context.tell("scale: \(record.sentence)")
+        stack.setSize(service, count, work)
         return true
     }
 }

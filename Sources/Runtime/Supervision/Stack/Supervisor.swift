@@ -88,15 +88,16 @@ public final class Supervisor: Sendable {
         let gateway = try makeGateway(journal, metrics)
         defer { gateway?.stop() }
         let end = LoopBound(loop, on: loop)
-        let runner = try StackRunner(
-            stack: stack, file: file, folder: folder, mark: mark, isRestart: manner.isRestart, counts: counts, gateway: gateway,
-            journal: journal, metrics: metrics, loop: loop, housekeeping: housekeeping, tell: tell, onRunning: onRunning
-        ) { [self] ending in
+        let context = StackContext(
+            loop: loop, folder: folder, fileFolder: Files.folder(of: Files.absolute(file)), mark: mark, isRestart: manner.isRestart,
+            gateway: gateway, journal: journal, metrics: metrics, tell: tell)
+        let runner = try StackRunner(stack, counts: counts, context: context, housekeeping: housekeeping, onRunning: onRunning) {
+            [self] ending in
             if case .failed(let why) = ending { outcome.withLock { $0 = why } }
             end.value.stop()
         }
         let bound = LoopBound(runner, on: loop)
-        gateway?.onDemand = { service in loop.execute { bound.value.scaling?.wake(service) } }
+        gateway?.onDemand = { service in loop.execute { bound.value.scaling.scalers?.wake(service) } }
         onSignal.withLock { $0 = { [self] in take($0, bound.value) } }
         let watch = LoopBound(signals, on: loop)
         // Lives as long as the loop, and ends it on failure.
@@ -199,25 +200,26 @@ public final class Supervisor: Sendable {
 
     /// The addresses first: a port that is taken must be told before anything has been started.
     private func begin(_ runner: LoopBound<StackRunner>, _ gateway: Gateway?, _ loop: EventLoop) async throws {
+        let admin = LoopBound(StackAdmin(runner.value), on: loop)
         if let gateway, let spec = stack.gateway {
             try await listen("gateway.listen", spec.listen) { try await gateway.listen(on: $0) }
             try await gateway.apply(spec) { _ in [] }
-            if let admin = spec.admin { try await openAdmin(admin, gateway, runner, loop) }
+            if let place = spec.admin { try await openAdmin(place, gateway, admin, loop) }
             let prober = Prober(gateway: gateway, loop: loop)
             let discovery = Discovery(
                 gateway: gateway, loop: loop, logger: Logger(level: .info, format: .text, descriptor: 2, immediate: true)
             ) { prober.follow() }
-            runner.value.onRoutes = {
+            runner.value.publisher.onRoutes = {
                 prober.follow()
                 discovery.follow()
             }
-            runner.value.onRoutes()
+            runner.value.publisher.onRoutes()
         }
         var control = Router()
-        ControlAPI.addReading(to: &control, runner)
-        AdminAPI.addWhy(to: &control, journal: runner.value.journal)
+        ControlAPI.addReading(to: &control, admin)
+        AdminAPI.addWhy(to: &control, journal: runner.value.context.journal)
         if let gateway { AdminAPI.addRequests(to: &control, gateway: gateway) }
-        ControlAPI.addChanging(to: &control, runner, readStack: readStack)
+        ControlAPI.addChanging(to: &control, admin, readStack: readStack)
         let server = HTTPServer(loop: loop, router: control)
         // Not even for a moment may others reach it: the mask is set before the socket appears.
         let mask = umask(0o077)
@@ -228,12 +230,12 @@ public final class Supervisor: Sendable {
         runner.value.start()
     }
 
-    private func openAdmin(_ admin: ListenAddress, _ gateway: Gateway, _ runner: LoopBound<StackRunner>, _ loop: EventLoop) async throws {
+    private func openAdmin(_ place: ListenAddress, _ gateway: Gateway, _ admin: LoopBound<StackAdmin>, _ loop: EventLoop) async throws {
         var router = Router()
-        AdminAPI.add(to: &router, gateway: gateway, onChange: { loop.execute { runner.value.onRoutes() } })
-        ControlAPI.addReading(to: &router, runner)
+        AdminAPI.add(to: &router, gateway: gateway, onChange: { loop.execute { admin.value.runner.publisher.onRoutes() } })
+        ControlAPI.addReading(to: &router, admin)
         let server = LoopBound(HTTPServer(loop: loop, router: router), on: loop)
-        try await listen("gateway.admin", admin) { _ = try server.value.listen(on: $0) }
+        try await listen("gateway.admin", place) { _ = try server.value.listen(on: $0) }
     }
 
     private func listen(_ key: String, _ address: ListenAddress, _ open: (SocketAddress) async throws -> Void) async throws {
