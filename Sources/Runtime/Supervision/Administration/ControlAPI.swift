@@ -71,7 +71,8 @@ enum ControlAPI {
         router.get("/api/resources") { request, _ in
             let service = try request.query("service").filled("service")
             guard let recorder = admin.value.runner.scaling.scalers?.resources else {
-                throw APIError(409, "not_running", "the stack is \(admin.value.runner.phase); what its services use is recorded once it runs")
+                throw APIError(
+                    409, "not_running", "the stack is \(admin.value.runner.phase); what its services use is recorded once it runs")
             }
             return .json(ResourcesJSON.write(admin.value.runner.stack.services, only: service, recorder, now: .now))
         }
@@ -166,7 +167,7 @@ enum ControlAPI {
     }
 
     /// The contract's array.
-    static func replicas(_ rows: [StackRunner.Row]) -> [UInt8] {
+    static func replicas(_ rows: [StackAdmin.Row]) -> [UInt8] {
         var json = JSONWriter(reserving: rows.count * 160 + 16)
         json.beginArray()
         for row in rows {

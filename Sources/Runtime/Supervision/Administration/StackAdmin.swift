@@ -114,7 +114,8 @@ final class StackAdmin {
             // A count that the file does not allow (it was scaled, or the file has changed) goes back to what the file says.
             // One that scales by itself finds its own way there.
             let fits =
-                spec.scaling != nil || spec.replicas == before.replicas && spec.replicas.contains(runner.serviceMachine(spec.name)?.desired ?? 0)
+                spec.scaling != nil
+                || spec.replicas == before.replicas && spec.replicas.contains(runner.serviceMachine(spec.name)?.desired ?? 0)
             let wanted = counts[spec.name] ?? (fits ? nil : spec.replicas.lowerBound)
             if let wanted, wanted != runner.serviceMachine(spec.name)?.desired {
                 try scale(spec.name, to: wanted)
@@ -155,7 +156,8 @@ final class StackAdmin {
         }.map { runner in
             Row(
                 service: runner.unit, kind: units.isStore(runner.unit) ? "redis" : nil, number: runner.number, pid: runner.pid,
-                port: self.runner.address(of: runner), state: runner.machine.state, restarts: runner.machine.restarts, since: runner.startedAt,
+                port: self.runner.address(of: runner), state: runner.machine.state, restarts: runner.machine.restarts,
+                since: runner.startedAt,
                 trouble: runner.machine.note)
         }
     }
