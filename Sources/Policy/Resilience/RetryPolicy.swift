@@ -13,13 +13,21 @@ public enum TryFailure: String, Sendable, CaseIterable {
     case responseTimeout = "response_timeout"
     /// A response began and was not finished, or broke the rules of HTTP.
     case brokenResponse = "broken_response"
+
+    /// Whether the replica may have read some of the request, and so may have acted on it.
+    public var mayHaveActed: Bool {
+        switch self {
+        case .notSent, .shortage, .connectTimeout: false
+        case .noResponse, .responseTimeout, .brokenResponse: true
+        }
+    }
 }
 
 /// Decides whether a failed try may be followed by another one.
 ///
-/// Rules: when nothing was sent, always; when something was sent and no response came, only for an idempotent request (its method, an
-/// Idempotency-Key, or a route that declares itself idempotent) whose body is still here; once a response has begun, never. A
-/// response of the backend, whatever its status, is an answer and not a failure.
+/// Rules: after the request's own deadline, never; when nothing was sent, always; when something was sent and no response came, only for an
+/// idempotent request (its method, an Idempotency-Key, or a route that declares itself idempotent) whose body is still here; once a
+/// response has begun, never. A response of the backend, whatever its status, is an answer and not a failure.
 public struct RetryPolicy: Sendable, Equatable {
     /// The most tries of one request, the first one included: 1 to 8.
     public let attempts: Int
@@ -33,16 +41,18 @@ public struct RetryPolicy: Sendable, Equatable {
         case bodyGone = "body_gone"
         case responseBegun = "response_begun"
         case budgetSpent = "budget_spent"
+        /// The request's own time was over: an answer to another try would come too late.
+        case deadlinePassed = "deadline_passed"
     }
 
-    /// `budget` is asked last, and only if everything else allows the retry.
+    /// `isLate`: whether the request's own time is over. `budget` is asked last, and only if everything else allows the retry.
     public func verdict(
-        _ failure: TryFailure, tries: Int, isIdempotent: Bool, bodyIsHere: Bool, budget: () -> Bool
+        _ failure: TryFailure, tries: Int, isIdempotent: Bool, bodyIsHere: Bool, isLate: Bool = false, budget: () -> Bool
     ) -> Verdict {
         if failure == .brokenResponse { return .responseBegun }
+        if isLate { return .deadlinePassed }
         if tries >= attempts { return .attemptsUsed }
-        let sent = failure == .noResponse || failure == .responseTimeout
-        if sent, !isIdempotent { return .notIdempotent }
+        if failure.mayHaveActed, !isIdempotent { return .notIdempotent }
         if !bodyIsHere { return .bodyGone }
         return budget() ? .retry : .budgetSpent
     }
@@ -56,6 +66,7 @@ public struct RetryPolicy: Sendable, Equatable {
             .notIdempotent: "an idempotent method, an Idempotency-Key, or `idempotent: true` on the route",
             .bodyGone: "a body small enough to be kept", .responseBegun: "a failure before the response began",
             .budgetSpent: "fewer retries in the last ten seconds, or a larger budget",
+            .deadlinePassed: "a failure before the request's deadline",
         ]
         return DecisionRecord(
             .retry, subject: subject,

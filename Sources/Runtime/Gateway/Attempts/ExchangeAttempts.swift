@@ -10,23 +10,34 @@ extension Exchange {
     // MARK: tries
 
     func connectToNext() -> Bool {
-        if gateway.held > 0, tries == 0, isBehindOthers() { return false }
+        guard let route, attempts.take(.wanted, now: loop.now, budget: &route.budget).action == .ask else { return false }
+        if gateway.held > 0, attempts.tries == 0, isBehindOthers() { return false }
         guard let attempt = nextAttempt() ?? attemptOnNewRoute() else {
-            if tries == 0, waitForReplica() { return false }
-            let isFull = tries == 0 && pool?.isFull(tried) == true
-            if isFull { shed(.overloaded, retryAfter: 1) } else { answer(tries > 0 ? GatewayFailure(lastFailure) : .noReplica) }
+            foundNone()
             return false
         }
         ask(attempt)
         return true
     }
 
+    /// Does what follows when no replica could be chosen: the request waits for one, or is answered.
+    private func foundNone() {
+        // A newer route may have refused the request meanwhile.
+        guard let route, attempts.isOpen else { return }
+        let vacancy: Vacancy = mayWait ? .mayWait : pool?.isFull(tried) == true ? .full : .none
+        switch attempts.take(.foundNone(vacancy), now: loop.now, budget: &route.budget).action {
+        case .hold: waitForReplica()
+        case .giveUp(.full): shed(.overloaded, retryAfter: 1)
+        case .giveUp(let why): answer(GatewayFailure(why))
+        default: break
+        }
+    }
+
     func ask(_ attempt: Attempt) {
         first = attempt
-        if let hedge = route?.route.spec.retry.hedge, tries == 1, requestIsComplete, !hasBody, !upgrade {
-            if hedgeTimer == nil { hedgeTimer = LoopTimer(loop: loop) { [unowned self] in askSecond() } }
-            hedgeTimer?.schedule(at: loop.now + hedge)
-        }
+        guard attempt.hedges, let hedge = route?.route.spec.retry.hedge else { return }
+        if hedgeTimer == nil { hedgeTimer = LoopTimer(loop: loop) { [unowned self] in askSecond() } }
+        hedgeTimer?.schedule(at: loop.now + hedge)
     }
 
     /// Chooses a replica and begins a try on it; nil when there is none to choose.
@@ -36,23 +47,23 @@ extension Exchange {
         // When every replica has been tried, one that failed may have come back (or its connection was merely stale).
         guard
             let selection = pool.pick(tried, key: key, sticky: sticky, now: now)
-                ?? (tries > 0 ? pool.pick(TriedSet(), key: key, sticky: nil, now: now) : nil)
+                ?? (attempts.tries > 0 ? pool.pick(TriedSet(), key: key, sticky: nil, now: now) : nil)
         else { return nil }
+        guard case .send(let hedges) = attempts.take(.chosen, now: now, budget: &route.budget).action else { return nil }
         tried.insert(selection.index)
-        tries += 1
         let replica = pool.replicas[selection.index]
         self.selection = selection
         lastReplica = replica
         noteCandidates(pool)
         replica.requests.add()
         replica.began(now)
-        gateway.noteRouting(route, pool, selection, tries: tries)
+        gateway.noteRouting(route, pool, selection, tries: attempts.tries)
         let spec = route.route.spec
         if deadlineAt > 0, let deadline { writeDeadline(deadline, now) }
         let upstream = gateway.connection(to: replica, fresh: spec.proxyHeader != nil)
         upstream.take(self, isHead: isHead, mayUpgrade: upgrade, connectTime: spec.timeout.connect)
         if let version = spec.proxyHeader { upstream.introduce(version, client: origin) }
-        return Attempt(upstream: upstream, replica: replica, selection: selection)
+        return Attempt(upstream: upstream, replica: replica, selection: selection, hedges: hedges)
     }
 
     /// Notes which of two replicas that were asked explanations name.
@@ -84,14 +95,13 @@ extension Exchange {
 
     /// Asks a second replica the same, because the first has not answered yet.
     private func askSecond() {
-        guard phase == .asking, first != nil, second == nil, keepsBody, let route, isIdempotent, route.budget.tryRetry(loop.now) else {
-            return
-        }
-        guard pool.map({ $0.replicas.count > 1 }) == true, let attempt = nextAttempt() else { return }
+        guard let route, let pool else { return }
+        let decision = attempts.take(.hedgeTime(others: pool.replicas.count > 1), now: loop.now, budget: &route.budget)
+        guard decision.action == .hedge, let attempt = nextAttempt() else { return }
         guard attempt.replica !== first?.replica else {
             attempt.upstream.abandon()
             attempt.replica.ended()
-            tries -= 1
+            _ = attempts.take(.hedgeFell, now: loop.now, budget: &route.budget)
             return noteAsked(first)
         }
         second = attempt
@@ -134,7 +144,6 @@ extension Exchange {
         case .client: break
         case .gateway: gateway.ranShort(detail)
         }
-        lastFailure = failure
     }
 
     /// Counts a failed try against the route's breaker and the replica.
@@ -157,26 +166,32 @@ extension Exchange {
         guard let failed = isSecond ? second?.replica : first?.upstream === upstream ? first?.replica : nil else { return }
         failed.ended()
         if isSecond { second = nil } else { first = nil }
-        guard phase != .idle, let route else { return }
-        if phase == .tunnel { return upstreamTunnelLost() }
+        guard attempts.state != .idle, let route else { return }
+        if attempts.state == .tunnel { return upstreamTunnelLost() }
         noteFailure(failed, failure, detail, fault)
-        if phase == .responding { return breakOff(route, failed, detail) }
-        if let other = isSecond ? first : second {
+        let now = loop.now
+        let decision = attempts.take(.failed(isSecond ? .second : .first, failure), now: now, budget: &route.budget)
+        if case .verdict(let verdict) = decision.reason, decision.action != .breakOff {
+            gateway.retryNotes.note(failed, failure, verdict, now) {
+                route.route.retry.record(
+                    verdict, failure, tries: attempts.tries, isIdempotent: isIdempotent, subject: failed.name, budget: route.budget.inputs)
+            }
+        }
+        switch decision.action {
+        case .breakOff: breakOff(route, failed, detail)
+        case .retry: sendAgain(route)
+        case .giveUp(let why): answer(GatewayFailure(why))
+        default:
             // The other one may still answer.
+            guard let other = first ?? second else { return }
             first = other
             second = nil
             noteAsked(other)
-            return
         }
-        let now = loop.now
-        let verdict = route.route.retry.verdict(failure, tries: tries, isIdempotent: isIdempotent, bodyIsHere: keepsBody) {
-            route.budget.tryRetry(now)
-        }
-        gateway.retryNotes.note(failed, failure, verdict, now) {
-            route.route.retry.record(
-                verdict, failure, tries: tries, isIdempotent: isIdempotent, subject: failed.name, budget: route.budget.inputs)
-        }
-        guard verdict == .retry else { return answer(GatewayFailure(failure)) }
+    }
+
+    /// Sends the request to another replica, from its beginning.
+    private func sendAgain(_ route: RouteOnLoop) {
         route.route.metrics.retries.add()
         sent = 0
         // The one that the cookie names has just failed.

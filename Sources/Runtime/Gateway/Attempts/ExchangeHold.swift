@@ -2,6 +2,7 @@ import Basics
 import EventLoops
 import HTTP
 import Observability
+import Resilience
 
 /// A request whose service has no replica waits for one, if its route holds requests.
 ///
@@ -35,23 +36,29 @@ extension Exchange {
 
     /// Begins a try with the current routes: a request that took its time to arrive may have an older list of replicas than there is.
     func attemptOnNewRoute() -> Attempt? {
-        guard tries == 0, let route, route.route.hold != nil, let newer = gateway.successor(of: route), newer !== route else { return nil }
+        guard attempts.tries == 0, let route, route.route.hold != nil, let newer = gateway.successor(of: route), newer !== route else {
+            return nil
+        }
         follow(newer)
-        return phase == .asking && !isBehindOthers() ? nextAttempt() : nil
+        return attempts.isOpen && !isBehindOthers() ? nextAttempt() : nil
     }
 
-    /// Puts the request in line. True when it now waits, or has been refused a place to do so; false when it is not for waiting.
-    func waitForReplica() -> Bool {
-        guard phase == .asking else { return true }
-        guard let route, let pool, let hold = route.route.hold, let service = awaitedService else { return false }
-        guard pool.isVacant, !context.isDraining, !client.peerHasEnded else { return false }
+    /// Whether the request may wait for a replica: its route holds requests, there is nobody, and there is a client that still listens.
+    var mayWait: Bool {
+        guard let route, let pool, route.route.hold != nil, awaitedService != nil else { return false }
+        return pool.isVacant && !context.isDraining && !client.peerHasEnded
+    }
+
+    /// Puts the request in line, or answers it when the line is full.
+    func waitForReplica() {
+        guard let route, let hold = route.route.hold, let service = awaitedService else { return }
         if let waiting = hold.waiting.enter(most: hold.spec.most) {
             hold.metrics.count(.refused)
             additions.append("Retry-After: 1\r\n")
             answer(
                 .wakingUp,
                 "\(service) is waking up and \(waiting) requests wait already; send again after the seconds that Retry-After names")
-            return true
+            return
         }
         let now = loop.now, queue = gateway.holdQueue(route.route)
         place = HoldPlace(queue: queue, number: queue.join(self, for: hold.spec.time), hold: hold, since: now)
@@ -63,14 +70,17 @@ extension Exchange {
         client.holdBody(!requestIsComplete)
         gateway.noteHold(route.route, hold, service, now)
         gateway.demand(service)
-        return true
     }
 
     /// Gives the request to a replica; false when none takes it now, and it goes on waiting.
     func goOn() -> Bool {
         guard let attempt = nextAttempt() else {
+            guard let route else { return false }
             // A reload may have taken the waiting away while there was nobody.
-            if route?.route.hold == nil, pool?.isVacant == true { endWait(.refused, .noReplica) }
+            let vacancy: Vacancy = route.route.hold == nil && pool?.isVacant == true ? .none : .mayWait
+            if case .giveUp(let why) = attempts.take(.foundNone(vacancy), now: loop.now, budget: &route.budget).action {
+                endWait(.refused, GatewayFailure(why))
+            }
             return false
         }
         leaveLine(.released)
@@ -118,6 +128,7 @@ extension Exchange {
         let wasCanary = old.canary != nil && pool === old.canary
         pool = wasCanary ? new.canary ?? new.main : new.main
         route = new
+        settleAttempts(new.route)
         new.budget.requestArrived(loop.now)
         let before = old.route.guards
         guard new.route.guards !== before else { return }

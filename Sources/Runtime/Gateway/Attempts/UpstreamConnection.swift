@@ -96,7 +96,7 @@ final class UpstreamConnection: HTTPClientConnection {
     /// nor parts of a head renew), and then between two parts of the answer's body.
     func watchAnswer() {
         guard isConnected, let owner else { return }
-        if owner.phase == .tunnel { return }
+        if owner.attempts.state == .tunnel { return }
         guard !isPaused, owner.requestIsComplete || waiting > 0 else {
             turnBegan = nil
             due = nil

@@ -23,7 +23,7 @@ extension Exchange {
             awaited += 1
             // Kept alive until the answer: the client may leave, and exchanges beyond the spare ones are let go.
             shared.take(limiter, key) { [self] verdict in
-                guard self.generation == generation, phase == .asking, isHeld else { return }
+                guard self.generation == generation, attempts.isOpen, isHeld else { return }
                 note(verdict, limiter)
                 awaited -= 1
                 guard awaited == 0 else { return }
@@ -44,7 +44,7 @@ extension Exchange {
         let generation = generation, bound = LoopBound(self, on: loop)
         gateway.delay(patience) {
             let exchange = bound.value
-            guard exchange.generation == generation, exchange.phase == .asking, exchange.isHeld else { return }
+            guard exchange.generation == generation, exchange.attempts.isOpen, exchange.isHeld else { return }
             exchange.isHeld = false
             exchange.proceed()
             exchange.resumeSending()
@@ -61,7 +61,7 @@ extension Exchange {
     }
 
     private func resumeSending() {
-        guard phase == .asking else { return }
+        guard attempts.isOpen else { return }
         // What came meanwhile may have filled the window; `sendOn` holds it again if the replica takes less.
         client.holdBody(false)
         if requestIsComplete || outgoing.count > sent { sendOn() }
@@ -90,7 +90,7 @@ extension Exchange {
 
     /// Goes on with a request that the limits have let through.
     func proceed() {
-        guard let route, phase == .asking else { return }
+        guard let route, attempts.isOpen else { return }
         if verdict != nil { writeLimitFields() }
         if let ready { return answer(ready) }
         if !route.route.guards.isOpen, !takePlace(route) { return }

@@ -107,7 +107,7 @@ final class AccessLog {
         pending.append(" total=")
         milliseconds(total)
         pending.append("ms tries=")
-        pending.append(decimal: exchange.tries)
+        pending.append(decimal: exchange.attempts.tries)
         if exchange.held > .zero {
             pending.append(" held=")
             milliseconds(exchange.held)
@@ -136,7 +136,7 @@ final class AccessLog {
             json.key("upstream_ms")
             json.double(Double(upstream.nanoseconds / 1000) / 1000)
         }
-        json.member("tries", exchange.tries)
+        json.member("tries", exchange.attempts.tries)
         if exchange.held > .zero {
             json.key("held_ms")
             json.double(Double(exchange.held.nanoseconds / 1000) / 1000)
@@ -159,7 +159,7 @@ final class AccessLog {
         case "duration_ms": milliseconds(total)
         case "upstream_ms": if let upstream = exchange.upstreamTime { milliseconds(upstream) } else { pending.append(45) }
         case "held_ms": if exchange.held > .zero { milliseconds(exchange.held) } else { pending.append(45) }
-        case "tries": pending.append(decimal: exchange.tries)
+        case "tries": pending.append(decimal: exchange.attempts.tries)
         case "request_id": known(exchange.id)
         case "route": pending.append(text: exchange.route?.route.label ?? "-")
         case "host": exchange.host.withUnsafeBytes { known($0) }

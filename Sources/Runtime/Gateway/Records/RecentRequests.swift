@@ -39,7 +39,7 @@ final class RecentRequests {
         slots[place].isCanary = exchange.pool != nil && exchange.pool === exchange.route?.canary
         slots[place].place = Int32(clamping: exchange.selection?.index ?? -1)
         slots[place].reason = exchange.selection?.reason ?? .turn
-        slots[place].tries = UInt8(clamping: exchange.tries)
+        slots[place].tries = UInt8(clamping: exchange.attempts.tries)
         slots[place].status = Int16(truncatingIfNeeded: exchange.status)
         slots[place].total = total
         slots[place].upstream = exchange.upstreamTime

@@ -12,28 +12,18 @@ import Topology
 /// one write. As long as it fits into the route's `retry.body` it stays there for another try; beyond it, it is only passed
 /// through and the exchange has one try.
 final class Exchange {
-    enum Phase {
-        /// No request is under way.
-        case idle
-        /// A request is under way; nothing of a response has been sent to the client.
-        case asking
-        /// The response's head has been sent (or gathered).
-        case responding
-        /// Upgraded: bytes pass both ways.
-        case tunnel
-    }
-
     /// A question to one replica.
     struct Attempt {
         let upstream: UpstreamConnection
         let replica: Replica
         let selection: Selection
+        /// Whether a second replica is asked when this one takes its time.
+        let hedges: Bool
     }
 
     let gateway: GatewayLoop
     let context: HTTPServerContext
     var client: ProxyConnection!
-    var phase = Phase.idle
     /// Number that tells this request from those before and after it.
     private(set) var generation = 0
 
@@ -48,7 +38,6 @@ final class Exchange {
     /// Whole lines to be added to the head of the response.
     var additions = ByteBuffer()
     var sent = 0
-    var keepsBody = true
     var chunksRequest = false
     var requestIsComplete = false
     var isHead = false
@@ -90,11 +79,10 @@ final class Exchange {
     var wantsReason = false
 
     // The tries.
+    var attempts = AttemptMachine()
     var first: Attempt?
     var second: Attempt?
-    var lastFailure = TryFailure.notSent
     var tried = TriedSet()
-    var tries = 0
     var selection: Selection?
     var lastReplica: Replica?
     /// The candidates when the choice was made: requests under way and state of each.
@@ -109,6 +97,8 @@ final class Exchange {
     var sentWhole = MonotonicTime(nanoseconds: 0)
     var upstreamTime: Duration?
     var status = 0
+    /// Whether the head of an answer has been given to the client's connection.
+    var hasBegun = false
     var responseBytes = 0
     /// When something last passed through the tunnel.
     var lastMoved = MonotonicTime(nanoseconds: 0)
@@ -144,7 +134,7 @@ final class Exchange {
         reset()
         self.client = client
         started = loop.now
-        phase = .asking
+        attempts.begin()
         isHead = table.isHead
         isOld = table.minorVersion == 0
         hasBody = table.framing != .none
@@ -174,8 +164,17 @@ final class Exchange {
             || (table.contains(.idempotencyKey) && !isNominated(table, "idempotency-key"))
         if case .length(let count) = table.framing, count > route.spec.bodyLimit { ready = ready ?? .failure(.bodyTooLarge) }
         if ready == nil { writeHead(table, route) }
+        settleAttempts(route)
         if !route.guards.limiters.isEmpty { return askLimits(table, route) }
         proceed()
+    }
+
+    /// Tells the tries what the route and the request allow.
+    func settleAttempts(_ route: Route) {
+        let retry = route.spec.retry
+        attempts.settle(
+            AttemptRules(
+                retry: route.retry, hedge: retry.hedge, isIdempotent: isIdempotent, isBare: !hasBody && !upgrade, deadline: deadline))
     }
 
     private func verdictOfPath(_ table: HeadTable, _ found: RouteOnLoop) -> ReadyAnswer? {
@@ -206,7 +205,6 @@ final class Exchange {
         targetEnd = 0
         additions.clear(keeping: 4096)
         sent = 0
-        keepsBody = true
         requestIsComplete = false
         bodyCount = 0
         host = []
@@ -229,7 +227,6 @@ final class Exchange {
         parentSpan = 0
         wantsReason = false
         tried = TriedSet()
-        tries = 0
         selection = nil
         lastReplica = nil
         candidates.removeAll(keepingCapacity: true)
@@ -237,6 +234,7 @@ final class Exchange {
         upstreamTime = nil
         sentWhole = MonotonicTime(nanoseconds: 0)
         status = 0
+        hasBegun = false
         responseBytes = 0
         clientEnded = false
         upstreamEnded = false
@@ -361,19 +359,19 @@ final class Exchange {
     }
 
     private func deadlinePassed() {
-        guard phase == .asking else { return }
+        guard let route, case .giveUp(let why) = attempts.take(.deadline, now: loop.now, budget: &route.budget).action else { return }
         // Only a replica whose turn it was for half of the time or more: the rest may be the client's slowness, a wait, or another replica.
         if let time = routesTime, let first, let since = first.upstream.turnBegan, loop.now - since >= time / 2 {
             noteFailure(first.replica, .responseTimeout, "the request's time was over", .replica)
         }
         abandonAttempts()
-        answer(.deadline)
+        answer(GatewayFailure(why))
     }
 
     // MARK: the body
 
     /// Whether the request still goes to a replica.
-    private var isWanted: Bool { phase == .asking || (phase == .responding && first != nil) }
+    private var isWanted: Bool { attempts.isOpen || (attempts.state == .answering && first != nil) }
 
     func requestBody(_ bytes: UnsafeRawBufferPointer) {
         // A replica that answers before it has read everything still gets the rest.
@@ -391,7 +389,7 @@ final class Exchange {
 
     private func bodyTooLarge() {
         abandonAttempts()
-        if phase == .asking { return answer(.bodyTooLarge) }
+        if attempts.isOpen { return answer(.bodyTooLarge) }
         let client = client!
         finish()
         client.resetOnClose()
@@ -439,7 +437,7 @@ final class Exchange {
 
     /// Stops keeping the request for another try, because it is too large.
     private func forgetBody() {
-        keepsBody = false
+        attempts.forgotBody()
         outgoing.clear(keeping: 131_072)
         sent = 0
     }
@@ -448,7 +446,7 @@ final class Exchange {
 
     /// Ends the exchange because its body was malformed or came too slowly.
     func requestRefused(_ status: Int, bodyBytes: Int) {
-        guard phase == .asking else { return }
+        guard attempts.isOpen else { return }
         self.status = status
         responseBytes = bodyBytes
         abandonAttempts()
@@ -464,9 +462,9 @@ final class Exchange {
     }
 
     func clientGone() {
-        guard phase != .idle else { return }
+        guard attempts.state != .idle else { return }
         // 499: nginx's number for a client that went away.
-        if phase == .asking { status = 499 }
+        if !hasBegun { status = 499 }
         abandonAttempts()
         finish()
     }

@@ -6,10 +6,13 @@ import Resilience
 /// The response: a replica's, passed on, or one of the gateway's own.
 extension Exchange {
     func upstreamHead(_ upstream: UpstreamConnection, _ table: HeadTable) {
-        guard phase == .asking, let route else { return }
-        keepWinner(upstream)
+        guard let route else { return }
+        let side: AttemptSide = second?.upstream === upstream ? .second : .first
+        let head = AttemptEvent.head(side, upgrades: table.status == 101)
+        guard case .answer(_, let abandoned) = attempts.take(head, now: loop.now, budget: &route.budget).action else { return }
+        if abandoned != nil { keepWinner(side) }
         guard let replica = first?.replica else { return }
-        phase = .responding
+        hasBegun = true
         stopTimers()
         status = table.status
         noteAnswer(replica, route)
@@ -30,16 +33,16 @@ extension Exchange {
     /// Passes an interim response on at once (RFC 9110, 15.2). None goes to a client of HTTP/1.0, which would take it for the answer, and
     /// `100` only to a client that still waits for one: otherwise what the client asked for was answered here already.
     func upstreamInterim(_ upstream: UpstreamConnection, _ table: HeadTable) {
-        guard phase == .asking, !isOld, let client, table.status != 101, table.status != 100 || client.awaitsContinue else { return }
+        guard attempts.isOpen, !isOld, let client, table.status != 101, table.status != 100 || client.awaitsContinue else { return }
         context.scratch.clear()
         HeadRewriter.interim(table, into: &context.scratch, edits: route?.route.responseEdits)
         flushScratch()
     }
 
     /// When two replicas were asked, keeps the one that answered first and abandons the other.
-    private func keepWinner(_ upstream: UpstreamConnection) {
+    private func keepWinner(_ side: AttemptSide) {
         guard let other = second else { return }
-        if other.upstream === upstream {
+        if side == .second {
             first?.upstream.abandon()
             first?.replica.ended()
             first = other
@@ -95,7 +98,7 @@ extension Exchange {
         guard let client else { return }
         flushScratch()
         if client.waiting > Exchange.window { first?.upstream.pauseForClient() }
-        if phase != .tunnel { client.watchWriting() }
+        if attempts.state != .tunnel { client.watchWriting() }
     }
 
     func flushScratch() {
@@ -115,13 +118,13 @@ extension Exchange {
 
     func upstreamDrained() {
         client?.holdBody(false)
-        if phase == .tunnel, clientEnded { passOnClientsEnd() }
+        if attempts.state == .tunnel, clientEnded { passOnClientsEnd() }
     }
 
     func clientDrained() {
         guard let upstream = first?.upstream else { return }
         if upstream.isPaused { upstream.resumeForClient() }
-        if phase == .tunnel, upstreamEnded { client.shutdownSending() }
+        if attempts.state == .tunnel, upstreamEnded { client.shutdownSending() }
     }
 
     // MARK: the gateway's own
@@ -135,8 +138,9 @@ extension Exchange {
     }
 
     func respond(_ status: Int, type: String?, body: [UInt8]) {
-        guard let client, client.isOpen, phase == .asking else { return }
-        phase = .responding
+        guard let client, client.isOpen, !hasBegun else { return }
+        hasBegun = true
+        attempts.answeredHere()
         stopTimers()
         self.status = status
         if wantsReason { writeReason() }
@@ -170,8 +174,8 @@ extension Exchange {
         var text = "X-Muster-Why: route=\(route?.route.label ?? "-")"
         if let selection, let replica = lastReplica, let pool {
             text +=
-                "; replica=\(replica.name); balance=\(route!.route.method.rawValue); reason=\(selection.reason.rawValue); tries=\(tries); "
-                + "candidates="
+                "; replica=\(replica.name); balance=\(route!.route.method.rawValue); reason=\(selection.reason.rawValue); "
+                + "tries=\(attempts.tries); candidates="
             text += zip(pool.replicas, candidates).map { "\($0.name):\(RecentRequests.text($1))" }.joined(separator: ",")
         }
         if held > .zero { text += "; held=\(held.brief)" }
@@ -182,9 +186,9 @@ extension Exchange {
 
     /// Counts and logs the exchange and gives it back for the next request.
     func finish() {
-        guard phase != .idle, let client else { return }
-        if phase == .tunnel { route?.route.metrics.tunnels.add(-1) }
-        phase = .idle
+        guard attempts.state != .idle, let client else { return }
+        if attempts.state == .tunnel { route?.route.metrics.tunnels.add(-1) }
+        attempts.end()
         stopTimers()
         if gateway.held > 0 { gateway.endedWhileHolding(self) }
         context.scratch.clear(keeping: 262_144)

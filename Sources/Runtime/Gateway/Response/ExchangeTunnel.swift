@@ -5,7 +5,6 @@ import HTTP
 /// An upgraded connection (WebSocket and the like): bytes pass both ways, each side slowed down to what the other takes.
 extension Exchange {
     func beginTunnel() {
-        phase = .tunnel
         flushScratch()
         route?.route.metrics.tunnels.add(1)
         if tunnelTimer == nil { tunnelTimer = LoopTimer(loop: loop) { [unowned self] in watchTunnel() } }
@@ -21,7 +20,7 @@ extension Exchange {
     }
 
     func clientTunnelReceived(_ bytes: UnsafeRawBufferPointer) {
-        guard phase == .tunnel, let upstream = first?.upstream else { return }
+        guard attempts.state == .tunnel, let upstream = first?.upstream else { return }
         lastMoved = loop.now
         bodyCount += bytes.count
         upstream.write(bytes)
@@ -29,7 +28,7 @@ extension Exchange {
     }
 
     func upstreamTunnelReceived(_ bytes: UnsafeRawBufferPointer) {
-        guard phase == .tunnel, let client else { return }
+        guard attempts.state == .tunnel, let client else { return }
         lastMoved = loop.now
         responseBytes += bytes.count
         client.write(bytes)
@@ -38,7 +37,7 @@ extension Exchange {
 
     /// Called when the client sends no more; it may still read.
     func clientTunnelEnded() {
-        guard phase == .tunnel else { return }
+        guard attempts.state == .tunnel else { return }
         clientEnded = true
         if first?.upstream.waiting == 0 { passOnClientsEnd() }
     }
@@ -48,7 +47,7 @@ extension Exchange {
     func passOnClientsEnd() { if upstreamEnded { endTunnel() } else { first?.upstream.shutdownSending() } }
 
     func upstreamTunnelEnded() {
-        guard phase == .tunnel, let client else { return }
+        guard attempts.state == .tunnel, let client else { return }
         upstreamEnded = true
         if clientEnded, first?.upstream.waiting == 0 { return endTunnel() }
         if client.waiting == 0 { client.shutdownSending() }
@@ -58,7 +57,7 @@ extension Exchange {
     func upstreamTunnelLost() { endTunnel() }
 
     func endTunnel() {
-        guard phase == .tunnel, let client else { return }
+        guard attempts.state == .tunnel, let client else { return }
         abandonAttempts()
         finish()
         client.responseFinished(close: true)

@@ -36,6 +36,15 @@ enum GatewayFailure: String, CaseIterable {
         }
     }
 
+    init(_ why: GaveUp) {
+        switch why {
+        case .noReplica: self = .noReplica
+        case .full: self = .overloaded
+        case .deadline: self = .deadline
+        case .failed(let failure): self.init(failure)
+        }
+    }
+
     var status: Int {
         switch self {
         case .noRoute: 404
