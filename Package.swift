@@ -69,9 +69,13 @@ let package = Package(
         room("LoadPlanning", on: "Policy", uses: ["Basics", "JSONCoding"]),
         room("Replaying", on: "Policy", uses: ["Autoscaling", "Basics", "JSONCoding"]),
         room("Measurement", on: "Policy", uses: ["Basics"]),
+        room("StackModel", on: "Policy", uses: ["Autoscaling", "Basics"]),
         room(
-            "Topology", on: "Policy",
-            uses: ["Observability", "LoadPlanning", "Autoscaling", "Balancing", "Sharding", "Patterns", "Basics", "JSONCoding", "CYAML"]),
+            "StackFile", on: "Policy",
+            uses: [
+                "StackModel", "Observability", "LoadPlanning", "Autoscaling", "Balancing", "Sharding", "Patterns", "Basics", "JSONCoding",
+                "CYAML",
+            ]),
 
         // Wire: bytes and sockets.
         room("EventLoops", on: "Wire", uses: ["Basics", "CLinux", "COpenSSL"]),
@@ -85,7 +89,7 @@ let package = Package(
         room(
             "Gateway", on: "Runtime",
             uses: [
-                "OpenTelemetry", "HTTP", "Redis", "EventLoops", "Balancing", "Resilience", "Topology", "Observability", "Patterns",
+                "OpenTelemetry", "HTTP", "Redis", "EventLoops", "Balancing", "Resilience", "StackModel", "Observability", "Patterns",
                 "ProtobufCoding", "Basics",
                 "JSONCoding",
                 "CLinux", "COpenSSL", "CXXHash",
@@ -99,7 +103,7 @@ let package = Package(
             "Supervision", on: "Runtime",
             uses: [
                 "Autoscaling", "Rightsizing", "Measurement", "Metering", "Provisioning", "Sharding", "Gateway", "Redis", "HTTP",
-                "EventLoops", "Topology", "Resilience",
+                "EventLoops", "StackModel", "Resilience",
                 "Observability",
                 "Basics", "JSONCoding", "CLinux",
             ]),
@@ -118,7 +122,7 @@ let package = Package(
             "muster", on: "Tools",
             uses: [
                 "CLinux", "Autoscaling", "Rightsizing", "Replaying", "Supervision", "Loading", "LoadPlanning", "Provisioning", "Redis",
-                "Sharding", "Gateway", "Topology", "HTTP", "EventLoops", "Observability", "Basics", "JSONCoding",
+                "Sharding", "Gateway", "StackFile", "StackModel", "HTTP", "EventLoops", "Observability", "Basics", "JSONCoding",
             ]),
 
         program("otlp-load", on: "Tools", uses: ["OpenTelemetry", "ProtobufCoding", "HTTP", "EventLoops", "JSONCoding", "Basics"]),
@@ -136,19 +140,23 @@ let package = Package(
         tests(
             "PolicyTests",
             uses: [
-                "Autoscaling", "Replaying", "Rightsizing", "Lag", "LoadPlanning", "Sharding", "Balancing", "Resilience", "Topology",
+                "Autoscaling", "Replaying", "Rightsizing", "Lag", "LoadPlanning", "Sharding", "Balancing", "Resilience", "StackFile",
+                "StackModel",
                 "Patterns", "Basics", "JSONCoding", "TestSupport", "Measurement",
             ], exclude: ["Cases"]),
-        tests("HTTPTests", uses: ["Gateway", "HTTP", "EventLoops", "Topology", "Basics", "TestSupport"]),
+        tests("HTTPTests", uses: ["Gateway", "HTTP", "EventLoops", "StackFile", "StackModel", "Basics", "TestSupport"]),
         tests("RedisTests", uses: ["Redis", "Provisioning", "Observability", "Sharding", "EventLoops", "Basics", "TestSupport"]),
         tests(
             "EngineTests",
             uses: ["CorrelationEngine", "OpenTelemetry", "ProtobufCoding", "Compression", "HTTP", "JSONCoding", "TestSupport"]),
-        tests("Simulation", uses: ["Rightsizing", "Autoscaling", "Measurement", "Topology", "Supervision", "Sharding", "Basics"]),
+        tests(
+            "Simulation",
+            uses: ["Rightsizing", "Autoscaling", "Measurement", "StackFile", "StackModel", "Supervision", "Sharding", "Basics"]),
         tests(
             "Loopback",
             uses: [
-                "Metering", "Measurement", "Loading", "LoadPlanning", "Gateway", "HTTP", "EventLoops", "Topology", "Observability",
+                "Metering", "Measurement", "Loading", "LoadPlanning", "Gateway", "HTTP", "EventLoops", "StackFile", "StackModel",
+                "Observability",
                 "Basics",
                 "TestSupport",
             ]),
@@ -156,11 +164,12 @@ let package = Package(
             "RealServer",
             uses: [
                 "CorrelationEngine", "OpenTelemetry", "ProtobufCoding", "Compression", "Provisioning", "Sharding", "SharedState", "Gateway",
-                "Topology", "Redis", "HTTP", "EventLoops", "Loading", "LoadPlanning", "Metering", "Measurement", "Observability",
+                "StackFile", "StackModel", "Redis", "HTTP", "EventLoops", "Loading", "LoadPlanning", "Metering", "Measurement",
+                "Observability",
                 "TestSupport", "CLinux",
             ], exclude: ["Smuggling"]),
         tests(
-            "Golden", uses: ["Replaying", "Autoscaling", "LoadPlanning", "Topology", "Basics", "TestSupport"],
+            "Golden", uses: ["Replaying", "Autoscaling", "LoadPlanning", "StackFile", "StackModel", "Basics", "TestSupport"],
             exclude: ["Replay", "Wrong", "Scenarios", "K6", "schema.json.expected"]),
         tests("Tidy", uses: ["Basics"]),
     ],

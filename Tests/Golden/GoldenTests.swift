@@ -1,9 +1,10 @@
 import Basics
 import Glibc
 import LoadPlanning
+import StackFile
+import StackModel
 import TestSupport
 import Testing
-import Topology
 
 /// Pairs of files, one situation each: a stack file and what is said of it. `UPDATE_GOLDEN=1 ./muster test --filter Golden` writes
 /// the second ones anew; read the difference before committing it.

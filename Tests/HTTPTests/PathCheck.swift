@@ -1,5 +1,5 @@
 import Basics
-import Topology
+import StackModel
 
 @testable import Gateway
 @testable import HTTP

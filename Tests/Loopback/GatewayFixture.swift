@@ -4,8 +4,9 @@ import Gateway
 import Glibc
 import HTTP
 import Observability
+import StackFile
+import StackModel
 import TestSupport
-import Topology
 
 /// A gateway for one test, with what it decided.
 struct GatewayFixture {

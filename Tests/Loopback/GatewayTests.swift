@@ -4,9 +4,10 @@ import Gateway
 import Glibc
 import HTTP
 import Observability
+import StackFile
+import StackModel
 import TestSupport
 import Testing
-import Topology
 
 /// The gateway on real sockets before backends that answer, fail and misbehave as each test says.
 @Suite struct GatewayTests {

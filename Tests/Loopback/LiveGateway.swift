@@ -3,8 +3,9 @@ import EventLoops
 import Gateway
 import HTTP
 import Observability
+import StackFile
+import StackModel
 import TestSupport
-import Topology
 
 /// A gateway of one test, with its prober and what it counted and decided.
 struct LiveGateway {

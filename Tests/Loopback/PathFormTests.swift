@@ -1,6 +1,7 @@
+import StackFile
+import StackModel
 import TestSupport
 import Testing
-import Topology
 
 /// Every route of the configuration can be reached, and none is passed by through another writing of its path.
 @Suite(.serialized) struct PathFormTests {

@@ -1,10 +1,11 @@
 import EventLoops
 import Gateway
 import Glibc
+import StackFile
+import StackModel
 import Synchronization
 import TestSupport
 import Testing
-import Topology
 
 /// What probes ask for, and what they end.
 @Suite struct ProbeTests {

@@ -1,8 +1,8 @@
 import Basics
 import Gateway
+import StackModel
 import TestSupport
 import Testing
-import Topology
 
 /// Files are read once for each configuration: what replicas do never depends on them.
 @Suite(.serialized) struct PublicationTests {

@@ -1,9 +1,9 @@
 import Basics
 import EventLoops
 import Glibc
+import StackModel
 import TestSupport
 import Testing
-import Topology
 
 @testable import Gateway
 

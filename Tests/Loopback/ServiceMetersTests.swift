@@ -6,9 +6,10 @@ import HTTP
 import Measurement
 import Metering
 import Observability
+import StackFile
+import StackModel
 import TestSupport
 import Testing
-import Topology
 
 /// All meters together: a gateway, two replicas with pages, a process.
 @Suite struct ServiceMetersTests {

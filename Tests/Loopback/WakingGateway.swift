@@ -5,9 +5,10 @@ import Glibc
 import HTTP
 import JSONCoding
 import Observability
+import StackFile
+import StackModel
 import Synchronization
 import TestSupport
-import Topology
 
 /// A gateway before a service that sleeps: it has no replica until `publish`.
 struct WakingGateway {

@@ -1,7 +1,8 @@
 import Basics
 import Testing
 
-@testable import Topology
+@testable import StackFile
+@testable import StackModel
 
 /// What stands in a file is taken as it stands there, or refused with its line: never something near it.
 @Suite struct ExactReadingTests {

@@ -1,6 +1,7 @@
 import Testing
 
-@testable import Topology
+@testable import StackFile
+@testable import StackModel
 
 /// What a route holds, by itself or as it says.
 @Suite struct HoldReaderTests {

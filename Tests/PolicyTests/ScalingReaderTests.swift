@@ -2,7 +2,8 @@ import Autoscaling
 import Basics
 import Testing
 
-@testable import Topology
+@testable import StackFile
+@testable import StackModel
 
 /// What `scale` in a stack file means; what is wrong with it is told in Golden/Wrong.
 @Suite struct ScalingReaderTests {

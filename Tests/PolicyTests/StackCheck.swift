@@ -2,7 +2,8 @@ import Balancing
 import Basics
 import Patterns
 
-@testable import Topology
+@testable import StackFile
+@testable import StackModel
 
 /// What the fuzzer and the replay check of the stack file's reader: nil when all is well, else what was wrong.
 ///
@@ -46,7 +47,7 @@ private func promises(_ stack: Stack) -> String? {
     if !names.allSatisfy(SchemaChecker.isName) || Set(names).count < names.count { return "names that are none, or one for two" }
     for service in stack.services {
         if service.command.first?.isEmpty ?? true { return "no program" }
-        if service.replicas.lowerBound < 0 || service.replicas.upperBound > SchemaChecker.replicaLimit {
+        if service.replicas.lowerBound < 0 || service.replicas.upperBound > ServiceSpec.replicaLimit {
             return "replicas \(service.replicas)"
         }
         if service.cpu ?? 1 < 1 || service.memory ?? 1 < 1 { return "resources of nothing" }

@@ -1,7 +1,8 @@
 import TestSupport
 import Testing
 
-@testable import Topology
+@testable import StackFile
+@testable import StackModel
 
 /// The fuzz target's properties over its committed corpus and seeded mutations of it, and files as large as they may be.
 @Suite struct StackFuzzReplayTests {

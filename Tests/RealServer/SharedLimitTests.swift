@@ -4,9 +4,10 @@ import Gateway
 import Glibc
 import HTTP
 import Observability
+import StackFile
+import StackModel
 import TestSupport
 import Testing
-import Topology
 
 /// Limits that several gateways count together, in a real Redis and without it.
 @Suite struct SharedLimitTests {

@@ -1,8 +1,9 @@
 import Autoscaling
 import Basics
 import Measurement
+import StackFile
+import StackModel
 import Testing
-import Topology
 
 @testable import Supervision
 

@@ -6,8 +6,8 @@ import HTTP
 import Observability
 import Redis
 import Resilience
+import StackModel
 import Synchronization
-import Topology
 
 /// The L7 gateway: listens, chooses a replica for each request, passes bytes both ways, tries again where that is safe.
 ///

@@ -1,6 +1,6 @@
 import Basics
 import HTTP
-import Topology
+import StackModel
 
 /// Settings that hold for all routes of a gateway; a reload makes new ones.
 struct GatewaySettings: Sendable {

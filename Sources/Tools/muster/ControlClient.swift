@@ -3,9 +3,10 @@ import EventLoops
 import Glibc
 import HTTP
 import JSONCoding
+import StackFile
+import StackModel
 import Supervision
 import Synchronization
-import Topology
 
 /// Runs async work to its end from a verb, on a loop of its own.
 func blocking<T: Sendable>(_ body: @escaping @Sendable (EventLoop) async throws -> T) throws -> T {

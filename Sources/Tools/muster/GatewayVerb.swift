@@ -5,8 +5,9 @@ import Gateway
 import Glibc
 import HTTP
 import Observability
+import StackFile
+import StackModel
 import Synchronization
-import Topology
 
 let gatewayVerb = Verb(
     name: "gateway", summary: "run the gateway alone, for containers and ingress",

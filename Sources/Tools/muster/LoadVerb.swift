@@ -3,8 +3,9 @@ import EventLoops
 import Glibc
 import LoadPlanning
 import Loading
+import StackFile
+import StackModel
 import Synchronization
-import Topology
 
 let loadVerb = Verb(
     name: "load", summary: "put load on a service, and hold it against what is expected",

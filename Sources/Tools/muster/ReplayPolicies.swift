@@ -1,7 +1,7 @@
 import Autoscaling
 import Basics
 import Replaying
-import Topology
+import StackModel
 
 /// The policies of a stack file as they are replayed.
 struct ReplayPolicies {

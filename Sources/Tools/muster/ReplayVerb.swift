@@ -4,7 +4,7 @@ import Glibc
 import JSONCoding
 import Observability
 import Replaying
-import Topology
+import StackModel
 
 let replayVerb = Verb(
     name: "replay", summary: "a recorded load under a policy, or under two side by side",

@@ -1,8 +1,8 @@
 import Basics
 import Glibc
 import JSONCoding
+import StackFile
 import Supervision
-import Topology
 
 let downVerb = Verb(
     name: "down", summary: "stop a stack; its data stays",

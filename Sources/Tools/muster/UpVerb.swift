@@ -2,9 +2,10 @@ import Basics
 import CLinux
 import Glibc
 import JSONCoding
+import StackFile
+import StackModel
 import Supervision
 import Synchronization
-import Topology
 
 let upVerb = Verb(
     name: "up", summary: "run a stack on this machine",

@@ -3,8 +3,8 @@ import EventLoops
 import Glibc
 import HTTP
 import JSONCoding
+import StackModel
 import Supervision
-import Topology
 
 let whyVerb = Verb(
     name: "why", summary: "why it scaled, routed, ejected, retried, restarted",

@@ -4,7 +4,7 @@ import EventLoops
 import HTTP
 import JSONCoding
 import Observability
-import Topology
+import StackModel
 
 /// The gateway's part of the admin port. Reading needs nothing but the port; a change needs the admin token (`Authorization: Bearer …`, see
 /// `gateway.admin-token-file`).

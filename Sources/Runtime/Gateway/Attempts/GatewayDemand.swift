@@ -1,6 +1,6 @@
 import Basics
 import Observability
-import Topology
+import StackModel
 
 /// For whoever starts and ends replicas: whether a replica of a service is wanted, and whether any is needed still.
 extension Gateway {

@@ -1,6 +1,6 @@
 import Observability
+import StackModel
 import Synchronization
-import Topology
 
 /// How a route holds requests while its service has no replica: the declaration, how many wait on all loops together, and how their waits
 /// ended.

@@ -2,7 +2,7 @@ import Basics
 import EventLoops
 import HTTP
 import Resilience
-import Topology
+import StackModel
 
 /// The gateway's side of a connection to a replica. Belongs to one exchange at a time, or waits among its loop's idle ones.
 final class UpstreamConnection: HTTPClientConnection {

@@ -1,7 +1,7 @@
 import Basics
 import COpenSSL
 import HTTP
-import Topology
+import StackModel
 
 /// Decides who may ask on a route: which addresses, which credentials, and pages of which other origins.
 struct AccessRules: Sendable {

@@ -1,5 +1,5 @@
 import Basics
-import Topology
+import StackModel
 
 /// An answer that needs no replica: a maintenance page, a fixed text, a redirect.
 enum FixedAnswer: Sendable {

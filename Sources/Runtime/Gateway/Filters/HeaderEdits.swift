@@ -1,6 +1,6 @@
 import Basics
 import HTTP
-import Topology
+import StackModel
 
 /// A route's edits of header fields, prepared: names to leave out, lines to add.
 struct HeaderEdits: Sendable {

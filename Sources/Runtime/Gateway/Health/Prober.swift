@@ -3,8 +3,8 @@ import Basics
 import EventLoops
 import HTTP
 import Observability
+import StackModel
 import Synchronization
-import Topology
 
 /// Active checks of declared backends: each is probed on its own schedule, with jitter, one probe at a time. (Services that Muster runs
 /// itself are probed by their supervisor.) Where a route wants it, its replicas are also compared with each other.

@@ -2,8 +2,8 @@ import Balancing
 import Basics
 import HTTP
 import Resilience
+import StackModel
 import Synchronization
-import Topology
 
 /// One rate limit of a route: a token bucket for each key, shared by all loops.
 ///

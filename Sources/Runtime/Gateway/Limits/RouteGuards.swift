@@ -1,8 +1,8 @@
 import Basics
 import Observability
 import Resilience
+import StackModel
 import Synchronization
-import Topology
 
 /// Limits how much a route takes at once and how fast: rate limits, the limit of requests under way, the breaker. Shared by all loops, and
 /// kept over a reload that does not change them.

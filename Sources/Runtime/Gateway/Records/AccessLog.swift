@@ -3,7 +3,7 @@ import EventLoops
 import HTTP
 import JSONCoding
 import Observability
-import Topology
+import StackModel
 
 /// Writes one line per request. Lines are gathered in memory and given to a `LogSink` when 32 KiB have come together or a second has
 /// passed. If the sink's reader has stopped, or its disk is full, lines are lost; no request waits for it.

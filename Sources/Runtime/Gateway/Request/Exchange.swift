@@ -4,7 +4,7 @@ import EventLoops
 import HTTP
 import Observability
 import Resilience
-import Topology
+import StackModel
 
 /// One request and its answer, from the arrival of the head to the line in the log. Reused for one request after the other.
 ///

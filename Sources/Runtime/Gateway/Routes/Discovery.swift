@@ -2,8 +2,8 @@ import Basics
 import EventLoops
 import Glibc
 import Observability
+import StackModel
 import Synchronization
-import Topology
 
 /// Keeps routes' backends as a file or the DNS has them. When a file cannot be read or a name not found, the backends before it stay.
 public final class Discovery: Sendable {

@@ -1,6 +1,6 @@
 import Basics
 import HTTP
-import Topology
+import StackModel
 
 /// Rules for the paths that may be asked for, however they are written.
 enum PathRules {

@@ -5,8 +5,8 @@ import HTTP
 import Observability
 import Patterns
 import Resilience
+import StackModel
 import Synchronization
-import Topology
 
 /// A route as the gateway serves it: the prepared declaration, and the replicas behind it. Immutable but for its counts; a change of the
 /// configuration makes a new one, and requests under way keep theirs.

@@ -3,7 +3,7 @@ import Basics
 import HTTP
 import Observability
 import Resilience
-import Topology
+import StackModel
 
 /// One loop's memory of a pool of replicas: whose turn it is.
 final class PoolOnLoop {

@@ -4,7 +4,7 @@ import Gateway
 import HTTP
 import JSONCoding
 import Observability
-import Topology
+import StackModel
 
 /// What the supervisor answers on its Unix socket, which only its owner can reach: the other verbs of `muster` speak to it. The admin
 /// port serves the reading half of it.

@@ -2,7 +2,7 @@ import Basics
 import JSONCoding
 import Observability
 import Rightsizing
-import Topology
+import StackModel
 
 /// What the services of a stack should be given, as JSON: for `muster why --resources`.
 enum ResourcesJSON {

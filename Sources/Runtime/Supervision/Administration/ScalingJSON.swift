@@ -2,7 +2,7 @@ import Autoscaling
 import Basics
 import JSONCoding
 import Observability
-import Topology
+import StackModel
 
 /// What the autoscalers stand at and have seen, as JSON: for `muster why`, the dashboard, and the recording of a replay.
 enum ScalingJSON {

@@ -1,7 +1,7 @@
 import Basics
 import HTTP
 import Observability
-import Topology
+import StackModel
 
 /// What people and verbs ask of a running stack: another size, a roll, a changed stack file, and what runs. On the control loop.
 final class StackAdmin {

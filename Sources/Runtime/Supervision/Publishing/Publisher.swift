@@ -1,7 +1,7 @@
 import Balancing
 import EventLoops
 import Gateway
-import Topology
+import StackModel
 
 /// What became of routes that were given to the gateway.
 enum Publication: Equatable {

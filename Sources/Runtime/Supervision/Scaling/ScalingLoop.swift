@@ -6,7 +6,7 @@ import Measurement
 import Metering
 import Observability
 import Redis
-import Topology
+import StackModel
 
 /// What the scaling loop needs of the stack around it. All on the control loop.
 protocol ScalingHost: AnyObject {

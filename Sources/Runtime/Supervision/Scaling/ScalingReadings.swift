@@ -2,7 +2,7 @@ import Autoscaling
 import Basics
 import Measurement
 import Metering
-import Topology
+import StackModel
 
 /// From what meters have read to what the autoscaler takes. Pure.
 struct ScalingReadings {

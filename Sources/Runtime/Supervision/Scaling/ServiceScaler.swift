@@ -1,7 +1,7 @@
 import Autoscaling
 import Basics
 import Measurement
-import Topology
+import StackModel
 
 /// One service's autoscaler between its passes: what it remembers, and what it has decided. No I/O and no clock.
 struct ServiceScaler {

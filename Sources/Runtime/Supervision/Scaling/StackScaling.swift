@@ -1,7 +1,7 @@
 import Basics
 import EventLoops
 import Observability
-import Topology
+import StackModel
 
 /// The stack as its autoscalers see it: begins when the stack runs, and follows its file. On the control loop.
 final class StackScaling: ScalingHost {

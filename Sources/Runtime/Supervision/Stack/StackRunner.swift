@@ -6,7 +6,7 @@ import Glibc
 import HTTP
 import Observability
 import Redis
-import Topology
+import StackModel
 
 /// Runs a stack on this machine, from `start` until it has stopped: carries out what the `StackMachine` decides, and tells it what the
 /// units' runners say. What is published to the gateway, kept house of, scaled and asked for from outside are parts of their own

@@ -5,8 +5,8 @@ import Gateway
 import Glibc
 import HTTP
 import Observability
+import StackModel
 import Synchronization
-import Topology
 
 /// A stack's supervisor as the whole work of a process: takes the lock, opens the gateway, runs the stack, serves the control socket,
 /// and returns when all has stopped.

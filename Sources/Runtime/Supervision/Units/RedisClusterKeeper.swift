@@ -4,7 +4,7 @@ import Observability
 import Provisioning
 import Redis
 import Sharding
-import Topology
+import StackModel
 
 /// Keeps one store: a node is started only on a folder that is fit for it (`FolderCensus`). The nodes of a cluster it keeps together: it
 /// forms the cluster when all nodes answer for the first time, and lets a replica take over when a master's process has ended, long before

@@ -3,7 +3,7 @@ import EventLoops
 import Glibc
 import Provisioning
 import Sharding
-import Topology
+import StackModel
 
 /// A declared Redis store as it is run: one server, or the nodes of a cluster. Ports and password are chosen once and kept in its folder.
 struct RedisStore {

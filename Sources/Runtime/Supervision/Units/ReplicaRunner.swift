@@ -6,7 +6,7 @@ import Glibc
 import HTTP
 import Observability
 import Redis
-import Topology
+import StackModel
 
 /// Carries out what a `ReplicaMachine` says, for one process: starts it, watches its end, probes it, signals it, admits it to the
 /// gateway. On the control loop.

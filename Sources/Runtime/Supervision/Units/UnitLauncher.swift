@@ -1,6 +1,6 @@
 import Basics
 import Redis
-import Topology
+import StackModel
 
 /// Makes the runners of a stack's units: which program each one starts, with which arguments and environment, and who keeps a store's nodes
 /// together. On the control loop.

@@ -7,8 +7,9 @@ public struct RedirectTemplate: Sendable, Equatable {
     }
     private var parts: [Part] = []
 
-    struct Failure: Error {
-        let reason: String
+    /// Why a client could not follow a redirect: the end of a sentence that begins with the target.
+    public struct Failure: Error {
+        public let reason: String
     }
 
     static let variables = ["scheme", "host", "uri"]
@@ -19,7 +20,7 @@ public struct RedirectTemplate: Sendable, Equatable {
     public init(_ spec: RedirectSpec) { parts = (try? RedirectTemplate.parse(spec.to)) ?? [.text(spec.to)] }
 
     /// Throws why a client could not follow it.
-    init(checking text: String) throws(Failure) {
+    public init(checking text: String) throws(Failure) {
         parts = try RedirectTemplate.parse(text)
         guard let place = place(scheme: "https", host: "example.org", target: "/path?query") else {
             throw Failure(reason: text.isEmpty ? "is empty" : "has a character that a URL cannot have; write it as an escape, such as %20")
@@ -82,9 +83,9 @@ public struct RedirectTemplate: Sendable, Equatable {
 }
 
 /// The origin of a page, as a browser sends it in `Origin`.
-enum WebOrigin {
+public enum WebOrigin {
     /// `https://app.example:8443` in the form that browsers send: small letters, no default port. nil for what no browser sends.
-    static func canonical(_ text: String) -> String? {
+    public static func canonical(_ text: String) -> String? {
         let lower = text.lowercased()
         guard let scheme = ["https", "http"].first(where: { lower.hasPrefix($0 + "://") }) else { return nil }
         var authority = lower.dropFirst(scheme.count + 3)
@@ -95,7 +96,7 @@ enum WebOrigin {
     }
 
     /// A name, an IPv4 address or an IPv6 address in brackets, with or without a port.
-    static func isAuthority(_ text: some StringProtocol) -> Bool {
+    public static func isAuthority(_ text: some StringProtocol) -> Bool {
         var rest = Array(text.utf8)[...]
         if rest.first == 91 {
             guard let end = rest.firstIndex(of: 93), end > 2, rest[1..<end].allSatisfy({ isHex($0) || $0 == 58 || $0 == 46 }) else {

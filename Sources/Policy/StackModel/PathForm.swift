@@ -52,7 +52,7 @@ public enum PathForm {
 
     /// A pattern of the configuration as it is compared with paths as they are sent: escapes that are not needed are decoded (`%61` is `a`),
     /// and those that are needed have capital digits. Escaped slashes, semicolons, question marks and `%` itself stay escaped.
-    static func canonical(_ pattern: String) -> String {
+    public static func canonical(_ pattern: String) -> String {
         var out: [UInt8] = []
         var rest = Array(pattern.utf8)[...]
         while let byte = rest.popFirst() {

@@ -1,4 +1,5 @@
 import Basics
+import StackModel
 
 /// What may stand in a stack file: the one description from which the reader, its suggestions and `muster schema` all work.
 indirect enum ValueType: Sendable {

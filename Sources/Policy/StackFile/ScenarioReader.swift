@@ -1,5 +1,6 @@
 import Basics
 import LoadPlanning
+import StackModel
 
 extension Scenario {
     /// Reads and validates a scenario. Everything that is wrong is in the error, each with line and column.

@@ -17,6 +17,24 @@ public struct GatewaySpec: Sendable, Equatable {
     /// The Redis in which limits with `shared: true` are counted.
     public let limitStore: String?
     public let routes: [RouteSpec]
+
+    public init(
+        listen: ListenAddress, admin: ListenAddress?, adminTokenFile: String?, threads: Int, accessLog: AccessLogSpec,
+        trustedProxies: [AddressRange], takesProxyProtocol: Bool, limits: GatewayLimits, tracing: TracingSpec?, limitStore: String?,
+        routes: [RouteSpec]
+    ) {
+        self.listen = listen
+        self.admin = admin
+        self.adminTokenFile = adminTokenFile
+        self.threads = threads
+        self.accessLog = accessLog
+        self.trustedProxies = trustedProxies
+        self.takesProxyProtocol = takesProxyProtocol
+        self.limits = limits
+        self.tracing = tracing
+        self.limitStore = limitStore
+        self.routes = routes
+    }
 }
 
 public struct AccessLogSpec: Sendable, Equatable {
@@ -29,6 +47,11 @@ public struct AccessLogSpec: Sendable, Equatable {
     /// The file of the log; nil: standard output.
     public let file: String?
 
+    public init(format: Format, file: String?) {
+        self.format = format
+        self.file = file
+    }
+
     /// The fields that a custom format may name, after nginx's words.
     public static let fields = [
         "time", "remote_addr", "method", "uri", "status", "bytes", "replica", "duration_ms", "upstream_ms", "tries", "request_id", "route",
@@ -37,7 +60,7 @@ public struct AccessLogSpec: Sendable, Equatable {
     ]
 
     /// The first `$name` that is no field; nil when all are.
-    static func unknownField(_ format: String) -> String? {
+    public static func unknownField(_ format: String) -> String? {
         for piece in format.split(separator: "$", omittingEmptySubsequences: false).dropFirst() {
             let name = piece.prefix { $0.isASCII && ($0.isLetter || $0 == "_") }
             if !fields.contains(String(name)) { return String(name) }
@@ -56,6 +79,15 @@ public struct GatewayLimits: Sendable, Equatable {
     /// How long a whole head may take to arrive, and how long a connection may be idle between two requests.
     public let headTime: Duration
     public let idleTime: Duration
+
+    public init(connections: Int, perClient: Int, head: Int, fields: Int, headTime: Duration, idleTime: Duration) {
+        self.connections = connections
+        self.perClient = perClient
+        self.head = head
+        self.fields = fields
+        self.headTime = headTime
+        self.idleTime = idleTime
+    }
 }
 
 public struct TracingSpec: Sendable, Equatable {
@@ -63,6 +95,11 @@ public struct TracingSpec: Sendable, Equatable {
     public let target: String
     /// The share of the traces that are sampled, 0…1, of those that begin here; traces that a client began follow its decision.
     public let sample: Double
+
+    public init(target: String, sample: Double) {
+        self.target = target
+        self.sample = sample
+    }
 }
 
 public struct RouteSpec: Sendable, Equatable {
@@ -97,6 +134,30 @@ public struct RouteSpec: Sendable, Equatable {
     /// The version of the PROXY header with the client's address that backends get; nil: none.
     public let proxyHeader: ProxyHeader?
 
+    public init(
+        match: RouteMatch, target: Target, discovery: DiscoverySpec?, canary: CanarySpec?, balancing: BalancingSpec, isIdempotent: Bool,
+        retry: RetrySpec, timeout: TimeoutSpec, bodyLimit: Int, probe: ProbeSpec?, eject: EjectSpec, guards: GuardSpec, hold: HoldSpec?,
+        access: AccessSpec, edits: EditSpec, upgrades: [String], proxyHeader: ProxyHeader?
+    ) {
+        self.match = match
+        self.target = target
+        self.discovery = discovery
+        self.canary = canary
+        self.balancing = balancing
+        self.isIdempotent = isIdempotent
+        self.retry = retry
+        self.timeout = timeout
+        self.bodyLimit = bodyLimit
+        self.probe = probe
+        self.eject = eject
+        self.guards = guards
+        self.hold = hold
+        self.access = access
+        self.edits = edits
+        self.upgrades = upgrades
+        self.proxyHeader = proxyHeader
+    }
+
     public enum ProxyHeader: String, Sendable, CaseIterable { case v1, v2 }
 
     /// The words that `balance` takes without an argument; besides them `hash(header:NAME)` and `hash(cookie:NAME)`.
@@ -127,6 +188,13 @@ public struct RouteMatch: Sendable, Equatable {
     /// Header fields, each with a lower-case name and an exact value.
     public let headers: [FieldSpec]
 
+    public init(path: Path, hosts: [String], methods: [String], headers: [FieldSpec]) {
+        self.path = path
+        self.hosts = hosts
+        self.methods = methods
+        self.headers = headers
+    }
+
     public var label: String {
         let path =
             switch self.path {
@@ -145,6 +213,11 @@ public struct RouteMatch: Sendable, Equatable {
 public struct FieldSpec: Sendable, Equatable {
     public let name: String
     public let value: String
+
+    public init(name: String, value: String) {
+        self.name = name
+        self.value = value
+    }
 }
 
 public struct BackendSpec: Sendable, Equatable {
@@ -182,6 +255,14 @@ public struct CanarySpec: Sendable, Equatable {
     /// The header and the cookie in which `always` or `never` overrides the share.
     public let header: String?
     public let cookie: String?
+
+    public init(backends: [BackendSpec], service: String?, share: Double, header: String?, cookie: String?) {
+        self.backends = backends
+        self.service = service
+        self.share = share
+        self.header = header
+        self.cookie = cookie
+    }
 }
 
 public struct BalancingSpec: Sendable, Equatable {
@@ -192,6 +273,13 @@ public struct BalancingSpec: Sendable, Equatable {
     public let slowStart: Duration
     /// The share of fit replicas below which all are used; 0: only when none is fit.
     public let panic: Double
+
+    public init(method: String, sticky: String?, slowStart: Duration, panic: Double) {
+        self.method = method
+        self.sticky = sticky
+        self.slowStart = slowStart
+        self.panic = panic
+    }
 }
 
 public struct RetrySpec: Sendable, Equatable {
@@ -202,6 +290,13 @@ public struct RetrySpec: Sendable, Equatable {
     public let keptBody: Int
     /// The time after which a GET without an answer is also sent to a second replica; nil: never.
     public let hedge: Duration?
+
+    public init(attempts: Int, budget: Double, keptBody: Int, hedge: Duration?) {
+        self.attempts = attempts
+        self.budget = budget
+        self.keptBody = keptBody
+        self.hedge = hedge
+    }
 }
 
 public struct TimeoutSpec: Sendable, Equatable {
@@ -212,6 +307,13 @@ public struct TimeoutSpec: Sendable, Equatable {
     public let total: Duration?
     /// How long nothing may move on an upgraded connection.
     public let tunnel: Duration
+
+    public init(connect: Duration, response: Duration, total: Duration?, tunnel: Duration) {
+        self.connect = connect
+        self.response = response
+        self.total = total
+        self.tunnel = tunnel
+    }
 }
 
 public struct ProbeSpec: Sendable, Equatable {
@@ -225,6 +327,16 @@ public struct ProbeSpec: Sendable, Equatable {
     public let timeout: Duration
     public let rise: Int
     public let fall: Int
+
+    public init(path: String?, host: String?, headers: [FieldSpec], interval: Duration, timeout: Duration, rise: Int, fall: Int) {
+        self.path = path
+        self.host = host
+        self.headers = headers
+        self.interval = interval
+        self.timeout = timeout
+        self.rise = rise
+        self.fall = fall
+    }
 }
 
 public struct EjectSpec: Sendable, Equatable {
@@ -237,6 +349,15 @@ public struct EjectSpec: Sendable, Equatable {
     public let outliers: Bool
     /// The share of the replicas that may be out at once.
     public let atMost: Double
+
+    public init(failures: Int, within: Duration, time: Duration, countsErrors: Bool, outliers: Bool, atMost: Double) {
+        self.failures = failures
+        self.within = within
+        self.time = time
+        self.countsErrors = countsErrors
+        self.outliers = outliers
+        self.atMost = atMost
+    }
 }
 
 /// The limits of a route: how much it takes at once, and how fast.
@@ -250,6 +371,17 @@ public struct GuardSpec: Sendable, Equatable {
     /// How many failures in a row open the route's breaker; nil: the route has none.
     public let breakerFailures: Int?
     public let breakerRecovery: Duration
+
+    public init(
+        limits: [LimitSpec], concurrency: Int?, isAdaptive: Bool, perReplica: Int?, breakerFailures: Int?, breakerRecovery: Duration
+    ) {
+        self.limits = limits
+        self.concurrency = concurrency
+        self.isAdaptive = isAdaptive
+        self.perReplica = perReplica
+        self.breakerFailures = breakerFailures
+        self.breakerRecovery = breakerRecovery
+    }
 }
 
 /// Requests that wait at the gateway while their service has no replica at all.
@@ -258,6 +390,11 @@ public struct HoldSpec: Sendable, Equatable {
     public let most: Int
     /// The longest time that each request waits.
     public let time: Duration
+
+    public init(most: Int, time: Duration) {
+        self.most = most
+        self.time = time
+    }
 }
 
 public struct LimitSpec: Sendable, Equatable {
@@ -275,6 +412,15 @@ public struct LimitSpec: Sendable, Equatable {
     public let isShared: Bool
     /// Whether requests that exceed the rate but not the burst wait for their turn instead of going at once.
     public let delays: Bool
+
+    public init(perSecond: Double, text: String, burst: Int, key: Key, isShared: Bool, delays: Bool) {
+        self.perSecond = perSecond
+        self.text = text
+        self.burst = burst
+        self.key = key
+        self.isShared = isShared
+        self.delays = delays
+    }
 }
 
 /// The clients that may use a route.
@@ -289,6 +435,19 @@ public struct AccessSpec: Sendable, Equatable {
     public let bearerFile: String?
     public let realm: String
     public let cors: CORSSpec?
+
+    public init(
+        deny: [String], allowed: [AddressRange], refused: [AddressRange], basicFile: String?, bearerFile: String?, realm: String,
+        cors: CORSSpec?
+    ) {
+        self.deny = deny
+        self.allowed = allowed
+        self.refused = refused
+        self.basicFile = basicFile
+        self.bearerFile = bearerFile
+        self.realm = realm
+        self.cors = cors
+    }
 }
 
 public struct CORSSpec: Sendable, Equatable {
@@ -299,6 +458,15 @@ public struct CORSSpec: Sendable, Equatable {
     public let exposed: [String]
     public let credentials: Bool
     public let maxAge: Duration
+
+    public init(origins: [String], methods: [String], headers: [String], exposed: [String], credentials: Bool, maxAge: Duration) {
+        self.origins = origins
+        self.methods = methods
+        self.headers = headers
+        self.exposed = exposed
+        self.credentials = credentials
+        self.maxAge = maxAge
+    }
 }
 
 /// The changes that the gateway makes to requests and responses on their way.
@@ -308,6 +476,13 @@ public struct EditSpec: Sendable, Equatable {
     public let host: String?
     public let request: HeaderEditSpec
     public let response: HeaderEditSpec
+
+    public init(rewrite: RewriteSpec?, host: String?, request: HeaderEditSpec, response: HeaderEditSpec) {
+        self.rewrite = rewrite
+        self.host = host
+        self.request = request
+        self.response = response
+    }
 }
 
 public enum RewriteSpec: Sendable, Equatable {
@@ -321,6 +496,13 @@ public struct HeaderEditSpec: Sendable, Equatable {
     public let add: [FieldSpec]
     /// The names of fields to remove, in lower case.
     public let remove: [String]
+
+    public init(`set`: [FieldSpec], add: [FieldSpec], remove: [String]) {
+        self.set = set
+        self.add = add
+        self.remove = remove
+    }
+
     public var isEmpty: Bool { self.set.isEmpty && add.isEmpty && remove.isEmpty }
 }
 
@@ -331,10 +513,22 @@ public struct AnswerSpec: Sendable, Equatable {
     public let type: String
     /// A file with the body. It is read once, when the configuration is read.
     public let file: String?
+
+    public init(status: Int, body: String, type: String, file: String?) {
+        self.status = status
+        self.body = body
+        self.type = type
+        self.file = file
+    }
 }
 
 public struct RedirectSpec: Sendable, Equatable {
     /// The target. `$scheme`, `$host` and `$uri` stand for those of the request.
     public let to: String
     public let status: Int
+
+    public init(to: String, status: Int) {
+        self.to = to
+        self.status = status
+    }
 }

@@ -1,4 +1,5 @@
 import LoadPlanning
+import StackModel
 
 /// The keys of a scenario of `muster load`.
 enum ScenarioSchema {

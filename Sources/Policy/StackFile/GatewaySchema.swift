@@ -1,3 +1,5 @@
+import StackModel
+
 /// The gateway's keys.
 extension StackSchema {
     static let backend = ObjectSpec(

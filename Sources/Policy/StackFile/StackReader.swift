@@ -1,5 +1,6 @@
 import Basics
 import Sharding
+import StackModel
 
 extension Stack {
     /// Stack files and scenarios have at most this many bytes.

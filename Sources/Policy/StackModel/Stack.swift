@@ -7,6 +7,13 @@ public struct Stack: Sendable, Equatable {
     public let stores: [StoreSpec]
     public let gateway: GatewaySpec?
 
+    public init(name: String, services: [ServiceSpec], stores: [StoreSpec], gateway: GatewaySpec?) {
+        self.name = name
+        self.services = services
+        self.stores = stores
+        self.gateway = gateway
+    }
+
     public func service(_ name: String) -> ServiceSpec? { services.first { $0.name == name } }
 
     /// The same stack with another definition of one service.
@@ -32,7 +39,8 @@ public struct ListenAddress: Sendable, Equatable, CustomStringConvertible {
         isBare = false
     }
 
-    init?(_ text: String) {
+    /// Reads `HOST:PORT` or `PORT`; nil when the text is neither.
+    public init?(_ text: String) {
         if let port = UInt16(text), port > 0 {
             host = "0.0.0.0"
             self.port = port
@@ -72,22 +80,48 @@ public struct ServiceSpec: Sendable, Equatable {
     public let startTime: Duration
     /// How the service is scaled; nil: the count is the one that somebody asks for.
     public let scaling: ScalingSpec?
+
+    public init(
+        name: String, command: [String], image: String?, replicas: ClosedRange<Int>, http: HTTPInterface?, cpu: Int?, memory: Int?,
+        uses: [String], environment: [EnvironmentVariable], grace: Duration, startTime: Duration, scaling: ScalingSpec?
+    ) {
+        self.name = name
+        self.command = command
+        self.image = image
+        self.replicas = replicas
+        self.http = http
+        self.cpu = cpu
+        self.memory = memory
+        self.uses = uses
+        self.environment = environment
+        self.grace = grace
+        self.startTime = startTime
+        self.scaling = scaling
+    }
 }
 
 extension ServiceSpec {
+    /// The most replicas that a service may have. The figure is ours: far more than one machine runs.
+    public static let replicaLimit = 1000
+
     /// Why the service may not have this many replicas; nil when it may. A fixed count (`replicas: 3`) may be scaled to any, a range bounds
     /// it.
     public func refusal(of count: Int) -> String? {
         if replicas.lowerBound < replicas.upperBound, !replicas.contains(count) {
             return "\(name) is declared with \(replicas.lowerBound)..\(replicas.upperBound) replicas"
         }
-        return (0...SchemaChecker.replicaLimit).contains(count) ? nil : "from 0 to \(SchemaChecker.replicaLimit) replicas"
+        return (0...ServiceSpec.replicaLimit).contains(count) ? nil : "from 0 to \(ServiceSpec.replicaLimit) replicas"
     }
 }
 
 public struct EnvironmentVariable: Sendable, Equatable {
     public let name: String
     public let value: String
+
+    public init(name: String, value: String) {
+        self.name = name
+        self.value = value
+    }
 }
 
 public struct HTTPInterface: Sendable, Equatable {
@@ -96,6 +130,13 @@ public struct HTTPInterface: Sendable, Equatable {
     public let live: String
     public let ready: String
     public let metrics: String?
+
+    public init(port: UInt16, live: String, ready: String, metrics: String?) {
+        self.port = port
+        self.live = live
+        self.ready = ready
+        self.metrics = metrics
+    }
 }
 
 public struct StoreSpec: Sendable, Equatable {
@@ -118,6 +159,16 @@ public struct StoreSpec: Sendable, Equatable {
     public let replicas: Int
     /// The longest time until a dead or hung master of a cluster is replaced.
     public let failover: Duration
+
+    public init(name: String, role: Role, memory: Int, port: UInt16?, masters: Int, replicas: Int, failover: Duration) {
+        self.name = name
+        self.role = role
+        self.memory = memory
+        self.port = port
+        self.masters = masters
+        self.replicas = replicas
+        self.failover = failover
+    }
 
     public var isCluster: Bool { masters > 1 }
     /// The number of servers that run.

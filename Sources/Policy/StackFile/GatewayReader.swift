@@ -1,5 +1,6 @@
 import Basics
 import Patterns
+import StackModel
 
 /// The gateway's part of the reader.
 extension StackReader {

@@ -1,6 +1,7 @@
 import Autoscaling
 import Basics
 import Observability
+import StackModel
 
 /// What the reader of `scale` has to know of its service.
 struct ScaledService {

@@ -1,3 +1,5 @@
+import StackModel
+
 /// The stack file's keys. Change a key here, and the reader, its suggestions and `muster schema` follow.
 enum StackSchema {
     static let http = ObjectSpec(

@@ -1,4 +1,5 @@
 import JSONCoding
+import StackModel
 
 /// The stack file's description as JSON Schema (draft 2020-12), for editors: made from the keys that the reader itself uses.
 public func stackJSONSchema() -> String {

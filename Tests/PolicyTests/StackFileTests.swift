@@ -2,7 +2,8 @@ import Balancing
 import JSONCoding
 import Testing
 
-@testable import Topology
+@testable import StackFile
+@testable import StackModel
 
 @Suite struct StackReaderTests {
     private func read(_ text: String, environment: [String: String] = [:]) throws -> Stack {

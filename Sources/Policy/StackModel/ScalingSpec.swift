@@ -15,6 +15,19 @@ public struct ScalingSpec: Sendable, Equatable {
     public let offset: Duration
     /// How far ahead history is asked; nil: it is not asked.
     public let forecast: Duration?
+
+    public init(
+        policy: ScalingPolicy, origins: [MetricOrigin], period: Duration, idle: Duration?, floors: [ScheduleFloor], offset: Duration,
+        forecast: Duration?
+    ) {
+        self.policy = policy
+        self.origins = origins
+        self.period = period
+        self.idle = idle
+        self.floors = floors
+        self.offset = offset
+        self.forecast = forecast
+    }
 }
 
 /// The source of a metric's figures.

@@ -1,3 +1,5 @@
+import StackModel
+
 /// What the routes before one take, to find a route that no request could reach.
 struct TakenRequests {
     private var labels: Set<String> = []

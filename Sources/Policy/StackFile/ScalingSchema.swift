@@ -1,3 +1,5 @@
+import StackModel
+
 /// The keys of a service's `scale`.
 extension StackSchema {
     static let scalingMetric = ObjectSpec(

@@ -2,6 +2,7 @@ import Autoscaling
 import Balancing
 import Basics
 import Patterns
+import StackModel
 
 /// Holds a YAML tree against its description and gathers everything that is wrong, not just the first thing.
 struct SchemaChecker {
@@ -314,13 +315,11 @@ struct SchemaChecker {
         thousandths(text).flatMap { (1...1_000_000_000_000).contains($0) ? $0 : nil }
     }
 
-    static let replicaLimit = 1000
-
     /// `3`, or `3..20`: two numbers with exactly two dots between them.
     static func replicas(_ text: String) -> ClosedRange<Int>? {
         let parts = text.split(separator: "..", omittingEmptySubsequences: false)
         guard (1...2).contains(parts.count), let low = digits(parts[0]), let high = digits(parts[parts.count - 1]), low <= high,
-            high <= replicaLimit
+            high <= ServiceSpec.replicaLimit
         else { return nil }
         return low...high
     }
