@@ -155,7 +155,7 @@ let package = Package(
         tests(
             "Loopback",
             uses: [
-                "Metering", "Measurement", "Loading", "LoadPlanning", "Gateway", "HTTP", "EventLoops", "StackFile", "StackModel",
+                "Metering", "Measurement", "Loading", "LoadPlanning", "Gateway", "HTTP", "Redis", "EventLoops", "StackFile", "StackModel",
                 "Observability",
                 "Basics",
                 "TestSupport",

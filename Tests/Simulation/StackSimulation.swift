@@ -76,6 +76,28 @@ import Testing
         #expect(machine.isSettled && machine.members.values.allSatisfy { $0.generation == 1 })
     }
 
+    /// A mended version is not given up because the broken one before it fails: it gets its turn, and ends the roll well.
+    @Test func theVersionThatOvertakesABrokenOneIsRolled() {
+        var machine = ServiceMachine(name: "a", desired: 1)
+        _ = machine.setDesired(1)
+        _ = machine.becameReady(1)
+        #expect(machine.beginRoll() == [.start(2, generation: 2)])
+        #expect(machine.beginRoll() == [])
+        #expect(machine.failedToStart(2, "exit status 1") == [.stop(2)])
+        #expect(!machine.isSettled)
+        #expect(machine.stopped(2) == [.start(2, generation: 3)])
+        #expect(machine.becameReady(2) == [.stop(1)])
+        #expect(machine.stopped(1) == [.rollEnded(nil)])
+        #expect(machine.isSettled && machine.members.values.allSatisfy { $0.generation == 3 })
+        // The newest one that fails still ends the roll.
+        _ = machine.beginRoll()
+        _ = machine.beginRoll()
+        _ = machine.failedToStart(1, "exit status 1")
+        #expect(machine.stopped(1) == [.start(1, generation: 5)])
+        let failed = machine.failedToStart(1, "exit status 2")
+        #expect(failed.first == .stop(1) && failed.last != .rollEnded(nil) && failed.count == 2)
+    }
+
     @Test func aRollReplacesAnOldOneThatCrashesMeanwhile() {
         var machine = ServiceMachine(name: "a", desired: 3)
         _ = machine.setDesired(3)

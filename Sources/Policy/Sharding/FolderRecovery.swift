@@ -26,6 +26,12 @@ public struct FolderRecovery: Sendable, Equatable {
     /// Whether data is lost for good by the plan, or may be: it is carried out only when the user accepts that.
     public let needsAcceptance: Bool
 
+    /// Whether the user is shown the same for both plans. Nodes that run write new epochs and times into their files meanwhile, which the
+    /// steps may differ in.
+    public func isShown(as other: FolderRecovery) -> Bool {
+        sentences == other.sentences && reliesOn == other.reliesOn && loses == other.loses && needsAcceptance == other.needsAcceptance
+    }
+
     /// The plan for one node; nil: nothing is wrong with the node, and it may be started.
     public static func plan(_ census: FolderCensus, _ address: NodeAddress) throws(Refusal) -> FolderRecovery? {
         guard let one = census.testimonies.first(where: { $0.address == address }) else {

@@ -32,38 +32,60 @@ public struct ClusterFormation: Sendable {
     public let notes: [String]
     private let addresses: [NodeAddress]
 
-    /// All in one: waits for the nodes to answer, plans, applies, verifies. `tell` gets a line for each step; nothing to do is one line.
-    /// Returns whether anything was changed.
+    /// What has become of the nodes: a cluster that serves every slot.
+    public struct Outcome: Sendable, Equatable {
+        /// Whether anything was changed.
+        public let isChanged: Bool
+        /// The replicas that have no whole copy of their master's data yet, a sentence each.
+        public let copying: [String]
+    }
+
+    /// How long replicas are waited for that copy from their masters. New nodes have nothing to copy and need a second or two; a copy of
+    /// much data takes as long as it takes, and the cluster serves meanwhile.
+    static let copyTime = Duration.seconds(15)
+
+    /// All in one: waits for the nodes to answer, plans, applies, verifies that the cluster serves. `tell` gets a line for each step;
+    /// nothing to do is one line.
     @discardableResult
     public static func form(
         nodes: [NodeAddress], replicas: Int, credentials: RedisCredentials, on loop: EventLoop, tell: @Sendable (String) -> Void
-    ) async throws(ProvisioningFailure) -> Bool {
+    ) async throws(ProvisioningFailure) -> Outcome {
         let session = ClusterSession(seeds: nodes, credentials: credentials, loop: loop)
         defer { session.close() }
         let formation = try await plan(session, replicas: replicas)
         if formation.steps.isEmpty { tell("the cluster is formed already: nothing to do") }
         try await formation.apply(session, tell: tell)
-        try await session.waitUntilWhole(.seconds(60))
-        return !formation.steps.isEmpty
+        let copying = try await session.waitUntilServing(.seconds(60), copyTime: copyTime)
+        return Outcome(isChanged: !formation.steps.isEmpty, copying: copying)
     }
 
-    /// Asks the session's seeds, which are all the nodes there are to be; waits up to 15 s for each to answer.
+    /// How long a node is waited for that says that it loads its data: some 60 GiB from a disk that reads 100 MiB a second.
+    private static let loadTime = Duration.seconds(600)
+
+    /// Asks the session's seeds, which are all the nodes there are to be; waits up to 15 s for each to answer, and up to 10 minutes for one
+    /// that says that it loads its data.
     public static func plan(_ session: ClusterSession, replicas: Int) async throws(ProvisioningFailure) -> ClusterFormation {
         var reports: [NodeReport] = []
         for address in session.seeds {
-            var last: ProvisioningFailure?
-            let answers = try await session.eventually(.seconds(15)) { () async throws(ProvisioningFailure) in
+            let begun = MonotonicTime.now
+            var silentSince = begun
+            // Ends with an answer, 15 s after the node was last heard to load, or when it has loaded for too long.
+            let answers = try await session.eventually(loadTime) { () async throws(ProvisioningFailure) in
                 do throws(ProvisioningFailure) {
                     reports.append(try await session.report(of: address))
                     return true
                 } catch {
-                    // It may be starting or loading its data.
-                    guard error.code == .unreachable || error.message.hasPrefix("LOADING") else { throw error }
-                    last = error
+                    let now = MonotonicTime.now
+                    if error.isLoading, now - begun < loadTime {
+                        silentSince = now
+                        return false
+                    }
+                    // It may be starting.
+                    guard error.code == .unreachable, now - silentSince < .seconds(15) else { throw error }
                     return false
                 }
             }
-            if !answers { throw last ?? ProvisioningFailure(.unreachable, "does not answer", node: address) }
+            if !answers { throw ProvisioningFailure(.unfinished, "has not loaded its data within \(loadTime.brief)", node: address) }
         }
         return try ClusterFormation(reports, addresses: session.seeds, replicas: replicas)
     }
@@ -276,8 +298,7 @@ extension ClusterSession {
         return first.host
     }
 
-    /// Until every node answers, says that the state is ok, agrees with the others, and every replica's link is up. `forgotten` are no
-    /// longer waited for.
+    /// Until every node answers, says that the state is ok, agrees with the others, and every replica's link is up.
     public func waitUntilWhole(_ limit: Duration) async throws(ProvisioningFailure) {
         var missing: [String] = []
         let isWhole = try await eventually(limit) { () async throws(ProvisioningFailure) in
@@ -290,18 +311,52 @@ extension ClusterSession {
         }
     }
 
+    /// Until every slot is served: each has an owner, the masters answer and say that the state is ok, and all that answer agree. Replicas
+    /// that still copy from their masters are waited for `copyTime` at most.
+    ///
+    /// Returns these replicas, a sentence each; empty: the cluster is whole.
+    public func waitUntilServing(_ limit: Duration, copyTime: Duration) async throws(ProvisioningFailure) -> [String] {
+        let begun = MonotonicTime.now
+        var found: (serving: [String], copying: [String]) = ([], [])
+        let serves = try await eventually(limit) { () async throws(ProvisioningFailure) in
+            found = lacks(try await read())
+            return found.serving.isEmpty && (found.copying.isEmpty || MonotonicTime.now - begun >= copyTime)
+        }
+        if !serves {
+            throw ProvisioningFailure(
+                .unfinished,
+                "the cluster does not serve all slots after \(limit.brief): " + found.serving.prefix(4).joined(separator: "; "))
+        }
+        return found.copying
+    }
+
     /// What stands between a reading and a whole cluster.
     func shortcomings(_ reading: ClusterReading) -> [String] {
-        var missing = reading.silent.map { "\($0.address) does not answer" }
-        for report in reading.reports {
-            if report.cluster["cluster_state"] != "ok" {
-                missing.append("\(report.asked) says that the state is \(report.cluster["cluster_state"] ?? "unknown")")
-            }
-            if report.nodes.myself.isReplica, report.info["master_link_status"] != "up" {
-                missing.append("\(report.asked) is not in step with its master yet")
+        let found = lacks(reading)
+        return found.serving + found.copying
+    }
+
+    /// What keeps a cluster from serving, and which replicas have no whole copy yet.
+    private func lacks(_ reading: ClusterReading) -> (serving: [String], copying: [String]) {
+        var serving: [String] = [], copying: [String] = []
+        for silence in reading.silent {
+            let isReplica = reading.view.members.first { $0.address == silence.address }.map { !$0.isMaster } ?? false
+            // A replica that has received its copy loads it, and answers nothing else meanwhile.
+            if silence.failure.isLoading, isReplica {
+                copying.append("\(silence.address) loads the copy of its master's data")
+            } else {
+                serving.append("\(silence.address) does not answer")
             }
         }
-        if !reading.view.unassigned.isEmpty { missing.append("\(reading.view.unassigned.count) slots belong to nobody") }
-        return missing + reading.view.disagreements
+        for report in reading.reports {
+            if report.cluster["cluster_state"] != "ok" {
+                serving.append("\(report.asked) says that the state is \(report.cluster["cluster_state"] ?? "unknown")")
+            }
+            if report.nodes.myself.isReplica, report.info["master_link_status"] != "up" {
+                copying.append("\(report.asked) is not in step with its master yet")
+            }
+        }
+        if !reading.view.unassigned.isEmpty { serving.append("\(reading.view.unassigned.count) slots belong to nobody") }
+        return (serving + reading.view.disagreements, copying)
     }
 }

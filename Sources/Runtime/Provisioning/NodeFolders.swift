@@ -87,7 +87,29 @@ public struct NodeFolders: Sendable {
     private static func node(_ name: String, _ folder: String, _ port: UInt16) -> Node {
         Node(
             name: name, folder: folder, address: NodeAddress(host: "127.0.0.1", port: port),
-            keepsData: NodeTestimony.keepsData(configuration: folder + "/redis.conf"), runs: !isFreePort(port))
+            keepsData: NodeTestimony.keepsData(configuration: folder + "/redis.conf"), runs: !isFreePort(port) || hasServer(folder))
+    }
+
+    /// Whether a server works in this folder, by the working folders of this machine's processes: one that was started a moment ago does not
+    /// listen yet. Processes of other users are not seen.
+    private static func hasServer(_ folder: String) -> Bool {
+        let place = Files.absolute(folder)
+        return Files.list("/proc").compactMap { Int32($0) }.contains { pid in
+            guard let name = Files.text("/proc/\(pid)/comm"), name.hasPrefix("redis") || name.hasPrefix("valkey") else { return false }
+            return Files.absolute("/proc/\(pid)/cwd") == place
+        }
+    }
+
+    /// One operation at a time on the folders of nodes: `muster redis` holds this lock while it changes them or starts nodes on them, and a
+    /// supervisor while it starts one. It ends when the descriptor is closed, or with the process. nil: somebody else holds it.
+    public static func lock(_ directory: String) throws(SystemError) -> Int32? {
+        let descriptor = open(directory + "/lock", O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
+        guard descriptor >= 0 else { throw SystemError("open \(directory)/lock") }
+        if flock(descriptor, LOCK_EX | LOCK_NB) == 0 { return descriptor }
+        let failure = SystemError("lock \(directory)/lock")
+        close(descriptor)
+        guard failure.code == EWOULDBLOCK else { throw failure }
+        return nil
     }
 
     private static func port(of folder: String) -> UInt16? {

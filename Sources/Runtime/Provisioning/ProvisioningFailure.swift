@@ -36,5 +36,8 @@ public struct ProvisioningFailure: Error, Sendable, Equatable, CustomStringConve
         self.init(code, error.message, node: node)
     }
 
+    /// Whether the node answers that it loads its data: it will serve, and serves nothing yet.
+    var isLoading: Bool { code == .server && message.hasPrefix("LOADING") }
+
     public var description: String { node.map { "\($0): \(message)" } ?? message }
 }

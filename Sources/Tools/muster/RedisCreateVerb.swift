@@ -37,18 +37,19 @@ let redisCreateVerb = Verb(
     }
     let lock = try NodeFolder.lock(request.directory)
     defer { close(lock) }
-    let isNew = try redisFailures {
+    let (isNew, copying) = try redisFailures {
         let started = try request.start()
         return try blocking { loop in
-            let changed = try await ClusterFormation.form(
+            let outcome = try await ClusterFormation.form(
                 nodes: request.addresses, replicas: request.replicas, credentials: RedisCredentials(password: request.password), on: loop
             ) { printError("  \($0)") }
             await request.useDefragmentation(loop)
-            return changed || started
+            return (outcome.isChanged || started, outcome.copying)
         }
     }
     do { try FormedMark.set(FormedMark.path(inside: request.directory)) } catch { throw Exit.failed("\(error)") }
-    printError("the cluster is whole: \(request.addresses.count) nodes. Next:")
+    tellServing(copying)
+    printError("\(request.addresses.count) nodes. Next:")
     printError(
         "  \(selfName) redis status --address \(request.addresses[0]) --password-file \(arguments.value("--password-file") ?? "FILE")")
     redisResult(plan: request.plan, notes: request.notes, applied: isNew, arguments)
@@ -86,11 +87,11 @@ let redisStopVerb = Verb(
 enum NodeFolder {
     /// One operation at a time on a folder. The lock ends with the descriptor.
     static func lock(_ directory: String) throws -> Int32 {
-        do { try Files.makeFolder(directory, mode: 0o700) } catch { throw Exit.failed("\(error)") }
-        let descriptor = open(directory + "/lock", O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
-        guard descriptor >= 0 else { throw Exit.failed("\(SystemError("open \(directory)/lock"))") }
-        guard flock(descriptor, LOCK_EX | LOCK_NB) == 0 else { throw Exit.failed("another muster redis is at work on \(directory)") }
-        return descriptor
+        do {
+            try Files.makeFolder(directory, mode: 0o700)
+            if let descriptor = try NodeFolders.lock(directory) { return descriptor }
+        } catch { throw Exit.failed("\(error)") }
+        throw Exit.failed("another muster redis is at work on \(directory), or a supervisor starts a node there: try again")
     }
 
     /// Ends nodes with SIGTERM, so that their data is written out, and returns when all have ended. A master that ends waits up to 10 s for
@@ -319,10 +320,19 @@ private func formForeign(_ arguments: Arguments) throws {
     guard try redisConfirm(plan, notes: formation.notes, arguments) else {
         return redisResult(plan: plan, notes: formation.notes, applied: false, arguments)
     }
-    try target.run { session in
+    let copying = try target.run { session in
         try await formation.apply(session) { printError("  \($0)") }
-        try await session.waitUntilWhole(.seconds(60))
+        return try await session.waitUntilServing(.seconds(60), copyTime: .seconds(15))
     }
-    printError("the cluster is whole")
+    tellServing(copying)
     redisResult(plan: plan, notes: formation.notes, applied: true, arguments)
+}
+
+/// A replica that copies much data is no failure: the cluster serves meanwhile, and has one replica less that could take over.
+private func tellServing(_ copying: [String]) {
+    for note in copying { printError("  \(note)") }
+    printError(
+        copying.isEmpty
+            ? "the cluster is whole"
+            : "the cluster serves every slot; until these replicas have their copies, nobody can take over from their masters")
 }

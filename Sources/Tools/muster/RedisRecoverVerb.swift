@@ -47,7 +47,13 @@ let redisRecoverVerb = Verb(
     guard try redisConfirm(lines, arguments) else { return redisResult(plan: lines, applied: false, arguments) }
     let lock = try NodeFolder.lock(place.directory)
     defer { close(lock) }
-    try carryOut(recovery, folders, address, place)
+    // Again: while the plan was shown, a disk may have been mounted, and the node started. From here on nobody starts it.
+    let now = try lookAgain(place, address)
+    guard now.recovery.isShown(as: recovery) else {
+        throw Exit.failed(
+            "\(address): its folders say something else than when the plan was shown; nothing was changed. Run the same again")
+    }
+    try carryOut(now.recovery, now.folders, address, place)
     printError("\(address) may be started again: \(place.next)")
     redisResult(plan: lines, applied: true, arguments) { json in
         json.member("relies_on", recovery.reliesOn)
@@ -62,8 +68,17 @@ private func plan(_ folders: NodeFolders, _ address: NodeAddress) throws -> Fold
     } catch let refusal as FolderRecovery.Refusal { throw Exit.failed(refusal.description) }
 }
 
-private func carryOut(_ first: FolderRecovery, _ folders: NodeFolders, _ address: NodeAddress, _ place: RecoveryPlace) throws {
-    var recovery = first
+/// The folders as they are now, and the plan for them; throws when the node runs, or when nothing is wrong with it any more.
+private func lookAgain(_ place: RecoveryPlace, _ address: NodeAddress) throws -> (folders: NodeFolders, recovery: FolderRecovery) {
+    let folders = try redisFailures { try NodeFolders(place.directory) }
+    guard let recovery = try plan(folders, address) else {
+        throw Exit.failed("\(address): nothing is wrong with its folder any more; nothing was changed, and it may be started")
+    }
+    return (folders, recovery)
+}
+
+private func carryOut(_ first: FolderRecovery, _ before: NodeFolders, _ address: NodeAddress, _ place: RecoveryPlace) throws {
+    var recovery = first, folders = before
     if case .takeOver(let heir)? = recovery.steps.first {
         let credentials = RedisCredentials(password: try place.password())
         let took = try redisFailures {
@@ -74,9 +89,14 @@ private func carryOut(_ first: FolderRecovery, _ folders: NodeFolders, _ address
             }
         }
         printError("  \(heir) has taken over (\(Duration.milliseconds(took.milliseconds).brief))")
-        // The nodes have written down what they agreed on: the rest goes by that.
+        // The nodes have written down what they agreed on: the rest goes by that, and loses no more than was shown.
+        folders = try redisFailures { try NodeFolders(place.directory) }
         guard let rest = try plan(folders, address) else { return }
         recovery = rest
+        guard !recovery.needsAcceptance else {
+            throw Exit.failed(
+                "\(heir) has taken over, and \(address) still has slots of its own; nothing more was changed. Run the same again")
+        }
     }
     for step in recovery.steps { try redisFailures { try folders.carryOut(step) } }
 }

@@ -86,7 +86,9 @@ final class RedisConnection: Stream {
         connect(to: endpoint)
     }
 
-    func send(_ command: RedisCommand, _ done: @escaping (Result<RESPValue, RedisError>) -> Void) {
+    /// `asking`: ASKING goes right before the command, the only one that ASKING is for. Such a command is confirmed as any other is.
+    func send(_ command: RedisCommand, asking: Bool = false, _ done: @escaping (Result<RESPValue, RedisError>) -> Void) {
+        if asking { put(RedisCommand("ASKING"), settings.commandTime) { _ in } }
         guard let rule = command.confirmation else { return put(command, settings.commandTime, done) }
         let group: Confirming
         if let open = unconfirmed.last, open.rule == rule {
@@ -101,12 +103,6 @@ final class RedisConnection: Stream {
         put(command, settings.commandTime) { result in
             if case .success(let value) = result { group.waiting.append((value, done)) } else { done(result) }
         }
-    }
-
-    /// Sends ASKING and then `command`, the only one that ASKING is for.
-    func sendAsking(_ command: RedisCommand, _ done: @escaping (Result<RESPValue, RedisError>) -> Void) {
-        put(RedisCommand("ASKING"), settings.commandTime) { _ in }
-        put(command, settings.commandTime, done)
     }
 
     /// Sends a command that is answered by pushes alone.

@@ -55,7 +55,7 @@ final class RedisNode {
     func submit(_ command: RedisCommand, asking: Bool = false, _ done: @escaping (Result<RESPValue, RedisError>) -> Void) {
         if let connection = leastBusy() {
             if connection.depth >= RedisNode.busyDepth, connections.count < maxConnections { connectNext() }
-            return asking ? connection.sendAsking(command, done) : connection.send(command, done)
+            return connection.send(command, asking: asking, done)
         }
         if status == .connecting { connectNext() }
         guard !isClosed, isConnecting else {

@@ -44,8 +44,8 @@ final class StackAdmin {
         if let reason = spec.refusal(of: count) { throw APIError(400, "out_of_range", reason, field: "replicas") }
     }
 
-    /// Calls `done` with nil, or with why the roll was given up.
-    func roll(_ service: String, _ done: @escaping (String?) -> Void) throws(APIError) {
+    /// Calls `done` with nil, or with why the roll was given up. `before` is what the service was, when its definition is another one now.
+    func roll(_ service: String, from before: ServiceSpec? = nil, _ done: @escaping (String?) -> Void) throws(APIError) {
         guard stack.service(service) != nil else { throw unknown(service) }
         context.tell("roll: \(service)")
         context.journal.append(
@@ -53,7 +53,7 @@ final class StackAdmin {
                 .roll, subject: service, raw: "replace every replica", outcome: "rolling",
                 sentence: "A roll of \(service) begins: a new replica is ready before an old one is drained, one after the other.",
                 flip: "nothing; somebody asked"))
-        runner.roll(service, done)
+        runner.roll(service, from: before, done)
     }
 
     private func unknown(_ service: String) -> APIError {
@@ -124,11 +124,7 @@ final class StackAdmin {
             if !spec.runsLike(before) {
                 done.append("\(spec.name) is rolled to its new definition")
                 rolls += 1
-                try roll(spec.name) { [unowned self] failure in
-                    // What runs is what was there before: so says the stack from now on.
-                    if failure != nil { runner.stack = stack.replacing(before) }
-                    rolled(spec.name, failure)
-                }
+                try roll(spec.name, from: before) { failure in rolled(spec.name, failure) }
             }
         }
         return (done, rolls)

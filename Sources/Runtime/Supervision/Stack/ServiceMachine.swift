@@ -79,10 +79,12 @@ struct ServiceMachine {
         return reconcile() + [.rollEnded("replica \(number) of the new version stopped serving; those not yet replaced go on serving")]
     }
 
-    /// It died before it was ever ready. In a roll that ends the roll: the new version does not work, so the old one stays.
+    /// It died before it was ever ready. In a roll that ends the roll: the new version does not work, so the old one stays. One of a version
+    /// that another roll has overtaken meanwhile says nothing of the newest one, which then gets its turn.
     mutating func failedToStart(_ number: Int, _ reason: String) -> [Action] {
         guard case .starting(number, _) = roll else { return [] }
         roll = .none
+        if let member = members[number], member.generation < generation { return stop(number) + reconcile() }
         isRolling = false
         return stop(number) + [.rollEnded("replica \(number) did not become ready: \(reason); the replicas before it go on serving")]
     }

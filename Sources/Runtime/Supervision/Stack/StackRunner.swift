@@ -36,6 +36,9 @@ final class StackRunner: ReplicaHost {
     private var isDraining = false
     private var lives = 0
     private var rollWaiters: [String: [(String?) -> Void]] = [:]
+    /// What each service that is being rolled to a new definition was before: of its last roll that came to its end. It is what the stack
+    /// says again when the roll is given up, however many definitions have followed each other meanwhile.
+    private var rolledFrom: [String: ServiceSpec] = [:]
     private var startFailure: String?
     private let onRunning: () -> Void
     private let onEnd: (Ending) -> Void
@@ -145,6 +148,9 @@ final class StackRunner: ReplicaHost {
                 sentence: failure.map { "The roll of \(service) was given up: \($0)." }
                     ?? "\(service) is rolled: every replica is a new one.",
                 flip: failure == nil ? "a new replica that does not become ready" : "a new version that becomes ready and stays so"))
+        let before = rolledFrom.removeValue(forKey: service)
+        // What runs is what was there before: so says the stack from now on.
+        if failure != nil, let before { stack = stack.replacing(before) }
         let waiters = rollWaiters.removeValue(forKey: service) ?? []
         for done in waiters { done(failure) }
     }
@@ -159,8 +165,15 @@ final class StackRunner: ReplicaHost {
         apply(.scale(service: service, count: count, work: work))
     }
 
-    /// Replaces every replica of a service. Calls `done` with nil, or with why the roll was given up.
-    func roll(_ service: String, _ done: @escaping (String?) -> Void) {
+    /// Replaces every replica of a service. Calls `done` with nil, or with why the roll was given up. `before` is what the service was, when
+    /// its definition is another one now: whoever waits for a definition that is not rolled yet is told that it does not come.
+    func roll(_ service: String, from before: ServiceSpec? = nil, _ done: @escaping (String?) -> Void) {
+        if let before, rolledFrom[service] == nil {
+            rolledFrom[service] = before
+        } else if before != nil {
+            let why = "another definition of \(service) has come meanwhile, and is rolled instead"
+            for done in rollWaiters.removeValue(forKey: service) ?? [] { done(why) }
+        }
         rollWaiters[service, default: []].append(done)
         apply(.roll(service: service))
     }

@@ -1,5 +1,6 @@
 import Basics
 import EventLoops
+import Glibc
 import Observability
 import Provisioning
 import Redis
@@ -10,9 +11,9 @@ import StackModel
 /// forms the cluster when all nodes answer for the first time, and lets a replica take over when a master's process has ended, long before
 /// the nodes themselves would notice.
 ///
-/// The supervisor knows of a death by the kernel, at once; the cluster only after its node timeout. So the most advanced replica is told
-/// `CLUSTER FAILOVER FORCE`: it need not wait, and the other masters' votes are still needed, so that a supervisor that errs makes no
-/// second master. The dead process is started again when that is decided: before, it would come back as the master that it was. Hangs and
+/// The supervisor knows of a death by the kernel, at once; the cluster only after its node timeout. So the most advanced replica that has
+/// a whole copy is told `CLUSTER FAILOVER FORCE`: it need not wait, and the other masters' votes are still needed, so that a supervisor
+/// that errs makes no second master. Redis does not ask a replica that is told so how old its copy is: `Heir` does. The dead process is started again when that is decided: before, it would come back as the master that it was. Hangs and
 /// partitions are left to the cluster's own detection. On the control loop.
 final class RedisClusterKeeper {
     let store: RedisStore
@@ -74,24 +75,25 @@ final class RedisClusterKeeper {
         let nodes = store.nodes.map(\.address), replicas = store.spec.replicas, credentials = session.credentials, loop = loop,
             name = store.spec.name
         let mark = FormedMark.path(beside: store.folder)
-        // Ends when the cluster is whole, or cannot be made so: after 60 s at most beyond what its steps take.
+        // Ends when the cluster serves, or cannot be made to: after 60 s at most beyond what its steps and the loading of data take.
         Task(executorPreference: loop) {
             do throws(ProvisioningFailure) {
-                let isNew = try await ClusterFormation.form(nodes: nodes, replicas: replicas, credentials: credentials, on: loop) { _ in }
+                let outcome = try await ClusterFormation.form(nodes: nodes, replicas: replicas, credentials: credentials, on: loop) { _ in }
                 do { try FormedMark.set(mark) } catch { throw ProvisioningFailure(.local, "\(error)") }
-                bound.value.formed(isNew)
+                bound.value.formed(outcome)
             } catch { bound.value.notFormed("store \(name): \(error)") }
         }
     }
 
-    private func formed(_ isNew: Bool) {
+    private func formed(_ outcome: ClusterFormation.Outcome) {
         isForming = false
         isFormed = true
-        let spec = store.spec
+        let spec = store.spec, serves = outcome.copying.isEmpty ? "the cluster is whole again:" : "the cluster serves again:"
         tell(
-            "\(spec.name): \(isNew ? "formed a cluster of" : "the cluster is whole again:") \(spec.masters) masters with \(spec.replicas) "
+            "\(spec.name): \(outcome.isChanged ? "formed a cluster of" : serves) \(spec.masters) masters with \(spec.replicas) "
                 + "replica\(spec.replicas == 1 ? "" : "s") each"
         )
+        for note in outcome.copying { tell("\(spec.name): \(note); until then nobody can take over from its master") }
     }
 
     private func notFormed(_ reason: String) {
@@ -117,7 +119,7 @@ final class RedisClusterKeeper {
     }
 
     /// Calls `go` when node `number` may be started (again): when its successor is chosen, and when its folder is fit to be started on.
-    /// A folder that is not is looked at again every second, until it has been put back or recovered.
+    /// A folder that is not, or that `muster redis` is at work on, is looked at again every second, until it has been put back or recovered.
     ///
     /// `isWanted` is asked meanwhile: when the node is not to be started any more, `go` is called for that.
     func whenMayStart(_ number: Int, isWanted: @escaping () -> Bool, _ go: @escaping () -> Void) {
@@ -130,7 +132,10 @@ final class RedisClusterKeeper {
 
     private func look(_ number: Int, _ isWanted: @escaping () -> Bool, _ go: @escaping () -> Void) {
         if isClosed { return }
-        guard isWanted(), let why = store.obstacle(to: number, tell: tell) else {
+        // Held until the process is started: folders must not be changed between the look at them and the start.
+        let (lock, busy) = isWanted() ? store.lock() : (-1, nil)
+        defer { if lock >= 0 { Glibc.close(lock) } }
+        guard isWanted(), let why = busy ?? store.obstacle(to: number, tell: tell) else {
             told[number] = nil
             held[number] = nil
             return go()
@@ -161,7 +166,8 @@ final class RedisClusterKeeper {
         guard seen.isMaster, !seen.slots.isEmpty, !views.contains(where: { !$0.nodes.myself.slots.intersection(seen.slots).isEmpty }) else {
             return
         }
-        let choice = Heir.choose(of: name(number), slots: seen.slots, among: heirs.map { .init(name: name($0.number), offset: $0.offset) })
+        let choice = Heir.choose(
+            of: name(number), slots: seen.slots, sinceDeath: .now - died, among: heirs.map { .init(name: name($0.number), copy: $0.copy) })
         decided(choice.record)
         guard let heir = heirs.first(where: { name($0.number) == choice.result }) else { return tell(choice.record.sentence) }
         let isDone = await takeOver(heir.number, died + store.spec.failover)
@@ -175,8 +181,7 @@ final class RedisClusterKeeper {
     private struct View: Sendable {
         let number: Int
         let nodes: ClusterNodes
-        /// Of its master's stream.
-        let offset: Int
+        let copy: ReplicaCopy
     }
 
     /// Views of nodes that come in one after the other, until they are enough: all have come, or those of all replicas of the dead node, or
@@ -244,8 +249,7 @@ final class RedisClusterKeeper {
             ]),
             let nodes = try? ClusterNodes(answers[0].string ?? "")
         else { return nil }
-        let line = (answers[1].string ?? "").split(whereSeparator: \.isNewline).first { $0.hasPrefix("slave_repl_offset:") }
-        return View(number: number, nodes: nodes, offset: line.flatMap { Int($0.dropFirst(18)) } ?? 0)
+        return View(number: number, nodes: nodes, copy: ReplicaCopy(info: answers[1].string ?? ""))
     }
 
     /// Until the heir is master, or the time is over.

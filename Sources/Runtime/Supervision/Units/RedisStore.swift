@@ -73,8 +73,18 @@ struct RedisStore {
             }, wasFormed: FormedMark.exists(for: folder), place: "--dir \(folder)")
     }
 
-    /// Asked before the process of node `number` is started, again each time: nil when it may be. A replica that lost its folder gets its
-    /// place back by it, which `tell` hears.
+    /// The lock on the store's folder, which `muster redis recover` holds while it changes what is in it; or why no node may be started now.
+    /// The descriptor is to be closed; -1: there is no folder, and nothing to lock.
+    func lock() -> (descriptor: Int32, refusal: String?) {
+        if !Files.exists(folder) { return (-1, nil) }
+        do throws(SystemError) {
+            if let descriptor = try NodeFolders.lock(folder) { return (descriptor, nil) }
+            return (-1, "muster redis is at work on \(folder)")
+        } catch { return (-1, "\(error)") }
+    }
+
+    /// Asked before the process of node `number` is started, again each time, under the lock: nil when it may be. A replica that lost its
+    /// folder gets its place back by it, which `tell` hears.
     func obstacle(to number: Int, tell: (String) -> Void) -> String? {
         guard spec.isCluster else {
             return keepsData ? NodeFolders.refusal(single: folder, wasFormed: FormedMark.exists(for: folder)) : nil

@@ -1,4 +1,5 @@
 import Basics
+import Provisioning
 import Redis
 import StackModel
 
@@ -10,7 +11,7 @@ final class UnitLauncher {
     private var keepers: [String: RedisClusterKeeper] = [:]
     /// What every process inherits of this one's environment.
     private let environment: Environment
-    /// Called with the reason when a store's nodes cannot be made one store.
+    /// Called with the reason when a store's nodes, which never were one store, cannot be made one.
     var onStoreFailure: (String) -> Void = { _ in }
 
     /// Throws when a program is missing that the stack needs.
@@ -62,10 +63,14 @@ final class UnitLauncher {
 
     private func keeper(_ store: RedisStore) -> RedisClusterKeeper {
         if let known = keepers[store.spec.name] { return known }
-        let journal = context.journal
+        let journal = context.journal, tell = context.tell
         let keeper = RedisClusterKeeper(
-            store, loop: context.loop, tell: context.tell, decided: { journal.append($0) },
-            onFailure: { [unowned self] in onStoreFailure($0) })
+            store, loop: context.loop, tell: tell, decided: { journal.append($0) },
+            onFailure: { [unowned self] reason in
+                // A cluster that was formed before is mended while its nodes run: ending them would leave nobody who could take over.
+                if FormedMark.exists(for: store.folder) { return tell("\(reason); it is tried again") }
+                onStoreFailure(reason)
+            })
         keepers[store.spec.name] = keeper
         return keeper
     }

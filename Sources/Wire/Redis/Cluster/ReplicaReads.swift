@@ -1,5 +1,6 @@
 import Basics
 import EventLoops
+import Sharding
 
 /// Decides which replicas may answer a read: only those of which it is known how old their data is.
 ///
@@ -93,12 +94,12 @@ final class ReplicaReads {
         for group in groups.values {
             let asked = MonotonicTime.now
             group.master.submit(RedisCommand("INFO", "replication")) { reply in
-                guard let info = try? reply.get().string.map(ReplicationInfo.init), info.isMaster else { return }
-                group.history.add(offset: info.offset, at: asked)
+                guard let info = try? reply.get().string.map(ReplicationInfo.init), info.isMaster, let offset = info.offset else { return }
+                group.history.add(offset: offset, at: asked)
             }
             for follower in group.followers {
                 follower.node.submit(RedisCommand("INFO", "replication")) { reply in
-                    // A replica without its master goes on being as old as its data is.
+                    // A replica without its master goes on being as old as its data is; of one without a whole copy no age is known.
                     guard let info = try? reply.get().string.map(ReplicationInfo.init), !info.isMaster else { return }
                     follower.lag.offset = info.offset
                 }
@@ -148,16 +149,14 @@ struct ReplicaLag {
 /// What INFO replication says of a node.
 struct ReplicationInfo {
     let isMaster: Bool
-    let offset: Int
+    /// The master's position in its own stream, or the position up to which a replica has a whole copy; nil: not told, or there is none.
+    let offset: Int?
 
     init(_ text: String) {
-        var isMaster = false, master = 0, replica: Int?
-        for line in text.split(whereSeparator: \.isNewline) {
-            if line == "role:master" { isMaster = true }
-            if line.hasPrefix("master_repl_offset:") { master = Int(line.dropFirst(19)) ?? 0 }
-            if line.hasPrefix("slave_repl_offset:") { replica = Int(line.dropFirst(18)) ?? 0 }
-        }
-        self.isMaster = isMaster
-        offset = isMaster ? master : replica ?? 0
+        let lines = text.split(whereSeparator: \.isNewline)
+        isMaster = lines.contains("role:master")
+        offset =
+            isMaster
+            ? lines.first { $0.hasPrefix("master_repl_offset:") }.flatMap { Int($0.dropFirst(19)) } : ReplicaCopy(info: text).offset
     }
 }
