@@ -12,7 +12,8 @@ import Testing
         guard let count = Int(peer.line().dropFirst()) else { return [] }
         return (0..<count).map { _ in
             let length = Int(peer.line().dropFirst()) ?? 0
-            return String(peer.text(length + 2).dropLast(2))
+            defer { peer.line() }
+            return peer.text(length)
         }
     }
 

@@ -163,7 +163,8 @@ import Testing
             let muster = builtProgram("muster")
             let meanwhile =
                 "rm -rf '\(folder)/appendonlydir'; mv '\(stack.folder)/aside' '\(folder)/appendonlydir'; "
-                + "for i in $(seq 100); do '\(muster)' ps s.yaml | grep 'state/1.*ready' && exit 0; sleep 0.1; done; exit 1"
+                + "for i in $(seq 100); do '\(muster)' ps --json s.yaml | grep -q '\"service\":\"state\"[^}]*\"state\":\"ready\"' && exit 0; "
+                + "sleep 0.1; done; exit 1"
             let (status, output) = try await atPrompt(
                 [muster, "redis", "recover", "state", "--stack", "s.yaml", "--accept-loss"], meanwhile: meanwhile, folder: stack.folder)
             #expect(status == 1 && output.contains("runs; only a server that is down can be recovered"), "\(output)")

@@ -39,7 +39,7 @@ import Testing
             let broken = try await overtake(stack, "v4", by: "v5", status: 501)
             #expect(broken.second != 0)
             #expect(try await stack.get().text == "v3")
-            let row = try await stack.row("web/1")
+            let row = try required(try await stack.rows().first)
             kill(row.pid, SIGKILL)
             let isBack = try await eventually(.seconds(10)) {
                 let now = try await stack.rows()
