@@ -279,9 +279,8 @@ final class GatewayLoop {
     /// Logs a message that was refused before it became a request: the log has a line for it, like for any request.
     func noteRefused(_ client: ProxyConnection, status: Int, bodyBytes: Int) {
         let exchange = lendExchange()
-        exchange.becomeRefusal(client, status: status, bodyBytes: bodyBytes)
+        exchange.becomeRefusal(client.peer.ip, status: status, bodyBytes: bodyBytes)
         accessLog.line(exchange, replica: "-", total: .zero)
-        exchange.client = nil
         takeBack(exchange)
     }
 

@@ -4,20 +4,28 @@ import HTTP
 import Observability
 import Resilience
 
-/// A request whose service has no replica waits for one, if its route holds requests.
-///
-/// While it waits its body is not read (what came with its head stays), its connection takes no further requests, and its places in the
-/// route's limits stay taken. A client that ends its side is taken for gone: otherwise clients that gave up would keep the places of
-/// clients that wait.
-extension Exchange {
+/// How one request waits for a replica, or has waited.
+struct HoldState {
     /// A place in the waiting line.
-    struct HoldPlace {
+    struct Place {
         let queue: HoldQueue
         let number: Int
         let hold: RouteHold
         let since: MonotonicTime
     }
 
+    /// The request's place in line while it waits.
+    var place: Place?
+    /// How long the request waited.
+    var time = Duration.zero
+}
+
+/// A request whose service has no replica waits for one, if its route holds requests.
+///
+/// While it waits its body is not read (what came with its head stays), its connection takes no further requests, and its places in the
+/// route's limits stay taken. A client that ends its side is taken for gone: otherwise clients that gave up would keep the places of
+/// clients that wait.
+extension Exchange {
     /// The service that the request waits for, or would wait for.
     var awaitedService: String? {
         guard let route, let pool else { return nil }
@@ -46,7 +54,7 @@ extension Exchange {
     /// Whether the request may wait for a replica: its route holds requests, there is nobody, and there is a client that still listens.
     var mayWait: Bool {
         guard let route, let pool, route.route.hold != nil, awaitedService != nil else { return false }
-        return pool.isVacant && !context.isDraining && !client.peerHasEnded
+        return pool.isVacant && !gateway.context.isDraining && client?.peerHasEnded == false
     }
 
     /// Puts the request in line, or answers it when the line is full.
@@ -54,20 +62,19 @@ extension Exchange {
         guard let route, let hold = route.route.hold, let service = awaitedService else { return }
         if let waiting = hold.waiting.enter(most: hold.spec.most) {
             hold.metrics.count(.refused)
-            additions.append("Retry-After: 1\r\n")
-            answer(
+            answer.fields.field("Retry-After", decimal: 1)
+            refuse(
                 .wakingUp,
                 "\(service) is waking up and \(waiting) requests wait already; send again after the seconds that Retry-After names")
             return
         }
         let now = loop.now, queue = gateway.holdQueue(route.route)
-        place = HoldPlace(queue: queue, number: queue.join(self, for: hold.spec.time), hold: hold, since: now)
-        isHeld = true
+        wait.place = HoldState.Place(queue: queue, number: queue.join(self, for: hold.spec.time), hold: hold, since: now)
         gateway.held += 1
         // Nothing is tried while it waits.
-        route.route.guards.handOn(&guardPlace)
+        route.route.guards.handOn(&limits.place)
         hold.metrics.held.add(1)
-        client.holdBody(!requestIsComplete)
+        client?.holdBody(!request.isWhole)
         gateway.noteHold(route.route, hold, service, now)
         gateway.demand(service)
     }
@@ -85,28 +92,27 @@ extension Exchange {
         }
         leaveLine(.released)
         ask(attempt)
-        client.holdBody(false)
+        client?.holdBody(false)
         sendOn()
         return true
     }
 
     /// Ends the wait with an answer.
     func endWait(_ outcome: HoldOutcome, _ failure: GatewayFailure) {
-        let service = awaitedService ?? "the service", patience = place?.hold.spec.time ?? .zero
+        let service = awaitedService ?? "the service", patience = wait.place?.hold.spec.time ?? .zero
         leaveLine(outcome)
-        guard failure == .wakeTimeout else { return answer(failure) }
+        guard failure == .wakeTimeout else { return refuse(failure) }
         // About what a small service takes to start: until then there is nothing new.
-        additions.append("Retry-After: 5\r\n")
-        answer(
+        answer.fields.field("Retry-After", decimal: 5)
+        refuse(
             .wakeTimeout,
             "no replica of \(service) was ready within \(patience.brief); send again later, and see why with: muster why \(service)")
     }
 
     func leaveLine(_ outcome: HoldOutcome) {
-        guard let place else { return }
-        self.place = nil
-        isHeld = false
-        held = loop.now - place.since
+        guard let place = wait.place else { return }
+        wait.place = nil
+        wait.time = loop.now - place.since
         place.queue.leave(place.number, pool)
         place.hold.waiting.leave()
         place.hold.metrics.held.add(-1)
@@ -116,11 +122,11 @@ extension Exchange {
 
     /// Leaves the line when the exchange ends while it waits: by its own deadline (504), by new limits of its route, or because its client
     /// has gone.
-    func leaveLineAtEnd() { leaveLine(status == 504 ? .timedOut : status >= 500 ? .refused : .gone) }
+    func leaveLineAtEnd() { leaveLine(answer.status == 504 ? .timedOut : answer.status >= 500 ? .refused : .gone) }
 
     /// Closes the connection of a waiting request whose client has ended its side: a client that has gone reads no answer, and whether it
     /// has gone cannot be known.
-    func requesterEnded() { if place != nil { client.close() } }
+    func requesterEnded() { if wait.place != nil { client?.close() } }
 
     /// Goes on with the route as it is now: with its replicas, and with its limits if those have changed.
     func follow(_ new: RouteOnLoop) {
@@ -132,10 +138,10 @@ extension Exchange {
         new.budget.requestArrived(loop.now)
         let before = old.route.guards
         guard new.route.guards !== before else { return }
-        if hasPlace {
-            hasPlace = false
-            before.ended(loop.now, &guardPlace, latency: nil)
-            before.handOn(&guardPlace)
+        if limits.hasPlace {
+            limits.hasPlace = false
+            before.ended(loop.now, &limits.place, latency: nil)
+            before.handOn(&limits.place)
         }
         _ = takePlace(new)
     }

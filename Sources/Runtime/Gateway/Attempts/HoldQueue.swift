@@ -82,7 +82,7 @@ final class HoldQueue {
     }
 
     /// Whether the request still waits: ending one wait may have ended another, because several may be of one client.
-    private func isThere(_ place: WaitingLine<Exchange>.Place) -> Bool { place.element.place?.number == place.number }
+    private func isThere(_ place: WaitingLine<Exchange>.Place) -> Bool { place.element.wait.place?.number == place.number }
 
     /// Gives waiting requests to replicas, as long as these take any.
     private func release() {

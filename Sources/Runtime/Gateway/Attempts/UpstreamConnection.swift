@@ -97,7 +97,7 @@ final class UpstreamConnection: HTTPClientConnection {
     func watchAnswer() {
         guard isConnected, let owner else { return }
         if owner.attempts.state == .tunnel { return }
-        guard !isPaused, owner.requestIsComplete || waiting > 0 else {
+        guard !isPaused, owner.request.isWhole || waiting > 0 else {
             turnBegan = nil
             due = nil
             timer?.cancel()
@@ -134,7 +134,7 @@ final class UpstreamConnection: HTTPClientConnection {
         let owner = owner
         self.owner = nil
         // An answer that came before the whole request was sent: what is missing would be read as the next request.
-        let isWhole = owner?.requestIsComplete == true && waiting == 0 && canSend && !isPrivate
+        let isWhole = owner?.request.isWhole == true && waiting == 0 && canSend && !isPrivate
         if !isWhole { close() }
         if reusable, isWhole, gateway.keep(self) { timer?.schedule(at: loop.now + UpstreamConnection.idleTime) } else { timer?.cancel() }
         owner?.upstreamEnd()
@@ -190,7 +190,7 @@ final class UpstreamConnection: HTTPClientConnection {
         if hasHead {
             return hungUpWhilePaused || cameSinceHeldUp.map { $0 <= UpstreamConnection.mostUnderWay } == true ? .client : .replica
         }
-        return owner.requestIsComplete || unsentAtClose > 0 ? .replica : .client
+        return owner.request.isWhole || unsentAtClose > 0 ? .replica : .client
     }
 
     override func connectionClosed(_ failure: Failure?) {

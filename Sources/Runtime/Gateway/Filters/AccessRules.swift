@@ -17,8 +17,6 @@ struct AccessRules: Sendable {
         cors = spec.cors.map(CrossOrigin.init)
     }
 
-    var isOpen: Bool { allowed.isEmpty && refused.isEmpty && credentials == nil && cors == nil }
-
     /// Whether a client may ask, by its address. A client without one (a Unix socket) is on this machine and may.
     func admits(_ client: IPAddress?) -> Bool {
         guard let client else { return true }

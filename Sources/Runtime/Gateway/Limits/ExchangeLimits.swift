@@ -3,6 +3,23 @@ import EventLoops
 import HTTP
 import Resilience
 
+/// What the limits of a route say of one request, and what it occupies in them.
+struct LimitState {
+    /// Whether the request waits for a limit's word, or for its turn.
+    var areAsked = false
+    /// Number of limits that have not answered yet.
+    var awaited = 0
+    /// The strictest answer so far, and the limit of whoever gave it.
+    var verdict: TokenBucket.Verdict?
+    var verdictLimit = 0
+    /// How long a request that the limits allow must still be delayed.
+    var patience = Duration.zero
+    /// Whether the route's guards have let the request in, and (`isJudged`) whether they have been told how it went.
+    var hasPlace = false
+    var place = RouteGuards.Place()
+    var isJudged = false
+}
+
 /// Decides whether a request may go on now: first the rate limits, then answers that need no replica, then the breaker and the limit of
 /// requests under way.
 extension Exchange {
@@ -10,42 +27,42 @@ extension Exchange {
     /// is refused, when the last word is there.
     func askLimits(_ table: HeadTable, _ route: Route) {
         let now = loop.now, generation = generation
-        isHeld = true
+        limits.areAsked = true
         // This loop is one of those that are waited for.
-        awaited = 1
+        limits.awaited = 1
         for limiter in route.guards.limiters {
-            let key = limiter.key(table, client: clientAddress)
+            let key = limiter.key(table, client: request.clientAddress)
             guard limiter.spec.isShared, let shared = gateway.sharedLimits else {
                 note(limiter.take(key, now: now), limiter)
-                if verdict?.allowed == false { break }
+                if limits.verdict?.allowed == false { break }
                 continue
             }
-            awaited += 1
+            limits.awaited += 1
             // Kept alive until the answer: the client may leave, and exchanges beyond the spare ones are let go.
             shared.take(limiter, key) { [self] verdict in
-                guard self.generation == generation, attempts.isOpen, isHeld else { return }
+                guard self.generation == generation, attempts.isOpen, limits.areAsked else { return }
                 note(verdict, limiter)
-                awaited -= 1
-                guard awaited == 0 else { return }
+                limits.awaited -= 1
+                guard limits.awaited == 0 else { return }
                 limitsAnswered()
                 resumeSending()
             }
         }
-        awaited -= 1
-        if awaited == 0 || verdict?.allowed == false { limitsAnswered() }
+        limits.awaited -= 1
+        if limits.awaited == 0 || limits.verdict?.allowed == false { limitsAnswered() }
     }
 
     private func limitsAnswered() {
-        isHeld = false
-        awaited = 0
-        if verdict?.allowed == false { return limited() }
-        guard patience > .zero else { return proceed() }
-        isHeld = true
+        limits.areAsked = false
+        limits.awaited = 0
+        if limits.verdict?.allowed == false { return limited() }
+        guard limits.patience > .zero else { return proceed() }
+        limits.areAsked = true
         let generation = generation, bound = LoopBound(self, on: loop)
-        gateway.delay(patience) {
+        gateway.delay(limits.patience) {
             let exchange = bound.value
-            guard exchange.generation == generation, exchange.attempts.isOpen, exchange.isHeld else { return }
-            exchange.isHeld = false
+            guard exchange.generation == generation, exchange.attempts.isOpen, exchange.limits.areAsked else { return }
+            exchange.limits.areAsked = false
             exchange.proceed()
             exchange.resumeSending()
         }
@@ -53,46 +70,42 @@ extension Exchange {
 
     private func note(_ new: TokenBucket.Verdict, _ limiter: RateLimiter) {
         // A limit that several gateways count has no turn for each request: it does not delay (decision 12).
-        if limiter.spec.delays, !limiter.spec.isShared, new.allowed { patience = max(patience, limiter.delay(new)) }
-        if let old = verdict, old.allowed, new.allowed, old.remaining <= new.remaining { return }
-        if let old = verdict, !old.allowed { return }
-        verdict = new
-        verdictLimit = limiter.spec.burst + 1
+        if limiter.spec.delays, !limiter.spec.isShared, new.allowed { limits.patience = max(limits.patience, limiter.delay(new)) }
+        if let old = limits.verdict, old.allowed, new.allowed, old.remaining <= new.remaining { return }
+        if let old = limits.verdict, !old.allowed { return }
+        limits.verdict = new
+        limits.verdictLimit = limiter.spec.burst + 1
     }
 
     private func resumeSending() {
         guard attempts.isOpen else { return }
         // What came meanwhile may have filled the window; `sendOn` holds it again if the replica takes less.
-        client.holdBody(false)
-        if requestIsComplete || outgoing.count > sent { sendOn() }
+        client?.holdBody(false)
+        if request.isWhole || outgoing.unsentCount > 0 { sendOn() }
     }
 
     private func limited() {
-        guard let verdict, let route else { return }
+        guard let verdict = limits.verdict, let route else { return }
         route.route.metrics.limited.add()
         writeLimitFields()
         let seconds = max(1, (verdict.wait.nanoseconds + 999_999_999) / 1_000_000_000)
-        additions.append(text: "Retry-After: \(seconds)\r\n")
-        answer(.rateLimited)
+        answer.fields.field("Retry-After", decimal: Int(clamping: seconds))
+        refuse(.rateLimited)
     }
 
     /// Writes the fields of draft-ietf-httpapi-ratelimit-headers in their separate form, which clients know.
     private func writeLimitFields() {
-        guard let verdict else { return }
-        additions.append("RateLimit-Limit: ")
-        additions.append(decimal: verdictLimit)
-        additions.append("\r\nRateLimit-Remaining: ")
-        additions.append(decimal: verdict.remaining)
-        additions.append("\r\nRateLimit-Reset: ")
-        additions.append(decimal: Int((verdict.reset.nanoseconds + 999_999_999) / 1_000_000_000))
-        additions.append("\r\n")
+        guard let verdict = limits.verdict else { return }
+        answer.fields.field("RateLimit-Limit", decimal: limits.verdictLimit)
+        answer.fields.field("RateLimit-Remaining", decimal: verdict.remaining)
+        answer.fields.field("RateLimit-Reset", decimal: Int((verdict.reset.nanoseconds + 999_999_999) / 1_000_000_000))
     }
 
     /// Goes on with a request that the limits have let through.
     func proceed() {
         guard let route, attempts.isOpen else { return }
-        if verdict != nil { writeLimitFields() }
-        if let ready { return answer(ready) }
+        if limits.verdict != nil { writeLimitFields() }
+        if let ready = answer.ready { return give(ready) }
         if !route.route.guards.isOpen, !takePlace(route) { return }
         route.budget.requestArrived(loop.now)
     }
@@ -100,9 +113,9 @@ extension Exchange {
     /// Asks the route's guards to let the request in; false when they did not, and the request has been answered.
     func takePlace(_ route: RouteOnLoop) -> Bool {
         if route.route.guards.isOpen { return true }
-        switch route.route.guards.admit(loop.now, isWhole: !hasBody || requestIsComplete, &guardPlace) {
+        switch route.route.guards.admit(loop.now, isWhole: !request.hasBody || request.isWhole, &limits.place) {
         case nil:
-            hasPlace = true
+            limits.hasPlace = true
             return true
         case .full?: shed(.overloaded, retryAfter: 1)
         case .breakerOpen(let wait)?: shed(.breakerOpen, retryAfter: max(1, Int((wait.nanoseconds + 999_999_999) / 1_000_000_000)))
@@ -112,18 +125,27 @@ extension Exchange {
 
     func shed(_ failure: GatewayFailure, retryAfter: Int) {
         route?.route.metrics.shed.add()
-        additions.append(text: "Retry-After: \(retryAfter)\r\n")
-        answer(failure)
+        answer.fields.field("Retry-After", decimal: retryAfter)
+        refuse(failure)
     }
 
-    private func answer(_ ready: ReadyAnswer) {
+    /// Gives the place in the guards back at the request's end.
+    func leaveGuards(_ guards: RouteGuards, _ now: MonotonicTime) {
+        guard limits.hasPlace else { return }
+        // A quick refusal is not a fast service: only answers that did the work are measured.
+        guards.ended(now, &limits.place, latency: answer.status < 500 && answer.status != 429 ? answer.upstreamTime : nil)
+        // Answered here before any replica had its say, or the client went away: whoever was to try leaves that to the next one.
+        if !limits.isJudged { guards.handOn(&limits.place) }
+    }
+
+    private func give(_ ready: ReadyAnswer) {
         switch ready {
-        case .failure(let failure): answer(failure)
+        case .failure(let failure): refuse(failure)
         case .page(let status, let body, let type):
-            if status == 503 { additions.append("Retry-After: 60\r\n") }
+            if status == 503 { answer.fields.field("Retry-After", decimal: 60) }
             respond(status, type: type, body: body)
         case .redirect(let place, let status):
-            additions.append(text: "Location: \(place)\r\n")
+            answer.fields.field("Location", text: place)
             respond(status, type: "text/plain; charset=utf-8", body: Array("\(place)\n".utf8))
         case .preflight: respond(204, type: nil, body: [])
         case .lastRecipient(let trace): respond(200, type: trace == nil ? nil : "message/http", body: trace ?? [])

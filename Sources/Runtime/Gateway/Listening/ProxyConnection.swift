@@ -9,6 +9,10 @@ final class ProxyConnection: HTTPServerConnection {
     private var exchange: Exchange?
     /// Whether the client is a trusted proxy: the socket's own peer, or the address in a PROXY header.
     private(set) var comesFromTrusted: Bool
+    /// Whether the request under way is one of HTTP/1.0.
+    private(set) var isOld = false
+    /// How the body of the answer under way goes to the client.
+    var bodyForm = BodyForm.none
     /// The address under which the connection was counted.
     var counted: IPAddress?
 
@@ -26,7 +30,8 @@ final class ProxyConnection: HTTPServerConnection {
     override func requestHead(_ table: HeadTable) {
         let exchange = gateway.lendExchange()
         self.exchange = exchange
-        exchange.begin(self, table)
+        isOld = table.minorVersion == 0
+        exchange.begin(.http1(self), table)
     }
 
     override func requestBody(_ bytes: UnsafeRawBufferPointer) { exchange?.requestBody(bytes) }

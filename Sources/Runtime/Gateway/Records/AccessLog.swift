@@ -67,8 +67,10 @@ final class AccessLog {
 
     /// Keeps the fields of a head that the log will want.
     func noteFields(_ table: HeadTable, into exchange: Exchange) {
-        if wantsHost, let host = table.first(.host) { exchange.host = Array(host.prefix(255)) }
-        if wantsAgent, let agent = table.value(Array("user-agent".utf8)) { exchange.userAgent = Array(agent.prefix(AccessLog.targetLimit)) }
+        if wantsHost, let host = table.first(.host) { exchange.request.host = Array(host.prefix(255)) }
+        if wantsAgent, let agent = table.value(Array("user-agent".utf8)) {
+            exchange.request.userAgent = Array(agent.prefix(AccessLog.targetLimit))
+        }
     }
 
     func line(_ exchange: Exchange, replica: String, total: Duration) {
@@ -93,56 +95,56 @@ final class AccessLog {
     private func textLine(_ exchange: Exchange, _ replica: String, _ total: Duration) {
         time()
         pending.append(32)
-        HeadRewriter.append(exchange.clientAddress, into: &pending)
+        HeadRewriter.append(exchange.request.clientAddress, into: &pending)
         pending.append(" \"")
-        known(exchange.method)
+        known(exchange.request.method)
         pending.append(32)
-        known(exchange.target)
+        known(exchange.request.target)
         pending.append("\" ")
-        pending.append(decimal: exchange.status)
+        pending.append(decimal: exchange.answer.status)
         pending.append(32)
-        pending.append(decimal: exchange.responseBytes)
+        pending.append(decimal: exchange.answer.bytes)
         pending.append(32)
         pending.append(text: replica)
         pending.append(" total=")
         milliseconds(total)
         pending.append("ms tries=")
         pending.append(decimal: exchange.attempts.tries)
-        if exchange.held > .zero {
+        if exchange.wait.time > .zero {
             pending.append(" held=")
-            milliseconds(exchange.held)
+            milliseconds(exchange.wait.time)
             pending.append("ms")
         }
         pending.append(" id=")
-        known(exchange.id)
+        known(exchange.request.id)
     }
 
     private func jsonLine(_ exchange: Exchange, _ replica: String, _ total: Duration) {
         var json = JSONWriter(reserving: 512)
         json.beginObject()
         json.member("time", CalendarTime.render(.now))
-        json.member("remote_addr", exchange.clientAddress?.description ?? "unix")
-        json.member("method", AccessLog.known(exchange.method))
-        json.member("uri", AccessLog.known(UnsafeRawBufferPointer(rebasing: exchange.target.prefix(AccessLog.targetLimit))))
-        json.member("host", exchange.host.withUnsafeBytes(AccessLog.known))
-        json.member("user_agent", exchange.userAgent.withUnsafeBytes(AccessLog.known))
-        json.member("status", exchange.status)
-        json.member("bytes", exchange.responseBytes)
+        json.member("remote_addr", exchange.request.clientAddress?.description ?? "unix")
+        json.member("method", AccessLog.known(exchange.request.method))
+        json.member("uri", AccessLog.known(UnsafeRawBufferPointer(rebasing: exchange.request.target.prefix(AccessLog.targetLimit))))
+        json.member("host", exchange.request.host.withUnsafeBytes(AccessLog.known))
+        json.member("user_agent", exchange.request.userAgent.withUnsafeBytes(AccessLog.known))
+        json.member("status", exchange.answer.status)
+        json.member("bytes", exchange.answer.bytes)
         json.member("route", exchange.route?.route.label ?? "-")
         json.member("replica", replica)
         json.key("duration_ms")
         json.double(Double(total.nanoseconds / 1000) / 1000)
-        if let upstream = exchange.upstreamTime {
+        if let upstream = exchange.answer.upstreamTime {
             json.key("upstream_ms")
             json.double(Double(upstream.nanoseconds / 1000) / 1000)
         }
         json.member("tries", exchange.attempts.tries)
-        if exchange.held > .zero {
+        if exchange.wait.time > .zero {
             json.key("held_ms")
-            json.double(Double(exchange.held.nanoseconds / 1000) / 1000)
+            json.double(Double(exchange.wait.time.nanoseconds / 1000) / 1000)
         }
-        json.member("request_id", AccessLog.known(exchange.id))
-        if let trace = exchange.trace { json.member("trace_id", AccessLog.traceID(trace)) }
+        json.member("request_id", AccessLog.known(exchange.request.id))
+        if let trace = exchange.request.trace { json.member("trace_id", AccessLog.traceID(trace)) }
         json.endObject()
         pending.append(json.bytes)
     }
@@ -150,21 +152,21 @@ final class AccessLog {
     private func field(_ name: String, _ exchange: Exchange, _ replica: String, _ total: Duration) {
         switch name {
         case "time": time()
-        case "remote_addr": HeadRewriter.append(exchange.clientAddress, into: &pending)
-        case "method": known(exchange.method)
-        case "uri": known(exchange.target)
-        case "status": pending.append(decimal: exchange.status)
-        case "bytes": pending.append(decimal: exchange.responseBytes)
+        case "remote_addr": HeadRewriter.append(exchange.request.clientAddress, into: &pending)
+        case "method": known(exchange.request.method)
+        case "uri": known(exchange.request.target)
+        case "status": pending.append(decimal: exchange.answer.status)
+        case "bytes": pending.append(decimal: exchange.answer.bytes)
         case "replica": pending.append(text: replica)
         case "duration_ms": milliseconds(total)
-        case "upstream_ms": if let upstream = exchange.upstreamTime { milliseconds(upstream) } else { pending.append(45) }
-        case "held_ms": if exchange.held > .zero { milliseconds(exchange.held) } else { pending.append(45) }
+        case "upstream_ms": if let upstream = exchange.answer.upstreamTime { milliseconds(upstream) } else { pending.append(45) }
+        case "held_ms": if exchange.wait.time > .zero { milliseconds(exchange.wait.time) } else { pending.append(45) }
         case "tries": pending.append(decimal: exchange.attempts.tries)
-        case "request_id": known(exchange.id)
+        case "request_id": known(exchange.request.id)
         case "route": pending.append(text: exchange.route?.route.label ?? "-")
-        case "host": exchange.host.withUnsafeBytes { known($0) }
-        case "user_agent": exchange.userAgent.withUnsafeBytes { known($0) }
-        default: pending.append(text: exchange.trace.map(AccessLog.traceID) ?? "-")
+        case "host": exchange.request.host.withUnsafeBytes { known($0) }
+        case "user_agent": exchange.request.userAgent.withUnsafeBytes { known($0) }
+        default: pending.append(text: exchange.request.trace.map(AccessLog.traceID) ?? "-")
         }
     }
 

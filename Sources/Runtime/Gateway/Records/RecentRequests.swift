@@ -33,19 +33,19 @@ final class RecentRequests {
     func note(_ exchange: Exchange, _ route: Route, total: Duration) {
         let place = next
         next = place + 1 == RecentRequests.capacity ? 0 : place + 1
-        slots[place].id = RecentRequests.key(exchange.id)
+        slots[place].id = RecentRequests.key(exchange.request.id)
         slots[place].at = .now
         if slots[place].route !== route { slots[place].route = route }
         slots[place].isCanary = exchange.pool != nil && exchange.pool === exchange.route?.canary
-        slots[place].place = Int32(clamping: exchange.selection?.index ?? -1)
-        slots[place].reason = exchange.selection?.reason ?? .turn
+        slots[place].place = Int32(clamping: exchange.questions.selection?.index ?? -1)
+        slots[place].reason = exchange.questions.selection?.reason ?? .turn
         slots[place].tries = UInt8(clamping: exchange.attempts.tries)
-        slots[place].status = Int16(truncatingIfNeeded: exchange.status)
+        slots[place].status = Int16(truncatingIfNeeded: exchange.answer.status)
         slots[place].total = total
-        slots[place].upstream = exchange.upstreamTime
-        slots[place].held = exchange.held
-        slots[place].candidates = UInt8(exchange.candidates.count)
-        for (i, candidate) in exchange.candidates.enumerated() { seen[place * RecentRequests.candidateLimit + i] = candidate }
+        slots[place].upstream = exchange.answer.upstreamTime
+        slots[place].held = exchange.wait.time
+        slots[place].candidates = UInt8(exchange.questions.candidates.count)
+        for (i, candidate) in exchange.questions.candidates.enumerated() { seen[place * RecentRequests.candidateLimit + i] = candidate }
     }
 
     /// The hash (FNV-1a) under which an id is found: whoever asks has the whole id.

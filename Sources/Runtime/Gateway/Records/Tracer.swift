@@ -60,23 +60,23 @@ final class Tracer {
         var span = ProtobufWriter(reserving: 256)
         span.bytes(OTLP.Field.spanTraceID, Tracer.bytes(trace.traceHigh) + Tracer.bytes(trace.traceLow))
         span.bytes(OTLP.Field.spanID, Tracer.bytes(trace.span))
-        if exchange.parentSpan != 0 { span.bytes(OTLP.Field.parentSpanID, Tracer.bytes(exchange.parentSpan)) }
+        if exchange.request.parentSpan != 0 { span.bytes(OTLP.Field.parentSpanID, Tracer.bytes(exchange.request.parentSpan)) }
         // The semantic conventions' name for a server's span: method and route.
-        span.string(OTLP.Field.spanName, "\(exchange.method.string) \(exchange.route?.route.label ?? "-")")
+        span.string(OTLP.Field.spanName, "\(exchange.request.method.string) \(exchange.route?.route.label ?? "-")")
         span.varint(OTLP.Field.spanKind, 2)
         span.fixed64(OTLP.Field.spanStart, end &- UInt64(clamping: total.nanoseconds))
         span.fixed64(OTLP.Field.spanEnd, end)
-        Tracer.attribute(9, "http.request.method", exchange.method.string, &span)
-        Tracer.attribute(9, "url.path", PathRules.path(exchange.target).string, &span)
+        Tracer.attribute(9, "http.request.method", exchange.request.method.string, &span)
+        Tracer.attribute(9, "url.path", PathRules.path(exchange.request.target).string, &span)
         Tracer.attribute(9, "http.route", exchange.route?.route.label ?? "-", &span)
-        Tracer.attribute(9, "client.address", exchange.clientAddress?.description ?? "unix", &span)
-        Tracer.attribute(9, "muster.replica", exchange.lastReplica?.name ?? "-", &span)
-        Tracer.attribute(9, "muster.request_id", exchange.id.string, &span)
+        Tracer.attribute(9, "client.address", exchange.request.clientAddress?.description ?? "unix", &span)
+        Tracer.attribute(9, "muster.replica", exchange.questions.lastReplica?.name ?? "-", &span)
+        Tracer.attribute(9, "muster.request_id", exchange.request.id.string, &span)
         span.message(9) {
             $0.string(OTLP.Field.key, "http.response.status_code")
-            $0.message(OTLP.Field.value) { $0.varint(3, UInt64(exchange.status)) }
+            $0.message(OTLP.Field.value) { $0.varint(3, UInt64(exchange.answer.status)) }
         }
-        if exchange.status >= 500 { span.message(OTLP.Field.spanStatus) { $0.varint(3, 2) } }
+        if exchange.answer.status >= 500 { span.message(OTLP.Field.spanStatus) { $0.varint(3, 2) } }
         spans.append(span.bytes)
         if spans.count == 1 { timer?.schedule(after: Tracer.interval) }
         if spans.count >= Tracer.sendAt { flush() }

@@ -47,12 +47,12 @@ enum HeadRewriter {
                 if field.known == .other, !forwarding.isTrusted, speaksForOthers(table.text(field.name)) { continue }
                 if forwarding.beginsTrace, field.known == .other, table.text(field.name).equals("tracestate") { continue }
                 if let edits, edits.leavesOut(table.text(field.name)) { continue }
-                copy(table.text(field.name), table.text(field.value), into: &out)
+                out.field(table.text(field.name), table.text(field.value))
             case .host:
                 hasHost = true
-                if forwarding.host == nil { copy(table.text(field.name), table.text(field.value), into: &out) }
+                if forwarding.host == nil { out.field(table.text(field.name), table.text(field.value)) }
             case .contentLength:
-                copy(table.text(field.name), table.text(field.value), into: &out)
+                out.field(table.text(field.name), table.text(field.value))
             case .maxForwards: maxForwards(table, field, into: &out)
             default: break
             }
@@ -60,7 +60,7 @@ enum HeadRewriter {
         if edits?.leavesOut("via") != true { out.append(table.minorVersion == 0 ? "Via: 1.0 muster\r\n" : "Via: 1.1 muster\r\n") }
         if table.framing == .chunked { out.append("Transfer-Encoding: chunked\r\n") }
         if let host = forwarding.host {
-            host.withUnsafeBytes { copy("Host", $0, into: &out) }
+            host.withUnsafeBytes { out.field("Host", $0) }
         } else if !hasHost {
             // HTTP/1.0 needs no Host; what we speak on does.
             out.append("Host: localhost\r\n")
@@ -74,7 +74,7 @@ enum HeadRewriter {
         if let trace = forwarding.trace { trace.field(into: &out) }
         if let upgrade = forwarding.upgrade {
             out.append("Connection: Upgrade\r\n")
-            copy("Upgrade", upgrade, into: &out)
+            out.field("Upgrade", upgrade)
         }
         if let edits { out.append(edits.lines) }
         var deadlineAt = 0
@@ -83,16 +83,26 @@ enum HeadRewriter {
             deadlineAt = out.count - base
             out.append("         \r\n")
         } else if let given = table.first(.xRequestTimeout) {
-            copy("X-Request-Timeout", given, into: &out)
+            out.field("X-Request-Timeout", given)
         }
         out.append("\r\n")
         return deadlineAt
     }
 
+    /// The request as it came, for the answer to a TRACE, without what may be secret (RFC 9110, 9.3.8); nil when it is no TRACE.
+    static func trace(_ table: HeadTable) -> [UInt8]? {
+        guard table.methodText.isExactly("TRACE") else { return nil }
+        var text = Array(table.methodText) + [32] + Array(table.targetText) + Array(" HTTP/1.\(table.minorVersion)\r\n".utf8)
+        for field in table.fields where [.host, .via, .maxForwards, .connection].contains(field.known) {
+            text += Array(table.text(field.name)) + [58, 32] + Array(table.text(field.value)) + [13, 10]
+        }
+        return text + [13, 10]
+    }
+
     /// Writes `Max-Forwards`. For TRACE and OPTIONS, where the field counts, it is one less for the next recipient (RFC 9110, 7.6.2). A
     /// value that is no number is passed on as it came.
     private static func maxForwards(_ table: HeadTable, _ field: HeaderField, into out: inout ByteBuffer) {
-        guard let left = table.forwardsLeft, left > 0 else { return copy(table.text(field.name), table.text(field.value), into: &out) }
+        guard let left = table.forwardsLeft, left > 0 else { return out.field(table.text(field.name), table.text(field.value)) }
         out.append("Max-Forwards: ")
         out.append(decimal: left - 1)
         out.append("\r\n")
@@ -146,7 +156,7 @@ enum HeadRewriter {
         if !leavesOut("x-forwarded-proto") {
             out.append(proto?.equals("https") == true ? "X-Forwarded-Proto: https\r\n" : "X-Forwarded-Proto: http\r\n")
         }
-        if let host, !leavesOut("x-forwarded-host") { copy("X-Forwarded-Host", host, into: &out) }
+        if let host, !leavesOut("x-forwarded-host") { out.field("X-Forwarded-Host", host) }
     }
 
     static func append(_ address: IPAddress?, into out: inout ByteBuffer) {
@@ -158,82 +168,59 @@ enum HeadRewriter {
         }
     }
 
-    /// How the body goes to the client.
-    enum Passing { case none, asIs, chunked, untilClose }
-
-    /// What the gateway adds to a response.
+    /// What the gateway adds to an answer.
     struct Additions {
+        /// The request's id, for an answer that names none.
         var id: UnsafeRawBufferPointer
         /// Whole lines to be added to the head.
         var lines: UnsafeRawBufferPointer
         var edits: HeaderEdits?
-        /// `Date: …` as a whole line, for an answer that has none.
-        var date: [UInt8]
-        var clientIsOld = false
-        var close = false
-        /// Whether the response ends HTTP on this connection.
-        var upgrade = false
     }
 
-    static func response(_ table: HeadTable, into out: inout ByteBuffer, _ additions: Additions) -> Passing {
-        statusLine(table, into: &out)
+    /// Writes status and end-to-end fields of a replica's answer. What frames the answer on the client's connection is not among them: that
+    /// is written by whoever knows the connection. `date`: `Date: …` as a whole line, for an answer that has none.
+    static func response<Sink: FieldSink & ~Copyable>(_ table: HeadTable, into out: inout Sink, _ additions: Additions, date: [UInt8]) {
+        out.status(table.status, reason: table.text(table.reason))
         var hasID = false, hasDate = false
         let edits = additions.edits.flatMap { $0.isEmpty ? nil : $0 }
         for field in table.fields {
             switch field.known {
             case .contentLength:
                 // 204 has no length (RFC 9110, 8.6); 205 has an empty body, whatever came (15.3.6).
-                if table.status != 204, table.status != 205 { copy(table.text(field.name), table.text(field.value), into: &out) }
-            case .upgrade:
-                // A 426 without it is none (RFC 9110, 15.5.22).
-                if table.status == 426 { copy(table.text(field.name), table.text(field.value), into: &out) }
-            case .connection, .transferEncoding, .keepAlive, .proxyConnection, .te, .trailer, .proxyAuthorization, .xMusterExplain: break
+                if table.status != 204, table.status != 205 { out.field(table.text(field.name), table.text(field.value)) }
+            case .connection, .transferEncoding, .keepAlive, .proxyConnection, .te, .trailer, .upgrade, .proxyAuthorization,
+                .xMusterExplain:
+                break
             default:
                 if table.nominatesFields, table.isNominated(field.name) { continue }
                 if field.known == .xRequestID { hasID = true }
                 if field.known == .date { hasDate = true }
                 if let edits, edits.leavesOut(table.text(field.name)) { continue }
-                copy(table.text(field.name), table.text(field.value), into: &out)
+                out.field(table.text(field.name), table.text(field.value))
             }
         }
         // Whoever passes an answer on and has a clock adds what its sender left out (RFC 9110, 6.6.1).
-        if !hasDate, !additions.upgrade, edits?.leavesOut("date") != true { out.append(additions.date) }
-        if !hasID, edits?.leavesOut("x-request-id") != true { copy("X-Request-Id", additions.id, into: &out) }
-        out.append(additions.lines)
-        if let edits { out.append(edits.lines) }
-        if additions.upgrade {
-            out.append("Connection: Upgrade\r\n")
-            copy("Upgrade", table.first(.upgrade) ?? UnsafeRawBufferPointer(start: nil, count: 0), into: &out)
-            out.append("\r\n")
-            return .none
-        }
-        let passing = table.status == 205 ? .none : passing(table.framing, additions.clientIsOld)
-        if table.status == 205 { out.append("Content-Length: 0\r\n") }
-        if passing == .chunked { out.append("Transfer-Encoding: chunked\r\n") }
-        let namesUpgrade = table.status == 426 && table.contains(.upgrade)
-        if additions.close || passing == .untilClose {
-            out.append(namesUpgrade ? "Connection: close, Upgrade\r\n" : "Connection: close\r\n")
-        } else if namesUpgrade {
-            out.append("Connection: Upgrade\r\n")
-        } else if additions.clientIsOld {
-            out.append("Connection: keep-alive\r\n")
-        }
-        out.append("\r\n")
-        return passing
+        if !hasDate, table.status != 101, edits?.leavesOut("date") != true { out.lines(date) }
+        if !hasID, edits?.leavesOut("x-request-id") != true { out.field("X-Request-Id", additions.id) }
+        out.lines(additions.lines)
+        if let edits { out.lines(edits.lines) }
     }
 
-    /// Writes the status line with the replica's own reason phrase, or else the registered one.
-    private static func statusLine(_ table: HeadTable, into out: inout ByteBuffer) {
-        out.append("HTTP/1.1 ")
-        out.append(decimal: table.status)
-        out.append(32)
-        if table.reason.count > 0 { out.append(table.text(table.reason)) } else { out.append(text: reasonPhrase(table.status)) }
-        out.append("\r\n")
+    /// Writes the head of an answer of the gateway's own, without what frames it on the client's connection.
+    static func response<Sink: FieldSink & ~Copyable>(_ answer: OwnAnswer, into out: inout Sink, _ additions: Additions, date: [UInt8]) {
+        out.status(answer.status, reason: UnsafeRawBufferPointer(start: nil, count: 0))
+        let edits = additions.edits
+        if let type = answer.type, edits?.leavesOut("content-type") != true { out.field("Content-Type", text: type) }
+        if answer.status != 204, answer.status != 304 { out.field("Content-Length", decimal: answer.body.count) }
+        out.lines(date)
+        if edits?.leavesOut("x-request-id") != true { out.field("X-Request-Id", additions.id) }
+        out.lines(additions.lines)
+        if let edits { out.lines(edits.lines) }
     }
 
     /// Writes an interim response for the client: its own fields, without hop-by-hop ones and without framing, which it may not have.
-    static func interim(_ table: HeadTable, into out: inout ByteBuffer, edits: HeaderEdits?) {
-        statusLine(table, into: &out)
+    static func interim<Sink: FieldSink & ~Copyable>(_ table: HeadTable, into out: inout Sink, edits: HeaderEdits?) {
+        out.status(table.status, reason: table.text(table.reason))
         for field in table.fields {
             switch field.known {
             case .contentLength, .connection, .transferEncoding, .keepAlive, .proxyConnection, .te, .trailer, .upgrade, .proxyAuthorization,
@@ -242,17 +229,8 @@ enum HeadRewriter {
             default:
                 if table.nominatesFields, table.isNominated(field.name) { continue }
                 if let edits, edits.leavesOut(table.text(field.name)) { continue }
-                copy(table.text(field.name), table.text(field.value), into: &out)
+                out.field(table.text(field.name), table.text(field.value))
             }
-        }
-        out.append("\r\n")
-    }
-
-    private static func passing(_ framing: BodyFraming, _ clientIsOld: Bool) -> Passing {
-        switch framing {
-        case .none: .none
-        case .length: .asIs
-        case .chunked, .untilClose: clientIsOld ? .untilClose : .chunked
         }
     }
 
@@ -263,20 +241,6 @@ enum HeadRewriter {
             return false
         }
         return true
-    }
-
-    private static func copy(_ name: UnsafeRawBufferPointer, _ value: UnsafeRawBufferPointer, into out: inout ByteBuffer) {
-        out.append(name)
-        out.append(": ")
-        out.append(value)
-        out.append("\r\n")
-    }
-
-    private static func copy(_ name: StaticString, _ value: UnsafeRawBufferPointer, into out: inout ByteBuffer) {
-        out.append(name)
-        out.append(": ")
-        out.append(value)
-        out.append("\r\n")
     }
 
     /// Writes sixteen hexadecimal digits.

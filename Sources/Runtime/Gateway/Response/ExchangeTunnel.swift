@@ -2,54 +2,62 @@ import Basics
 import EventLoops
 import HTTP
 
+/// How far a tunnel has come.
+struct TunnelState {
+    /// When something last passed through the tunnel.
+    var lastMoved = MonotonicTime(nanoseconds: 0)
+    var clientEnded = false
+    var upstreamEnded = false
+}
+
 /// An upgraded connection (WebSocket and the like): bytes pass both ways, each side slowed down to what the other takes.
 extension Exchange {
-    func beginTunnel() {
-        flushScratch()
+    func beginTunnel(_ client: ClientSide) {
+        client.flush()
         route?.route.metrics.tunnels.add(1)
         if tunnelTimer == nil { tunnelTimer = LoopTimer(loop: loop) { [unowned self] in watchTunnel() } }
-        lastMoved = loop.now
+        tunnel.lastMoved = loop.now
         watchTunnel()
         client.beginTunnel()
     }
 
     /// Ends the tunnel when nothing has moved for too long. Bytes that move only note the time.
     private func watchTunnel() {
-        let end = lastMoved + (route?.route.spec.timeout.tunnel ?? .seconds(3600))
+        let end = tunnel.lastMoved + (route?.route.spec.timeout.tunnel ?? .seconds(3600))
         if end <= loop.now { endTunnel() } else { tunnelTimer?.schedule(at: end) }
     }
 
     func clientTunnelReceived(_ bytes: UnsafeRawBufferPointer) {
-        guard attempts.state == .tunnel, let upstream = first?.upstream else { return }
-        lastMoved = loop.now
-        bodyCount += bytes.count
+        guard attempts.state == .tunnel, let upstream = questions.first?.upstream else { return }
+        tunnel.lastMoved = loop.now
+        request.bodyCount += bytes.count
         upstream.write(bytes)
-        if upstream.waiting > Exchange.window { client.holdBody(true) }
+        if upstream.waiting > Exchange.window { client?.holdBody(true) }
     }
 
     func upstreamTunnelReceived(_ bytes: UnsafeRawBufferPointer) {
         guard attempts.state == .tunnel, let client else { return }
-        lastMoved = loop.now
-        responseBytes += bytes.count
+        tunnel.lastMoved = loop.now
+        answer.bytes += bytes.count
         client.write(bytes)
-        if client.waiting > Exchange.window { first?.upstream.pauseReading() }
+        if client.waiting > Exchange.window { questions.first?.upstream.pauseReading() }
     }
 
     /// Called when the client sends no more; it may still read.
     func clientTunnelEnded() {
         guard attempts.state == .tunnel else { return }
-        clientEnded = true
-        if first?.upstream.waiting == 0 { passOnClientsEnd() }
+        tunnel.clientEnded = true
+        if questions.first?.upstream.waiting == 0 { passOnClientsEnd() }
     }
 
     /// Called when all that the client sent has left. If the replica has sent everything, too, the tunnel ends; else the replica is told of
     /// the client's end.
-    func passOnClientsEnd() { if upstreamEnded { endTunnel() } else { first?.upstream.shutdownSending() } }
+    func passOnClientsEnd() { if tunnel.upstreamEnded { endTunnel() } else { questions.first?.upstream.shutdownSending() } }
 
     func upstreamTunnelEnded() {
         guard attempts.state == .tunnel, let client else { return }
-        upstreamEnded = true
-        if clientEnded, first?.upstream.waiting == 0 { return endTunnel() }
+        tunnel.upstreamEnded = true
+        if tunnel.clientEnded, questions.first?.upstream.waiting == 0 { return endTunnel() }
         if client.waiting == 0 { client.shutdownSending() }
     }
 
@@ -60,6 +68,6 @@ extension Exchange {
         guard attempts.state == .tunnel, let client else { return }
         abandonAttempts()
         finish()
-        client.responseFinished(close: true)
+        client.endTunnel()
     }
 }

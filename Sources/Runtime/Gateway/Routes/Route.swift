@@ -34,8 +34,8 @@ public final class Route: Sendable {
     let host: [UInt8]?
     let upgrades: [[UInt8]]
     let answer: FixedAnswer?
-    /// Whether nothing has to be looked at before a replica is chosen.
-    let isPlain: Bool
+    /// What has to be looked at before a replica is chosen; empty for most routes.
+    let filters: [RouteFilter]
 
     init(
         spec: RouteSpec, replicas: [Replica], canaryReplicas: [Replica], metrics: RouteMetrics, guards: RouteGuards, hold: RouteHold?
@@ -63,7 +63,7 @@ public final class Route: Sendable {
         host = spec.edits.host.map { Array($0.utf8) }
         upgrades = spec.upgrades.map { Array($0.utf8) }
         answer = try FixedAnswer(spec.target, route: label)
-        isPlain = deny.isEmpty && access.isOpen && answer == nil && guards.isOpen
+        filters = RouteFilter.needed(access, denies: !deny.isEmpty, answers: answer != nil)
     }
 
     /// The same route with other replicas. What was read from files (credentials, pages) is taken over, so this cannot fail.
@@ -90,7 +90,7 @@ public final class Route: Sendable {
         host = old.host
         upgrades = old.upgrades
         answer = old.answer
-        isPlain = old.isPlain
+        filters = old.filters
     }
 
     /// How long the route's requests took, from the head to the end of the answer, since the gateway began: the buckets' upper bounds, and
@@ -99,6 +99,13 @@ public final class Route: Sendable {
 
     /// All replicas, the canary's included.
     public var allReplicas: [Replica] { canaryReplicas.isEmpty ? replicas : replicas + canaryReplicas }
+
+    /// Whether a path is not served: as the client wrote it, or as the backend will be asked for it.
+    func denies(_ target: UnsafeRawBufferPointer) -> Bool {
+        if deny.isEmpty { return false }
+        if PathRules.isDenied(target, deny) { return true }
+        return rewrite?.apply(target)?.withUnsafeBytes { PathRules.isDenied($0, deny) } == true
+    }
 
     /// Whether the request has one of the route's methods and all of its header fields.
     func takesFields(_ table: HeadTable) -> Bool {

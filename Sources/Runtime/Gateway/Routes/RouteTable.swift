@@ -131,9 +131,14 @@ final class RouteTableOnLoop {
         first(table) { $0.matches(target, capitals: capitals) }
     }
 
+    /// The answer to a path that can be read in more than one way, or as another route's; nil for one that can not.
+    func verdict(on table: HeadTable, _ found: RouteOnLoop) -> ReadyAnswer? {
+        PathForm.isAmbiguous(table.targetText) || mayMeanAnother(table, than: found) ? .failure(.badPath) : nil
+    }
+
     /// Whether a backend that decodes escapes, merges slashes or drops parameters could take the path for another route's. What that other
     /// route asks for (credentials, a limit) must not be bypassed.
-    func mayMeanAnother(_ table: HeadTable, than found: RouteOnLoop) -> Bool {
+    private func mayMeanAnother(_ table: HeadTable, than found: RouteOnLoop) -> Bool {
         guard PathForm.maySimplify(table.targetText) else { return false }
         var readings = PathReadings(table.targetText)
         return first(table) { $0.mayMean(&readings) } !== found

@@ -1,0 +1,39 @@
+import Basics
+
+/// What becomes of one request: the answer that was found for it, and how far it has gone to the client.
+struct AnswerState: ~Copyable {
+    /// Fields to be added to the answer's head, as lines.
+    var fields = ByteBuffer()
+    /// The answer that needs no replica, once the limits have let the request through.
+    var ready: ReadyAnswer?
+    var status = 0
+    /// Whether the head of an answer has been given to the client's side.
+    var hasBegun = false
+    /// Bytes of the body that went to the client, without their framing.
+    var bytes = 0
+    /// When the whole request had been sent to the replica; zero: not yet.
+    var sentWhole = MonotonicTime(nanoseconds: 0)
+    /// How long the replica took to answer the whole request.
+    var upstreamTime: Duration?
+
+    /// Forgets the answer before.
+    mutating func reset() {
+        fields.clear(keeping: 4096)
+        ready = nil
+        status = 0
+        hasBegun = false
+        bytes = 0
+        sentWhole = MonotonicTime(nanoseconds: 0)
+        upstreamTime = nil
+    }
+}
+
+/// An answer that needs no replica.
+enum ReadyAnswer {
+    case failure(GatewayFailure)
+    case page(status: Int, body: [UInt8], type: String)
+    case redirect(to: String, status: Int)
+    case preflight
+    /// For a request that may not be passed on any further (`Max-Forwards: 0`). `trace`: what a TRACE sees of itself; nil for OPTIONS.
+    case lastRecipient(trace: [UInt8]?)
+}
