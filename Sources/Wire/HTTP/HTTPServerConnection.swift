@@ -62,52 +62,19 @@ open class HTTPServerContext {
 /// The server's side of one HTTP/1.1 connection: reads requests one after the other and tells its subclass.
 /// Pipelined requests wait (bounded, in the kernel) until the response before them is finished.
 ///
-/// States: `head` (idle or reading a head) → `body` → `answering` → `head` …; `leaving` from anywhere: an answer is on
-/// its way and then the connection ends, what still comes in is thrown away.
+/// What it may do when is decided by a `ServerConnectionMachine`; this has the socket, the bytes and the timer.
 open class HTTPServerConnection: Stream {
-    private enum State {
-        case proxyHeader
-        case head
-        case fixedBody(remaining: Int)
-        case chunkedBody(ChunkDecoder)
-        /// The request is complete; its response is not.
-        case answering
-        case leaving
-        /// Upgraded: HTTP is over.
-        case tunnel
-    }
-
     public let context: HTTPServerContext
     /// The client's address: the socket's peer, or the address in a PROXY header.
     public private(set) var peer: SocketAddress
-    private var state = State.head
+    private var machine = ServerConnectionMachine()
     private var scanner = HeadScanner()
     private var input = ByteBuffer()
     private var isProcessing = false
+    /// Decoded bytes of a chunked body.
     private var bodyCount = 0
-    private var bodyBytes = 0
-    private var deadline: LoopTimer?
-    private var answered = false
-    private var answerBegun = false
-    private var keepsAlive = true
-    private var wantsContinue = false
+    private var timer: LoopTimer?
     private var isTold = false
-    /// Whether the connection is upgraded, and not leaving yet.
-    private var isTunnel = false
-    private var pipelineHeld = false
-    private var bodyHeld = false
-    /// Whether the peer sends no more; it may still read.
-    private var peerEnded = false
-    private var bodyStarted = MonotonicTime(nanoseconds: 0)
-    /// Since when the body's time limit stands still.
-    private var bodySuspended: MonotonicTime?
-    private var served = 0
-    private var lastWaiting = 0
-
-    /// Most bytes that may wait here while a response is under way; beyond it the kernel keeps the rest.
-    private static let pipelineLimit = 65536
-    /// How long a refused connection may go on sending, so that the peer can read why.
-    private static let lingerTime = Duration.seconds(2)
 
     public init(context: HTTPServerContext, peer: SocketAddress) {
         self.context = context
@@ -120,9 +87,9 @@ open class HTTPServerConnection: Stream {
         try adopt(descriptor)
         context.connections[ObjectIdentifier(self)] = self
         isTold = true
-        deadline = LoopTimer(loop: loop) { [unowned self] in timePassed() }
-        deadline?.schedule(after: context.limits.headTime)
-        if context.expectsProxyHeader(peer) { state = .proxyHeader }
+        timer = LoopTimer(loop: loop) { [unowned self] in timePassed() }
+        machine.start(expectsProxyHeader: context.expectsProxyHeader(peer), loop.now, context.limits)
+        keepDeadline()
         if context.connections.count > context.connectionLimit {
             refuse(status: 503, code: "too_many_connections", message: "this server has as many connections as it takes")
         }
@@ -153,7 +120,7 @@ open class HTTPServerConnection: Stream {
     // MARK: reading
 
     public final override func received(_ bytes: UnsafeRawBufferPointer) {
-        if isTunnel, input.isEmpty { return tunnelReceived(bytes) }
+        if machine.isTunnel, input.isEmpty { return tunnelReceived(bytes) }
         if input.isEmpty {
             let used = process(bytes)
             if isOpen, used < bytes.count { input.append(bytes.part(used, bytes.count - used)) }
@@ -165,48 +132,41 @@ open class HTTPServerConnection: Stream {
         if isOpen { readFinished() }
     }
 
-    /// Requests that wait for the one before them are read up to a limit; the rest stays with the kernel.
+    private var facts: ServerConnectionMachine.Facts {
+        .init(input: input.count, waiting: waiting, isProcessing: isProcessing, isDraining: context.isDraining)
+    }
+
+    /// Sets the timer to the machine's deadline.
+    private func keepDeadline() {
+        guard let deadline = machine.takeDeadline() else { return }
+        if let deadline { timer?.schedule(at: deadline) } else { timer?.cancel() }
+    }
+
     private func holdPipeline() {
-        var waits = false
-        if case .answering = state { waits = input.count > HTTPServerConnection.pipelineLimit }
-        pipelineHeld = waits || (pipelineHeld && input.count > HTTPServerConnection.pipelineLimit)
+        machine.holdPipeline(input.count)
         applyHolds()
     }
 
     /// Stops and resumes reading the body, for whoever passes it on. While it is not read, something else is waited for, which is not the
     /// peer's fault: the body's time stands still.
     public func holdBody(_ hold: Bool) {
-        bodyHeld = hold
-        if hold, bodySuspended == nil {
-            bodySuspended = loop.now
-            if isInBody { deadline?.cancel() }
-        } else if !hold, let since = bodySuspended {
-            bodySuspended = nil
-            bodyStarted = bodyStarted + (loop.now - since)
-            if isInBody { deadline?.schedule(at: loop.now + context.limits.bodyTime) }
-        }
+        machine.holdBody(hold, loop.now, context.limits)
+        keepDeadline()
         applyHolds()
     }
 
-    private var isInBody: Bool {
-        switch state {
-        case .fixedBody, .chunkedBody: true
-        default: false
-        }
-    }
-
     /// Whether the peer is known to send no more. It may still read.
-    public var peerHasEnded: Bool { peerEnded || sawHangUp }
+    public var peerHasEnded: Bool { machine.peerEnded || sawHangUp }
 
     private func applyHolds() {
         guard isOpen else { return }
-        if pipelineHeld || bodyHeld { pauseReading() } else if isPaused { resumeReading() }
+        if machine.holdsReading { pauseReading() } else if isPaused { resumeReading() }
     }
 
     private func processInput() {
         let used = process(input.bytes)
         guard isOpen else { return }
-        if answeredAndLeaving { return input.clear(keeping: 0) }
+        if machine.isLeaving { return input.clear(keeping: 0) }
         input.consume(used)
         if input.isEmpty { input.clear(keeping: 0) }
     }
@@ -230,7 +190,7 @@ open class HTTPServerConnection: Stream {
 
     /// Consumes the beginning of `bytes`; nil when more must come first.
     private func step(_ bytes: UnsafeRawBufferPointer) throws(HTTPFailure) -> Int? {
-        switch state {
+        switch machine.state {
         case .proxyHeader:
             return readProxyHeader(bytes)
         case .tunnel:
@@ -238,12 +198,11 @@ open class HTTPServerConnection: Stream {
             return bytes.count
         case .head:
             return try readHead(bytes)
-        case .fixedBody(let remaining):
-            keepBodyTime(bytes.count)
-            let part = min(remaining, bytes.count)
-            if part < remaining { state = .fixedBody(remaining: remaining - part) }
+        case .fixedBody:
+            let (part, isLast) = machine.tookBody(bytes.count, loop.now, context.limits)
+            keepDeadline()
             requestBody(bytes.part(0, part))
-            if part == remaining { bodyEnded() }
+            if isLast { bodyEnded() }
             return part
         case .chunkedBody(var decoder):
             let limit = context.limits.body
@@ -253,12 +212,11 @@ open class HTTPServerConnection: Stream {
                 bodyCount += piece.count
                 if bodyCount > limit { throw .bodyTooLarge }
                 requestBody(piece)
-                return isOpen && !answeredAndLeaving
+                return isOpen && !machine.isLeaving
             }
-            if answeredAndLeaving || !isOpen { return used }
-            state = .chunkedBody(decoder)
-            // What frames the data is no progress of the body.
-            if data > 0 { keepBodyTime(data) }
+            if machine.isLeaving || !isOpen { return used }
+            machine.tookChunks(decoder, data: data, loop.now, context.limits)
+            keepDeadline()
             if decoder.isDone { bodyEnded() }
             return used
         case .answering:
@@ -271,7 +229,7 @@ open class HTTPServerConnection: Stream {
     private func readProxyHeader(_ bytes: UnsafeRawBufferPointer) -> Int? {
         do throws(ProxyHeader.Failure) {
             guard let header = try ProxyHeader.parse(bytes) else { return nil }
-            state = .head
+            machine.tookProxyHeader()
             if let source = header.source {
                 peer = source
                 peerNamed()
@@ -290,13 +248,10 @@ open class HTTPServerConnection: Stream {
     /// while a request's answer (101) is being written.
     public func beginTunnel() {
         guard isOpen else { return }
-        state = .tunnel
-        isTunnel = true
-        answered = true
-        pipelineHeld = false
-        deadline?.cancel()
+        machine.beginTunnel()
+        keepDeadline()
         applyHolds()
-        guard !isProcessing, !input.isEmpty || peerEnded else { return }
+        guard !isProcessing, !input.isEmpty || machine.peerEnded else { return }
         let bound = LoopBound(self, on: loop)
         loop.execute { bound.value.tellTunnelOfInput() }
     }
@@ -304,113 +259,75 @@ open class HTTPServerConnection: Stream {
     /// What came before the tunnel began: bytes, and perhaps the end already.
     private func tellTunnelOfInput() {
         if isOpen, !input.isEmpty { processInput() }
-        if isOpen, peerEnded, case .tunnel = state { tunnelEnded() }
+        if isOpen, machine.peerEnded, machine.isTunnel { tunnelEnded() }
     }
-
-    /// A body may take `bodyTime`, and a second more for each KiB of its data that has come, but its data may never stand still for
-    /// `bodyTime`: slow links finish, drips and stalls do not hold a connection for ever.
-    private func keepBodyTime(_ count: Int) {
-        bodyBytes += count
-        if bodySuspended != nil { return }
-        let wholeBody = bodyStarted + context.limits.bodyTime + .seconds(bodyBytes / 1024)
-        deadline?.schedule(at: min(wholeBody, loop.now + context.limits.bodyTime))
-    }
-
-    private var answeredAndLeaving: Bool { if case .leaving = state { true } else { false } }
 
     private func readHead(_ bytes: UnsafeRawBufferPointer) throws(HTTPFailure) -> Int? {
         guard let length = try scanner.scan(bytes, limits: context.limits) else {
-            // The clock for a head starts with its first byte.
-            if !headStarted {
-                headStarted = true
-                deadline?.schedule(after: context.limits.headTime)
-            }
+            machine.tookPartOfHead(loop.now, context.limits)
+            keepDeadline()
             return nil
         }
-        headStarted = false
+        machine.tookHead()
         let table = context.table
         try HeadParser.parseRequest(bytes.part(0, length), into: table, limits: context.limits)
-        keepsAlive = table.keepsAlive
-        wantsContinue = table.expectsContinue
-        answered = false
-        answerBegun = false
         bodyCount = 0
-        bodyBytes = 0
-        bodyStarted = loop.now
-        bodySuspended = nil
-        served += 1
-        isHurried = false
         let framing = table.framing
-        switch framing {
-        case .length(let count):
-            if count > context.limits.body { throw .bodyTooLarge }
-            state = .fixedBody(remaining: count)
-            deadline?.schedule(after: context.limits.bodyTime)
-        case .chunked:
-            state = .chunkedBody(ChunkDecoder())
-            deadline?.schedule(after: context.limits.bodyTime)
-        default:
-            state = .answering
-            deadline?.cancel()
-        }
+        try machine.took(
+            framing: framing, keepsAlive: table.keepsAlive, expectsContinue: table.expectsContinue, loop.now, context.limits)
+        keepDeadline()
         requestHead(table)
-        if wantsContinue, isOpen, !answered, !answeredAndLeaving, framing != .none {
-            wantsContinue = false
-            write(HTTPServerConnection.continueLine)
-        }
-        // The response may have been finished inside requestHead; then `state` is `.head` again or `.leaving`.
-        if framing == .none, isOpen { endWithoutBody() }
+        if isOpen, machine.saysContinue() { write(HTTPServerConnection.continueLine) }
+        // The response may have been finished inside requestHead: then the next head is expected, or the connection is leaving.
+        if framing == .none, isOpen, case .answering = machine.state, machine.answer != .whole { requestEnd() }
         return length
     }
 
     /// Whether the client waits for `100 Continue`, and none has been sent to it.
-    public var awaitsContinue: Bool { wantsContinue }
+    public var awaitsContinue: Bool { machine.wantsContinue }
 
-    private var headStarted = false
     private static let continueText: StaticString = "HTTP/1.1 100 Continue\r\n\r\n"
     private static var continueLine: UnsafeRawBufferPointer {
         UnsafeRawBufferPointer(start: continueText.utf8Start, count: continueText.utf8CodeUnitCount)
     }
 
-    private func endWithoutBody() {
-        if case .answering = state, !answered { requestEnd() }
+    private func bodyEnded() {
+        guard isOpen else { return }
+        carryOut(machine.bodyEnded(facts, loop.now, context.limits))
     }
 
-    private func bodyEnded() {
-        guard isOpen, !answeredAndLeaving else { return }
-        deadline?.cancel()
-        state = .answering
-        if answered { nextRequest() } else { requestEnd() }
+    /// Does what the machine has decided.
+    private func carryOut(_ action: ServerConnectionMachine.Action) {
+        keepDeadline()
+        switch action {
+        case .nothing: break
+        case .close(let reason): close(reason)
+        case .refuse(let failure): refuse(failure)
+        case .leave: leave()
+        case .farewell: shutdownSending()
+        case .endRequest: requestEnd()
+        case .next: nextRequest()
+        case .requesterEnded: requesterEnded()
+        case .tunnelEnded: tunnelEnded()
+        case .readOnce:
+            readNow()
+            if isOpen, machine.isIdle(.init(input: input.count)) { close(.ours) }
+        }
     }
 
     // MARK: answering
 
     /// Whether the head of the response must say `Connection: close`. Ask right before writing it: from then on the answer counts
     /// as begun, and a request that turns out malformed can only be cut off.
-    public func mustClose() -> Bool {
-        answerBegun = true
-        if context.isDraining { keepsAlive = false }
-        if case .fixedBody = state { keepsAlive = false }
-        if case .chunkedBody = state { keepsAlive = false }
-        return !keepsAlive
-    }
+    public func mustClose() -> Bool { machine.beginAnswer(isDraining: context.isDraining) }
 
     /// The whole response has been written. With `close` (or when the client asked for it) the connection ends.
     public func responseFinished(close: Bool = false) {
         guard isOpen else { return }
-        answered = true
-        if close || !keepsAlive { return leave() }
-        if case .answering = state { nextRequest() }
+        carryOut(machine.finishAnswer(close: close, facts, loop.now, context.limits))
     }
 
     private func nextRequest() {
-        if context.isDraining || (peerEnded && input.isEmpty && !isProcessing) { return leave() }
-        state = .head
-        // A failure from here on is the next request's own.
-        answered = false
-        answerBegun = false
-        deadline?.schedule(after: input.isEmpty ? context.limits.idleTime : context.limits.headTime)
-        bodyHeld = false
         holdPipeline()
         if !isProcessing, !input.isEmpty {
             // From a turn of its own, so that a client that pipelines cannot deepen the stack.
@@ -424,7 +341,7 @@ open class HTTPServerConnection: Stream {
         processInput()
         holdPipeline()
         if isOpen { readFinished() }
-        if peerEnded, case .head = state { close(.endOfFile) }
+        if machine.peerEnded, case .head = machine.state { close(.endOfFile) }
     }
 
     /// Answers a failure and leaves.
@@ -438,127 +355,75 @@ open class HTTPServerConnection: Stream {
 
     private func refuse(status: Int, code: String, message: String) {
         guard isOpen else { return }
-        if case .leaving = state { return }
-        if case .tunnel = state { return close(.ours) }
-        if answerBegun, !answered {
+        switch machine.refusal {
+        case .nothing: return
+        case .close: return close(.ours)
+        case .reset:
             resetOnClose()
             return close(.ours)
+        case .leave: break
+        case .answer: writeRefusal(status: status, code: code, message: message)
         }
-        if !answered {
-            let body = Array("{\"error\":{\"code\":\"\(code)\",\"message\":\"\(message)\"}}\n".utf8)
-            let retry = status == 503 ? "Retry-After: 1\r\n" : ""
-            let head =
-                "HTTP/1.1 \(status) \(reasonPhrase(status))\r\nContent-Type: application/json\r\n\(retry)Content-Length: "
-                + "\(body.count)\r\nConnection: close\r\n"
-            var out = ByteBuffer()
-            out.append(text: head)
-            out.append(context.dateLine())
-            out.append("\r\n")
-            out.append(body)
-            write(out.bytes)
-            requestRefused(status, bodyBytes: body.count)
-        }
-        leave()
+        carryOut(machine.leave())
     }
 
-    /// Ends the connection after what was written has left; until the peer has closed or `lingerTime` is over, what it
-    /// still sends is read and dropped, because closing with unread bytes would reset the answer away.
+    private func writeRefusal(status: Int, code: String, message: String) {
+        let body = Array("{\"error\":{\"code\":\"\(code)\",\"message\":\"\(message)\"}}\n".utf8)
+        let retry = status == 503 ? "Retry-After: 1\r\n" : ""
+        let head =
+            "HTTP/1.1 \(status) \(reasonPhrase(status))\r\nContent-Type: application/json\r\n\(retry)Content-Length: "
+            + "\(body.count)\r\nConnection: close\r\n"
+        var out = ByteBuffer()
+        out.append(text: head)
+        out.append(context.dateLine())
+        out.append("\r\n")
+        out.append(body)
+        write(out.bytes)
+        requestRefused(status, bodyBytes: body.count)
+    }
+
     private func leave() {
         guard isOpen else { return }
-        state = .leaving
-        isTunnel = false
-        pipelineHeld = false
-        bodyHeld = false
         applyHolds()
         // While its bytes are being looked at, the input is cleared by whoever looks.
         if !isProcessing { input.clear(keeping: 0) }
-        if waiting == 0 { farewell() } else { watchWriting() }
+        if waiting == 0 { carryOut(machine.drained(loop.now)) } else { watchWriting() }
     }
 
-    /// Called when all has been sent: ends our side, and waits a little for the peer to close.
-    private func farewell() {
-        if peerEnded { return close(.ours) }
-        shutdownSending()
-        deadline?.schedule(after: HTTPServerConnection.lingerTime)
-    }
+    open override func drained() { if machine.isLeaving { carryOut(machine.drained(loop.now)) } }
 
-    open override func drained() { if case .leaving = state { farewell() } }
-
-    open override func receivedEnd() {
-        peerEnded = true
-        switch state {
-        // It has sent its whole request and may still read the answer; so may one whose next requests wait here.
-        case .answering: requesterEnded()
-        case .head where !input.isEmpty && !headStarted: break
-        case .tunnel: tunnelEnded()
-        default: close(.endOfFile)
-        }
-    }
+    open override func receivedEnd() { carryOut(machine.peerEnds(input: input.count)) }
 
     public final override func hungUp() {
         // Nobody reads an answer any more, and what of the request was not read is worth nothing without one.
         if peerIsGone { return close(.system(SystemError("recv", ECONNRESET))) }
-        switch state {
-        // It has ended its side before its body's end: the rest will never come. With TLS this cannot be told from what the kernel has,
-        // which is sealed, and a part of a record may lie in the session.
-        case .fixedBody(let remaining) where tls == nil && input.count + unread < remaining: close(.endOfFile)
-        case .answering, .fixedBody, .chunkedBody: requesterEnded()
-        default: break
-        }
+        // With TLS what the kernel has cannot be told, which is sealed, and a part of a record may lie in the session.
+        carryOut(machine.hungUp(seen: machine.isInBody ? input.count + unread : 0, isExact: tls == nil))
     }
 
-    /// Watches that a client that reads makes progress: within `writeTime` some of what waits for it has to leave.
+    /// Watches that a client that reads makes progress: some of what waits for it has to leave within a minute.
     public func watchWriting() {
         guard isOpen, waiting > 0 else { return }
-        lastWaiting = waiting
-        deadline?.schedule(after: HTTPServerConnection.writeTime)
+        machine.watchWriting(waiting, loop.now)
+        keepDeadline()
     }
 
-    /// As nginx's send_timeout.
-    private static let writeTime = Duration.seconds(60)
+    private func timePassed() { carryOut(machine.timePassed(waiting, loop.now)) }
 
-    private func timePassed() {
-        if case .head = state, headStarted { return refuse(.headTimeout) }
-        switch state {
-        // Its body is not read now, so the time that has passed is that of what is written to it.
-        case .fixedBody where bodySuspended != nil, .chunkedBody where bodySuspended != nil:
-            if waiting > 0 { if waiting < lastWaiting { watchWriting() } else { close(.ours) } }
-        case .fixedBody, .chunkedBody: refuse(.bodyTimeout)
-        case .answering where waiting == 0: break
-        case .tunnel where waiting == 0: break
-        case .proxyHeader: close(.ours)
-        default:
-            if waiting > 0, waiting < lastWaiting { watchWriting() } else { close(.ours) }
-        }
-    }
-
-    /// Closes the connection if it is idle. One that has not asked yet gets a moment to do so; one that has is read once more, because a
-    /// request may be waiting in the kernel, and closing over it would reset it.
     fileprivate func closeIfIdle(gently: Bool) {
-        guard isIdle else { return }
-        if served == 0 || gently {
-            // The second is given once: asked again and again, it would never pass.
-            if isHurried { return }
-            isHurried = true
-            deadline?.schedule(after: .seconds(1))
-            return
-        }
-        readNow()
-        if case .head = state, !headStarted, input.isEmpty { close(.ours) }
+        guard isOpen else { return }
+        carryOut(machine.closeIfIdle(gently: gently, facts, loop.now))
     }
 
     /// Whether the connection has been given its last second to ask.
-    fileprivate var isHurried = false
+    fileprivate var isHurried: Bool { machine.isHurried }
 
     /// Whether no request is under way, and none has begun to arrive.
-    fileprivate var isIdle: Bool {
-        guard case .head = state else { return false }
-        return isOpen && !headStarted && input.isEmpty && waiting == 0
-    }
+    fileprivate var isIdle: Bool { isOpen && machine.isIdle(facts) }
 
     public final override func closed(_ reason: CloseReason) {
-        deadline?.cancel()
-        deadline = nil
+        timer?.cancel()
+        timer = nil
         if isTold { context.connections[ObjectIdentifier(self)] = nil }
         connectionClosed(reason)
     }
