@@ -48,7 +48,7 @@ open class Stream: Pollable {
     public final private(set) var unsentAtClose = 0
     private final var fd: Int32 = -1
     private final var slot = 0
-    private final var output = ByteBuffer()
+    final private(set) var output = ByteBuffer()
     private final var flushQueued = false
     private final var blocked = false
     private final var mayHaveInput = false
@@ -307,6 +307,13 @@ open class Stream: Pollable {
             flushQueued = true
             loop.flushAtEndOfTurn(self)
         }
+    }
+
+    /// Gives the memory back of buffers in which nothing waits. For a connection that becomes idle: a peer that read slowly may have let them
+    /// grow, and thousands may be idle.
+    public final func releaseBuffers() {
+        if output.isEmpty { output.clear(keeping: 0) }
+        if let tls, tls.sealed.isEmpty { tls.sealed.clear(keeping: 0) }
     }
 
     func flushAtEndOfTurn() {

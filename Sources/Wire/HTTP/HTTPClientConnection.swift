@@ -107,6 +107,7 @@ open class HTTPClientConnection: Stream {
             input.append(bytes)
             let used = process(input.bytes)
             if isOpen { input.consume(used) }
+            if input.isEmpty { input.clear(keeping: 0) }
         }
         if case .tunnel = state, input.isEmpty { isTunnel = true }
         readFinished()

@@ -329,6 +329,7 @@ open class HTTPServerConnection: Stream {
 
     private func nextRequest() {
         holdPipeline()
+        if waiting == 0 { releaseBuffers() }
         if !isProcessing, !input.isEmpty {
             // From a turn of its own, so that a client that pipelines cannot deepen the stack.
             let bound = LoopBound(self, on: loop)
@@ -390,7 +391,10 @@ open class HTTPServerConnection: Stream {
         if waiting == 0 { carryOut(machine.drained(loop.now)) } else { watchWriting() }
     }
 
-    open override func drained() { if machine.isLeaving { carryOut(machine.drained(loop.now)) } }
+    open override func drained() {
+        if machine.isLeaving { return carryOut(machine.drained(loop.now)) }
+        if isIdle { releaseBuffers() }
+    }
 
     open override func receivedEnd() { carryOut(machine.peerEnds(input: input.count)) }
 
