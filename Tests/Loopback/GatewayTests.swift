@@ -284,4 +284,24 @@ import Testing
             }
         }
     }
+
+    /// Each address serves all routes, on all loops, and none of them once the gateway drains.
+    @Test func severalListenersServeTheSameRoutes() async throws {
+        try await withBackend("a") { a in
+            try await withGateway("{ path: /, backends: [127.0.0.1:\(a)] }", threads: 2) { fixture in
+                try await fixture.gateway.listen(on: .loopback(port: 0))
+                let addresses = fixture.gateway.addresses
+                #expect(Set(addresses.map(\.description)).count == 2)
+                #expect(await fixture.gateway.listening.map(\.count) == [2, 2])
+                for address in addresses {
+                    for _ in 0..<8 { #expect(try await fixture.client.send("GET", "/", to: .address(address)).status == 200) }
+                }
+                _ = await fixture.gateway.drain(grace: .milliseconds(100))
+                for address in addresses {
+                    let refused = try? RawSocket(port: address.port ?? 0)
+                    #expect(refused == nil)
+                }
+            }
+        }
+    }
 }

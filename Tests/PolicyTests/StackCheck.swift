@@ -56,8 +56,11 @@ private func promises(_ stack: Stack) -> String? {
     }
     for store in stack.stores where store.memory < 1 { return "a store without memory" }
     guard let gateway = stack.gateway else { return nil }
-    for address in [gateway.listen, gateway.admin].compactMap({ $0 }) where IPAddress(address.host) == nil || address.port == 0 {
+    for address in gateway.listeners + [gateway.admin].compactMap({ $0 }) where IPAddress(address.host) == nil || address.port == 0 {
         return "no address: \(address)"
+    }
+    for (i, address) in gateway.listeners.enumerated() where gateway.listeners[..<i].contains(where: { $0.overlaps(address) }) {
+        return "listened on twice: \(address)"
     }
     if case .custom(let format) = gateway.accessLog.format, !format.contains("$") || AccessLogSpec.unknownField(format) != nil {
         return "a format that is none"

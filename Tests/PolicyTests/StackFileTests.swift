@@ -67,6 +67,18 @@ import Testing
                 == .backends([BackendSpec(address: "127.0.0.1:9001", weight: 1), BackendSpec(address: "127.0.0.1:9002", weight: 3)]))
     }
 
+    /// One address, or several that do not take each other's connections.
+    @Test func aGatewayListensOnSeveralAddresses() throws {
+        func listeners(_ text: String) throws -> [String] {
+            try read("gateway:\n  listen: \(text)\n  routes: [{ path: /, backends: [127.0.0.1:1] }]").gateway!.listeners.map(\.description)
+        }
+        #expect(try listeners("8080") == ["0.0.0.0:8080"])
+        #expect(try listeners("[8080, '[::1]:8080', 127.0.0.1:8081]").count == 3)
+        for clash in ["[8080, 127.0.0.1:8080]", "['[::]:80', 80]", "[127.0.0.1:1, localhost:1]", "['[::1]:5', '[0:0::1]:5']", "[]"] {
+            #expect(throws: Problems.self, "\(clash)") { _ = try listeners(clash) }
+        }
+    }
+
     @Test func allProblemsAreTold() throws {
         let problems = try #require(throws: Problems.self) {
             try read("services: { a: { command: x, replicas: many, prot: 1 } }\ngatway: 1")

@@ -18,15 +18,17 @@ struct GatewayProcess {
     var file: String { folder + "/gateway.yaml" }
     var log: String { child.output }
 
-    static func text(_ port: UInt16, _ admin: UInt16, _ more: [String], _ routes: [String]) -> String {
+    static func text(_ port: UInt16, _ admin: UInt16, _ more: [String], _ routes: [String], listen: String? = nil) -> String {
         let lines =
-            ["gateway:", "  listen: 127.0.0.1:\(port)", "  admin: 127.0.0.1:\(admin)"] + more.map { "  " + $0 } + ["  routes:"]
+            ["gateway:", "  listen: \(listen ?? "127.0.0.1:\(port)")", "  admin: 127.0.0.1:\(admin)"] + more.map { "  " + $0 } + [
+                "  routes:"
+            ]
             + routes.map { "    - " + $0 }
         return lines.joined(separator: "\n") + "\n"
     }
 
-    func write(port: UInt16? = nil, more: [String] = ["access-log: false"], _ routes: [String]) throws {
-        try Files.replace(file, with: Array(Self.text(port ?? self.port, admin, more, routes).utf8))
+    func write(port: UInt16? = nil, more: [String] = ["access-log: false"], listen: String? = nil, _ routes: [String]) throws {
+        try Files.replace(file, with: Array(Self.text(port ?? self.port, admin, more, routes, listen: listen).utf8))
     }
 
     func send(_ target: String = "/", _ method: String = "GET", headers: [(String, String)] = [], body: [UInt8]? = nil) async throws

@@ -78,6 +78,31 @@ import Testing
         }
     }
 
+    /// All addresses that are listened on pass to a successor, each with its own sockets; a new one is opened.
+    @Test func aReplacementPassesAllListeners() async throws {
+        try await withPlainBackend { backend in
+            try await withGatewayProcess([Self.route(backend)]) { gateway in
+                let other = try freePort(), first = Load(port: gateway.port)
+                let both = "[127.0.0.1:\(gateway.port), 127.0.0.1:\(other)]"
+                #expect(await first.more(50))
+                try gateway.write(more: ["access-log: false", "threads: 2"], listen: both, [Self.route(backend)])
+                gateway.child.send(SIGUSR2)
+                #expect(await gateway.child.end() == 0, "\(gateway.log)")
+                let second = Load(port: other)
+                #expect(await second.more(50), "\(gateway.log)")
+                kill(try #require(gateway.successors.last), SIGUSR2)
+                #expect(await gateway.logged(" stopped", times: 2))
+                #expect(await first.more(50))
+                #expect(await second.more(50))
+                for load in [first, second] {
+                    let failures = await load.end()
+                    #expect(failures.isEmpty, "of \(load.served.count): \(failures.prefix(5))")
+                }
+                #expect(gateway.log.split(separator: "\n").filter { $0.contains("gateway_listening") }.count == 5)
+            }
+        }
+    }
+
     /// A successor that cannot start leaves everything as it was, and the next one may try.
     @Test func aSuccessorThatCannotStartIsNone() async throws {
         try await withPlainBackend { backend in

@@ -7,8 +7,10 @@ extension StackReader {
     mutating func gateway(_ object: CheckedObject, _ services: [ServiceSpec]) -> GatewaySpec {
         var admin = object.address("admin")
         if let bare = admin, bare.isBare { admin = ListenAddress(host: "127.0.0.1", port: bare.port) }
-        let listen = object.address("listen") ?? ListenAddress(host: "127.0.0.1", port: 1)
-        if let admin, admin.port == listen.port { report(object, "admin", "gateway.admin: port \(admin.port) is gateway.listen's already") }
+        let listeners = self.listeners(object)
+        if let admin, listeners.contains(where: { $0.port == admin.port }) {
+            report(object, "admin", "gateway.admin: port \(admin.port) is gateway.listen's already")
+        }
         var routes: [RouteSpec] = [], taken = TakenRequests()
         for (i, entry) in object.objects("routes").enumerated() {
             let route = self.route(entry, services, "gateway.routes[\(i)]")
@@ -33,10 +35,23 @@ extension StackReader {
                 object.line, object.column, "gateway: a limit is shared, so gateway.limit-store must name the Redis that counts it")
         }
         return GatewaySpec(
-            listen: listen, admin: admin, adminTokenFile: object.string("admin-token-file"), threads: object.integer("threads") ?? 1,
+            listeners: listeners, admin: admin, adminTokenFile: object.string("admin-token-file"), threads: object.integer("threads") ?? 1,
             accessLog: accessLog(object), trustedProxies: trusted, takesProxyProtocol: object.boolean("proxy-protocol") ?? false,
             limits: limits(object.object("limits")), tracing: object.object("tracing").map { tracing($0) }, limitStore: store,
             routes: routes)
+    }
+
+    /// Where the gateway listens: each address once, and none that another one takes as well.
+    private mutating func listeners(_ object: CheckedObject) -> [ListenAddress] {
+        let all = object.list("listen").compactMap { if case .address(let address) = $0 { address } else { nil } }
+        for (i, address) in all.enumerated() {
+            if let clash = all[..<i].first(where: { $0.overlaps(address) }) {
+                report(object, "listen", "gateway.listen: \(address) is taken by \(clash) already")
+            }
+        }
+        if all.isEmpty, object.values["listen"] != nil { report(object, "listen", "gateway.listen: at least one address is needed") }
+        // Only where another error is told already.
+        return all.isEmpty ? [ListenAddress(host: "127.0.0.1", port: 1)] : all
     }
 
     private mutating func report(_ object: CheckedObject, _ key: String, _ message: String) {

@@ -212,7 +212,7 @@ extension StackSchema {
     static let gateway = ObjectSpec(
         "the gateway",
         [
-            KeySpec("listen", .address, required: true, "where it listens; a bare port means every IPv4 address"),
+            KeySpec("listen", .list(.address), required: true, "where it listens, one or several; a bare port means every IPv4 address"),
             KeySpec("admin", .address, "metrics, state and page; a bare port means loopback"),
             KeySpec("admin-token-file", .string, "a file with the word that changes and explanations need"),
             KeySpec("threads", .integer(1...64), "default 1"),

@@ -2,7 +2,8 @@ import Basics
 
 /// The gateway in front of the services, as a stack file configures it.
 public struct GatewaySpec: Sendable, Equatable {
-    public let listen: ListenAddress
+    /// Where it listens: at least one address, each once.
+    public let listeners: [ListenAddress]
     public let admin: ListenAddress?
     /// A file with the token that changes and explanations on the admin page need; nil: neither is served.
     public let adminTokenFile: String?
@@ -19,11 +20,11 @@ public struct GatewaySpec: Sendable, Equatable {
     public let routes: [RouteSpec]
 
     public init(
-        listen: ListenAddress, admin: ListenAddress?, adminTokenFile: String?, threads: Int, accessLog: AccessLogSpec,
+        listeners: [ListenAddress], admin: ListenAddress?, adminTokenFile: String?, threads: Int, accessLog: AccessLogSpec,
         trustedProxies: [AddressRange], takesProxyProtocol: Bool, limits: GatewayLimits, tracing: TracingSpec?, limitStore: String?,
         routes: [RouteSpec]
     ) {
-        self.listen = listen
+        self.listeners = listeners
         self.admin = admin
         self.adminTokenFile = adminTokenFile
         self.threads = threads
@@ -35,6 +36,9 @@ public struct GatewaySpec: Sendable, Equatable {
         self.limitStore = limitStore
         self.routes = routes
     }
+
+    /// The first address, under which whoever needs only one finds the gateway.
+    public var listen: ListenAddress { listeners[0] }
 }
 
 public struct AccessLogSpec: Sendable, Equatable {

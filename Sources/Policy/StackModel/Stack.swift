@@ -39,6 +39,13 @@ public struct ListenAddress: Sendable, Equatable, CustomStringConvertible {
         isBare = false
     }
 
+    /// Whether two sockets could not listen on both: they are the same, or one takes every address (`0.0.0.0`: of IPv4; `::`: of both).
+    public func overlaps(_ other: ListenAddress) -> Bool {
+        guard port == other.port, let mine = IPAddress(host), let its = IPAddress(other.host) else { return false }
+        if mine == its || host == "::" || other.host == "::" { return true }
+        return (host == "0.0.0.0" && its.ipv4 != nil) || (other.host == "0.0.0.0" && mine.ipv4 != nil)
+    }
+
     /// Reads `HOST:PORT` or `PORT`; nil when the text is neither.
     public init?(_ text: String) {
         if let port = UInt16(text), port > 0 {

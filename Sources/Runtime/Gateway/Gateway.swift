@@ -30,7 +30,8 @@ public final class Gateway: Sendable {
 
     private struct State {
         var routes: [Route] = []
-        var address: SocketAddress?
+        /// The addresses that are listened on, in the order of the calls.
+        var addresses: [SocketAddress] = []
         var settings = GatewaySettings()
         /// Backends by route, as set by discovery or over the API; they replace the file's.
         var found: [String: [BackendSpec]] = [:]
@@ -97,7 +98,8 @@ public final class Gateway: Sendable {
         for (loop, part) in zip(loops, parts) { Gateway.keepTime(part, loop) }
     }
 
-    /// Listens on all loops; the kernel spreads connections over them. `inherited`: a predecessor's listening sockets, one a loop.
+    /// Listens on all loops; the kernel spreads connections over them. May be called once for each of several addresses. `inherited`: a
+    /// predecessor's listening sockets of this address, one a loop.
     public func listen(on address: SocketAddress, inherited: [Int32] = []) async throws {
         var address = address
         for (i, (loop, part)) in zip(loops, parts).enumerated() {
@@ -107,19 +109,24 @@ public final class Gateway: Sendable {
         }
         for descriptor in inherited.dropFirst(loops.count) { closeDescriptor(descriptor) }
         let bound = address
-        state.withLock { $0.address = bound }
+        state.withLock { $0.addresses.append(bound) }
     }
 
-    /// The listening sockets, one a loop.
-    public var listening: [Int32] {
+    /// The listening sockets of each address, in the order in which the addresses were listened on; of an address one a loop.
+    public var listening: [[Int32]] {
         get async {
-            var all: [Int32] = []
-            for (loop, part) in zip(loops, parts) { all += (try? await loop.run { part.value.listening.map(\.descriptor) }) ?? [] }
+            var all = [[Int32]](repeating: [], count: addresses.count)
+            for (loop, part) in zip(loops, parts) {
+                let descriptors = (try? await loop.run { part.value.listening }) ?? []
+                for (i, descriptor) in descriptors.enumerated() where i < all.count { all[i].append(descriptor) }
+            }
             return all
         }
     }
 
-    public var address: SocketAddress? { state.withLock { $0.address } }
+    /// The addresses that are listened on, with the ports that the kernel chose where 0 was wanted.
+    public var addresses: [SocketAddress] { state.withLock { $0.addresses } }
+    public var address: SocketAddress? { addresses.first }
     public var routes: [Route] { state.withLock { $0.routes } }
     var settings: GatewaySettings { state.withLock { $0.settings } }
 

@@ -120,8 +120,8 @@ final class GatewayLoop {
 
     func forgetClient(_ connection: ProxyConnection) { if let address = connection.counted { clients.remove(address) } }
 
-    /// The listening descriptors, for a successor.
-    var listening: [(address: SocketAddress, descriptor: Int32)] { listeners.map { ($0.address, $0.descriptor) } }
+    /// The listening descriptors, one for each address, for a successor.
+    var listening: [Int32] { listeners.map(\.descriptor) }
 
     /// Takes new routes; exchanges under way keep theirs. Idle connections to replicas that are gone or leaving are closed.
     func apply(_ new: [Route], _ settings: GatewaySettings) {

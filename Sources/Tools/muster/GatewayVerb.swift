@@ -137,13 +137,18 @@ private final class StandaloneGateway: Sendable {
     }
 
     private func start(_ parts: Parts, _ spec: GatewaySpec) async throws {
-        let inherited = Succession.inherited(for: ["listen": spec.listen.description, "admin": spec.admin?.description ?? ""])
+        let inherited = Succession.inherited(
+            for: ["listen": spec.listeners.map(\.description), "admin": spec.admin.map { [$0.description] } ?? []])
         try await apply(spec, to: parts.gateway)
-        try await parts.gateway.listen(
-            on: try socketAddress(spec.listen), inherited: inherited.filter { $0.name == "listen" }.map(\.descriptor))
+        for place in spec.listeners {
+            let taken = inherited.filter { $0.name == "listen" && $0.address == place.description }
+            try await parts.gateway.listen(on: try socketAddress(place), inherited: taken.map(\.descriptor))
+        }
         parts.prober.follow()
         parts.discovery.follow()
-        logger.info("gateway_listening", .init("address", spec.listen), .init("routes", spec.routes.count))
+        for place in spec.listeners {
+            logger.info("gateway_listening", .init("address", place), .init("routes", spec.routes.count))
+        }
         if let admin = spec.admin {
             var router = Router()
             AdminAPI.add(
@@ -214,7 +219,7 @@ private final class StandaloneGateway: Sendable {
     }
 
     private static func needsReplacement(_ old: GatewaySpec, _ new: GatewaySpec) -> Bool {
-        old.listen != new.listen || old.admin != new.admin || old.threads != new.threads || old.accessLog != new.accessLog
+        old.listeners != new.listeners || old.admin != new.admin || old.threads != new.threads || old.accessLog != new.accessLog
             || old.limits != new.limits
             || old.tracing != new.tracing || old.limitStore != new.limitStore
     }
@@ -231,8 +236,9 @@ private final class StandaloneGateway: Sendable {
             return logger.warning("replace_refused", .init("reason", "a successor is starting already"))
         }
         var sockets: [Succession.Socket] = []
-        for descriptor in await parts.gateway.listening {
-            sockets.append(.init(name: "listen", address: spec.listen.description, descriptor: descriptor))
+        // In the order in which they were opened, which is the file's.
+        for (place, descriptors) in zip(spec.listeners, await parts.gateway.listening) {
+            for descriptor in descriptors { sockets.append(.init(name: "listen", address: place.description, descriptor: descriptor)) }
         }
         let admin = state.withLock { $0.adminListener }
         if admin >= 0, let address = spec.admin { sockets.append(.init(name: "admin", address: address.description, descriptor: admin)) }

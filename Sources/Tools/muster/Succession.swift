@@ -17,7 +17,7 @@ enum Succession {
 
     /// What a predecessor has left to us, as far as it is `wanted` (names and addresses); each is ours from now on. The others are closed:
     /// on an address that is no longer listened on, nobody may wait for an answer. Descriptors that do not listen are not taken.
-    static func inherited(for wanted: [String: String]) -> [Socket] {
+    static func inherited(for wanted: [String: [String]]) -> [Socket] {
         guard let text = environmentValue(socketsName), text.utf8.count <= 4096, predecessor() != nil else { return [] }
         var out: [Socket] = []
         for (i, entry) in text.split(separator: " ").enumerated() {
@@ -27,7 +27,7 @@ enum Succession {
             guard parts.count == 2, getsockopt(descriptor, SOL_SOCKET, SO_ACCEPTCONN, &listens, &length) == 0, listens == 1 else {
                 continue
             }
-            guard wanted[String(parts[0])] == String(parts[1]) else {
+            guard wanted[String(parts[0])]?.contains(String(parts[1])) == true else {
                 close(descriptor)
                 continue
             }

@@ -180,7 +180,7 @@ public enum AdminAPI {
         var json = JSONWriter(reserving: 4096)
         json.beginObject()
         json.member("at", CalendarTime.render(.now))
-        json.member("listen", gateway.address?.description ?? "")
+        json.member("listen", gateway.addresses.map(\.description).joined(separator: ", "))
         json.member("connections", connections.reduce(0, +))
         json.key("uptime_seconds")
         json.double(Double((MonotonicTime.now - gateway.started).nanoseconds / 1_000_000) / 1000)

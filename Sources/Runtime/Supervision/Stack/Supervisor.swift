@@ -202,7 +202,7 @@ public final class Supervisor: Sendable {
     private func begin(_ runner: LoopBound<StackRunner>, _ gateway: Gateway?, _ loop: EventLoop) async throws {
         let admin = LoopBound(StackAdmin(runner.value), on: loop)
         if let gateway, let spec = stack.gateway {
-            try await listen("gateway.listen", spec.listen) { try await gateway.listen(on: $0) }
+            for place in spec.listeners { try await listen("gateway.listen", place) { try await gateway.listen(on: $0) } }
             try await gateway.apply(spec) { _ in [] }
             if let place = spec.admin { try await openAdmin(place, gateway, admin, loop) }
             let prober = Prober(gateway: gateway, loop: loop)
