@@ -59,6 +59,8 @@ final class ProxyConnection: HTTPServerConnection {
     func giveBack(_ used: Exchange) {
         guard exchange === used else { return }
         exchange = nil
+        // What it had gathered and not sent goes to nobody else.
+        context.scratch.clear(keeping: 262_144)
         gateway.takeBack(used)
     }
 }

@@ -54,7 +54,6 @@ final class Exchange {
     func begin(_ client: ClientSide, _ table: HeadTable) {
         reset(chunked: table.framing == .chunked)
         self.client = client
-        attempts.begin()
         request.take(table, now: loop.now) { gateway.nextID() }
         request.clientAddress = gateway.settings.clientAddress(table, peer: client.peer.ip, isTrusted: client.comesFromTrusted)
         if let given = table.first(.xMusterExplain) { request.wantsReason = gateway.settings.isAdminToken(given) }
@@ -85,6 +84,7 @@ final class Exchange {
         request.reset()
         outgoing.reset(chunked: chunked)
         limits = LimitState()
+        attempts.begin()
         questions.reset()
         wait = HoldState()
         answer.reset()
@@ -198,6 +198,7 @@ final class Exchange {
     /// Takes what the log needs of a refused message that never became a request: who sent it, and what was answered.
     func becomeRefusal(_ address: IPAddress?, status: Int, bodyBytes: Int) {
         reset(chunked: false)
+        attempts.end()
         request.clientAddress = address
         answer.status = status
         answer.bytes = bodyBytes
