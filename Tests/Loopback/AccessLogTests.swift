@@ -75,6 +75,13 @@ import Testing
     }
 
     /// A body that turns out malformed belongs to a request, which has one line.
+    /// Nor does it count the good one's tries.
+    @Test func aRefusalAfterARequestCountsNoTries() async throws {
+        let lines = try await lines("'$tries|$held_ms|$replica|$status'", ["GET / HTTP/1.0\r\n\r\n", "GET /\r\n\r\n"])
+        #expect(lines.count == 2 && lines[0].hasPrefix("1|-|127.0.0.1:") && lines[0].hasSuffix("|200"), "\(lines)")
+        #expect(lines.last == "0|-|-|400", "\(lines)")
+    }
+
     @Test func aBodyThatIsMalformedHasOneLine() async throws {
         let lines = try await lines(
             "'$method|$uri|$status'", ["POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n"])
