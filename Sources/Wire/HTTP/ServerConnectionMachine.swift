@@ -144,8 +144,8 @@ struct ServerConnectionMachine: ~Copyable {
     /// Takes at most `count` bytes of a body of known length; returns how many, and whether they are its last.
     mutating func tookBody(_ count: Int, _ now: MonotonicTime, _ limits: borrowing HTTPLimits) -> (part: Int, isLast: Bool) {
         guard case .fixedBody(let remaining) = state else { return (0, false) }
-        keepBodyTime(count, now, limits)
         let part = min(remaining, count)
+        keepBodyTime(part, now, limits)
         if part < remaining { state = .fixedBody(remaining: remaining - part) }
         return (part, part == remaining)
     }
