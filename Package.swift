@@ -170,7 +170,7 @@ let package = Package(
             ], exclude: ["Smuggling"]),
         tests(
             "Golden", uses: ["Replaying", "Autoscaling", "LoadPlanning", "StackFile", "StackModel", "Basics", "TestSupport"],
-            exclude: ["Replay", "Wrong", "Scenarios", "K6", "schema.json.expected"]),
+            exclude: ["Replay", "Takeover", "Wrong", "Scenarios", "K6", "schema.json.expected"]),
         tests("Tidy", uses: ["Basics"]),
     ],
     cxxLanguageStandard: .cxx17

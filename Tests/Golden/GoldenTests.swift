@@ -49,6 +49,16 @@ import Testing
 
     @Test func theSchemaIsWhatItWas() throws { try compare(Self.folder + "/schema.json.expected", stackJSONSchema() + "\n") }
 
+    @Test func theReferenceIsWhatTheSchemaSays() throws { try compare(projectFolder + "/docs/reference/stack-file.md", stackReference()) }
+
+    /// A default alone says what happens without the key, and not what the key is.
+    @Test func everyKeyHasASentence() {
+        let rows = stackReference().split(separator: "\n").filter { $0.hasPrefix("| `") && $0.hasSuffix("|") }
+            .map { $0.split(separator: " | ", omittingEmptySubsequences: false) }.filter { $0.count == 4 }
+        #expect(rows.count > 150)
+        for row in rows { #expect(row[3].count > 5, "\(row[0])") }
+    }
+
     /// The stacks that come with Muster are right.
     @Test(arguments: ["correlation.yaml"]) func ourOwnStacksRead(name: String) throws {
         let path = Files.folder(of: Files.folder(of: Self.folder)) + "/stacks/" + name

@@ -3,15 +3,23 @@ import Basics
 /// A fuzz target's committed corpus, and what becomes of it by a few changes. The same seed gives the same bytes.
 public enum FuzzReplay {
     public static func corpus(_ target: String) throws -> [(name: String, bytes: [UInt8])] {
-        let folder = "\(projectFolder)/Fuzz/corpus/\(target)"
-        return try Files.list(folder).map { ($0, try Files.read("\(folder)/\($0)")) }
+        try files("\(projectFolder)/Fuzz/corpus/\(target)")
+    }
+
+    private static func files(_ folder: String) throws -> [(name: String, bytes: [UInt8])] {
+        try Files.list(folder).map { ($0, try Files.read("\(folder)/\($0)")) }
     }
 
     /// What `check` finds wrong: first in the corpus, then in `mutations` of each of its files. Stops after ten.
     public static func faults(_ target: String, mutations: Int, _ check: ([UInt8]) -> String?) throws -> [String] {
+        try faults(in: "\(projectFolder)/Fuzz/corpus/\(target)", mutations: mutations, check)
+    }
+
+    /// The same of the files in a folder.
+    public static func faults(in folder: String, mutations: Int, _ check: ([UInt8]) -> String?) throws -> [String] {
         var random = SeededRandom(seed: 2026)
         var faults: [String] = []
-        for (name, seed) in try corpus(target) {
+        for (name, seed) in try files(folder) {
             if let wrong = check(seed) { faults.append("\(name): \(wrong)") }
             for _ in 0..<mutations where faults.count < 10 {
                 let mutated = mutate(seed, &random)

@@ -31,8 +31,8 @@ extension StackSchema {
         "active checks",
         [
             KeySpec("path", .path, "must answer 2xx; without it, connecting is enough"),
-            KeySpec("interval", .time(from: .milliseconds(10)), "default 2s"),
-            KeySpec("timeout", .time(from: .milliseconds(1)), "default 1s"),
+            KeySpec("interval", .time(from: .milliseconds(10)), "from one check to the next; default 2s"),
+            KeySpec("timeout", .time(from: .milliseconds(1)), "a check without an answer by then has failed; default 1s"),
             KeySpec(
                 "host", .string, "what they name as Host; default: the route's host, its only exact hosts entry, or the backend's address"),
             KeySpec("headers", .map(.string), "other header fields that they have"),
@@ -42,9 +42,9 @@ extension StackSchema {
     static let eject = ObjectSpec(
         "when failing requests take a replica out",
         [
-            KeySpec("failures", .integer(1...1000), "default 3"),
-            KeySpec("within", .time(from: .milliseconds(1)), "default 30s"),
-            KeySpec("for", .time(from: .milliseconds(1)), "default 10s, doubling while it goes on failing"),
+            KeySpec("failures", .integer(1...1000), "so many failed requests in a row take it out; default 3"),
+            KeySpec("within", .time(from: .milliseconds(1)), "the time in which failures are counted; default 30s"),
+            KeySpec("for", .time(from: .milliseconds(1)), "how long it is out at first, doubling while it goes on failing; default 10s"),
             KeySpec("errors", .boolean, "answers of 500 and above count as failures; default false"),
             KeySpec("outliers", .boolean, "also who stands out by failures or latency; default false"),
             KeySpec("at-most", .percent, "of the replicas at once; default 50%, and never the last one"),
@@ -100,16 +100,16 @@ extension StackSchema {
     static let answer = ObjectSpec(
         "an answer of the gateway's own",
         [
-            KeySpec("status", .integer(200...599), "default 200; 503 for maintenance"),
+            KeySpec("status", .integer(200...599), "its status, such as 503 for maintenance; default 200"),
             KeySpec("body", .string, "the text"),
             KeySpec("file", .string, "or a file with it"),
-            KeySpec("type", .string, "default text/plain; charset=utf-8"),
+            KeySpec("type", .string, "its Content-Type; default text/plain; charset=utf-8"),
         ])
     static let cors = ObjectSpec(
         "which pages of other origins may ask (CORS)",
         [
             KeySpec("origins", .list(.string), required: true, "such as https://app.example, or *"),
-            KeySpec("methods", .list(.token), "default GET, HEAD, POST"),
+            KeySpec("methods", .list(.token), "methods that they may use; default GET, HEAD, POST"),
             KeySpec("headers", .list(.token), "fields that they may send; default content-type"),
             KeySpec("expose", .list(.token), "fields that they may read"),
             KeySpec("credentials", .boolean, "with cookies; not with *; default false"),
@@ -148,7 +148,7 @@ extension StackSchema {
             KeySpec("exact", .pathPattern, "or the whole path"),
             KeySpec("regex", .regex, "or an expression that matches the path"),
             KeySpec("hosts", .list(.string), "names, or *.example.org; default any"),
-            KeySpec("methods", .list(.token), "default any"),
+            KeySpec("methods", .list(.token), "methods that it takes; default any"),
             KeySpec("headers", .map(.string), "fields that must have these values"),
             KeySpec("service", .name, "a service of this stack"),
             KeySpec("backends", .list(.objectOr(backend, short: "address")), "or addresses"),
@@ -156,14 +156,15 @@ extension StackSchema {
             KeySpec("backends-dns", .object(dns), "or names, asked again when their TTL is over"),
             KeySpec("answer", .object(answer), "or an answer of the gateway's own"),
             KeySpec("redirect", .object(redirect), "or another place"),
-            KeySpec("balance", .balance, "default least-connections"),
+            KeySpec("balance", .balance, "how a replica is chosen for a request; default least-connections"),
             KeySpec("sticky", .token, "the name of a cookie that keeps a client on its replica"),
             KeySpec("canary", .object(canary), "a part of the requests for a new version"),
             KeySpec(
                 "slow-start", .time(from: .milliseconds(1), orZero: true),
                 "a replica's share grows over this time after it became ready; default 0s: none"),
             KeySpec("panic", .percent, "below this share of fit replicas all are used; default 0%: when none is fit"),
-            KeySpec("idempotent", .boolean, "the service counts a repeated request once, so every method may be tried again"),
+            KeySpec(
+                "idempotent", .boolean, "the service counts a repeated request once, so every method may be tried again; default false"),
             KeySpec("retry", .object(retry), "when a failed request is tried again"),
             KeySpec("timeout", .object(timeout), "how long the gateway waits"),
             KeySpec("body", .size, "the largest request body; default 10Mi"),
@@ -183,7 +184,9 @@ extension StackSchema {
             KeySpec("request-headers", .object(fields), "edits on the way to the backend"),
             KeySpec("response-headers", .object(fields), "edits on the way to the client"),
             KeySpec("upgrade", .list(.token), "what a connection may be upgraded to; default websocket"),
-            KeySpec("proxy-protocol", .choice(RouteSpec.ProxyHeader.allCases.map(\.rawValue)), "backends get a PROXY header"),
+            KeySpec(
+                "proxy-protocol", .choice(RouteSpec.ProxyHeader.allCases.map(\.rawValue)),
+                "backends get a PROXY header of this version first; default none"),
         ])
     static let accessLog = ObjectSpec(
         "the access log",
@@ -196,7 +199,7 @@ extension StackSchema {
     static let limits = ObjectSpec(
         "what the gateway takes from clients",
         [
-            KeySpec("connections", .integer(1...1_000_000), "default 10000"),
+            KeySpec("connections", .integer(1...1_000_000), "connections of clients at once; default 10000"),
             KeySpec("per-client", .integer(1...1_000_000), "connections of one address; default: no limit of its own"),
             KeySpec("head", .size(256...16 << 20), "all header fields of a request; default 32Ki"),
             KeySpec("fields", .integer(1...1000), "how many; default 100"),
@@ -215,7 +218,7 @@ extension StackSchema {
             KeySpec("listen", .list(.address), required: true, "where it listens, one or several; a bare port means every IPv4 address"),
             KeySpec("admin", .address, "metrics, state and page; a bare port means loopback"),
             KeySpec("admin-token-file", .string, "a file with the word that changes and explanations need"),
-            KeySpec("threads", .integer(1...64), "default 1"),
+            KeySpec("threads", .integer(1...64), "threads that serve requests; default 1"),
             KeySpec("access-log", .objectOr(accessLog, short: "format"), "a line a request; default true"),
             KeySpec("trusted-proxies", .list(.range), "whose X-Forwarded-For is believed; default nobody's"),
             KeySpec("proxy-protocol", .boolean, "trusted proxies begin each connection with a PROXY header; default false"),

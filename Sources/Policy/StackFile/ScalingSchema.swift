@@ -34,12 +34,12 @@ extension StackSchema {
         [
             KeySpec("percent", .integer(1...1000), "by so many percent of the replicas"),
             KeySpec("pods", .integer(1...1000), "by so many replicas"),
-            KeySpec("every", .time(from: .zero), "in this time, 1s to 30m; default 60s"),
+            KeySpec("every", .time(from: .zero), "the time in which the change may be made, 1s to 30m; default 60s"),
             KeySpec(
                 "select", .choice(["max", "min", "disabled"]),
-                "of percent and pods the larger (default) or the smaller change; disabled forbids the direction"),
+                "max: of percent and pods the larger change, min: the smaller one; disabled forbids the direction; default max"),
             KeySpec("stabilization", .time(from: .zero), "it follows what lasts this long, 0s to 1h; default 0s up, 5m down"),
-            KeySpec("tolerance", .percent, "no change while the metric is this near to its target; default scale.tolerance"),
+            KeySpec("tolerance", .percent, "no change while the metric is this near to its target; default: scale.tolerance"),
         ])
     static let connections = ObjectSpec(
         "what a server accepts",

@@ -250,7 +250,7 @@ struct SchemaChecker {
     }
 
     /// `64Mi`
-    private static func sizeText(_ bytes: Int) -> String {
+    static func sizeText(_ bytes: Int) -> String {
         for (unit, name) in [(1 << 40, "Ti"), (1 << 30, "Gi"), (1 << 20, "Mi"), (1 << 10, "Ki")] where bytes >= unit && bytes % unit == 0 {
             return "\(bytes / unit)\(name)"
         }

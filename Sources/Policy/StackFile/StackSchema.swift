@@ -37,8 +37,10 @@ enum StackSchema {
         [
             KeySpec("role", .choice(StoreSpec.Role.allCases.map(\.rawValue)), required: true, "state never evicts; cache may"),
             KeySpec("memory", .size, "maxmemory of each node; default 512Mi"),
-            KeySpec("port", .integer(1...65535), "default: one that is free, kept from then on; a cluster's nodes take the following ones"),
-            KeySpec("masters", .integer(1...100), "1 is a single server (default), 3 or more are a cluster"),
+            KeySpec(
+                "port", .integer(1...65535),
+                "where it listens; a cluster's nodes take the following ones; default: one that is free, kept from then on"),
+            KeySpec("masters", .integer(1...100), "1 is a single server, 3 or more are a cluster; default 1"),
             KeySpec("replicas", .integer(0...5), "of each of a cluster's masters; default 1 in a cluster"),
             KeySpec("failover", .time(from: .milliseconds(1)), "a cluster replaces a master that is lost within this; default 3s"),
         ])

@@ -21,6 +21,8 @@ struct Verb: Sendable {
     var parts: [Verb] = []
     var flags = verbFlags
     var options = verbOptions
+    /// What follows `--` is a command, and none of it is an option of the verb's.
+    var takesCommand = false
     let run: @Sendable (Arguments) throws -> Void
 }
 
@@ -29,10 +31,17 @@ struct Arguments {
     private(set) var positional: [String] = []
     private var flags: Set<String> = []
     private var values: [String: [String]] = [:]
+    /// The words after `--`.
+    private(set) var command: [String] = []
 
     /// `flags` stand alone, `options` take a value (`--name value` or `--name=value`).
-    init(_ words: [String], flags known: Set<String>, options: Set<String>) throws(Exit) {
+    init(_ words: [String], flags known: Set<String>, options: Set<String>, takesCommand: Bool = false) throws(Exit) {
         var rest = words[...]
+        if takesCommand, let mark = rest.firstIndex(of: "--") {
+            command = Array(rest[(mark + 1)...])
+            rest = rest[..<mark]
+            if command.isEmpty { throw .usage("a command is needed after --") }
+        }
         while let word = rest.popFirst() {
             guard word.hasPrefix("-"), word != "-" else {
                 positional.append(word)
@@ -103,7 +112,7 @@ private func withOutput(_ status: Int32) -> Int32 {
 }
 
 let verbs: [Verb] = [
-    upVerb, downVerb, psVerb, logsVerb, scaleVerb, rollVerb, whyVerb, replayVerb, loadVerb, gatewayVerb, redisVerb, schemaVerb,
+    initVerb, upVerb, downVerb, psVerb, logsVerb, scaleVerb, rollVerb, whyVerb, replayVerb, loadVerb, gatewayVerb, redisVerb, schemaVerb,
 ]
 
 func runMuster(_ words: [String]) -> Int32 {
@@ -124,12 +133,13 @@ private func runVerb(_ words: [String], among verbs: [Verb], called caller: Stri
     }
     let rest = Array(words.dropFirst()), path = "\(caller) \(name)"
     if !verb.parts.isEmpty { return runVerb(rest, among: verb.parts, called: path, overview: verb.help) }
-    if rest.contains("--help") || rest.contains("-h") {
+    let own = verb.takesCommand ? rest.prefix { $0 != "--" } : rest[...]
+    if own.contains("--help") || own.contains("-h") {
         printOut(verb.help)
         return 0
     }
     do {
-        try verb.run(try Arguments(rest, flags: verb.flags, options: verb.options))
+        try verb.run(try Arguments(rest, flags: verb.flags, options: verb.options, takesCommand: verb.takesCommand))
         return 0
     } catch let exit as Exit {
         if !exit.message.isEmpty { printError("\(path): \(exit.message)") }
@@ -143,6 +153,7 @@ private func runVerb(_ words: [String], among verbs: [Verb], called caller: Stri
 
 let verbFlags: Set<String> = [
     "-d", "--json", "--purge", "-f", "--follow", "--supervise", "--background", "--again", "--csv", "--routes", "--resources",
+    "--markdown",
 ]
 let verbOptions: Set<String> = ["--replicas", "--stack", "--lines", "-n", "--request", "--admin"]
 

@@ -271,7 +271,10 @@ struct PsRow: Sendable {
 }
 
 /// How this program was called, for hints.
-var selfName: String { environmentValue("MUSTER_ROOT") == nil ? "muster" : "./muster" }
+var selfName: String {
+    guard let root = environmentValue("MUSTER_ROOT") else { return "muster" }
+    return Files.absolute(root) == Files.absolute(".") ? "./muster" : Files.absolute(root) + "/muster"
+}
 
 /// Columns as wide as their widest cell.
 func table(_ rows: [[String]]) -> String {

@@ -151,9 +151,13 @@ let rollVerb = Verb(
 }
 
 let schemaVerb = Verb(
-    name: "schema", summary: "JSON Schema of the stack file, for editors",
+    name: "schema", summary: "every key of the stack file, for editors and readers",
     help: """
-        usage: muster schema
+        usage: muster schema [--markdown]
+
+        The JSON Schema of the stack file, with which an editor completes keys and marks mistakes.
+
+          --markdown  the reference page instead: every key with its value, default and meaning
 
         example:
           muster schema > muster.schema.json
@@ -162,5 +166,6 @@ let schemaVerb = Verb(
         """
 ) { arguments in
     try arguments.atMost(0, "none is taken")
+    if arguments.has("--markdown") { return printOut(stackReference(), terminator: "") }
     printOut(stackJSONSchema())
 }

@@ -13,8 +13,9 @@ let upVerb = Verb(
         usage: muster up [-d] [STACK] [--replicas SERVICE=N]...
 
         Runs the stack (default: muster.yaml here, else stacks/correlation.yaml): stores first, then services, and the gateway before
-        them. In the foreground until Ctrl-C; with -d it returns when everything is ready. If the stack runs already, it is changed
-        to what the file says now: counts are scaled, changed services are rolled, routes replaced.
+        them. In the foreground until Ctrl-C, with the services' lines in the order in which they are written, each with its replica's name;
+        a second Ctrl-C ends the services at once, a third one the stores as well. With -d it returns when everything is ready. If the stack
+        runs already, it is changed to what the file says now: counts are scaled, changed services are rolled, routes replaced.
 
           -d                       leave it running in the background
           --replicas SERVICE=N     so many replicas instead of what the file says
@@ -88,32 +89,44 @@ private func watch(_ handle: StackHandle, _ arguments: Arguments) throws {
 private func supervise(_ handle: StackHandle, _ counts: [String: Int], _ arguments: Arguments) throws {
     let start = MonotonicTime.now
     let isForeground = !arguments.has("--background")
-    printError("starting \(handle.name) (\(handle.file)); data and logs in \(handle.folder.path)")
+    try Files.makeFolder(handle.folder.logs, mode: 0o700)
+    let stack = try handle.stack
+    let foreground = isForeground ? try Foreground(logs: handle.folder.logs, stores: Set(stack.stores.map(\.name))) : nil
+    // In the background it goes to a file.
+    let tell: @Sendable (String) -> Void = { line in if let foreground { foreground.tell(line) } else { printError(line) } }
+    tell("starting \(handle.name) (\(handle.file)); data and logs in \(handle.folder.path)")
+    foreground?.start()
+    defer { foreground?.finish() }
     let supervisor = Supervisor(
-        stack: try handle.stack, file: handle.file, counts: counts,
+        stack: stack, file: handle.file, counts: counts,
         manner: .init(isForeground: isForeground, isRestart: arguments.has("--again")),
         readStack: { file, variables in try readStack(file) { variables[$0] } },
-        tell: { line in printError("  \(line)") },
+        tell: { line in tell("  \(line)") },
         onRunning: {
-            printError("everything is ready after \((MonotonicTime.now - start).brief)")
+            tell("everything is ready after \((MonotonicTime.now - start).brief)")
             guard isForeground else { return }
             // Asking the supervisor from its own loop would wait for itself: a thread of its own asks.
-            detachThread { if let text = try? summary(handle) { printOut(text + "\n\nCtrl-C stops the stack.") } }
+            detachThread { if let text = try? summary(handle) { printOut(text + "\n\nCtrl-C stops the stack, a second one at once.") } }
         })
     do { try supervisor.run() } catch let failure as Supervisor.Failure {
         if failure.isRunningAlready { throw Exit.failed("\(failure); see \(selfName) ps") }
         throw Exit.failed("\(failure)")
     } catch let failure as StackFolder.Failure { throw Exit.failed("\(failure)") }
-    printError("stopped")
+    tell("stopped")
 }
 
-private func detachThread(_ body: @escaping @Sendable () -> Void) {
+func detachThread(_ body: @escaping @Sendable () -> Void) {
     final class Work: Sendable {
         let body: @Sendable () -> Void
         init(_ body: @escaping @Sendable () -> Void) { self.body = body }
     }
     var thread = pthread_t()
     let work = Unmanaged.passRetained(Work(body))
+    // Signals are the other threads' business; a thread has the mask with which it was made.
+    var all = sigset_t(), before = sigset_t()
+    sigfillset(&all)
+    pthread_sigmask(SIG_SETMASK, &all, &before)
+    defer { pthread_sigmask(SIG_SETMASK, &before, nil) }
     let result = pthread_create(
         &thread, nil,
         { raw in

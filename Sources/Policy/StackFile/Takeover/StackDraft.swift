@@ -1,0 +1,200 @@
+/// A stack file in the making: what was understood of another file, and what was not. `text` is the stack file.
+public struct StackDraft: Sendable, Equatable {
+    /// What could not be taken over as it stood, or what is to be looked at: about which service, and where it stands.
+    public struct Remark: Sendable, Equatable {
+        /// A service's or store's name; nil: the stack as a whole.
+        public let about: String?
+        /// The line of the other file; 0: none.
+        public let line: Int
+        public let text: String
+    }
+
+    struct Service: Sendable, Equatable {
+        let name: String
+        var command: [String] = []
+        /// The port that the program had where it came from; nil: it takes no requests.
+        var port: UInt16?
+        /// What its probe asks for.
+        var health = "/"
+        var replicas: Int?
+        var cpu: String?
+        var memory: Int?
+        var grace: Duration?
+        var uses: [String] = []
+        /// In the stack file's own writing: `${NAME:-default}`, and `$$` for a dollar.
+        var environment: [(name: String, value: String)] = []
+
+        static func == (a: Service, b: Service) -> Bool {
+            a.name == b.name && a.command == b.command && a.port == b.port && a.environment.elementsEqual(b.environment, by: ==)
+        }
+    }
+
+    /// What it was made from, for the first line.
+    var origin: String
+    var stack: String?
+    var services: [Service] = []
+    /// Redis stores.
+    var stores: [String] = []
+    /// What the gateway listens on.
+    var listen = "8080"
+    /// The services that the gateway has a route for: the first has all requests, the others those for the host `NAME.localhost`.
+    var routed: [String] = []
+    public internal(set) var remarks: [Remark] = []
+
+    mutating func remark(_ about: String?, _ line: Int, _ text: String) {
+        remarks.append(Remark(about: about, line: line, text: text))
+    }
+
+    /// Gives the stack a name, if it has none and the word is one.
+    public mutating func name(as word: String) {
+        if stack == nil, SchemaChecker.isName(word) { stack = word }
+    }
+
+    /// Neither a service nor a store was found.
+    public var isEmpty: Bool { services.isEmpty && stores.isEmpty }
+
+    // MARK: the file
+
+    /// The stack file, with a comment for each remark where it belongs.
+    public var text: String {
+        var out =
+            "# Made by 'muster init' from \(StackDraft.comment(origin)). 'muster up' runs it; every key: 'muster schema --markdown'.\n"
+        for remark in remarks where remark.about == nil { out += "# \(line(of: remark))\n" }
+        if let stack { out += "stack: \(yaml(stack))\n" }
+        if !services.isEmpty {
+            out += "services:\n"
+            for service in services { out += text(of: service) }
+        }
+        if !stores.isEmpty {
+            out += "stores:\n"
+            for store in stores {
+                for remark in remarks where remark.about == store { out += "  # \(line(of: remark))\n" }
+                out += "  \(yaml(store)): { redis: { role: state } }\n"
+            }
+        }
+        guard !routed.isEmpty else { return out }
+        out += "gateway:\n  listen: \(yaml(listen))\n  admin: 8404        # live state, on this machine only\n  routes:\n"
+        for (i, name) in routed.enumerated() {
+            let host = i == 0 ? "" : ", hosts: [\(yaml(name + ".localhost"))]"
+            out += "    - { path: /\(host), service: \(yaml(name)) }\n"
+        }
+        return out
+    }
+
+    private func text(of service: Service) -> String {
+        var out = "  \(yaml(service.name)):\n"
+        for remark in remarks where remark.about == service.name { out += "    # \(line(of: remark))\n" }
+        out += "    command: [\(service.command.map(yaml).joined(separator: ", "))]\n"
+        if let count = service.replicas { out += "    replicas: \(count)\n" }
+        if let port = service.port {
+            out += "    http: { port: \(port), live: \(yaml(service.health)), ready: \(yaml(service.health)) }\n"
+        }
+        let given = [service.cpu.map { "cpu: \($0)" }, service.memory.map { "memory: \($0)" }].compactMap(\.self)
+        if !given.isEmpty { out += "    resources: { \(given.joined(separator: ", ")) }\n" }
+        if let grace = service.grace { out += "    grace: \(grace.nanoseconds / 1_000_000)ms\n" }
+        if !service.uses.isEmpty { out += "    uses: [\(service.uses.map(yaml).joined(separator: ", "))]\n" }
+        if !service.environment.isEmpty {
+            out += "    environment:\n"
+            for variable in service.environment { out += "      \(yaml(variable.name)): \(yaml(variable.value))\n" }
+        }
+        return out
+    }
+
+    private func line(of remark: Remark) -> String {
+        StackDraft.comment(remark.line == 0 ? remark.text : "\(origin):\(remark.line): \(remark.text)")
+    }
+
+    /// One line, whatever it says: a line break would end the comment.
+    public static func comment(_ text: String) -> String {
+        let plain = String(String.UnicodeScalarView(text.unicodeScalars.map { isPlain($0) ? $0 : " " }))
+        return plain.count <= 300 ? plain : plain.prefix(300) + "…"
+    }
+
+    private static func isPlain(_ scalar: Unicode.Scalar) -> Bool {
+        (32...126).contains(scalar.value)
+            || scalar.value > 159 && (scalar.properties.isAlphabetic || "…–’°".unicodeScalars.contains(scalar))
+    }
+
+    /// A text as YAML, in quotes where it could be read as something else.
+    private func yaml(_ text: String) -> String {
+        func isWord(_ byte: UInt8) -> Bool { (byte | 32) &- 97 < 26 || byte &- 48 < 10 }
+        let bytes = Array(text.utf8)
+        let isBare =
+            bytes.first.map { isWord($0) || $0 == 47 || $0 == 95 || $0 == 46 } ?? false
+            && bytes.allSatisfy { isWord($0) || "/_.=+@%-".utf8.contains($0) }
+        if isBare, !["~", "null", "Null", "NULL", ".", ".."].contains(text) { return text }
+        var out = "\""
+        for scalar in text.unicodeScalars {
+            switch scalar {
+            case "\"": out += "\\\""
+            case "\\": out += "\\\\"
+            case "\n": out += "\\n"
+            case "\t": out += "\\t"
+            case _ where StackDraft.isPlain(scalar): out.unicodeScalars.append(scalar)
+            default:
+                let digits = String(scalar.value, radix: 16)
+                out += "\\U" + String(repeating: "0", count: 8 - digits.count) + digits
+            }
+        }
+        return out + "\""
+    }
+}
+
+/// The words of a command line, split as a POSIX shell splits them, and what only a shell could do with them.
+struct CommandLineText {
+    /// nil: a quote is not closed.
+    let words: [String]?
+    /// Variables, pipes, lists of commands, files to read or write, patterns: a shell is needed.
+    let needsShell: Bool
+    /// It is more than one command: a shell stays and runs them.
+    let hasOperators: Bool
+
+    init(_ text: String) {
+        var words: [String] = []
+        var word: String?
+        var quote: Character?, isEscaped = false, needsShell = false, hasOperators = false
+        for character in text {
+            if isEscaped {
+                // Between double quotes a backslash protects only these.
+                if quote == "\"", !"\"\\$`".contains(character) { word = (word ?? "") + "\\" }
+                if character != "\n" { word = (word ?? "") + String(character) }
+                isEscaped = false
+                continue
+            }
+            switch (character, quote) {
+            case ("\\", nil), ("\\", "\""): isEscaped = true
+            case ("'", nil), ("\"", nil):
+                quote = character
+                word = word ?? ""
+            case ("'", "'"), ("\"", "\""): quote = nil
+            case (" ", nil), ("\t", nil), ("\n", nil):
+                if let word { words.append(word) }
+                word = nil
+            default:
+                if quote != "'", "$`".contains(character) { needsShell = true }
+                if quote == nil, "|&;()".contains(character) { hasOperators = true }
+                if quote == nil, "<>*?[".contains(character) || "~#".contains(character) && word == nil { needsShell = true }
+                word = (word ?? "") + String(character)
+            }
+        }
+        if let word { words.append(word) }
+        // `NAME=value program`: only a shell sets a variable so.
+        if let first = words.first, first.contains("="), !first.hasPrefix("/"), !first.hasPrefix("-") { needsShell = true }
+        self.words = quote == nil && !isEscaped ? words : nil
+        self.needsShell = needsShell || hasOperators
+        self.hasOperators = hasOperators
+    }
+
+    /// A command line for a shell, which gives its place to the program where it is only one.
+    static func shell(_ text: String) -> [String] {
+        let line = CommandLineText(text)
+        let isOne = !line.hasOperators && !text.hasPrefix("exec ") && !(line.words?.first?.contains("=") ?? false)
+        return ["sh", "-c", isOne ? "exec " + text : text]
+    }
+
+    /// How a shell is given a word that means itself.
+    static func quoted(_ word: String) -> String {
+        let isBare = !word.isEmpty && word.utf8.allSatisfy { ($0 | 32) &- 97 < 26 || $0 &- 48 < 10 || "/_.=+@%-:,".utf8.contains($0) }
+        return isBare ? word : "'" + word.replacing("'", with: "'\\''") + "'"
+    }
+}
