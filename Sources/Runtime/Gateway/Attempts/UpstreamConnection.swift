@@ -14,6 +14,8 @@ final class UpstreamConnection: HTTPClientConnection {
     private var timedOut: TryFailure?
     /// Whether the replica was told of one client: then the connection serves nobody else.
     private var isPrivate = false
+    /// What its loop remembers of the replica; set when the connection first serves a request.
+    var kept: ReplicaConnections.Kept?
     /// Whether it waits among its loop's idle connections.
     var isKept = false
     /// Whether it serves a request, as `ReplicaConnections` counts it.
