@@ -23,7 +23,8 @@ extension StackReader {
         }
         for (index, one) in declared.enumerated() {
             if let (metric, origin) = metric(one, "\(path).metrics[\(index)]", service, stores) {
-                metrics.append(metric)
+                metrics.append(
+                    ScalingMetric(metric.name, metric.source, metric.target, isReadableAtZero: origin.isReadableAtZero))
                 origins.append(origin)
             }
         }
