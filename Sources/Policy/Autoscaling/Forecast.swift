@@ -99,10 +99,11 @@ public struct DemandHistory: Sendable, Equatable {
     public init?(text: String) {
         var lines = text.utf8.split(separator: 10)[...]
         let first = lines.popFirst().flatMap { String($0) }
-        guard first == DemandHistory.heading || first == DemandHistory.oldHeading, lines.count <= days.count + weeks.count else { return nil }
+        let isOld = first == DemandHistory.oldHeading
+        guard isOld || first == DemandHistory.heading, lines.count <= days.count + weeks.count else { return nil }
         for line in lines {
             var words = line.split(separator: 32).map { String($0) ?? "" }
-            if first == DemandHistory.oldHeading, words.count == 5 { words.insert(words[2], at: 2) }
+            if isOld, words.count == 5 { words.insert(words[2], at: 2) }
             guard words.count == 6, let index = Int(words[1]), let before = Float(words[2]), let peak = Float(words[3]),
                 let seen = UInt16(words[4]), let latest = UInt16(words[5]), seen > 0,
                 [before, peak].allSatisfy({ $0.isFinite && $0 >= 0 && $0 <= 1e6 })
@@ -125,9 +126,11 @@ public struct DemandHistory: Sendable, Equatable {
             let week = weeks[slot.remainder(flooredBy: weeks.count)], day = days[slot.remainder(flooredBy: days.count)]
             let expected: Forecast?
             if Int(week.seen) >= DemandHistory.weeksNeeded {
-                expected = Forecast(replicas: DemandHistory.count(week.average(DemandHistory.weeklyWeight)), basis: .weeks(Int(week.seen)), ahead: ahead)
+                let average = week.average(DemandHistory.weeklyWeight)
+                expected = Forecast(replicas: DemandHistory.count(average), basis: .weeks(Int(week.seen)), ahead: ahead)
             } else if Int(day.seen) >= DemandHistory.daysNeeded {
-                expected = Forecast(replicas: DemandHistory.count(day.average(DemandHistory.dailyWeight)), basis: .days(Int(day.seen)), ahead: ahead)
+                let average = day.average(DemandHistory.dailyWeight)
+                expected = Forecast(replicas: DemandHistory.count(average), basis: .days(Int(day.seen)), ahead: ahead)
             } else {
                 expected = nil
             }

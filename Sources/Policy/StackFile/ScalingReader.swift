@@ -289,7 +289,8 @@ extension StackReader {
         if service.replicas.lowerBound == 0, spec.idle == nil, !spec.policy.metrics.contains(where: \.isReadableAtZero) {
             complain(
                 "metrics",
-                "at 0 replicas nothing can be measured: add idle, so that a request wakes it, or a metric that exists without replicas")
+                "at 0 replicas nothing can be measured: add idle, so that a request wakes it, or a metric that exists without replicas "
+                    + "(redis, kafka, or metric with from)")
         }
     }
 

@@ -41,7 +41,7 @@ public struct ReplayPicture: Sendable {
 
     /// A run's capacity of the drawn metric for each replica; nil where nothing bounds it.
     func capacity(_ run: Run) -> Double? {
-        let plain = metric.hasSuffix("_total") ? String(metric.dropLast(6)) : metric
+        let plain = LoadTrace.withoutTotal(metric)
         return run.model.capacity[metric] ?? run.model.capacity[plain]
     }
 

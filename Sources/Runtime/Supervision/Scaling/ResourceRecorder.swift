@@ -36,6 +36,15 @@ struct ResourceRecorder {
         services = kept
     }
 
+    /// Adds what was stored of a service and could not be read when it began to be followed.
+    mutating func adopt(_ stored: [Int: ContainerUsage], of service: String) {
+        guard services[service] != nil else { return }
+        for (number, usage) in stored {
+            var late = usage
+            if services[service]![number]?.usage.merge(&late) == nil { services[service]![number] = Watched(usage: usage) }
+        }
+    }
+
     /// Compares both clocks; to be called before `take`. Where the wall clock was set back by more than `SampleGate.lead`, all that was
     /// recorded moves with it: samples that seem to come before the last one would not count for the length of the step. What is to be
     /// told; nil while the clock goes on.

@@ -10,12 +10,7 @@ struct ResourceStore {
 
     let folder: String
 
-    private func file(_ service: String) -> LearnedFile { LearnedFile(path: "\(folder)/\(service).usage") }
-
-    /// By replica number.
-    func usage(of service: String, now: WallTime) throws(SystemError) -> LearnedFile.Found<[Int: ContainerUsage]> {
-        try file(service).read { try? ResourceStore.read($0, now: now) }
-    }
+    func file(_ service: String) -> LearnedFile { LearnedFile(path: "\(folder)/\(service).usage") }
 
     func keep(_ usage: [Int: ContainerUsage], of service: String) throws(SystemError) {
         let seen = usage.filter { !$0.value.cpu.isEmpty || !$0.value.memory.isEmpty }

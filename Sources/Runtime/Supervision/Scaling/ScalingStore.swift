@@ -6,11 +6,7 @@ import Basics
 struct ScalingStore {
     let folder: String
 
-    private func file(_ service: String) -> LearnedFile { LearnedFile(path: "\(folder)/\(service).demand") }
-
-    func history(of service: String) throws(SystemError) -> LearnedFile.Found<DemandHistory> {
-        try file(service).read { DemandHistory(text: String(decoding: $0, as: UTF8.self)) }
-    }
+    func file(_ service: String) -> LearnedFile { LearnedFile(path: "\(folder)/\(service).demand") }
 
     func keep(_ history: DemandHistory, of service: String) throws(SystemError) {
         guard history != DemandHistory() else { return }

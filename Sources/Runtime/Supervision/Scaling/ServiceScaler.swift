@@ -69,6 +69,9 @@ struct ServiceScaler {
     }
 
     var demandHistory: DemandHistory { history }
+
+    /// What was stored of earlier days and could not be read before: it takes the place of the minutes that were seen since.
+    mutating func adopt(_ history: DemandHistory) { self.history = history }
     var isHeld: Bool { ownership.held != nil }
 
     /// Somebody has set the size, or freed it.

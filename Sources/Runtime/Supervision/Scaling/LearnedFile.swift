@@ -1,4 +1,5 @@
 import Basics
+import Glibc
 
 /// A file of what was learned, which is read once and then written over now and then. Nothing is written over what was not read.
 struct LearnedFile {
