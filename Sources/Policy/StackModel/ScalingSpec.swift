@@ -54,7 +54,7 @@ public enum MetricOrigin: Sendable, Equatable {
     case kafka(topic: String, group: String, page: String, threshold: Int)
 
     /// Whether the metric can be read while the service has no replica: its source is neither the replicas nor their traffic.
-    var isReadableAtZero: Bool {
+    public var isReadableAtZero: Bool {
         switch self {
         case .page, .redis, .kafka: true
         case .cpu, .memory, .gateway, .replicaPage: false
