@@ -143,7 +143,8 @@ let package = Package(
         tests(
             "PolicyTests",
             uses: [
-                "Autoscaling", "Replaying", "Drawing", "Rightsizing", "Lag", "LoadPlanning", "Sharding", "Balancing", "Resilience", "StackFile",
+                "Autoscaling", "Replaying", "Drawing", "Rightsizing", "Lag", "LoadPlanning", "Sharding", "Balancing", "Resilience",
+                "StackFile",
                 "StackModel",
                 "Patterns", "Basics", "JSONCoding", "TestSupport", "Measurement",
             ], exclude: ["Cases"]),

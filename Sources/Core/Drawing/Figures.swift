@@ -41,7 +41,7 @@ public enum Figures {
     public static func moment(_ time: WallTime) -> String { "\(day(time)) \(clock(time))" }
 
     /// `Wed`, UTC.
-    static func day(_ time: WallTime) -> String {
+    public static func day(_ time: WallTime) -> String {
         // The first of January 1970 was a Thursday.
         let days = time.milliseconds >= 0 ? time.milliseconds / 86_400_000 : (time.milliseconds - 86_399_999) / 86_400_000
         return dayNames[Int(((days + 3) % 7 + 7) % 7)]
