@@ -31,6 +31,8 @@ let package = Package(
     targets: [
         // System: C libraries and shims, no logic.
         .target(name: "CLinux", path: "Sources/System/CLinux", linkerSettings: [.linkedLibrary("resolv")]),
+        // The admin port's page. Its files are read by the C compiler (`#embed`), which also sees when one of them has changed.
+        .target(name: "CAdminPage", path: "Sources/System/CAdminPage", exclude: ["page"]),
         .target(
             name: "CSimdJSON", path: "Sources/System/CSimdJSON",
             linkerSettings: [.linkedLibrary("simdjson"), .linkedLibrary("stdc++")]),
@@ -58,6 +60,7 @@ let package = Package(
         room("Compression", on: "Core", uses: ["CZlib"]),
         room("Patterns", on: "Core", uses: ["CPCRE2"]),
         room("Observability", on: "Core", uses: ["Basics", "JSONCoding"]),
+        room("Drawing", on: "Core", uses: ["Basics"]),
 
         // Policy: pure.
         room("Balancing", on: "Policy", uses: ["Basics"]),
@@ -67,7 +70,7 @@ let package = Package(
         room("Sharding", on: "Policy", uses: ["Basics"]),
         room("Autoscaling", on: "Policy", uses: ["Basics"]),
         room("LoadPlanning", on: "Policy", uses: ["Basics", "JSONCoding"]),
-        room("Replaying", on: "Policy", uses: ["Autoscaling", "Basics", "JSONCoding"]),
+        room("Replaying", on: "Policy", uses: ["Autoscaling", "Drawing", "Basics", "JSONCoding"]),
         room("Measurement", on: "Policy", uses: ["Basics"]),
         room("StackModel", on: "Policy", uses: ["Autoscaling", "Basics"]),
         room(
@@ -92,7 +95,7 @@ let package = Package(
                 "OpenTelemetry", "HTTP", "Redis", "EventLoops", "Balancing", "Resilience", "StackModel", "Observability", "Patterns",
                 "ProtobufCoding", "Basics",
                 "JSONCoding",
-                "CLinux", "COpenSSL", "CXXHash",
+                "CLinux", "CAdminPage", "COpenSSL", "CXXHash",
             ]),
         room("Loading", on: "Runtime", uses: ["LoadPlanning", "HTTP", "EventLoops", "Basics"]),
         room("Metering", on: "Runtime", uses: ["Gateway", "Redis", "HTTP", "EventLoops", "Measurement", "Observability", "Basics"]),
@@ -121,8 +124,8 @@ let package = Package(
         program(
             "muster", on: "Tools",
             uses: [
-                "CLinux", "Autoscaling", "Rightsizing", "Replaying", "Supervision", "Loading", "LoadPlanning", "Provisioning", "Redis",
-                "Sharding", "Gateway", "StackFile", "StackModel", "HTTP", "EventLoops", "Observability", "Basics", "JSONCoding",
+                "CLinux", "Autoscaling", "Rightsizing", "Replaying", "Drawing", "Supervision", "Loading", "LoadPlanning", "Provisioning",
+                "Redis", "Sharding", "Gateway", "StackFile", "StackModel", "HTTP", "EventLoops", "Observability", "Basics", "JSONCoding",
             ]),
 
         program("otlp-load", on: "Tools", uses: ["OpenTelemetry", "ProtobufCoding", "HTTP", "EventLoops", "JSONCoding", "Basics"]),
@@ -140,7 +143,8 @@ let package = Package(
         tests(
             "PolicyTests",
             uses: [
-                "Autoscaling", "Replaying", "Rightsizing", "Lag", "LoadPlanning", "Sharding", "Balancing", "Resilience", "StackFile",
+                "Autoscaling", "Replaying", "Drawing", "Rightsizing", "Lag", "LoadPlanning", "Sharding", "Balancing", "Resilience",
+                "StackFile",
                 "StackModel",
                 "Patterns", "Basics", "JSONCoding", "TestSupport", "Measurement",
             ], exclude: ["Cases"]),
@@ -169,7 +173,7 @@ let package = Package(
                 "TestSupport", "CLinux",
             ], exclude: ["Smuggling"]),
         tests(
-            "Golden", uses: ["Replaying", "Autoscaling", "LoadPlanning", "StackFile", "StackModel", "Basics", "TestSupport"],
+            "Golden", uses: ["Replaying", "Drawing", "Autoscaling", "LoadPlanning", "StackFile", "StackModel", "Basics", "TestSupport"],
             exclude: ["Replay", "Takeover", "Wrong", "Scenarios", "K6", "schema.json.expected"]),
         tests("Tidy", uses: ["Basics"]),
     ],

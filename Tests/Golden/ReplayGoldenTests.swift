@@ -1,5 +1,6 @@
 import Autoscaling
 import Basics
+import Drawing
 import Replaying
 import TestSupport
 import Testing
@@ -28,12 +29,12 @@ import Testing
     }
 
     @Test func theChartInATerminal() throws {
-        try compare("chart", TerminalChart(Self.picture, width: 60, isColoured: false).text)
-        let coloured = TerminalChart(Self.picture, width: 60, isColoured: true).text
+        try compare("chart", TerminalChart(Self.picture.chart, width: 60, isColoured: false).text)
+        let coloured = TerminalChart(Self.picture.chart, width: 60, isColoured: true).text
         #expect(coloured.contains("\u{1B}[31m▓"))
         // Colour adds to the plain one and changes nothing in it but where a line's last blanks are.
         let stripped = coloured.replacing(#/\u{1B}\[[0-9]+m/#, with: "")
-        let plain = TerminalChart(Self.picture, width: 60, isColoured: false).text
+        let plain = TerminalChart(Self.picture.chart, width: 60, isColoured: false).text
         #expect(Self.words(stripped) == Self.words(plain))
     }
 
@@ -41,14 +42,16 @@ import Testing
 
     /// As wide as it is told, within its bounds.
     @Test(arguments: [10, 40, 77, 200, 500]) func theChartKeepsToItsWidth(width: Int) {
-        for line in TerminalChart(Self.picture, width: width, isColoured: false).text.split(separator: "\n") {
+        for line in TerminalChart(Self.picture.chart, width: width, isColoured: false).text.split(separator: "\n") {
             #expect(line.count <= max(40, min(200, width)) || line.contains("asked"))
         }
     }
 
     @Test func thePageAndItsDrawing() throws {
         let comparison = Comparison(Self.picture.runs[0].outcome, Self.picture.runs[1].outcome)
-        let page = HTMLReport([HTMLReport.Section(Self.picture, comparison, notes: ["a replica is ready 1m after its start"])]).text
+        let page = HTMLReport(
+            title: "Replay: api <1>", [ReplaySection(Self.picture, comparison, notes: ["a replica is ready 1m after its start"]).report]
+        ).text
         // Nothing but the name of SVG's own vocabulary looks like an address.
         #expect(!page.contains("<script") && page.components(of: "http://") == ["www.w3.org/2000/svg\""])
         #expect(page.contains("api &lt;1&gt;") && !page.contains("api <1>"))

@@ -110,6 +110,27 @@ import Testing
         }
     }
 
+    /// What waits is told second by second: all that is due, less what was sent.
+    @Test func whatWaitsIsCountedEachSecond() async throws {
+        try await withRaw({ peer, _ in
+            while peer.head().contains("HTTP/1.1\r\n") {
+                usleep(100_000)
+                peer.send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+            }
+        }) { backend in
+            let report = try await run(
+                try scenario([.hold(.arrivals, 200, for: .seconds(3))], timeout: .seconds(1), connections: 1), port: backend.port)
+            var sent = 0
+            for (second, one) in report.seconds.prefix(3).enumerated() {
+                sent += one.sent
+                // One more may have become due, or been sent, at the second's end itself.
+                #expect(abs(one.waiting - (200 * (second + 1) - sent)) <= 3, "\(second): \(one)")
+            }
+            #expect(report.seconds.count >= 3 && report.seconds[2].waiting > 400)
+            #expect(report.ended == 600 && report.failures[.unsent] ?? 0 > 500, "\(report.failures)")
+        }
+    }
+
     /// What finds no connection within the run and its timeout is counted, not forgotten.
     @Test func whatWasNeverSentIsAnError() async throws {
         try await withRaw({ peer, _ in

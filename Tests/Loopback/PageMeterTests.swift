@@ -70,6 +70,37 @@ import Testing
         #expect(asked.count == 2)
     }
 
+    /// A series that vanishes from the page takes nothing away, and is not taken for a counter that began anew.
+    @Test func aSeriesThatVanishesIsNoReset() async throws {
+        let backend = try RawBackend { peer, number in
+            peer.head()
+            let second = number == 1 ? "jobs_total{queue=\"b\",le=\"1\"} 10\n" : ""
+            let body = "jobs_total{queue=\"a\"} \(1_000_000 + number)\n" + second
+            peer.send("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\n" + body)
+        }
+        defer { backend.stop() }
+        try await withLoop { loop in
+            let meter = meter(loop, backend.port, [PageMetric("rate", try SampleSelector("jobs_total"))])
+            #expect(kind(await meter.read()[0]) == .tooEarly)
+            try await Task.sleep(for: .milliseconds(120))
+            let rate = try (await meter.read())[0].get()
+            #expect(abs(rate.value * rate.window.secondsAsDouble - 1) < 0.001 && rate.note.isEmpty, "\(rate)")
+        }
+    }
+
+    /// What a line of 64 KiB may cost is bounded by the number of its labels.
+    @Test func aLineOfThousandsOfLabelsIsMalformed() async throws {
+        let labels = { @Sendable (count: Int) in (0..<count).map { "l\($0)=\"\"" }.joined(separator: ",") }
+        let fault = try await fault { peer in
+            peer.send("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\nup{\(labels(129))} 1\n")
+        }
+        #expect(fault == MeterFault(.malformed, fault?.reason ?? "") && fault?.reason.contains("line 1 is no sample") == true)
+        let most = try await self.fault { peer in
+            peer.send("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\nup{\(labels(128))} 1\n")
+        }
+        #expect(most == nil)
+    }
+
     private func kind(_ result: Result<MeterFigure, MeterFault>) -> MeterFault.Kind? {
         if case .failure(let fault) = result { fault.kind } else { nil }
     }
@@ -241,7 +272,7 @@ import Testing
                     PartitionOffsets(topic: "t", partition: 1, committed: 40, latest: 60, told: 99),
                     PartitionOffsets(topic: "t", partition: 2, latest: 70),
                 ])
-            #expect(figure.note == "of 3 partitions, the lag of 1 is not known")
+            #expect(figure.note == "of 3 partitions, the lag of 1 is not known" && figure.isPartial)
             #expect(kind(await (try LagMeter(source, group: "g", topic: "un\"known")).read()) == .absent)
         }
     }

@@ -1,6 +1,7 @@
 import Basics
 import Glibc
 import Measurement
+import Observability
 import TestSupport
 import Testing
 
@@ -121,5 +122,41 @@ import Testing
 
     private func failure(_ result: Result<MeterFigure, MeterFault>?) -> MeterFault.Kind? {
         if case .failure(let fault) = result { fault.kind } else { nil }
+    }
+
+    /// Without a descriptor to read /proc with, nothing is said of any process: neither that it has ended, nor how many descriptors are
+    /// open. In a process of its own, which has none left.
+    @Test func ourOwnWantIsNoEndOfAProcess() async {
+        await #expect(processExitsWith: .success) {
+            let meter = ProcessMeter(window: .seconds(300))
+            meter.follow([MeteredProcess(service: "s", replica: 1, pid: getpid())])
+            let metrics = MetricsRegistry()
+            metrics.addProcessMetrics()
+            let memory = MeterKey(service: "s", replica: 1, metric: "memory")
+            // The test's own process need not lead a group.
+            setpgid(0, 0)
+            guard case .success = meter.read()[memory], !metrics.render().contains("NaN") else { exit(2) }
+            var limit = rlimit(rlim_cur: 64, rlim_max: 64)
+            guard setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else { exit(3) }
+            while open("/dev/null", O_RDONLY) >= 0 {}
+            for (_, result) in meter.read() {
+                guard case .failure(let fault) = result, fault.kind == .refused,
+                    fault.reason == "/proc could not be read: open /proc: Too many open files"
+                else { exit(4) }
+            }
+            let page = metrics.render()
+            guard page.contains("process_open_fds NaN\n"), page.contains("process_resident_memory_bytes NaN\n") else { exit(5) }
+            // One is free: the folder can be listed, its files cannot be opened.
+            close(63)
+            for (_, result) in meter.read() {
+                guard case .failure(let fault) = result, fault.kind == .refused, fault.reason.hasSuffix("/stat: Too many open files") else {
+                    exit(6)
+                }
+            }
+            guard metrics.render().contains("process_open_fds 63.0\n") else { exit(7) }
+            close(62)
+            guard case .success = meter.read()[memory] else { exit(8) }
+            exit(0)
+        }
     }
 }

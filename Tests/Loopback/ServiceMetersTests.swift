@@ -92,4 +92,48 @@ import Testing
         client.close()
         _ = await gateway.drain(grace: .milliseconds(100))
     }
+
+    /// A route that comes back brings the counts of an earlier time: they are no answers of now.
+    @Test func aRouteThatComesBackIsNoBurstOfSlowAnswers() async throws {
+        func spec(_ more: String) throws -> GatewaySpec {
+            let text = Self.stack + "\n" + more
+            return try Stack.read(Array(text.utf8), path: "test.yaml").gateway!
+        }
+        let slow = "        - { path: /slow, service: engine }".dropFirst(4)
+        try await withLoop { loop in
+            try await withServer(loop, router(1)) { endpoint in
+                let both = try spec(String(slow)), one = try spec("")
+                let gateway = try Gateway(
+                    both, metrics: MetricsRegistry(), journal: Journal(),
+                    logger: Logger(level: .error, format: .text, descriptor: 2, immediate: true), accessLog: -1)
+                defer { gateway.stop() }
+                let replica = Replica(name: "engine/1", endpoint: endpoint)
+                try await gateway.apply(both) { _ in [replica] }
+                try await gateway.listen(on: .loopback(port: 0))
+                let client = HTTPClient(loop: loop), target = Endpoint.address(gateway.address!)
+                let meter = GatewayMeter(gateway: gateway, window: .seconds(3600))
+                meter.follow(["engine"])
+                for _ in 0..<3 { _ = try await client.send("GET", "/slow", to: target) }
+                let key = MeterKey(service: "engine", metric: GatewayMeter.latencyP95)
+                var now = MonotonicTime.now
+                func p95() throws -> Double? {
+                    now = now + .seconds(1)
+                    return try? meter.read(at: now)[key]?.get().value
+                }
+                #expect(try p95() == nil)
+                try await gateway.apply(one) { _ in [replica] }
+                #expect(try p95() == nil)
+                for _ in 0..<10 { _ = try await client.send("GET", "/", to: target) }
+                #expect(await eventually { replica.answers.current == 13 })
+                let fast = try #require(try p95())
+                #expect(fast < 0.25)
+                try await gateway.apply(both) { _ in [replica] }
+                #expect(try p95() == fast)
+                _ = try await client.send("GET", "/slow", to: target)
+                #expect(try await eventually { (try p95() ?? 0) > fast })
+                client.close()
+                _ = await gateway.drain(grace: .milliseconds(100))
+            }
+        }
+    }
 }

@@ -131,6 +131,46 @@ import Testing
                     }()))
     }
 
+    /// Ten days of 2, and then five minutes of 50, which are looked at twenty times: that is one day of ten, not the habit.
+    @Test func oneSpikeIsNoHabit() throws {
+        func at(_ day: Int, _ pass: Int = 0) -> WallTime { WallTime(milliseconds: Int64(day) * 86_400_000 + Int64(pass) * 15_000) }
+        var history = DemandHistory()
+        for day in 0..<3 { for pass in 0..<20 { history.observe(2, at: at(day, pass)) } }
+        for pass in 0..<20 { history.observe(50, at: at(3, pass)) }
+        // 2 and three tenths of the 48 beyond it.
+        #expect(history.forecast(at: at(4), ahead: .seconds(60))?.replicas == 17)
+        // The highest of a period counts, wherever in it that stood, and over a restart within the period.
+        history = try #require(DemandHistory(text: history.text))
+        history.observe(60, at: at(3, 19))
+        history.observe(1, at: at(3, 19))
+        #expect(history.forecast(at: at(4), ahead: .seconds(60))?.replicas == 20)
+        // A file of the version before is read: its average stands for both.
+        let old = try #require(DemandHistory(text: "muster demand history 1\nd 0 7.0 4 3\n"))
+        #expect(old.forecast(at: at(4), ahead: .seconds(60)) == Forecast(replicas: 7, basis: .days(4), ahead: .seconds(60)))
+    }
+
+    /// A figure that is a part of the whole lets a service grow, and never shrink.
+    @Test func aPartOfTheWholeShrinksNothing() {
+        let lag = ScalingMetric("lag", .external, .average(10_000))
+        let policy = ScalingPolicy(minimum: 0, maximum: 50, metrics: [lag], behavior: .init())
+        func verdict(_ value: Int, _ missing: [String]) -> ScalingVerdict {
+            var memory = ScalingMemory()
+            var seen = ScalingObservation(now: now, current: 6, status: 6, replicas: serving(6), readings: [.value(value)])
+            seen.remarks = [MetricRemarks(missing: missing)]
+            return Autoscaler.decide(policy, seen, &memory)
+        }
+        #expect(verdict(0, []).raw == 0)
+        let held = verdict(20_000, ["of 3 partitions, the lag of 1 is not known"])
+        #expect(held.raw == 6 && !held.rescales)
+        let words = held.record(of: "api", policy)
+        #expect(
+            words.sentence.hasSuffix(
+                "asks for fewer, but nothing is taken away while a part of it is not known: of 3 partitions, the lag of 1 is not known."),
+            "\(words.sentence)")
+        #expect(words.inputs.last?.value.hasSuffix("; not known: of 3 partitions, the lag of 1 is not known") == true)
+        #expect(verdict(90_000, ["x"]).raw == 9)
+    }
+
     @Test func twoDaysAreNoHabit() {
         var history = DemandHistory()
         for day in 0..<2 { history.observe(9, at: WallTime(milliseconds: Int64(day) * 86_400_000)) }

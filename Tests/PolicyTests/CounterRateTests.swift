@@ -29,6 +29,24 @@ private func at(_ seconds: Double) -> MonotonicTime { MonotonicTime(nanoseconds:
         #expect(try rate.add(50, at: at(30)).get().resets == 1)
     }
 
+    /// A million counted for one queue, ten for another, which is deleted: that is no reset.
+    @Test func seriesCountByThemselves() throws {
+        var rate = CounterRate("c", window: .seconds(600))
+        _ = rate.add(series: [1: 1_000_000, 2: 10], at: at(0))
+        #expect(try rate.add(series: [1: 1_000_000], at: at(10)).get().increase == 0)
+        // A new one counts from its first value on, also when it comes again.
+        #expect(try rate.add(series: [1: 1_000_050, 2: 400_000], at: at(20)).get().increase == 50)
+        let both = try rate.add(series: [1: 1_000_051, 2: 400_009], at: at(30)).get()
+        #expect(both.increase == 60 && both.resets == 0)
+        // One of them began anew.
+        let reset = try rate.add(series: [1: 5, 2: 400_010], at: at(40)).get()
+        #expect(reset.increase == 66 && reset.resets == 1)
+        // None was there before: how much they grew is not known.
+        #expect(kind(rate.add(series: [7: 3], at: at(50))) == .tooEarly)
+        #expect(try rate.add(series: [7: 4], at: at(60)).get().increase == 1)
+        #expect(kind(rate.add(series: [7: 4, 8: -1], at: at(70))) == .negative)
+    }
+
     @Test(arguments: [(Double.nan, MeterFault.Kind.notANumber), (.infinity, .infinite), (-.infinity, .infinite), (-1, .negative)])
     func whatIsNoCountChangesNothing(value: Double, expected: MeterFault.Kind) throws {
         var rate = CounterRate("c", window: .seconds(60))

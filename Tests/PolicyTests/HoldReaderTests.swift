@@ -28,6 +28,17 @@ import Testing
         #expect(try hold("service: plain, canary: { service: web, share: 10% }") == HoldSpec(most: 100, time: .seconds(45)))
     }
 
+    /// Also where the metrics, and not a time without requests, let it end.
+    @Test func aServiceThatMayBeAtZeroIsWaitedFor() throws {
+        let text = """
+            services:
+              web:
+                { command: web, http: {}, replicas: 0..3, scale: { metrics: { metric: jobs, from: "http://h:1/m", total: 5 } } }
+            gateway: { listen: 8080, routes: [{ path: /, service: web }] }
+            """
+        #expect(try Stack.read(Array(text.utf8), path: "s.yaml").gateway?.routes[0].hold == HoldSpec(most: 100, time: .seconds(30)))
+    }
+
     @Test func othersAreWaitedForWhenTheRouteSaysSo() throws {
         #expect(try hold("service: plain") == nil)
         #expect(try hold("service: plain, hold: {}") == HoldSpec(most: 100, time: .seconds(20)))

@@ -210,6 +210,24 @@ import Testing
         }
     }
 
+    /// From an explicit "unknown" on nothing is known, until the next figure. A counter's figure in a journal is its rate already.
+    @Test func anUnknownOfAJournalEndsTheFigure() throws {
+        func record(_ minute: Int, _ jobs: String) -> String {
+            """
+            {"at":"2026-11-21T08:0\(minute):00.000Z","kind":"scale","subject":"api","inputs":{"replicas":"2","jobs_total":"\(jobs)"}}
+            """
+        }
+        let text = [
+            record(0, "unknown: never read"), record(1, "40 each, target 70: 3 replicas"),
+            record(3, "unknown: http://h/m answered 500"), record(5, "50 each, target 70: 3 replicas"), record(6, "unknown"),
+            record(7, "unknown"),
+        ]
+        let recording = try JournalRecording.read(Array("[\(text.joined(separator: ","))]".utf8))
+        let trace = try recording.trace(of: "api", DemandRules(step: .seconds(60)))
+        #expect(plain(trace.series[0].demand) == [-1, 80, 80, -1, -1, 100, -1, -1], "\(trace.series[0].demand)")
+        #expect(trace.series(of: "jobs_total") == 0 && trace.series(of: "jobs") == 0)
+    }
+
     // MARK: Prometheus
 
     @Test func rangesAreSplitWhereAnAnswerWouldBeTooLong() {

@@ -1,5 +1,6 @@
 import Autoscaling
 import Basics
+import Drawing
 import Testing
 
 @testable import Replaying

@@ -97,6 +97,20 @@ import Testing
 
     @Test func zeroNeedsAWayBack() throws {
         #expect(try scaling("{ idle: 10m }", replicas: "0..3").idle == .seconds(600))
+        // What the replicas tell, or the gateway counts of them, says nothing at 0.
+        for metrics in [
+            "{ cpu: 70% }", "{ memory: 80% }", "{ requests: 10/s }", "{ concurrency: 2 }", "{ latency: 200ms }",
+            "{ metric: depth, average: 5 }", "{ metric: depth, total: 5 }",
+        ] {
+            #expect(throws: Problems.self, "\(metrics)") { try scaling("{ metrics: [\(metrics)] }", replicas: "0..3") }
+            #expect(try scaling("{ idle: 10m, metrics: [\(metrics)] }", replicas: "0..3").policy.metrics[0].isReadableAtZero == false)
+        }
         #expect(throws: Problems.self) { try scaling("{}", replicas: "0..3") }
+        for metrics in [
+            "{ metric: jobs, from: \"http://h:1/m\", total: 5 }", "{ metric: jobs, from: \"http://h:1/m\", average: 5 }",
+            "{ redis: state, list: waiting, average: 10 }", "{ kafka: events, group: g, lag: 50, from: \"http://h:1/m\" }",
+        ] {
+            #expect(try scaling("{ metrics: [{ latency: 1s }, \(metrics)] }", replicas: "0..3").policy.metrics[1].isReadableAtZero)
+        }
     }
 }

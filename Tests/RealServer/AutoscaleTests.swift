@@ -119,4 +119,25 @@ import Testing
             #expect(why.contains("no request has come for 3s") && why.contains("for it at the gateway"), "\(why)")
         }
     }
+
+    /// Where the metrics let it go to 0 and nothing says `idle`, a request is held and wakes it all the same.
+    @Test func aRequestWakesItWithoutIdleToo() async throws {
+        try await withStack(up: false) { stack in
+            let scale =
+                "scale: { metrics: [{ redis: state, list: jobs, average: 10 }], every: 1s, down: { pods: 8, every: 1s, stabilization: 2s } }"
+            try stack.write(replicas: "0..3", level: "warn", keys: scale)
+            let up = try await stack.muster("up", "-d", stack.file)
+            #expect(up.status == 0, "\(up.output)")
+            for _ in 0..<2 {
+                let asleep = try await eventually(.seconds(40)) { try await stack.engines().isEmpty }
+                #expect(asleep)
+                let answer = try await stack.client.send("GET", "/api/correlations?limit=1", to: stack.gateway, timeout: .seconds(30))
+                #expect(answer.status == 200)
+            }
+            // The replicas' own figures lead nowhere from 0: such a file is refused.
+            try stack.write(replicas: "0..3", level: "warn", keys: "scale: { metrics: [{ latency: 200ms }] }")
+            let checked = try await stack.muster("check", stack.file)
+            #expect(checked.status != 0 && checked.output.contains("at 0 replicas nothing can be measured"), "\(checked.output)")
+        }
+    }
 }

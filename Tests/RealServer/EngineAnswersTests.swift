@@ -249,6 +249,31 @@ import Testing
         }
     }
 
+    /// A request that is refused before a record of it was read counts as refused too.
+    @Test func everyRefusedRequestIsCounted() async throws {
+        try await withLoop { loop in
+            try await withEngine([:]) { engine, _ in
+                let client = HTTPClient(loop: loop)
+                for (headers, body) in [
+                    ([("Content-Type", "text/plain")], Self.log("a")), ([("Content-Encoding", "br")], Self.log("a")), ([], Array("{".utf8)),
+                    ([("Content-Encoding", "gzip")], Self.log("a")), ([], Array("{}".utf8)),
+                ] {
+                    let answer = try await client.send("POST", "/api/logs", to: engine, headers: headers, body: body)
+                    #expect((400..<500).contains(answer.status))
+                }
+                let taken = try await client.send("POST", "/api/logs", to: engine, body: Self.log("a"))
+                #expect(taken.status == 202)
+                func name(_ outcome: String) -> String {
+                    "correlation_requests_total{signal=\"api_logs\",encoding=\"json\",outcome=\"\(outcome)\"}"
+                }
+                try await metric(client, engine, name("refused"), 5)
+                try await metric(client, engine, name("accepted"), 1)
+                try await metric(client, engine, name("unavailable"), 0)
+                client.close()
+            }
+        }
+    }
+
     // MARK: leases
 
     /// Taken and renewed within one millisecond of Redis' clock, a batch is still the holder's own; once another has it, it is not.

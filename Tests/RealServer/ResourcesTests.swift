@@ -1,5 +1,6 @@
 import Basics
 import EventLoops
+import Glibc
 import HTTP
 import JSONCoding
 import TestSupport
@@ -77,5 +78,27 @@ import Testing
         let last = try await stack.muster("up", "-d", stack.file)
         let samples = try await ask(stack).list.first?["samples"].int ?? -1
         #expect(again.status == 0 && last.status == 0 && (0..<100).contains(samples), "\(last.output) \(samples)")
+        #expect(Files.text(file + ".unread") == "{\"version\":\"v3\",")
+        try await whatCannotBeReadIsNotWrittenOver(stack, file)
+    }
+
+    /// A file that cannot be opened at present (here a link to itself) stays what it is, and is read as soon as it can be.
+    private func whatCannotBeReadIsNotWrittenOver(_ stack: StackFixture, _ file: String) async throws {
+        let down = try await stack.muster("down", stack.file)
+        unlink(file)
+        #expect(down.status == 0 && symlink(file, file) == 0)
+        let up = try await stack.muster("up", "-d", stack.file)
+        let sampled = try await eventually(.seconds(40)) { (try await ask(stack).list.first?["samples"].int ?? 0) >= 1 }
+        let again = try await stack.muster("down", stack.file)
+        var target = [CChar](repeating: 0, count: 4096)
+        #expect(up.status == 0 && sampled && again.status == 0, "\(up.output)\(again.output)")
+        #expect(readlink(file, &target, target.count) > 0, "it was written over")
+        let last = try await stack.muster("up", "-d", stack.file)
+        let before = try await ask(stack).list.first?["samples"].int ?? 0
+        #expect(last.status == 0 && before < 100)
+        unlink(file)
+        try Files.replace(file, with: Array(Self.threeDays().utf8))
+        let adopted = try await eventually(.seconds(20)) { (try await ask(stack).list.first?["samples"].int ?? 0) >= 4320 }
+        #expect(adopted)
     }
 }

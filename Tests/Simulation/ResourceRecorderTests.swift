@@ -151,6 +151,52 @@ import Testing
         #expect(late[1].hasSuffix("in the stack file") && late[1].contains("set services.api.resources.memory to "), "\(late)")
     }
 
+    /// The clock is set back by three hours, of which no sample may be lost; once a minute is no step.
+    @Test(arguments: [61, 3 * 3600, 40 * 86400] as [Int64]) func aClockThatIsSetBackCostsNoSample(step: Int64) throws {
+        var recorder = ResourceRecorder()
+        recorder.follow(["api"]) { _ in [:] }
+        var told: [DecisionRecord] = []
+        func watch(_ seconds: Range<Int64>, back: Int64, cpu: Double) {
+            for second in stride(from: seconds.lowerBound, to: seconds.upperBound, by: 5) {
+                let (now, wall) = Self.clock(second)
+                let shown = WallTime(milliseconds: wall.milliseconds - back * 1000)
+                if let record = recorder.look(now: now, wall: shown) { told.append(record) }
+                recorder.take(Self.readings(1, cpu: cpu, memory: 5, takenAt: now, now: now), of: "api", now: now, wall: shown)
+            }
+        }
+        watch(0..<7200, back: 0, cpu: 300)
+        let before = try #require(recorder.usage(of: "api")[1])
+        watch(7200..<14400, back: step, cpu: 300)
+        let after = try #require(recorder.usage(of: "api")[1])
+        #expect(before.samples == 120 && after.samples == 240)
+        #expect(told.count == 1 && told[0].sentence.hasPrefix("the clock was set back by "), "\(told.map(\.sentence))")
+        // Watched for four hours, and as heavy as four hours of watching without a step are.
+        let first = try #require(after.first), last = try #require(after.last)
+        #expect(last - first == .seconds(14400 - 60))
+        var plain = ResourceRecorder()
+        plain.follow(["api"]) { _ in [:] }
+        Self.watch(&plain, from: 0, seconds: 14400, replicas: 1...1, cpu: 300, memory: 5)
+        let steady = try #require(plain.usage(of: "api")[1])
+        #expect(abs(after.cpu.percentile(0.9) - steady.cpu.percentile(0.9)) < 0.001)
+        // A new day's samples outweigh the old ones after a step as they do without one.
+        watch(14400..<(14400 + 3 * 86400), back: step, cpu: 900)
+        Self.watch(&plain, from: 14400, seconds: 3 * 86400, replicas: 1...1, cpu: 900, memory: 5)
+        let late = try #require(recorder.usage(of: "api")[1]), lateSteady = try #require(plain.usage(of: "api")[1])
+        #expect(late.samples == lateSteady.samples && !late.isExpired(Self.clock(14400 + 3 * 86400 - step).1))
+        for share in [0.01, 0.05, 0.1, 0.5] { #expect(late.cpu.percentile(share) == lateSteady.cpu.percentile(share), "\(share)") }
+    }
+
+    @Test func aClockThatIsCorrectedByALittleIsNoNews() {
+        var recorder = ResourceRecorder()
+        recorder.follow(["api"]) { _ in [:] }
+        for second in Int64(0)..<200 {
+            let (now, wall) = Self.clock(second)
+            let shown = WallTime(milliseconds: wall.milliseconds - (second % 2) * 59_000)
+            let record = recorder.look(now: now, wall: shown)
+            #expect(record == nil)
+        }
+    }
+
     /// A restart after two days goes on where it was, and recommends what it recommended.
     @Test func itIsKeptOverARestart() throws {
         var recorder = ResourceRecorder()

@@ -25,14 +25,18 @@ import Testing
         var queue: Double? = 0
         static let startTime = Duration.seconds(5)
 
-        init(_ scale: String, replicas: String, size: Int) throws {
+        static func service(_ scale: String, replicas: String) throws -> ServiceSpec {
             let text = """
                 services:
                   api: { command: api, replicas: \(replicas), http: {}, resources: { cpu: 500m, memory: 512Mi }, scale: \(scale) }
                 stores: { state: { redis: { role: state } } }
                 gateway: { listen: 8080, routes: [{ path: /, service: api }] }
                 """
-            let service = try #require(try Stack.read(Array(text.utf8), path: "s.yaml").service("api"))
+            return try #require(try Stack.read(Array(text.utf8), path: "s.yaml").service("api"))
+        }
+
+        init(_ scale: String, replicas: String, size: Int) throws {
+            let service = try World.service(scale, replicas: replicas)
             scaler = ServiceScaler(service, try #require(service.scaling), now: now)
             self.size = size
             for number in 1...max(1, size) where number <= size { born[number] = MonotonicTime(nanoseconds: 0) }
@@ -77,6 +81,12 @@ import Testing
                 if !refuses { set(count) }
             }
             sizes.append(size)
+        }
+
+        /// The file has changed.
+        mutating func follow(_ scale: String, replicas: String) throws {
+            let service = try World.service(scale, replicas: replicas)
+            scaler.follow(service, try #require(service.scaling))
         }
 
         mutating func set(_ count: Int) {
@@ -176,6 +186,47 @@ import Testing
         world.queue = 15
         for _ in 0..<5 { world.second(0) }
         #expect(world.size == 2)
+    }
+
+    /// A file whose maximum is smaller than the present size takes away what is too much, and sends nobody to sleep who works.
+    @Test func aSmallerMaximumIsNoReasonToSleep() throws {
+        func scale(_ idle: String) -> String { "{ metrics: { redis: state, list: jobs, average: 10 }, every: 1s, idle: \(idle) }" }
+        var world = try World(scale("5s"), replicas: "0..8", size: 8)
+        world.queue = 80
+        for _ in 0..<20 { world.second(0) }
+        #expect(world.size == 8)
+        try world.follow(scale("5s"), replicas: "0..4")
+        for _ in 0..<20 { world.second(0) }
+        #expect(world.size == 4 && world.sizes.allSatisfy { $0 > 0 }, "\(world.sizes)")
+    }
+
+    /// A request wakes what is at 0 also without `idle`.
+    @Test func aRequestWakesItWithoutIdleToo() throws {
+        var world = try World(
+            "{ metrics: { redis: state, list: jobs, average: 10 }, every: 1s, down: { stabilization: 5s } }", replicas: "0..5", size: 0)
+        for _ in 0..<20 { world.second(0) }
+        #expect(world.size == 0)
+        // The queue need not be readable for that.
+        world.queue = nil
+        world.waiting = 1
+        world.second(1)
+        #expect(world.size == 1)
+        #expect(world.told.last?.sentence == "api goes from 0 to 1 replica: 1 request waits for it at the gateway.")
+        // A hand that holds it at 0 is stronger.
+        _ = world.scaler.set(0, from: 1, now: world.now)
+        world.set(0)
+        for _ in 0..<5 { world.second(1) }
+        #expect(world.size == 0)
+    }
+
+    /// The timeline's points hold figures by the places of their metrics.
+    @Test func otherMetricsBeginAnotherTimeline() throws {
+        var world = try World("{ metrics: [{ requests: 100/s }, { cpu: 50% }], every: 1s }", replicas: "1..9", size: 2)
+        for _ in 0..<10 { world.second(100) }
+        try world.follow("{ metrics: [{ requests: 50/s }, { cpu: 70% }], every: 1s }", replicas: "1..9")
+        #expect(world.scaler.timeline.latest().count == 10)
+        try world.follow("{ metrics: [{ cpu: 70% }, { requests: 50/s }], every: 1s }", replicas: "1..9")
+        #expect(world.scaler.timeline.latest().isEmpty)
     }
 
     @Test func aFloorWakesItAndKeepsItAwake() throws {
@@ -293,6 +344,7 @@ import Testing
         #expect(DemandHistory(text: history.text) == history)
         for wrong in [
             "", "x", history.text + "d 9999 1 1 1\n", "muster demand history 1\nd 0 nan 1 1\n", "muster demand history 1\nd 0 1\n",
+            "muster demand history 2\nd 0 1 nan 1 1\n", "muster demand history 2\nd 0 1 1 1\n", "muster demand history 3\nd 0 1 1 1 1\n",
         ] {
             #expect(DemandHistory(text: wrong) == nil)
         }

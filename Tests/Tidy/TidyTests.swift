@@ -80,7 +80,7 @@ import Testing
     /// Each floor may use those below it; the rooms of Wire meet only in EventLoops.
     @Test func importsRunDownward() {
         let floors = ["Core", "Policy", "Wire", "Runtime", "Services", "Tools"]
-        var floorOf: [String: Int] = ["CLinux": -1, "CYAML": -1, "COpenSSL": -1, "CSimdJSON": -1, "CPCRE2": -1]
+        var floorOf: [String: Int] = ["CLinux": -1, "CYAML": -1, "COpenSSL": -1, "CSimdJSON": -1, "CPCRE2": -1, "CAdminPage": -1]
         for (i, floor) in floors.enumerated() { for room in Files.list("\(Self.root)/Sources/\(floor)") { floorOf[room] = i } }
         for path in Self.sources where !path.hasPrefix("Sources/System") {
             let parts = path.split(separator: "/")
@@ -95,6 +95,20 @@ import Testing
                 #expect(module != "Foundation", "\(path): Foundation is not linked")
             }
         }
+    }
+
+    /// What is decided is told in words and figures; how that looks is for Drawing, which knows nothing of what it draws. The page's HTML,
+    /// CSS and JavaScript are files, and no text in Swift.
+    @Test func picturesAreDrawnInTheirOwnRoom() {
+        for path in Self.sources {
+            let text = Files.text("\(Self.root)/\(path)") ?? ""
+            if path.hasPrefix("Sources/Core/Drawing/") {
+                for line in Self.lines(path) where line.hasPrefix("import ") { #expect(line == "import Basics", "\(path): \(line)") }
+                continue
+            }
+            for markup in ["<svg", "<table", "<html", "<style", "<script", "█", "░"] { #expect(!text.contains(markup), "\(path): \(markup)") }
+        }
+        #expect(Self.sources.contains { $0.hasPrefix("Sources/Core/Drawing/") })
     }
 
     /// A Task that nobody owns outlives its reason. Each one here says in a comment right before it when it ends.

@@ -106,12 +106,16 @@ public enum Files {
         guard let folder = opendir(path) else { throw SystemError("open \(path)") }
         defer { closedir(folder) }
         var names: [String] = []
+        errno = 0
         while let entry = readdir(folder) {
             let name = withUnsafePointer(to: &entry.pointee.d_name) {
                 $0.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
             }
             if name != ".", name != ".." { names.append(name) }
+            errno = 0
         }
+        // A list that broke off is not the list.
+        if errno != 0 { throw SystemError("read \(path)") }
         return names.sorted()
     }
 

@@ -88,7 +88,9 @@ public struct ExpositionReader: Sendable {
     private let mostSamples: Int
     /// The beginning of a line whose end has not come: at most `longestLine` + 1 bytes of it.
     private var kept: [UInt8] = []
-    private var seen: [Set<Int>]
+    /// For each selector, in their order, the values that it means, by a number that stands for the labels: the same labels have the same
+    /// number on every page that this process reads.
+    public private(set) var series: [[Int: Double]]
     private var isOver = false
 
     /// Reads for all `selectors` at once, in one pass.
@@ -100,7 +102,7 @@ public struct ExpositionReader: Sendable {
         longestLine = max(lineLimit, 1)
         mostSamples = max(sampleLimit, 1)
         totals = Array(repeating: Total(), count: selectors.count)
-        seen = Array(repeating: [], count: selectors.count)
+        series = Array(repeating: [:], count: selectors.count)
     }
 
     /// Takes the next bytes of the page. `found` is called for each sample, with the index of its selector.
@@ -165,7 +167,9 @@ public struct ExpositionReader: Sendable {
             guard let sample else { throw .malformed(line: lines) }
             guard selector.takes(sample.labels) else { continue }
             guard totals[place].count < mostSamples else { throw .tooManySamples(limit: mostSamples) }
-            guard seen[place].insert(ExpositionReader.identity(sample.labels)).inserted else { throw .duplicate(line: lines) }
+            guard series[place].updateValue(sample.value, forKey: ExpositionReader.identity(sample.labels)) == nil else {
+                throw .duplicate(line: lines)
+            }
             totals[place].add(sample.value, at: sample.time)
             found(place, sample)
         }

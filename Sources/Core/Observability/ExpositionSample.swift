@@ -28,6 +28,10 @@ public struct ExpositionSample: Sendable, Equatable {
 
 /// The grammar of one line of Prometheus' text format 0.0.4, with what OpenMetrics adds to it.
 enum ExpositionText {
+    /// The most labels of one sample; a sample with more is not well formed. Each label is compared with those before it, so that their
+    /// number squared is work. Prometheus' own exporters write up to about twenty.
+    static let labelLimit = 128
+
     /// `[a-zA-Z_][a-zA-Z0-9_]*`; a metric's name may have colons, too.
     static func isName(_ byte: UInt8, first: Bool, colons: Bool) -> Bool {
         switch byte {
@@ -91,6 +95,7 @@ enum ExpositionText {
         var labels: [ExpositionSample.Label] = []
         skipBlanks(line, &at)
         while at < line.count, line[at] != 125 {
+            guard labels.count < labelLimit else { return nil }
             let start = at
             while at < line.count, isName(line[at], first: at == start, colons: false) { at += 1 }
             let name = Array(line.part(start, at - start))

@@ -218,12 +218,18 @@ public final class MetricsRegistry: Sendable {
                 switch cell {
                 case .counter(let counter): out += "\(name)\(braces) \(counter.current)\n"
                 case .gauge(let gauge): out += "\(name)\(braces) \(gauge.current)\n"
-                case .reading(let read): out += "\(name)\(braces) \(read())\n"
+                case .reading(let read): out += "\(name)\(braces) \(MetricsRegistry.text(read()))\n"
                 case .histogram(let histogram): render(name, labels, histogram, into: &out)
                 }
             }
         }
         return out
+    }
+
+    /// As the format writes a number.
+    private static func text(_ value: Double) -> String {
+        if value.isNaN { return "NaN" }
+        return value.isInfinite ? (value > 0 ? "+Inf" : "-Inf") : "\(value)"
     }
 
     private func render(_ name: String, _ labels: String, _ histogram: Histogram, into out: inout String) {

@@ -174,7 +174,7 @@ public enum Autoscaler {
             groups: policy.groups, now: seen.now)
         do throws(MetricFault) {
             let proposal = try rules.proposal(policy.metrics[index], seen.readings[index])
-            let isDoubtful = index < seen.remarks.count && !seen.remarks[index].thrownAway.isEmpty
+            let isDoubtful = index < seen.remarks.count && seen.remarks[index].isDoubtful
             return .success(isDoubtful && proposal.replicas < seen.current ? proposal.held(at: seen.current) : proposal)
         } catch { return .failure(error) }
     }

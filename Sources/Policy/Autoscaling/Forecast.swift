@@ -24,7 +24,7 @@ public struct Forecast: Sendable, Equatable {
 /// How many replicas were wanted at each time of the day and of the week: a decaying average for each five minutes.
 ///
 /// It may only be used to grow earlier: a forecast above what the metrics ask for raises the number of replicas asked for, a forecast below
-/// it changes nothing. It takes 2,304 slots of 8 bytes, however much it has seen.
+/// it changes nothing. It takes 2,304 slots of 12 bytes, however much it has seen.
 public struct DemandHistory: Sendable, Equatable {
     /// The length of a slot in minutes.
     public static let slot = 5
@@ -36,10 +36,16 @@ public struct DemandHistory: Sendable, Equatable {
     public static let weeksNeeded = 2
 
     private struct Slot: Sendable, Equatable {
-        var average: Float = 0
+        /// The average of the periods before the latest one; 0 when there was none.
+        var before: Float = 0
+        /// The highest number of the latest period. It counts once however often the period is looked at.
+        var peak: Float = 0
         /// Periods that have been seen, and the number of the latest one.
         var seen: UInt16 = 0
         var latest: UInt16 = 0
+
+        /// `weight` is the latest period's share.
+        func average(_ weight: Float) -> Float { seen <= 1 ? peak : before + weight * (peak - before) }
     }
 
     private var days = [Slot](repeating: Slot(), count: 1440 / slot)
@@ -64,38 +70,45 @@ public struct DemandHistory: Sendable, Equatable {
     private static func add(_ wanted: Float, to slot: inout Slot, period: Int, weight: Float) {
         let period = UInt16(truncatingIfNeeded: period)
         if slot.seen > 0, slot.latest == period {
-            // The same five minutes of the same day: its highest, as far as it is already part of the average.
-            let share = slot.seen == 1 ? 1 : weight
-            slot.average = max(slot.average, slot.average + share * (wanted - slot.average))
+            slot.peak = max(slot.peak, wanted)
             return
         }
-        slot.average = slot.seen == 0 ? wanted : slot.average + weight * (wanted - slot.average)
+        slot.before = slot.average(weight)
+        slot.peak = wanted
         slot.seen = min(slot.seen, .max - 1) + 1
         slot.latest = period
     }
 
+    private static let heading = "muster demand history 2"
+    /// Version 1 had one average with the latest period in it, which is as good as both.
+    private static let oldHeading = "muster demand history 1"
+
     /// The history as the text of a file: a line for each slot that has seen anything.
     public var text: String {
-        var lines = ["muster demand history 1"]
+        var lines = [DemandHistory.heading]
         for (kind, slots) in [("d", days), ("w", weeks)] {
             for (index, slot) in slots.enumerated() where slot.seen > 0 {
-                lines.append("\(kind) \(index) \(slot.average) \(slot.seen) \(slot.latest)")
+                lines.append("\(kind) \(index) \(slot.before) \(slot.peak) \(slot.seen) \(slot.latest)")
             }
         }
         return lines.joined(separator: "\n") + "\n"
     }
 
-    /// Reads what `text` has written; nil when the text is something else, or was changed into values that cannot be.
+    /// Reads what `text` has written, in this version or the one before; nil when the text is something else, or was changed into values
+    /// that cannot be.
     public init?(text: String) {
         var lines = text.utf8.split(separator: 10)[...]
-        guard lines.popFirst().map({ String($0) }) == "muster demand history 1", lines.count <= days.count + weeks.count else { return nil }
+        let first = lines.popFirst().flatMap { String($0) }
+        let isOld = first == DemandHistory.oldHeading
+        guard isOld || first == DemandHistory.heading, lines.count <= days.count + weeks.count else { return nil }
         for line in lines {
-            let words = line.split(separator: 32).map { String($0) ?? "" }
-            guard words.count == 5, let index = Int(words[1]), let average = Float(words[2]), let seen = UInt16(words[3]),
-                let latest = UInt16(words[4]),
-                average.isFinite, average >= 0, average <= 1e6, seen > 0
+            var words = line.split(separator: 32).map { String($0) ?? "" }
+            if isOld, words.count == 5 { words.insert(words[2], at: 2) }
+            guard words.count == 6, let index = Int(words[1]), let before = Float(words[2]), let peak = Float(words[3]),
+                let seen = UInt16(words[4]), let latest = UInt16(words[5]), seen > 0,
+                [before, peak].allSatisfy({ $0.isFinite && $0 >= 0 && $0 <= 1e6 })
             else { return nil }
-            let slot = Slot(average: average, seen: seen, latest: latest)
+            let slot = Slot(before: before, peak: peak, seen: seen, latest: latest)
             switch words[0] {
             case "d" where days.indices.contains(index): days[index] = slot
             case "w" where weeks.indices.contains(index): weeks[index] = slot
@@ -113,9 +126,11 @@ public struct DemandHistory: Sendable, Equatable {
             let week = weeks[slot.remainder(flooredBy: weeks.count)], day = days[slot.remainder(flooredBy: days.count)]
             let expected: Forecast?
             if Int(week.seen) >= DemandHistory.weeksNeeded {
-                expected = Forecast(replicas: DemandHistory.count(week.average), basis: .weeks(Int(week.seen)), ahead: ahead)
+                let average = week.average(DemandHistory.weeklyWeight)
+                expected = Forecast(replicas: DemandHistory.count(average), basis: .weeks(Int(week.seen)), ahead: ahead)
             } else if Int(day.seen) >= DemandHistory.daysNeeded {
-                expected = Forecast(replicas: DemandHistory.count(day.average), basis: .days(Int(day.seen)), ahead: ahead)
+                let average = day.average(DemandHistory.dailyWeight)
+                expected = Forecast(replicas: DemandHistory.count(average), basis: .days(Int(day.seen)), ahead: ahead)
             } else {
                 expected = nil
             }

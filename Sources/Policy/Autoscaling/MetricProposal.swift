@@ -13,7 +13,7 @@ public struct MetricProposal: Sendable, Equatable {
         case ratioWithAssumptions
         /// The size is the whole divided by the target of each.
         case share
-        /// The metric asks for fewer, but a figure was thrown away (`MetricRemarks.thrownAway`): the size is held.
+        /// The metric asks for fewer, but a figure was thrown away or is a part of the whole (`MetricRemarks`): the size is held.
         case heldByDoubt
     }
 
@@ -30,7 +30,7 @@ public struct MetricProposal: Sendable, Equatable {
     public let assumedMissing: Int
     public let assumedUnready: Int
 
-    /// The same figures, asking for the present size because one of them was thrown away.
+    /// The same figures, asking for the present size because they may be too small.
     func held(at current: Int) -> MetricProposal {
         MetricProposal(
             replicas: current, ratio: ratio, utilization: utilization, usage: usage, reason: .heldByDoubt, counted: counted,

@@ -33,15 +33,17 @@ public struct ScalingMetric: Sendable, Equatable {
     public let name: String
     public let source: Source
     public let target: Target
+    /// Whether the metric can be read while there is no replica. Only such a metric can bring a service back from 0.
+    public let isReadableAtZero: Bool
 
-    public init(_ name: String, _ source: Source, _ target: Target) {
+    /// `isReadableAtZero`: nil for what Kubernetes goes by, which is the kind of the source: `object` and `external` can be read at 0. A
+    /// metric of such a kind that is made of the replicas' own figures says false.
+    public init(_ name: String, _ source: Source, _ target: Target, isReadableAtZero: Bool? = nil) {
         self.name = name
         self.source = source
         self.target = target
+        self.isReadableAtZero = isReadableAtZero ?? (source == .object || source == .external)
     }
-
-    /// Whether the metric can be read while there is no replica.
-    public var isReadableAtZero: Bool { source == .object || source == .external }
 }
 
 /// The figures that were measured for one metric.

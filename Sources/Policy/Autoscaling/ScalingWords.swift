@@ -25,7 +25,7 @@ extension ScalingVerdict {
         }
         // That a figure is thrown away is news; which one, and how it reads now, is not.
         func doubts(_ verdict: ScalingVerdict) -> [Int] {
-            verdict.remarks.indices.filter { !verdict.remarks[$0].thrownAway.isEmpty }
+            verdict.remarks.indices.filter { verdict.remarks[$0].isDoubtful }
         }
         return current == other.current && outcome == other.outcome && failure == other.failure && faults(self) == faults(other)
             && doubts(self) == doubts(other)
@@ -48,7 +48,8 @@ struct ScalingWords {
                     .init(
                         metric.name,
                         "\(measured(metric, one)), target \(target(metric)): \(replicas(one.replicas))\(assumptions(one))"
-                            + told(remarks(index).thrownAway, "thrown away") + told(remarks(index).notes, "note")))
+                            + told(remarks(index).thrownAway, "thrown away") + told(remarks(index).missing, "not known")
+                            + told(remarks(index).notes, "note")))
             case .failure(let fault): list.append(.init(metric.name, "unknown: \(fault)"))
             }
         }
@@ -93,12 +94,15 @@ struct ScalingWords {
         let metric = policy.metrics[index]
         let figure = "\(metric.name) is \(measured(metric, one)) against a target of \(target(metric))"
         let thrownAway = MetricRemarks.text(remarks(index).thrownAway)
-        let lost = thrownAway.isEmpty ? "" : ", with a figure thrown away (\(thrownAway))"
+        let missing = MetricRemarks.text(remarks(index).missing)
+        let lost =
+            (thrownAway.isEmpty ? "" : ", with a figure thrown away (\(thrownAway))")
+            + (missing.isEmpty ? "" : ", with a part not known (\(missing))")
         switch one.reason {
         case .withinTolerance: return "\(figure), which is near enough\(lost)"
         case .heldByAssumptions: return "\(figure), and replicas without a figure might change that\(assumptions(one))\(lost)"
         case .heldByDoubt:
-            return "\(figure), which asks for fewer, but nothing is taken away while a figure is thrown away: \(thrownAway)"
+            return "\(figure), which asks for fewer, but nothing is taken away while \(remarks(index).doubt)"
         default: return "\(figure), which asks for \(raw)\(assumptions(one))\(lost)"
         }
     }
@@ -188,7 +192,7 @@ struct ScalingWords {
         guard let index = verdict.leading, index < policy.metrics.count else { return "a metric that asks for another size" }
         let metric = policy.metrics[index], tolerance = policy.effectiveTolerance
         if case .success(let one) = verdict.proposals[index], one.reason == .heldByDoubt {
-            return "a reading of \(metric.name) of which nothing is thrown away"
+            return "a reading of \(metric.name) of which nothing is thrown away\(remarks(index).missing.isEmpty ? "" : " or missing")"
         }
         func at(_ share: Double) -> String {
             switch metric.target {

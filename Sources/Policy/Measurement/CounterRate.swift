@@ -2,11 +2,13 @@ import Basics
 
 /// Turns successive readings of a counter into a rate a second.
 ///
-/// A value below the one before means that the counter began anew: it is counted from zero, as Prometheus' `rate` does, and the rate says
-/// so (`resets`). Readings that cannot be believed give no rate and a reason: no time passed, the clock went back, nothing was read for too
+/// A counter may have many series, such as one a queue: each series counts by itself, and the rate is that of their increases together. A
+/// value below the one before means that the series began anew: it is counted from zero, as Prometheus' `rate` does, and the rate says so
+/// (`resets`). A series that was not there at the reading before counts from its first value on, and one that has vanished takes nothing
+/// away. Readings that cannot be believed give no rate and a reason: no time passed, the clock went back, nothing was read for too
 /// long. The rate is over the readings of the last `window` and the one before them; nothing is extrapolated.
 ///
-/// - Complexity: O(1) a reading, amortized; at most `capacity` readings are kept.
+/// - Complexity: O(series) a reading, amortized; at most `capacity` readings are kept, and the values of the last one's series.
 public struct CounterRate: Sendable {
     /// A rate, and the readings behind it in figures.
     public struct Rate: Equatable, Sendable {
@@ -41,7 +43,8 @@ public struct CounterRate: Sendable {
     private let name: String
     private let window: Duration
     private let longestGap: Duration
-    private var last = 0.0
+    /// The values of the last reading, by series.
+    private var last: [Int: Double] = [:]
     private var points: [Point] = []
 
     /// `name` is the counter's name in faults. After more than `longestGap` without a reading the rate begins anew; by default four
@@ -52,31 +55,44 @@ public struct CounterRate: Sendable {
         self.longestGap = longestGap ?? self.window * 4
     }
 
-    /// Takes a reading. A failure says why there is no rate; the next reading may have one.
-    public mutating func add(_ value: Double, at now: MonotonicTime) -> Result<Rate, MeterFault> {
-        if let fault = MeterFault.of(value, called: name) { return .failure(fault) }
+    /// Takes a reading of a counter with one series. A failure says why there is no rate; the next reading may have one.
+    public mutating func add(_ value: Double, at now: MonotonicTime) -> Result<Rate, MeterFault> { add(series: [0: value], at: now) }
+
+    /// Takes a reading of all series of a counter, each under a number that is its own at every reading.
+    public mutating func add(series values: [Int: Double], at now: MonotonicTime) -> Result<Rate, MeterFault> {
+        for value in values.values { if let fault = MeterFault.of(value, called: name) { return .failure(fault) } }
         guard let before = points.last else {
-            begin(value, now)
+            begin(values, now)
             return .failure(MeterFault(.tooEarly, "\(name) was read once; a rate needs two readings"))
         }
         let passed = now - before.at
         if passed == .zero { return .failure(MeterFault(.clock, "no time has passed since \(name) was read before")) }
         if passed < .zero {
-            begin(value, now)
+            begin(values, now)
             return .failure(MeterFault(.clock, "the clock went back by \((before.at - now).brief) since \(name) was read before"))
         }
         if passed > longestGap {
-            begin(value, now)
+            begin(values, now)
             return .failure(MeterFault(.gap, "\(name) was not read for \(passed.brief), more than \(longestGap.brief): it is counted anew"))
         }
-        let isReset = value < last
-        let total = before.total + (isReset ? value : value - last)
-        last = value
+        var total = before.total, resets = 0, isKnown = false
+        for (series, value) in values {
+            guard let known = last[series] else { continue }
+            isKnown = true
+            if value < known { resets += 1 }
+            total += value < known ? value : value - known
+        }
+        // Nothing of this reading was there before: how much it grew is not known, which is another thing than that it did not grow.
+        guard isKnown else {
+            begin(values, now)
+            return .failure(MeterFault(.tooEarly, "\(name) has other series than before; a rate needs two readings of one"))
+        }
+        last = values
         guard total.isFinite else {
-            begin(value, now)
+            begin(values, now)
             return .failure(MeterFault(.infinite, "\(name) grew beyond any number"))
         }
-        points.append(Point(at: now, total: total, resets: before.resets + (isReset ? 1 : 0)))
+        points.append(Point(at: now, total: total, resets: before.resets + resets))
         trim(now)
         return rate(now)
     }
@@ -84,8 +100,8 @@ public struct CounterRate: Sendable {
     /// Forgets all readings: the next one is the first.
     public mutating func forget() { points = [] }
 
-    private mutating func begin(_ value: Double, _ now: MonotonicTime) {
-        last = value
+    private mutating func begin(_ values: [Int: Double], _ now: MonotonicTime) {
+        last = values
         points = [Point(at: now, total: 0, resets: 0)]
     }
 

@@ -42,12 +42,14 @@ public struct MeterFigure: Equatable, Sendable {
     public let window: Duration
     /// A note that a person should know: a counter began anew, a lag is an upper bound. Empty when there is nothing to note.
     public let note: String
+    /// Whether the value is a part of the whole: what is missing is not known, and `note` says what it is. The whole may be more.
+    public let isPartial: Bool
     /// The partitions whose lags add up to this lag; empty for anything else.
     public let partitions: [PartitionOffsets]
 
     /// A figure as its meter read it. The meter has already checked the value with `MeterFault.of`.
     public init(
-        _ value: Double, _ unit: Unit, takenAt: MonotonicTime, window: Duration = .zero, note: String = "",
+        _ value: Double, _ unit: Unit, takenAt: MonotonicTime, window: Duration = .zero, note: String = "", isPartial: Bool = false,
         partitions: [PartitionOffsets] = []
     ) {
         self.value = value
@@ -55,13 +57,15 @@ public struct MeterFigure: Equatable, Sendable {
         self.takenAt = takenAt
         self.window = window
         self.note = note
+        self.isPartial = isPartial
         self.partitions = partitions
     }
 
     /// The same figure with one more thing that a person should know of it.
     func noted(_ text: String) -> MeterFigure {
         MeterFigure(
-            value, unit, takenAt: takenAt, window: window, note: note.isEmpty ? text : "\(note); \(text)", partitions: partitions)
+            value, unit, takenAt: takenAt, window: window, note: note.isEmpty ? text : "\(note); \(text)", isPartial: isPartial,
+            partitions: partitions)
     }
 }
 

@@ -1,4 +1,5 @@
 import Basics
+import Drawing
 
 /// A made-up week of one service's load, the same for the same seed: two humps a working day, a flatter weekend, a campaign on Wednesday
 /// noon that doubles the load within two minutes, and ten minutes on Thursday night of which nothing was recorded.

@@ -47,10 +47,15 @@ public struct LoadTrace: Sendable, Equatable {
     public func time(of index: Int) -> WallTime { start + step.multipliedClamped(by: index) }
     public var length: Duration { step.multipliedClamped(by: count) }
 
-    /// The index of the series for a policy's metric of this name: the series of that name, or of the counter behind it.
+    /// The index of the series for a policy's metric of this name: the series of that name, or of the counter behind it, or of the counter's
+    /// growth under its name without `_total`.
     public func series(of metric: String) -> Int? {
         series.firstIndex { $0.metric == metric } ?? series.firstIndex { $0.metric == metric + "_total" }
+            ?? series.firstIndex { $0.metric != metric && $0.metric == LoadTrace.withoutTotal(metric) }
     }
+
+    /// A counter's name before `_total`, by which its growth in a second is known; any other name as it is.
+    public static func withoutTotal(_ metric: String) -> String { metric.hasSuffix("_total") ? String(metric.dropLast(6)) : metric }
 
     /// The most steps of a trace: four years of 15 seconds have fewer, so a trace with more is another mistake.
     public static let stepLimit = 10_000_000

@@ -29,7 +29,7 @@ struct ReplayWorld {
         self.model = model
         step = trace.step.nanoseconds
         seriesOf = policy.scaling.metrics.map { trace.series(of: $0.name) ?? -1 }
-        capacities = trace.series.map { one in model.capacity[one.metric] ?? model.capacity[ReplayWorld.plain(one.metric)] ?? 0 }
+        capacities = trace.series.map { one in model.capacity[one.metric] ?? model.capacity[LoadTrace.withoutTotal(one.metric)] ?? 0 }
         requests = policy.scaling.metrics.map { metric in model.requests[metric.name].map { ReplayWorld.milli($0) } }
         let first = initial ?? policy.firstSize(trace, model)
         let readings = [MetricReading](repeating: .failed(.noMetrics), count: policy.scaling.metrics.count)
@@ -43,9 +43,6 @@ struct ReplayWorld {
 
     /// Before anything that a window looks back at.
     private static let longAgo = MonotonicTime(nanoseconds: -365 * 86_400_000_000_000)
-
-    /// A counter's series is also known by the name before `_total`.
-    private static func plain(_ metric: String) -> String { metric.hasSuffix("_total") ? String(metric.dropLast(6)) : metric }
 
     /// How many there are to be; and how many serve at a moment.
     var size: Int { seen.current }

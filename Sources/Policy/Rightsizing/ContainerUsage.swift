@@ -21,7 +21,7 @@ public struct ContainerUsage: Sendable {
     public private(set) var last: WallTime?
     public private(set) var samples = 0
     /// When watching began: the age of a state without samples counts from here.
-    public let created: WallTime
+    public private(set) var created: WallTime
     private var gate: SampleGate
 
     public init(created: WallTime, settings: SampleGate.Settings = SampleGate.Settings(), halfLife: Duration = halfLife) {
@@ -49,6 +49,19 @@ public struct ContainerUsage: Sendable {
     /// Notes that the container ran out of memory while it had asked for `request` bytes.
     public mutating func addOutOfMemory(request: Int, at time: WallTime, now: WallTime? = nil) throws(SampleGate.Dropped) {
         apply(try gate.outOfMemory(request: request, at: time, now: now))
+    }
+
+    /// The wall clock was set back by `step`: moves all that was recorded to as much earlier, so that ages and the order of samples stay
+    /// what they were and the next sample follows on the last. A step that is not positive changes nothing.
+    public mutating func clockWentBack(by step: Duration) {
+        let distance = step.nanoseconds / 1_000_000
+        guard distance > 0 else { return }
+        cpu.move(earlier: distance)
+        memory.move(earlier: distance)
+        first = first?.earlier(distance)
+        last = last?.earlier(distance)
+        created = created.earlier(distance)
+        gate.move(earlier: distance)
     }
 
     private mutating func apply(_ peak: SampleGate.Peak?) {

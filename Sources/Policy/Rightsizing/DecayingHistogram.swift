@@ -71,6 +71,14 @@ public struct DecayingHistogram: Sendable {
         }
     }
 
+    /// Moves all that was added to `distance` milliseconds earlier, as if each sample had been added with a time as much earlier. The
+    /// reference stays a multiple of the half-life.
+    mutating func move(earlier distance: Int64) {
+        let whole = distance / halfLife * halfLife
+        reference = DecayingHistogram.held(WallTime(milliseconds: reference.milliseconds.subtractingClamped(whole)))
+        histogram.scale(by: powerOfTwo(-Double(distance - whole) / Double(halfLife)))
+    }
+
     /// What a weight of 1 at `time` is multiplied with; moves the reference when it lies too far back.
     private mutating func factor(_ time: WallTime) -> Double {
         let time = DecayingHistogram.held(time)

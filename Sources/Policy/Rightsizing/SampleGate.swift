@@ -90,6 +90,14 @@ public struct SampleGate: Sendable {
         return peak(min(needed, Amount.most), time, isBump: true)
     }
 
+    /// Moves all that is remembered to `distance` milliseconds earlier.
+    mutating func move(earlier distance: Int64) {
+        func earlier(_ time: WallTime?) -> WallTime? { time?.earlier(distance) }
+        lastCPU = earlier(lastCPU)
+        lastMemory = earlier(lastMemory)
+        end = earlier(end)
+    }
+
     private mutating func peak(_ value: Int, _ time: WallTime, isBump: Bool) -> Peak? {
         lastMemory = time
         let ends = end ?? time
@@ -116,5 +124,12 @@ public struct SampleGate: Sendable {
         let time = DecayingHistogram.held(time)
         if let now, time.milliseconds - DecayingHistogram.held(now).milliseconds > SampleGate.lead { throw .ahead }
         return time
+    }
+}
+
+extension WallTime {
+    /// So many milliseconds earlier, within the years 1 to 9999.
+    func earlier(_ distance: Int64) -> WallTime {
+        DecayingHistogram.held(WallTime(milliseconds: milliseconds.subtractingClamped(distance)))
     }
 }

@@ -352,14 +352,14 @@ extension StackReader {
 
     private static let longestHold = Duration.seconds(600)
 
-    /// What a route holds: as it says, or by itself when its service (or its canary's) may end for want of requests.
+    /// What a route holds: as it says, or by itself when its service (or its canary's) is scaled and may have no replica.
     private mutating func hold(_ object: CheckedObject, _ services: [ServiceSpec], _ path: String) -> HoldSpec? {
         let names = [object.string("service"), object.object("canary")?.string("service")].compactMap { $0 }
         let behind = names.compactMap { name in services.first { $0.name == name } }
         // A replica has this long to become ready.
         let start = behind.map(\.startTime).max() ?? .seconds(30)
         guard let declared = object.object("hold") else {
-            let mayEnd = object.places["hold"] == nil && behind.contains { $0.scaling?.idle != nil }
+            let mayEnd = object.places["hold"] == nil && behind.contains { $0.scaling?.policy.minimum == 0 }
             return mayEnd ? HoldSpec(most: 100, time: min(start, StackReader.longestHold)) : nil
         }
         if object.places["service"] == nil {

@@ -23,7 +23,8 @@ extension StackReader {
         }
         for (index, one) in declared.enumerated() {
             if let (metric, origin) = metric(one, "\(path).metrics[\(index)]", service, stores) {
-                metrics.append(metric)
+                metrics.append(
+                    ScalingMetric(metric.name, metric.source, metric.target, isReadableAtZero: origin.isReadableAtZero))
                 origins.append(origin)
             }
         }
@@ -288,7 +289,8 @@ extension StackReader {
         if service.replicas.lowerBound == 0, spec.idle == nil, !spec.policy.metrics.contains(where: \.isReadableAtZero) {
             complain(
                 "metrics",
-                "at 0 replicas nothing can be measured: add idle, so that a request wakes it, or a metric that exists without replicas")
+                "at 0 replicas nothing can be measured: add idle, so that a request wakes it, or a metric that exists without replicas "
+                    + "(redis, kafka, or metric with from)")
         }
     }
 

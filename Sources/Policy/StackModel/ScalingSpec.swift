@@ -52,4 +52,12 @@ public enum MetricOrigin: Sendable, Equatable {
     case redis(store: String, Length)
     /// The messages that a consumer group has yet to read, from an exporter's page.
     case kafka(topic: String, group: String, page: String, threshold: Int)
+
+    /// Whether the metric can be read while the service has no replica: its source is neither the replicas nor their traffic.
+    public var isReadableAtZero: Bool {
+        switch self {
+        case .page, .redis, .kafka: true
+        case .cpu, .memory, .gateway, .replicaPage: false
+        }
+    }
 }

@@ -28,6 +28,10 @@ final class LoadEngine {
     private let processorStart: Int64
     private var arrivals: ArrivalSchedule
     private var next: Int64?
+    /// Requests of the schedule that were sent or given up.
+    private var taken = 0
+    /// The schedule as far as `waiting` has read it, and how many of it were due by then.
+    private var ahead: (arrivals: ArrivalSchedule, next: Int64?, due: Int)
     private var choice: RequestChoice
     private var random: SeededRandom
     /// Not from the seed: a second run must not send the ids of the first.
@@ -72,6 +76,7 @@ final class LoadEngine {
         start = .now
         processorStart = LoadEngine.processorTime()
         next = arrivals.next()
+        ahead = (arrivals, next, 0)
     }
 
     func begin() {
@@ -114,9 +119,14 @@ final class LoadEngine {
                 }
             }
             guard let connection = freeConnection() else { return }
-            next = arrivals.next()
+            takeNext()
             send(on: connection, due: due)
         }
+    }
+
+    private func takeNext() {
+        next = arrivals.next()
+        taken += 1
     }
 
     private func freeConnection() -> LoadConnection? {
@@ -245,16 +255,19 @@ final class LoadEngine {
         secondTimer?.schedule(at: time(Int64(secondsTold + 1) * 1_000_000_000))
     }
 
-    /// Due and not sent, because no connection is free.
+    /// Due and not sent, because no connection is free. Each request of the schedule is counted once, however many seconds it waits.
     private func waiting() -> Int {
         let now = elapsed
-        guard pooled >= scenario.connections, var due = next, due <= now else { return 0 }
-        var rest = arrivals, count = 1
-        while let following = rest.next(), following <= now {
-            due = following
-            count += 1
+        guard pooled >= scenario.connections, let due = next, due <= now else {
+            // What was sent need not be counted.
+            if ahead.due <= taken { ahead = (arrivals, next, taken) }
+            return 0
         }
-        return count
+        while let due = ahead.next, due <= now {
+            ahead.next = ahead.arrivals.next()
+            ahead.due += 1
+        }
+        return ahead.due - taken
     }
 
     /// The schedule is over; a second time, what still waits is given up.
@@ -272,7 +285,7 @@ final class LoadEngine {
         let now = elapsed
         while let due = next, due <= now {
             report.ended(choice.next(), .failed(.unsent), due: due, begun: nil, at: now, why: "no connection was free in time")
-            next = arrivals.next()
+            takeNext()
         }
         next = nil
     }

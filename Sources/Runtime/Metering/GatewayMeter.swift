@@ -44,6 +44,9 @@ public final class GatewayMeter: Sendable {
         var replicas: [ObjectIdentifier: (replica: Replica, subject: Subject, last: Totals)] = [:]
         var totals = Totals()
         var durations: HistogramWindow?
+        /// What each route had counted at the last reading, by its label, and what all have counted since the first one.
+        var routes: [String: [Int]] = [:]
+        var answered: [Int] = []
         var hasBegun = false
     }
 
@@ -166,16 +169,30 @@ public final class GatewayMeter: Sendable {
     private func p95(_ watched: inout Watched, _ routes: [Route], _ now: MonotonicTime) -> Result<MeterFigure, MeterFault> {
         let own = routes.filter { if case .service(let name) = $0.spec.target { name == watched.service } else { false } }
         let key = MeterKey(service: watched.service, metric: GatewayMeter.latencyP95)
-        guard let first = own.first else { return .failure(MeterFault(.absent, "no route leads to \(watched.service)")) }
-        var counts = first.durations.counts
-        for route in own.dropFirst() { for (i, count) in route.durations.counts.enumerated() where i < counts.count { counts[i] += count } }
-        var durations = watched.durations ?? HistogramWindow(window: window, bounds: first.durations.bounds)
-        durations.add(counts, at: now)
+        guard let first = own.first else {
+            watched.routes = [:]
+            return .failure(MeterFault(.absent, "no route leads to \(watched.service)"))
+        }
+        let bounds = first.durations.bounds
+        // A route that comes (back) brings counts of an earlier time, and one that goes takes its own away: each counts by itself.
+        var routes: [String: [Int]] = [:]
+        if watched.answered.isEmpty { watched.answered = Array(repeating: 0, count: bounds.count + 1) }
+        for route in own where routes[route.label] == nil {
+            let counts = route.durations.counts
+            routes[route.label] = counts
+            guard let last = watched.routes[route.label] else { continue }
+            for (i, (now, before)) in zip(counts, last).enumerated() where i < watched.answered.count {
+                watched.answered[i].addClamped(max(0, now.subtractingClamped(before)))
+            }
+        }
+        watched.routes = routes
+        var durations = watched.durations ?? HistogramWindow(window: window, bounds: bounds)
+        durations.add(watched.answered, at: now)
         watched.durations = durations
         guard let (value, _, window) = durations.quantile(0.95) else {
             return .failure(MeterFault(.absent, "\(key): no answer within \(self.window.brief)"))
         }
-        let isCapped = value == first.durations.bounds.last
+        let isCapped = value == bounds.last
         return .success(
             MeterFigure(
                 value.secondsAsDouble, .seconds, takenAt: now, window: window,

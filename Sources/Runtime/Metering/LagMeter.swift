@@ -74,7 +74,7 @@ public struct LagMeter: Sendable, CustomStringConvertible {
     }
 
     /// Asks for the page once. Returns the sum of the lags, with all partitions. Partitions whose lag nobody knows (the group has committed
-    /// nothing there) add nothing and are noted; when no partition's lag is known, that is a fault.
+    /// nothing there) add nothing, are noted, and make the figure partial; when no partition's lag is known, that is a fault.
     public func read() async -> Result<MeterFigure, MeterFault> {
         switch await source.fetch(selectors, keepsSamples: true) {
         case .failure(let fault): return .failure(fault)
@@ -114,6 +114,6 @@ public struct LagMeter: Sendable, CustomStringConvertible {
         // Sums of at most 10,000 values below 2^53 stay far below 2^63... and are checked once more as one figure.
         let sum = known.reduce(0.0) { $0 + Double($1) }
         if let fault = Plausibility.fault(sum, called: "the lag of group '\(group)' in topic '\(topic)'") { return .failure(fault) }
-        return .success(MeterFigure(sum, .count, takenAt: at, note: note, partitions: all))
+        return .success(MeterFigure(sum, .count, takenAt: at, note: note, isPartial: known.count < all.count, partitions: all))
     }
 }

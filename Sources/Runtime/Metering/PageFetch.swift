@@ -13,6 +13,8 @@ final class PageFetch: HTTPClientConnection {
     /// What the selectors found, and when: the time is that of the page's head, which a server writes when it has its figures.
     struct Found: Sendable {
         let totals: [ExpositionReader.Total]
+        /// The values behind each total, by series.
+        let series: [[Int: Double]]
         /// Samples, each with the place of its selector; empty unless asked for.
         let samples: [(place: Int, sample: ExpositionSample)]
         let at: MonotonicTime
@@ -144,7 +146,7 @@ final class PageFetch: HTTPClientConnection {
             )
         }
         do throws(ExpositionReader.Failure) { try reader.finish { note($0, $1) } } catch { return refuse(error) }
-        end(.success(Found(totals: reader.totals, samples: samples, at: headAt, wall: headWall)))
+        end(.success(Found(totals: reader.totals, series: reader.series, samples: samples, at: headAt, wall: headWall)))
     }
 
     override func connectionClosed(_ failure: Failure?) {

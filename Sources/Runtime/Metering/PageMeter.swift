@@ -11,7 +11,7 @@ public struct PageMetric: Sendable, Equatable {
         case automatic
         /// The sum of the samples as it is.
         case gauge
-        /// The sum's rate a second.
+        /// The increase of all samples together, a second. Each series counts by itself (`CounterRate`).
         case counter
     }
 
@@ -80,7 +80,7 @@ public final class PageMeter: Sendable {
             if let fault = Plausibility.fault(value, called: name, most: isCounter ? nil : metric.most) { return .failure(fault) }
         }
         guard isCounter else { return .success(MeterFigure(total.sum, .count, takenAt: at)) }
-        switch rate.add(total.sum, at: at) {
+        switch rate.add(series: found.series[place], at: at) {
         case .failure(let fault): return .failure(fault)
         case .success(let rate):
             let isCPU = metric.selector.name.hasSuffix("cpu_seconds_total")

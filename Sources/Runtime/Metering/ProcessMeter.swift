@@ -65,11 +65,24 @@ public final class ProcessMeter: Sendable {
         }
     }
 
-    /// Looks at all of them once. CPU needs two looks. Blocks for the length of one pass over /proc.
+    /// Looks at all of them once. CPU needs two looks. Blocks for the length of one pass over /proc. Where /proc cannot be read, all figures
+    /// of the look are refused with the reason: nothing is said of any process.
     public func read() -> [MeterKey: Result<MeterFigure, MeterFault>] {
         let groups = Set(watched.withLock { $0.map(\.process.pid) })
         let at = MonotonicTime.now, ticks = ProcessScan.ticksSinceBoot
-        let found = ProcessScan.read(groups)
+        let found: [Int32: [ProcessScan.Entry]]
+        do throws(SystemError) { found = try ProcessScan.read(groups) } catch {
+            let fault = MeterFault(.refused, "/proc could not be read: \(error)")
+            return watched.withLock { watched in
+                var all: [MeterKey: Result<MeterFigure, MeterFault>] = [:]
+                for one in watched {
+                    for metric in [ProcessMeter.cpu, ProcessMeter.memory] {
+                        all[MeterKey(service: one.process.service, replica: one.process.replica, metric: metric)] = .failure(fault)
+                    }
+                }
+                return all
+            }
+        }
         return watched.withLock { watched in
             var all: [MeterKey: Result<MeterFigure, MeterFault>] = [:]
             for i in watched.indices where groups.contains(watched[i].process.pid) {

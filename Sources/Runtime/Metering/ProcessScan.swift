@@ -33,28 +33,41 @@ enum ProcessScan {
         return MachineBounds(processors: max(sysconf(Int32(_SC_NPROCESSORS_CONF)), 1), memory: pages * Double(pageSize))
     }
 
-    /// The members of each of `groups`. Processes that end meanwhile are left out.
-    static func read(_ groups: Set<Int32>) -> [Int32: [Entry]] {
+    /// The members of each of `groups`. Processes that end meanwhile are left out, and so are those of others that this user may not see.
+    /// Throws when /proc cannot be read as a whole, for want of a descriptor for example: which processes there are is then not known.
+    static func read(_ groups: Set<Int32>) throws(SystemError) -> [Int32: [Entry]] {
         var found: [Int32: [Entry]] = [:]
-        guard !groups.isEmpty, let folder = opendir("/proc") else { return found }
+        guard !groups.isEmpty else { return found }
+        guard let folder = opendir("/proc") else { throw SystemError("open /proc") }
         defer { closedir(folder) }
         var buffer = [UInt8](repeating: 0, count: 1024)
+        errno = 0
         while let next = readdir(folder) {
             let name = withUnsafePointer(to: &next.pointee.d_name) { pointer in
                 pointer.withMemoryRebound(to: CChar.self, capacity: 256) { Int32(atoi($0)) }
             }
             // Other names begin with a letter, and are 0.
-            guard name > 0, let entry = read(pid: name, &buffer), groups.contains(entry.group) else { continue }
-            found[entry.group, default: []].append(entry)
+            if name > 0, let entry = try read(pid: name, &buffer), groups.contains(entry.group) {
+                found[entry.group, default: []].append(entry)
+            }
+            errno = 0
         }
+        if errno != 0 { throw SystemError("read /proc") }
         return found
     }
 
-    private static func read(pid: Int32, _ buffer: inout [UInt8]) -> Entry? {
+    /// nil: the process has ended, or is another user's and hidden.
+    private static func read(pid: Int32, _ buffer: inout [UInt8]) throws(SystemError) -> Entry? {
         let fd = open("/proc/\(pid)/stat", O_RDONLY | O_CLOEXEC)
-        guard fd >= 0 else { return nil }
-        let count = Glibc.read(fd, &buffer, buffer.count)
+        guard fd >= 0 else {
+            switch errno {
+            case ENOENT, ESRCH, EACCES, EPERM: return nil
+            default: throw SystemError("open /proc/\(pid)/stat")
+            }
+        }
+        let count = Glibc.read(fd, &buffer, buffer.count), code = errno
         close(fd)
+        if count < 0, code != ESRCH { throw SystemError("read /proc/\(pid)/stat", code) }
         guard count > 0 else { return nil }
         return buffer.withUnsafeBytes { parse($0.part(0, count)) }
     }

@@ -113,7 +113,18 @@ public final class Engine: Sendable {
     /// Bytes of records that are under way, and of those that wait for room.
     static let intakeBytes = 128 << 20
 
-    private func ingest(_ request: HTTPRequest) async throws -> HTTPResponse {
+    private func ingest(_ request: HTTPRequest) async throws(APIError) -> HTTPResponse {
+        do throws(APIError) {
+            let (batch, outcomes) = try await takeLogs(request)
+            requests("api_logs", "json", batch.rejected.isEmpty ? "accepted" : "partial")
+            return answer(batch, outcomes)
+        } catch {
+            requests("api_logs", "json", error.status == 503 ? "unavailable" : "refused")
+            throw error
+        }
+    }
+
+    private func takeLogs(_ request: HTTPRequest) async throws(APIError) -> (IngestParser.Batch, [IngestOutcome]) {
         if let type = try request.single("content-type"), !type.lowercased().hasPrefix("application/json") {
             throw APIError(415, "unsupported_media_type", "send application/json, not \(type.prefix(60))", field: "Content-Type")
         }
@@ -122,17 +133,11 @@ public final class Engine: Sendable {
         let batch = try await reader.read(bytes: body.count, packed: packed) { (document) throws(APIError) in
             try parser.parse(document, packed ? try Engine.unpack(body) : body, now: .now)
         }
-        let outcomes: [IngestOutcome]
-        do throws(APIError) { outcomes = try await take(batch.delivery) } catch {
-            requests("api_logs", "json", error.status == 413 ? "refused" : "unavailable")
-            throw error
-        }
+        let outcomes = try await take(batch.delivery)
         if batch.delivery.groups.isEmpty, let first = batch.rejected.first {
-            requests("api_logs", "json", "refused")
             throw APIError(400, "invalid_record", first.message, field: first.field)
         }
-        requests("api_logs", "json", batch.rejected.isEmpty ? "accepted" : "partial")
-        return answer(batch, outcomes)
+        return (batch, outcomes)
     }
 
     /// Stores a delivery and counts it, in its turn. Throws 503 when it was not stored; then nothing of it is acknowledged.

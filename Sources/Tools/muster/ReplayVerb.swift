@@ -1,5 +1,6 @@
 import Autoscaling
 import Basics
+import Drawing
 import Glibc
 import JSONCoding
 import Observability
@@ -157,13 +158,16 @@ private struct ReplayRun {
                 ReplayPicture.Run(policy, model, try run(one.trace, policy, model))
             }
             let comparison = runs.count == 2 ? Comparison(runs[0].outcome, runs[1].outcome) : nil
-            return HTMLReport.Section(ReplayPicture(one.trace, runs), comparison, notes: one.notes)
+            return ReplaySection(ReplayPicture(one.trace, runs), comparison, notes: one.notes)
         }
         let took = MonotonicTime.now - read
-        if let path = arguments.value("--report") { try write(HTMLReport(sections).text, to: path) }
+        if let path = arguments.value("--report") {
+            let title = "Replay: " + sections.map(\.picture.trace.service).joined(separator: ", ")
+            try write(HTMLReport(title: title, sections.map(\.report)).text, to: path)
+        }
         if let path = arguments.value("--svg") {
             guard sections.count == 1 else { throw Exit.usage("--svg draws one service; --service names it") }
-            try write(SVGChart(sections[0].picture).file, to: path)
+            try write(SVGChart(sections[0].picture.chart).file, to: path)
         }
         if arguments.has("--json") {
             var json = JSONWriter()
@@ -205,7 +209,7 @@ private struct ReplayRun {
 
     // MARK: telling
 
-    private func text(_ section: HTMLReport.Section) -> String {
+    private func text(_ section: ReplaySection) -> String {
         let picture = section.picture, trace = picture.trace
         var out = "\(trace.service), \(period(trace))\n\n" + table(ReplayTable.rows(picture.runs.map(\.outcome)))
         if let comparison = section.comparison {
@@ -215,7 +219,8 @@ private struct ReplayRun {
         }
         out +=
             "\n\n"
-            + TerminalChart(picture, width: screenWidth, isColoured: isatty(1) == 1 && (environmentValue("NO_COLOR") ?? "").isEmpty).text
+            + TerminalChart(picture.chart, width: screenWidth, isColoured: isatty(1) == 1 && (environmentValue("NO_COLOR") ?? "").isEmpty)
+            .text
             + "\n"
         for one in trace.series { out += "\n  demand of \(one.metric): \(one.origin)" }
         for note in section.notes + trace.notes { out += "\n  note: \(note)" }

@@ -1,4 +1,5 @@
 import JSONCoding
+import Replaying
 
 /// How the services that scale by themselves stand now, each in one sentence, and with its grounds where only one was asked for. Empty when
 /// none does.
@@ -22,7 +23,8 @@ func printRecording(_ subject: String?, _ handle: StackHandle) throws {
     let body = try handle.ask("GET", "/api/scaling?points=5760&service=\(subject)")
     let lines: [String] = try JSONDocument().parse(body) { root in
         guard let service = root.array?.first else { throw Exit.failed("\(subject) does not scale by itself: there is nothing to record") }
-        let names = (service["metrics"]?.array ?? []).map { csvField($0["name"]?.string ?? "") }
+        // What a counter grew in a second: under the counter's own name it would be read as the counter.
+        let names = (service["metrics"]?.array ?? []).map { csvField(LoadTrace.withoutTotal($0["name"]?.string ?? "")) }
         var lines = ["time,service,metric,value"]
         for point in service["timeline"]?.array ?? [] {
             let at = point["at"]?.string ?? ""

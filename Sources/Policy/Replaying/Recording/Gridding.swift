@@ -125,7 +125,8 @@ private struct Gridding {
             }
             factor = request / 100
         }
-        let isCounter = metric.hasSuffix("_total")
+        // A journal has what a counter grew in a second, and not the counter.
+        let isCounter = metric.hasSuffix("_total") && !tellsChangesOnly
         if isCounter { makeRates(metric, chosen) }
         var laid = try grid(chosen, factor)
         if form.isAverage {
@@ -172,7 +173,7 @@ private struct Gridding {
         var have = [Int32](repeating: 0, count: count)
         for index in chosen {
             let one = series[index], (usual, longest) = bridged(one)
-            for (position, point) in one.points.enumerated() {
+            for (position, point) in one.points.enumerated() where !point.value.isNaN {
                 var until = point.at + usual
                 if position + 1 < one.points.count {
                     let next = one.points[position + 1].at

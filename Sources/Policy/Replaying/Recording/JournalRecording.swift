@@ -6,8 +6,8 @@ import JSONCoding
 ///
 /// Of each record of kind `scale`: `at`, `subject` (a service), `inputs.replicas`, and of each other input the figure it begins with:
 /// `87 % of the request, …`, `350m each, …`, `64 MiB each, …`, `120 each, …`, `900, …`. The live loop writes a decision down when it
-/// differs from the one before, so a figure stands until the next record. Records of other kinds and inputs that begin with no figure
-/// (`unknown: …`) are passed over.
+/// differs from the one before, so a figure stands until the next record. A figure that is `unknown: …` ends the one before: from there on
+/// nothing is known of the metric. Records of other kinds, and inputs that begin with neither, are passed over.
 public enum JournalRecording {
     /// The most bytes of a journal; a journal holds some thousand records.
     public static let byteLimit = 64 << 20
@@ -45,7 +45,10 @@ public enum JournalRecording {
         for input in entry["inputs"]?.members ?? [] {
             let value = input.value.string ?? input.value.double.map { String($0) } ?? ""
             if input.key == "range" { continue }
-            guard let figure = JournalFigure(value) else { continue }
+            guard let figure = JournalFigure(value) else {
+                if value.hasPrefix("unknown") { try recording.end(service: subject, metric: input.key, at: at) }
+                continue
+            }
             let isCount = input.key == "replicas"
             try recording.add(
                 service: subject, metric: input.key, replica: nil, form: isCount ? .total : figure.form, at: at, value: figure.value)

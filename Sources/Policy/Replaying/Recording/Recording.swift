@@ -6,7 +6,7 @@ import Basics
 /// the file stays, and is counted; values that are no figures (NaN, infinite, negative) are left out and counted. 16 bytes a point.
 public struct Recording: Sendable {
     /// The meaning of a point's value.
-    public enum Form: UInt8, Sendable {
+    public enum Form: UInt8, Sendable, CaseIterable {
         /// The whole service, in the metric's own unit.
         case total
         /// One replica, in the metric's own unit.
@@ -24,6 +24,7 @@ public struct Recording: Sendable {
 
     struct Point: Sendable, Equatable {
         var at: Int64
+        /// NaN: from here on nothing is known (`end`).
         var value: Double
     }
 
@@ -87,9 +88,21 @@ public struct Recording: Sendable {
     public mutating func add(
         service: String, metric: String, replica: String?, form: Form? = nil, at time: WallTime, value: Double, line: Int = 0
     ) throws(ReplayFailure) {
-        let key = Array("\(service)\0\(metric)\0\(replica ?? "\0\(form?.rawValue ?? 0)")".utf8)
+        let key = Recording.key(service, metric, replica, form)
         let index = try index(key) { Recording.series(service, metric, hasReplica: replica != nil, form) }
         try add(to: index, time.milliseconds, value, line)
+    }
+
+    private static func key(_ service: String, _ metric: String, _ replica: String?, _ form: Form?) -> [UInt8] {
+        Array("\(service)\0\(metric)\0\(replica ?? "\0\(form?.rawValue ?? 0)")".utf8)
+    }
+
+    /// Says that from `time` on nothing is known of a metric that is recorded without replicas, until the next point of it.
+    mutating func end(service: String, metric: String, at time: WallTime) throws(ReplayFailure) {
+        for form in Form.allCases {
+            guard let index = indices[Recording.key(service, metric, nil, form)] else { continue }
+            try append(.nan, to: index, time.milliseconds, 0)
+        }
     }
 
     static func series(_ service: String, _ metric: String, hasReplica: Bool, _ form: Form? = nil) -> Series {
@@ -103,6 +116,10 @@ public struct Recording: Sendable {
     mutating func add(to index: Int, _ at: Int64, _ value: Double, _ line: Int) throws(ReplayFailure) {
         guard value.isFinite else { return notNumbers.add(line) }
         guard value >= 0 else { return negatives.add(line) }
+        try append(value, to: index, at, line)
+    }
+
+    private mutating func append(_ value: Double, to index: Int, _ at: Int64, _ line: Int) throws(ReplayFailure) {
         guard pointCount < Recording.pointLimit else {
             throw ReplayFailure(.tooLarge, "more than \(Recording.pointLimit) points: replay a shorter time")
         }

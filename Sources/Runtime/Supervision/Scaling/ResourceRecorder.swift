@@ -23,6 +23,8 @@ struct ResourceRecorder {
 
     private let interval: Duration
     private var services: [String: [Int: Watched]] = [:]
+    /// How far the wall clock was ahead of the monotonic one, at most, since it was last set back: milliseconds.
+    private var lead: Int64?
 
     /// `interval`: from one sample of a replica to the next at least (`>=`).
     init(interval: Duration = minute) { self.interval = interval }
@@ -32,6 +34,40 @@ struct ResourceRecorder {
         var kept: [String: [Int: Watched]] = [:]
         for name in names { kept[name] = services[name] ?? stored(name).mapValues { Watched(usage: $0) } }
         services = kept
+    }
+
+    /// Adds what was stored of a service and could not be read when it began to be followed.
+    mutating func adopt(_ stored: [Int: ContainerUsage], of service: String) {
+        guard services[service] != nil else { return }
+        for (number, usage) in stored {
+            var late = usage
+            if services[service]![number]?.usage.merge(&late) == nil { services[service]![number] = Watched(usage: usage) }
+        }
+    }
+
+    /// Compares both clocks; to be called before `take`. Where the wall clock was set back by more than `SampleGate.lead`, all that was
+    /// recorded moves with it: samples that seem to come before the last one would not count for the length of the step. What is to be
+    /// told; nil while the clock goes on.
+    mutating func look(now: MonotonicTime, wall: WallTime) -> DecisionRecord? {
+        let ahead = wall.milliseconds.subtractingClamped(now.nanoseconds / 1_000_000), before = lead ?? ahead
+        let back = before.subtractingClamped(ahead)
+        guard back > SampleGate.lead else {
+            lead = max(before, ahead)
+            return nil
+        }
+        lead = ahead
+        let step = Duration.milliseconds(back)
+        for (name, watched) in services {
+            services[name] = watched.mapValues {
+                var one = $0
+                one.usage.clockWentBack(by: step)
+                return one
+            }
+        }
+        return DecisionRecord(
+            .resources, subject: "clock", inputs: [.init("set back by", step.brief)], raw: step.brief, outcome: step.brief,
+            sentence: "the clock was set back by \(step.brief): what services were seen to use moves with it, and recording goes on.",
+            flip: "a clock that is not set back")
     }
 
     /// Takes what the meters know of a service's replicas now, if it is their turn. A figure older than an interval is none; what cannot be

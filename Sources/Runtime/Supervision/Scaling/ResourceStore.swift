@@ -2,27 +2,20 @@ import Basics
 import JSONCoding
 import Rightsizing
 
-/// Where the recorder's memory lies over a restart: `scaling/<service>.usage`, a checkpoint of each replica. A file that cannot be read is
-/// begun anew; that one cannot be written is told, and costs what was seen since.
+/// Where the recorder's memory lies over a restart: `scaling/<service>.usage`, a checkpoint of each replica. That a file cannot be read or
+/// written is told; see `LearnedFile`.
 struct ResourceStore {
     /// Between two writings.
     static let interval = Duration.seconds(300)
 
     let folder: String
 
-    private func file(_ service: String) -> String { "\(folder)/\(service).usage" }
-
-    /// By replica number; empty without a file, and with one that is damaged.
-    func usage(of service: String, now: WallTime) -> [Int: ContainerUsage] {
-        guard let text = Files.text(file(service)) else { return [:] }
-        return (try? ResourceStore.read(Array(text.utf8), now: now)) ?? [:]
-    }
+    func file(_ service: String) -> LearnedFile { LearnedFile(path: "\(folder)/\(service).usage") }
 
     func keep(_ usage: [Int: ContainerUsage], of service: String) throws(SystemError) {
         let seen = usage.filter { !$0.value.cpu.isEmpty || !$0.value.memory.isEmpty }
         guard !seen.isEmpty else { return }
-        try Files.makeFolder(folder, mode: 0o700)
-        try Files.replace(file(service), with: ResourceStore.text(seen))
+        try file(service).write(ResourceStore.text(seen))
     }
 
     // MARK: the file

@@ -6,6 +6,7 @@ import Measurement
 import Metering
 import Observability
 import Redis
+import Rightsizing
 import StackModel
 
 /// What the scaling loop needs of the stack around it. All on the control loop.
@@ -42,6 +43,8 @@ final class ScalingLoop {
     private var memoryKills = MemoryKills()
     /// Why the last writing failed.
     private var unwritten: String?
+    /// The files that could not be read yet. Each is tried again every second, and not written before.
+    private var unread: Set<String> = []
     private var services: [ServiceSpec] = []
     private var hasStopped = false
     private var nextRecording = MonotonicTime.now
@@ -67,8 +70,7 @@ final class ScalingLoop {
     func follow(_ services: [ServiceSpec]) {
         let now = MonotonicTime.now
         self.services = services
-        let wall = WallTime.now, resourceStore = resourceStore
-        resources.follow(services.map(\.name)) { resourceStore.usage(of: $0, now: wall) }
+        resources.follow(services.map(\.name)) { storedUsage(of: $0) ?? [:] }
         for service in services {
             guard let scaling = service.scaling else {
                 scalers[service.name] = nil
@@ -77,7 +79,8 @@ final class ScalingLoop {
             if scalers[service.name] != nil {
                 scalers[service.name]!.follow(service, scaling)
             } else {
-                scalers[service.name] = ServiceScaler(service, scaling, history: store.history(of: service.name), now: now)
+                scalers[service.name] = ServiceScaler(
+                    service, scaling, history: storedHistory(of: service.name) ?? DemandHistory(), now: now)
                 nextPass[service.name] = now + scaling.period
             }
         }
@@ -142,7 +145,9 @@ final class ScalingLoop {
         guard now >= nextRecording else { return }
         nextRecording = now + .seconds(1)
         memoryKills.look(MemoryKills.count(), now: now)
+        if !unread.isEmpty { readLate() }
         let wall = WallTime.now
+        if let record = resources.look(now: now, wall: wall) { host.decided(record) }
         for service in services { resources.take(meters.readings(of: service.name, now: now), of: service.name, now: now, wall: wall) }
         guard now >= nextKeeping else { return }
         nextKeeping = now + ResourceStore.interval
@@ -163,8 +168,10 @@ final class ScalingLoop {
     /// Writes down what was learned and seen. What cannot be written is told once, until it can be again.
     private func keep() {
         do throws(SystemError) {
-            for (name, scaler) in scalers { try store.keep(scaler.demandHistory, of: name) }
-            for service in services { try resourceStore.keep(resources.usage(of: service.name), of: service.name) }
+            for (name, scaler) in scalers where !unread.contains(store.file(name).path) { try store.keep(scaler.demandHistory, of: name) }
+            for service in services where !unread.contains(resourceStore.file(service.name).path) {
+                try resourceStore.keep(resources.usage(of: service.name), of: service.name)
+            }
             unwritten = nil
         } catch {
             let reason = "\(error)"
@@ -175,6 +182,52 @@ final class ScalingLoop {
             }
             unwritten = reason
         }
+    }
+
+    private func storedHistory(of service: String) -> DemandHistory? {
+        stored(store.file(service)) { DemandHistory(text: String(decoding: $0, as: UTF8.self)) }
+    }
+
+    private func storedUsage(of service: String) -> [Int: ContainerUsage]? {
+        stored(resourceStore.file(service)) { try? ResourceStore.read($0, now: .now) }
+    }
+
+    /// What a file holds; nil when there is none, or none that can be read now. Each trouble is told once.
+    private func stored<Content>(_ file: LearnedFile, _ decode: ([UInt8]) -> Content?) -> Content? {
+        do throws(SystemError) {
+            let found = try file.read(decode)
+            unread.remove(file.path)
+            switch found {
+            case .nothing: return nil
+            case .content(let content): return content
+            case .setAside(let path):
+                host.tell(
+                    "scaling: \(file.path) is damaged, or of another version of muster: it is kept as \(path), and what it had is learned "
+                        + "anew")
+                return nil
+            }
+        } catch {
+            if unread.insert(file.path).inserted {
+                host.tell(
+                    "scaling: what was learned cannot be read (\(error)): it is tried again every second, and \(file.path) is not written "
+                        + "before")
+            }
+            return nil
+        }
+    }
+
+    /// Tries again to read what could not be read.
+    private func readLate() {
+        for service in services {
+            if unread.contains(store.file(service.name).path), let history = storedHistory(of: service.name) {
+                scalers[service.name]?.adopt(history)
+            }
+            if unread.contains(resourceStore.file(service.name).path), let usage = storedUsage(of: service.name) {
+                resources.adopt(usage, of: service.name)
+            }
+        }
+        let known = Set(services.flatMap { [store.file($0.name).path, resourceStore.file($0.name).path] })
+        unread.formIntersection(known)
     }
 
     private func pass(_ name: String, _ now: MonotonicTime) {

@@ -52,6 +52,8 @@ struct ScalingReadings {
                     } else if fault.kind != .pending {
                         remarks.notes.append(who + fault.reason)
                     }
+                } else if let figure = one.figure, figure.isPartial {
+                    remarks.missing.append(who + figure.note)
                 } else if let note = one.figure?.note, !note.isEmpty {
                     remarks.notes.append(who + note)
                 }

@@ -61,12 +61,17 @@ struct ServiceScaler {
 
     /// Another definition, from a changed stack file: what is remembered stays.
     mutating func follow(_ service: ServiceSpec, _ scaling: ScalingSpec) {
+        // Its points hold the metrics' figures by their places.
+        if ScalingReadings.names(scaling) != ScalingReadings.names(self.scaling) { timeline = ScalingTimeline() }
         self.service = service
         self.scaling = scaling
         last = nil
     }
 
     var demandHistory: DemandHistory { history }
+
+    /// What was stored of earlier days and could not be read before: it takes the place of the minutes that were seen since.
+    mutating func adopt(_ history: DemandHistory) { self.history = history }
     var isHeld: Bool { ownership.held != nil }
 
     /// Somebody has set the size, or freed it.
@@ -94,7 +99,7 @@ struct ServiceScaler {
         if situation.current == 0, lowest > 0 {
             outcome = leaveZero(situation, lowest, floor)
         } else {
-            outcome = scaling.idle.flatMap { lowest > 0 ? nil : idling(situation, $0) } ?? measured(situation, floor)
+            outcome = (lowest > 0 ? nil : idling(situation)) ?? measured(situation, floor)
         }
         outcome.finding = finding
         if let count = outcome.count {
@@ -136,7 +141,12 @@ struct ServiceScaler {
         guard scaling.policy.metrics.contains(where: \.isReadableAtZero) else { return false }
         var probe = memory, policy = scaling.policy
         policy.leavesZero = true
+        // Outside of the range nobody asks the metrics, and a range may have been changed while the replicas worked.
+        policy.minimum = 0
+        policy.maximum = max(policy.maximum, situation.current)
         let verdict = Autoscaler.decide(policy, observation(situation, nil), &probe)
+        // No proposals: nothing is known of the work, which is no reason to sleep.
+        if verdict.proposals.isEmpty { return true }
         return zip(policy.metrics, verdict.proposals).contains { metric, proposal in
             guard metric.isReadableAtZero else { return false }
             guard case .success(let one) = proposal else { return true }
@@ -144,8 +154,10 @@ struct ServiceScaler {
         }
     }
 
-    /// nil: demand has nothing to say, the metrics decide.
-    private mutating func idling(_ situation: Situation, _ idle: Duration) -> Outcome? {
+    /// nil: demand has nothing to say, the metrics decide. Without a declared `idle` nothing sleeps for want of requests, but a request that
+    /// waits wakes the service all the same.
+    private mutating func idling(_ situation: Situation) -> Outcome? {
+        guard let idle = scaling.idle ?? (situation.current == 0 ? .zero : nil) else { return nil }
         let decision = Idling.decide(
             service.name, current: situation.current, demand: situation.demand, up: situation.now - changedAt, idle: idle)
         switch decision.result {

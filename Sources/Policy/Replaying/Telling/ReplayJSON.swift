@@ -4,7 +4,7 @@ import JSONCoding
 /// A replay for programs. Times are RFC 3339, loads and shares from 0 up; a load with nobody ready is null beside `ready` 0.
 public enum ReplayJSON {
     /// Writes one service's object.
-    public static func write(_ section: HTMLReport.Section, to json: inout JSONWriter) {
+    public static func write(_ section: ReplaySection, to json: inout JSONWriter) {
         let picture = section.picture, trace = picture.trace
         json.beginObject()
         json.member("service", trace.service)

@@ -3,9 +3,9 @@ import Basics
 /// A chart as SVG that needs nothing beside itself: light or dark as the reader's screen is, a word for each stretch where the pointer
 /// rests.
 ///
-/// For each policy a field with what was asked and what its ready replicas carried, and a last field with the sizes of all of them.
+/// For each run a field with what was asked and what its ready replicas carried, and a last field with the sizes of all of them.
 public struct SVGChart {
-    private let picture: ReplayPicture
+    private let chart: LoadChart
     private let width = 960.0
     private let left = 64.0
     private let fieldHeight = 200.0
@@ -14,17 +14,17 @@ public struct SVGChart {
     /// Stretches with words of their own.
     private let stretchLimit = 168
 
-    public init(_ picture: ReplayPicture) { self.picture = picture }
+    public init(_ chart: LoadChart) { self.chart = chart }
 
     /// The SVG element alone, as it stands in a page.
     public var element: String {
-        let fields = Double(picture.runs.count) * (fieldHeight + 64), height = fields + sizeHeight + 72
+        let fields = Double(chart.runs.count) * (fieldHeight + 64), height = fields + sizeHeight + 72
         var out =
             "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 \(n(width)) \(n(height))\" role=\"img\" "
-            + "aria-label=\"Replay of \(SVGChart.escaped(picture.trace.service))\">\n<style>\(SVGChart.style)</style>\n"
+            + "aria-label=\"Replay of \(Markup.escaped(chart.subject))\">\n<style>\(SVGChart.style)</style>\n"
         out += "<rect class=\"paper\" width=\"\(n(width))\" height=\"\(n(height))\"/>\n"
         var top = 40.0
-        for (number, run) in picture.runs.enumerated() {
+        for (number, run) in chart.runs.enumerated() {
             out += field(run, number, top)
             top += fieldHeight + 64
         }
@@ -42,15 +42,15 @@ public struct SVGChart {
         .p0{stroke:var(--a)}.p1{stroke:var(--b)}.k0{fill:var(--a)}.k1{fill:var(--b)}.hit{fill:transparent}.hit:hover{fill:var(--soft);fill-opacity:.15}
         """
 
-    // MARK: one policy
+    // MARK: one run
 
-    private func field(_ run: ReplayPicture.Run, _ number: Int, _ top: Double) -> String {
-        let columns = picture.columns(columnLimit, run), each = picture.capacity(run)
+    private func field(_ run: LoadChart.Run, _ number: Int, _ top: Double) -> String {
+        let columns = chart.columns(columnLimit, run), each = run.capacity
         let carried = columns.map { column in each.map { $0 * Double(column.ready) } }
         let asked = columns.compactMap(\.most).max() ?? 0
-        let most = ReplayPicture.round(above: max(asked, min(carried.compactMap { $0 }.max() ?? 0, asked * 2)))
+        let most = LoadChart.round(above: max(asked, min(carried.compactMap { $0 }.max() ?? 0, asked * 2)))
         func y(_ value: Double) -> Double { top + fieldHeight * (1 - min(value, most) / most) }
-        var out = heading(run.policy.name, "\(picture.title): asked (filled), carried by ready replicas (line), beyond (red)", number, top)
+        var out = heading(run.name, "\(chart.title): asked (filled), carried by ready replicas (line), beyond (red)", number, top)
         out += grid(top, fieldHeight, most)
         out += area(columns, y) + over(columns, carried, top, y)
         if each != nil { out += "<path class=\"p\(number % 2)\" d=\"\(stairs(columns.count) { y(carried[$0] ?? 0) })\"/>\n" }
@@ -59,8 +59,8 @@ public struct SVGChart {
 
     private func heading(_ name: String, _ rest: String, _ number: Int, _ top: Double) -> String {
         "<rect class=\"k\(number % 2)\" x=\"\(n(left))\" y=\"\(n(top - 25))\" width=\"10\" height=\"10\"/>"
-            + "<text x=\"\(n(left + 16))\" y=\"\(n(top - 16))\"><tspan class=\"name\">\(SVGChart.escaped(name))</tspan>  "
-            + "\(SVGChart.escaped(rest))</text>\n"
+            + "<text x=\"\(n(left + 16))\" y=\"\(n(top - 16))\"><tspan class=\"name\">\(Markup.escaped(name))</tspan>  "
+            + "\(Markup.escaped(rest))</text>\n"
     }
 
     private func x(_ column: Int, of count: Int) -> Double { left + (width - left - 16) * Double(column) / Double(max(1, count)) }
@@ -73,8 +73,8 @@ public struct SVGChart {
                 "<path class=\"grid\" d=\"M\(n(left)) \(n(y))H\(n(width - 16))\"/><text x=\"\(n(left - 8))\" y=\"\(n(y + 4))\" "
                 + "text-anchor=\"end\">\(Figures.short(most * share))</text>\n"
         }
-        for mark in picture.marks(atMost: 14) {
-            let x = x(mark.step, of: picture.trace.count)
+        for mark in chart.marks(atMost: 14) {
+            let x = x(mark.step, of: chart.count)
             out += "<path class=\"grid\" d=\"M\(n(x)) \(n(top))V\(n(top + height))\"/>"
             if x < width - 60 { out += "<text x=\"\(n(x + 3))\" y=\"\(n(top + height + 15))\">\(mark.text)</text>\n" }
         }
@@ -82,7 +82,7 @@ public struct SVGChart {
     }
 
     /// What was asked, from the axis up; apart where nothing is known.
-    private func area(_ columns: [ReplayPicture.Column], _ y: (Double) -> Double) -> String {
+    private func area(_ columns: [LoadChart.Column], _ y: (Double) -> Double) -> String {
         var path = "", start: Int?
         for index in 0...columns.count {
             let most = index < columns.count ? columns[index].most : nil
@@ -100,7 +100,7 @@ public struct SVGChart {
     }
 
     /// From what was carried up to what was asked, where that was more; at least two points wide, so that a minute of a week is seen.
-    private func over(_ columns: [ReplayPicture.Column], _ carried: [Double?], _ top: Double, _ y: (Double) -> Double) -> String {
+    private func over(_ columns: [LoadChart.Column], _ carried: [Double?], _ top: Double, _ y: (Double) -> Double) -> String {
         var path = ""
         for (index, column) in columns.enumerated() where column.isOverloaded {
             let from = x(index, of: columns.count), wide = max(2, x(index + 1, of: columns.count) - from)
@@ -123,35 +123,35 @@ public struct SVGChart {
     }
 
     /// Invisible, with words where the pointer rests.
-    private func hits(_ run: ReplayPicture.Run, _ top: Double, _ height: Double, _ each: Double?) -> String {
-        let columns = picture.columns(stretchLimit, run)
+    private func hits(_ run: LoadChart.Run, _ top: Double, _ height: Double, _ each: Double?) -> String {
+        let columns = chart.columns(stretchLimit, run)
         var out = "<g class=\"hit\">\n"
         for (index, column) in columns.enumerated() {
             let from = x(index, of: columns.count), wide = x(index + 1, of: columns.count) - from
-            var words = Figures.date(picture.trace.time(of: column.steps.lowerBound))
-            words += column.most.map { ": \(picture.metric) up to \(Figures.short($0))" } ?? ": \(picture.metric) unknown"
+            var words = Figures.date(chart.time(of: column.steps.lowerBound))
+            words += column.most.map { ": \(chart.metric) up to \(Figures.short($0))" } ?? ": \(chart.metric) unknown"
             if let each { words += ", \(column.ready) ready carry \(Figures.short(each * Double(column.ready)))" }
             words += ", \(column.smallest == column.largest ? "\(column.largest)" : "\(column.smallest) to \(column.largest)") replicas"
-            if column.isOverloaded { words += "; overloaded, \(ReplayTable.load(column.load))" }
+            if column.isOverloaded { words += "; overloaded, \(LoadChart.words(ofLoad: column.load))" }
             out +=
                 "<rect class=\"hit\" x=\"\(n(from))\" y=\"\(n(top))\" width=\"\(n(wide))\" "
-                + "height=\"\(n(height))\"><title>\(SVGChart.escaped(words))</title></rect>\n"
+                + "height=\"\(n(height))\"><title>\(Markup.escaped(words))</title></rect>\n"
         }
         return out + "</g>\n"
     }
 
-    // MARK: all policies
+    // MARK: all runs
 
     private func sizes(_ top: Double) -> String {
-        let peak = picture.runs.map(\.outcome.peak).max() ?? 1
+        let peak = chart.runs.map(\.peak).max() ?? 1
         let most = Double(max(4, (peak + 3) / 4 * 4))
         func y(_ value: Int) -> Double { top + sizeHeight * (1 - Double(value) / most) }
         var out =
             "<text x=\"\(n(left))\" y=\"\(n(top - 16))\"><tspan class=\"name\">replicas</tspan>  "
-            + "\(SVGChart.escaped(picture.runs.map(\.policy.name).joined(separator: ", ")))</text>\n"
+            + "\(Markup.escaped(chart.runs.map(\.name).joined(separator: ", ")))</text>\n"
         out += grid(top, sizeHeight, most)
-        for (number, run) in picture.runs.enumerated() {
-            let columns = picture.columns(columnLimit, run)
+        for (number, run) in chart.runs.enumerated() {
+            let columns = chart.columns(columnLimit, run)
             out += "<path class=\"p\(number % 2)\" d=\"\(stairs(columns.count) { y(columns[$0].largest) })\"/>\n"
         }
         return out
@@ -163,21 +163,5 @@ public struct SVGChart {
         var text = Figures.fixed(value, 1)
         if text.hasSuffix(".0") { text.removeLast(2) }
         return text
-    }
-
-    static func escaped(_ text: String) -> String {
-        var out = ""
-        for character in text.unicodeScalars {
-            switch character {
-            case "&": out += "&amp;"
-            case "<": out += "&lt;"
-            case ">": out += "&gt;"
-            case "\"": out += "&quot;"
-            // Other controls have no place in XML 1.0.
-            case _ where character.value < 32 && character != "\n" && character != "\t": out += "\u{FFFD}"
-            default: out.unicodeScalars.append(character)
-            }
-        }
-        return out
     }
 }

@@ -5,7 +5,7 @@ import Basics
 /// `█` is what was asked, `░` what ready replicas had room for beyond it, `▓` what was asked and nobody carried. Where something was
 /// overloaded a row beneath says so with `×`, so that nothing depends on colour.
 public struct TerminalChart {
-    private let picture: ReplayPicture
+    private let chart: LoadChart
     private let width: Int
     private let height: Int
     private let isColoured: Bool
@@ -17,24 +17,24 @@ public struct TerminalChart {
     }
 
     /// `width` in characters (40 to 200 are used), `height` in rows of the field.
-    public init(_ picture: ReplayPicture, width: Int, height: Int = 10, isColoured: Bool) {
-        self.picture = picture
+    public init(_ chart: LoadChart, width: Int, height: Int = 10, isColoured: Bool) {
+        self.chart = chart
         self.width = min(max(width, 40), 200)
         self.height = max(3, height)
         self.isColoured = isColoured
     }
 
     /// The chart as text, without a line end at its end.
-    public var text: String { picture.runs.map(field).joined(separator: "\n\n") }
+    public var text: String { chart.runs.map(field).joined(separator: "\n\n") }
 
-    private func field(_ run: ReplayPicture.Run) -> String {
+    private func field(_ run: LoadChart.Run) -> String {
         let gutter = 7
-        let columns = picture.columns(width - gutter, run), each = picture.capacity(run)
+        let columns = chart.columns(width - gutter, run), each = run.capacity
         let carried = columns.map { column in (each ?? 0) * Double(column.ready) }
         // Room far above the demand is cut: what is asked is what the eye looks for.
-        let asked = columns.compactMap(\.most).max() ?? 0, top = ReplayPicture.round(above: max(asked, min(carried.max() ?? 0, asked * 2)))
+        let asked = columns.compactMap(\.most).max() ?? 0, top = LoadChart.round(above: max(asked, min(carried.max() ?? 0, asked * 2)))
         var lines = [
-            "\(run.policy.name): \(picture.title), asked █, room "
+            "\(run.name): \(chart.title), asked █, room "
                 + "░\(columns.contains(where: \.isOverloaded) ? ", beyond what was carried ▓" : "")"
         ]
         for row in (0..<height).reversed() {
@@ -78,18 +78,18 @@ public struct TerminalChart {
         return isColoured && ink != .plain ? out + "\u{1B}[0m" : out
     }
 
-    private func axis(_ columns: [ReplayPicture.Column]) -> String {
+    private func axis(_ columns: [LoadChart.Column]) -> String {
         let marks = Set(places(columns).map(\.column))
         return String(columns.indices.map { marks.contains($0) ? "┴" : "─" })
     }
 
-    private func places(_ columns: [ReplayPicture.Column]) -> [(column: Int, text: String)] {
-        picture.marks(atMost: columns.count / 8).compactMap { mark in
+    private func places(_ columns: [LoadChart.Column]) -> [(column: Int, text: String)] {
+        chart.marks(atMost: columns.count / 8).compactMap { mark in
             columns.firstIndex { $0.steps.contains(mark.step) }.map { ($0, mark.text) }
         }
     }
 
-    private func labels(_ columns: [ReplayPicture.Column]) -> String {
+    private func labels(_ columns: [LoadChart.Column]) -> String {
         var out = ""
         for (column, text) in places(columns) where column >= out.count && column + text.count <= columns.count {
             out += String(repeating: " ", count: column - out.count) + text + " "
@@ -98,7 +98,7 @@ public struct TerminalChart {
     }
 
     /// The number of replicas in eighths of the largest, and its range.
-    private func sizes(_ columns: [ReplayPicture.Column]) -> String {
+    private func sizes(_ columns: [LoadChart.Column]) -> String {
         let most = max(1, columns.map(\.largest).max() ?? 1), least = columns.map(\.smallest).min() ?? 0
         let bars = columns.map { TerminalChart.eighths[min(8, max(1, Int(clamped: (Double($0.largest) * 8 / Double(most)).rounded(.up))))] }
         return String(bars) + "\n" + String(repeating: " ", count: 7) + "\(least) to \(most) replicas"

@@ -1,3 +1,5 @@
+import Drawing
+
 /// Two policies over one trace, compared in words: which one is cheaper, which one is safer, by how much, and what makes the difference.
 public struct Comparison: Sendable, Equatable {
     public enum Side: String, Sendable { case first, second, neither }

@@ -1,9 +1,9 @@
 import Basics
 
 /// Figures as people read them, without Foundation.
-enum Figures {
+public enum Figures {
     /// With so many digits after the point, halves away from zero; `-` for what is no number, and `∞`.
-    static func fixed(_ value: Double, _ digits: Int = 1) -> String {
+    public static func fixed(_ value: Double, _ digits: Int = 1) -> String {
         if value.isNaN { return "-" }
         if value.isInfinite || abs(value) >= 1e15 { return value < 0 ? "-∞" : "∞" }
         var scale = 1.0
@@ -16,7 +16,7 @@ enum Figures {
     }
 
     /// Three figures that count, with a unit's prefix where there are many: `3.25`, `412`, `1.2k`, `6.4G`.
-    static func short(_ value: Double) -> String {
+    public static func short(_ value: Double) -> String {
         if !value.isFinite { return fixed(value) }
         var value = value, prefix = ""
         for name in ["k", "M", "G", "T", "P"] where abs(value) >= 10_000 || (!prefix.isEmpty && abs(value) >= 1000) {
@@ -32,24 +32,26 @@ enum Figures {
         return text + prefix
     }
 
-    static func percent(_ share: Double) -> String { "\(fixed(share * 100, 0)) %" }
+    /// `37 %`.
+    public static func percent(_ share: Double) -> String { "\(fixed(share * 100, 0)) %" }
 
     static let dayNames = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"]
 
     /// `Wed 12:05`, UTC.
-    static func moment(_ time: WallTime) -> String { "\(day(time)) \(clock(time))" }
+    public static func moment(_ time: WallTime) -> String { "\(day(time)) \(clock(time))" }
 
-    static func day(_ time: WallTime) -> String {
+    /// `Wed`, UTC.
+    public static func day(_ time: WallTime) -> String {
         // The first of January 1970 was a Thursday.
         let days = time.milliseconds >= 0 ? time.milliseconds / 86_400_000 : (time.milliseconds - 86_399_999) / 86_400_000
         return dayNames[Int(((days + 3) % 7 + 7) % 7)]
     }
 
     /// `12:05`, UTC.
-    static func clock(_ time: WallTime) -> String { String(CalendarTime.render(time).dropFirst(11).prefix(5)) }
+    public static func clock(_ time: WallTime) -> String { String(CalendarTime.render(time).dropFirst(11).prefix(5)) }
 
     /// `2026-11-18 12:05`, UTC.
-    static func date(_ time: WallTime) -> String {
+    public static func date(_ time: WallTime) -> String {
         let text = CalendarTime.render(time)
         return "\(text.prefix(10)) \(clock(time))"
     }
