@@ -46,7 +46,7 @@ private func promises(_ stack: Stack) -> String? {
     let names = stack.services.map(\.name) + stack.stores.map(\.name)
     if !names.allSatisfy(SchemaChecker.isName) || Set(names).count < names.count { return "names that are none, or one for two" }
     for service in stack.services {
-        if service.command.first?.isEmpty ?? true { return "no program" }
+        if service.process.command.program.isEmpty { return "no program" }
         if service.replicas.lowerBound < 0 || service.replicas.upperBound > ServiceSpec.replicaLimit {
             return "replicas \(service.replicas)"
         }

@@ -34,7 +34,7 @@ import Testing
         let api = try #require(stack.service("api"))
         #expect(stack.name == "demo")
         #expect(api.replicas == 3...20)
-        #expect(api.environment == [.init(name: "A", value: "1"), .init(name: "B", value: "yes"), .init(name: "C", value: "$x")])
+        #expect(api.process.environment == [.init(name: "A", value: "1"), .init(name: "B", value: "yes"), .init(name: "C", value: "$x")])
         #expect(api.http?.ready == "/health/ready")
         #expect(
             stack.stores == [
@@ -47,7 +47,7 @@ import Testing
     }
 
     @Test func theEnvironmentFillsIn() throws {
-        #expect(try read(small, environment: ["A": "7"]).service("api")?.environment.first?.value == "7")
+        #expect(try read(small, environment: ["A": "7"]).service("api")?.process.environment.first?.value == "7")
     }
 
     @Test func theContractsGatewayFileReads() throws {
@@ -138,11 +138,12 @@ import Testing
     }
 
     @Test(arguments: [
-        ("a${SET}b", "avb"), ("${NOT:-d}", "d"), ("${EMPTY:-d}", "d"), ("${EMPTY}", ""), ("$$SET", "$SET"), ("a$b", "a$b"),
+        ("a${SET}b", "avb"), ("${NOT:-d}", "d"), ("${EMPTY:-d}", "d"), ("${EMPTY}", ""), ("$$SET", "$SET"), ("a$SET-b", "av-b"),
+        ("a$5$", "a$5$"),
         ("${NOT:-}", ""),
     ])
     func fillsIn(text: String, result: String) throws { #expect(try expand(text) == result) }
 
-    @Test(arguments: ["${NOT}", "${", "${}", "${a b}", "${SET:?x}"])
+    @Test(arguments: ["${NOT}", "$NOT", "a$b", "${", "${}", "${a b}", "${SET:?x}"])
     func refuses(text: String) { #expect(throws: Interpolation.Failure.self) { try expand(text) } }
 }

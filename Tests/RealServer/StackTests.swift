@@ -438,20 +438,4 @@ extension String {
 }
 
 /// Holds a port.
-private final class RawListener {
-    private let fd: Int32
-    init(port: UInt16) throws {
-        fd = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
-        var address = sockaddr_in()
-        address.sin_family = sa_family_t(AF_INET)
-        address.sin_port = port.bigEndian
-        address.sin_addr.s_addr = UInt32(0x7F00_0001).bigEndian
-        let bound = withUnsafePointer(to: &address) {
-            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { bind(fd, $0, socklen_t(MemoryLayout<sockaddr_in>.size)) }
-        }
-        guard bound == 0, listen(fd, 8) == 0 else { throw SystemError("bind") }
-    }
-    func close() { Glibc.close(fd) }
-}
-
 private func decodeHexText(_ text: String) -> [UInt8] { Array(text.utf8).withUnsafeBytes { decodeHex($0) ?? [] } }

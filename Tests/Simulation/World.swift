@@ -94,7 +94,7 @@ struct World {
             handle(key, .start)
         case .stop(let unit, let number): handle("\(unit)/\(number)", .stop)
         case .rollEnded(_, let failure): rollResults.append(failure)
-        case .entered: break
+        case .entered, .startTask, .stopTask: break
         }
     }
 
@@ -149,7 +149,7 @@ struct World {
             members[key]!.timerID = id
             add(key, unit, number, after: after.nanoseconds, .timer(id))
         case .drain: add(key, unit, number, after: Int64.random(in: 0...12 * second, using: &random), .drained)
-        case .admit, .withdraw, .decided, .finished: break
+        case .admit, .withdraw, .decided, .completed, .finished: break
         }
     }
 

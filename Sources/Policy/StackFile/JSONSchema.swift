@@ -16,6 +16,14 @@ public func stackJSONSchema() -> String {
 private func write(_ spec: ObjectSpec, into json: inout JSONWriter) {
     json.member("type", "object")
     json.member("additionalProperties", false)
+    if spec.takesExtensions {
+        json.key("patternProperties")
+        json.beginObject()
+        json.key("^x-")
+        json.beginObject()
+        json.endObject()
+        json.endObject()
+    }
     let required = spec.keys.filter(\.isRequired).map(\.name)
     if !required.isEmpty { json.member("required", required) }
     json.key("properties")
@@ -62,6 +70,7 @@ private func write(_ type: ValueType, into json: inout JSONWriter) {
     case .range: pattern("^[0-9a-fA-F.:]+(/[0-9]{1,3})?$", into: &json)
     case .regex: json.member("type", "string")
     case .choice(let words): json.member("enum", words)
+    case .command: write(.list(.string), into: &json)
     case .list(let element):
         json.key("anyOf")
         json.beginArray()

@@ -43,6 +43,8 @@ indirect enum ValueType: Sendable {
     /// A regular expression that compiles.
     case regex
     case choice([String])
+    /// A program with its arguments: a list of words, or one line.
+    case command
     /// A list, or one value that stands for a list of one.
     case list(ValueType)
     /// Any name to a value.
@@ -72,10 +74,13 @@ enum UsageKind: Sendable { case cpu, size }
 struct ObjectSpec: Sendable {
     let title: String
     let keys: [KeySpec]
+    /// Keys that begin with `x-` are for others, and ignored.
+    let takesExtensions: Bool
 
-    init(_ title: String, _ keys: [KeySpec]) {
+    init(_ title: String, _ keys: [KeySpec], takesExtensions: Bool = false) {
         self.title = title
         self.keys = keys
+        self.takesExtensions = takesExtensions
     }
 
     func key(_ name: String) -> KeySpec? { keys.first { $0.name == name } }

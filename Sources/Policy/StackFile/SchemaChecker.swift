@@ -47,6 +47,7 @@ struct SchemaChecker {
         for (keyNode, valueNode) in pairs {
             guard case .scalar(let name, _) = keyNode.content else { continue }
             guard let key = spec.key(name) else {
+                if spec.takesExtensions, name.hasPrefix("x-") { continue }
                 let known = spec.keys.map(\.name)
                 let hint =
                     nearest(to: name, in: known).map { "; did you mean '\($0)'?" } ?? "; known here: \(known.joined(separator: ", "))"
@@ -68,6 +69,9 @@ struct SchemaChecker {
 
     mutating func check(_ node: YAMLNode, _ type: ValueType, _ path: String) -> Checked? {
         switch type {
+        case .command:
+            if case .sequence = node.content { return list(node, .string, path) }
+            return check(node, .string, path)
         case .list(let element): return list(node, element, path)
         case .map(let element): return map(node, element, path)
         case .object(let spec): return object(node, spec, path).map(Checked.object)
@@ -229,6 +233,7 @@ struct SchemaChecker {
         case .range: "an address or a range such as 10.0.0.0/8"
         case .regex: "a regular expression"
         case .choice(let words): "one of \(words.joined(separator: ", "))"
+        case .command: "a program with its arguments: a list of words, or one line"
         case .list: "a list"
         case .map: "names, each with its value"
         case .object(let spec), .objectOr(let spec, _): spec.title

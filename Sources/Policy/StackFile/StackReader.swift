@@ -8,17 +8,19 @@ extension Stack {
 
     /// Reads and validates a stack file. Everything that is wrong is in the error, each with line and column.
     ///
-    /// `path` is only for messages and the default name; nothing is opened here. `environment` answers for `${NAME}` in the values of
-    /// services' environment variables, as in Compose.
+    /// `path` is for messages, the default name and the places of `files`; nothing is opened here but by `files`. `environment` answers for
+    /// `$NAME` in commands and in the values of environment variables, and after it the file `.env` beside the stack file, as in Compose.
     public static func read(
-        _ text: [UInt8], path: String, environment: @escaping (String) -> String? = { _ in nil }
+        _ text: [UInt8], path: String, files: StackFiles = .none, environment: @escaping (String) -> String? = { _ in nil }
     ) throws(Problems) -> Stack {
         let root: YAMLNode
         do throws(Problem) { root = try YAMLNode.parse(text, file: path) } catch { throw Problems(list: [error]) }
-        var reader = StackReader(checker: SchemaChecker(file: path), lookUp: environment)
+        let variables = StackVariables(path: path, files: files, environment: environment)
+        var reader = StackReader(checker: SchemaChecker(file: path), variables: variables)
         let stack = reader.stack(root, defaultName: Stack.defaultName(of: path))
-        if let stack, reader.checker.problems.isEmpty { return stack }
-        throw Problems(list: reader.checker.problems.sorted { ($0.line, $0.column) < ($1.line, $1.column) })
+        let problems = reader.checker.problems.sorted { ($0.line, $0.column) < ($1.line, $1.column) } + variables.problems
+        if let stack, problems.isEmpty { return stack }
+        throw Problems(list: problems)
     }
 
     /// The name of a stack whose file gives it none, made from the file's name: `stacks/correlation.yaml` is `correlation`. Two files have
@@ -51,7 +53,11 @@ extension Stack {
 /// Makes the model from checked values, and checks what concerns more than one of them.
 struct StackReader {
     var checker: SchemaChecker
-    let lookUp: (String) -> String?
+    let variables: StackVariables
+    /// Variables of all services together, so that a few lines with aliases and a large `env-file` do not become gigabytes.
+    var variableCount = 0
+
+    func lookUp(_ name: String) -> String? { variables.value(name) }
 
     mutating func stack(_ root: YAMLNode, defaultName: String) -> Stack? {
         guard let top = checker.object(root, StackSchema.stack, "") else { return nil }
@@ -60,20 +66,31 @@ struct StackReader {
             checkName(entry.name, "store", entry.line, entry.column)
             if case .object(let object) = entry.value, let redis = object.object("redis") { stores.append(store(entry.name, redis)) }
         }
+        let inactive = inactive(top)
         var services: [ServiceSpec] = []
         for entry in top.map("services") {
             checkName(entry.name, "service", entry.line, entry.column)
             if stores.contains(where: { $0.name == entry.name }) {
                 checker.report(entry.line, entry.column, "'\(entry.name)' is a store's name already")
             }
-            if case .object(let object) = entry.value { services.append(service(entry.name, object, stores)) }
+            if case .object(let object) = entry.value, inactive[entry.name] == nil { services.append(service(entry.name, object, stores)) }
         }
-        let gateway = top.object("gateway").map { self.gateway($0, services) }
+        var tasks: [TaskSpec] = []
+        for entry in top.map("tasks") {
+            checkName(entry.name, "task", entry.line, entry.column)
+            if (top.map("services") + top.map("stores")).contains(where: { $0.name == entry.name }) {
+                checker.report(entry.line, entry.column, "'\(entry.name)' is a service's or a store's name already")
+            }
+            if case .object(let object) = entry.value, inactive[entry.name] == nil { tasks.append(task(entry.name, object, stores)) }
+        }
+        checkDependencies(top, stores, inactive)
+        let gateway = top.object("gateway").map { self.gateway(StackReader.withoutRoutes(to: inactive, $0), services) }
+        checkFixedPorts(top, services, gateway, stores)
         checkRoutes(of: services, gateway, top)
-        if services.isEmpty, gateway == nil, stores.isEmpty {
+        if services.isEmpty, tasks.isEmpty, gateway == nil, stores.isEmpty {
             checker.report(root.line, root.column, "the stack has neither services nor stores nor a gateway: there is nothing to run")
         }
-        return Stack(name: top.string("stack") ?? defaultName, services: services, stores: stores, gateway: gateway)
+        return Stack(name: top.string("stack") ?? defaultName, services: services, tasks: tasks, stores: stores, gateway: gateway)
     }
 
     private mutating func checkName(_ name: String, _ what: String, _ line: Int, _ column: Int) {
@@ -112,58 +129,5 @@ struct StackReader {
             complain("port", "\(port) leaves no room: \(spec.nodes) nodes take the ports from it on, and the same plus 10000 for their bus")
         }
         return spec
-    }
-
-    /// Why a variable may not be declared: its value is Muster's, and another one would be dropped without a word.
-    private static func taken(_ variable: String, hasHTTP: Bool) -> String? {
-        switch variable {
-        case "PORT" where hasHTTP: "each replica of a service with http gets a port of its own as PORT; leave it out"
-        case "MUSTER_REPLICA": "Muster knows the processes of a replica by it; leave it out"
-        default: nil
-        }
-    }
-
-    private mutating func service(_ name: String, _ object: CheckedObject, _ stores: [StoreSpec]) -> ServiceSpec {
-        let uses = object.strings("uses")
-        for store in uses where !stores.contains(where: { $0.name == store }) {
-            let place = object.places["uses"] ?? (object.line, object.column)
-            let hint = checker.nearest(to: store, in: stores.map(\.name)).map { "; did you mean '\($0)'?" } ?? ""
-            checker.report(place.line, place.column, "services.\(name).uses: there is no store '\(store)'\(hint)")
-        }
-        if uses.count > 1 {
-            let place = object.places["uses"]!
-            checker.report(place.line, place.column, "services.\(name).uses: one store at most, because it arrives as REDIS_URL")
-        }
-        if object.places["command"] != nil, object.strings("command").first?.isEmpty ?? true {
-            checker.report(
-                object.places["command"]!.line, object.places["command"]!.column, "services.\(name).command: a program is needed")
-        }
-        var environment: [EnvironmentVariable] = []
-        for entry in object.map("environment") {
-            guard case .string(let value) = entry.value else { continue }
-            let plain = !entry.name.isEmpty && entry.name.utf8.allSatisfy { ($0 | 32) &- 97 < 26 || $0 &- 48 < 10 || $0 == 95 }
-            if !plain { checker.report(entry.line, entry.column, "'\(entry.name)' is no name of an environment variable") }
-            if let reason = StackReader.taken(entry.name, hasHTTP: object.places["http"] != nil) {
-                checker.report(entry.line, entry.column, "services.\(name).environment.\(entry.name): \(reason)")
-            }
-            do throws(Interpolation.Failure) {
-                environment.append(EnvironmentVariable(name: entry.name, value: try Interpolation.expand(value, lookUp)))
-            } catch { checker.report(entry.line, entry.column, "services.\(name).environment.\(entry.name): \(error.reason)") }
-        }
-        let cpu = object.object("resources")?.integer("cpu"), memory = object.object("resources")?.integer("memory")
-        let replicas = object.range("replicas") ?? 1...1, http = object.object("http").map(http)
-        return ServiceSpec(
-            name: name, command: object.strings("command"), image: object.string("image"), replicas: replicas, http: http, cpu: cpu,
-            memory: memory, uses: uses,
-            environment: environment, grace: object.duration("grace") ?? .seconds(10), startTime: object.duration("start") ?? .seconds(30),
-            scaling: object.object("scale").map {
-                scaling($0, ScaledService(name: name, replicas: replicas, cpu: cpu, memory: memory, http: http), stores: stores.map(\.name))
-            })
-    }
-
-    private func http(_ object: CheckedObject) -> HTTPInterface {
-        HTTPInterface(
-            port: UInt16(object.integer("port") ?? 8080), live: object.string("live") ?? "/health/live",
-            ready: object.string("ready") ?? "/health/ready", metrics: object.string("metrics"))
     }
 }

@@ -21,9 +21,9 @@ struct YAMLNode {
     /// libyaml looks through all anchors for each anchor and each alias.
     static let anchorLimit = 1000
 
-    /// Parses the one document of a file (libyaml); whatever stands behind it is an error, and not left out. Aliases are followed, and counted
-    /// like what they stand for (nodes and bytes), so that a few lines cannot unfold into gigabytes. A key given twice is an error, and so is
-    /// a tag that would have to be followed.
+    /// Parses the one document of a file (libyaml); whatever stands behind it is an error, and not left out. Aliases and merge keys (`<<`)
+    /// are followed, and counted like what they stand for (nodes and bytes), so that a few lines cannot unfold into gigabytes. A key given
+    /// twice is an error, and so is a tag that would have to be followed.
     static func parse(_ text: [UInt8], file: String) throws(Problem) -> YAMLNode {
         guard text.count <= sizeLimit else {
             throw Problem(file: file, line: 0, column: 0, message: "larger than \(sizeLimit >> 20) MiB, which no stack file is")
@@ -190,20 +190,51 @@ struct YAMLNode {
         ) throws(Problem) -> [(key: YAMLNode, value: YAMLNode)] {
             var pairs: [(key: YAMLNode, value: YAMLNode)] = []
             var lines: [String: Int] = [:]
+            var merged: [[(key: YAMLNode, value: YAMLNode)]] = []
             var pair = node.pointee.data.mapping.pairs.start
             while let current = pair, current < node.pointee.data.mapping.pairs.top {
                 let key = try convert(yaml_document_get_node(&document, current.pointee.key), &document, depth: depth + 1)
-                guard case .scalar(let name, _) = key.content else {
+                guard case .scalar(let name, let isQuoted) = key.content else {
                     throw Problem(file: file, line: key.line, column: key.column, message: "a key must be a word")
                 }
                 if let before = lines.updateValue(key.line, forKey: name) {
                     throw Problem(
                         file: file, line: key.line, column: key.column, message: "'\(name)' is given twice (first in line \(before))")
                 }
-                pairs.append((key, try convert(yaml_document_get_node(&document, current.pointee.value), &document, depth: depth + 1)))
+                let value = try convert(yaml_document_get_node(&document, current.pointee.value), &document, depth: depth + 1)
+                if name == "<<", !isQuoted {
+                    merged = try groups(value)
+                } else {
+                    pairs.append((key, value))
+                }
                 pair = current + 1
             }
+            // What stands here wins over what is merged in, and of that the first.
+            for (key, value) in merged.joined() {
+                guard case .scalar(let name, _) = key.content, lines.updateValue(key.line, forKey: name) == nil else { continue }
+                pairs.append((key, value))
+            }
             return pairs
+        }
+
+        /// What stands behind `<<`: a group of keys, or a list of such groups.
+        private func groups(_ node: YAMLNode) throws(Problem) -> [[(key: YAMLNode, value: YAMLNode)]] {
+            if case .mapping(let pairs) = node.content { return [pairs] }
+            var groups: [[(key: YAMLNode, value: YAMLNode)]] = []
+            if case .sequence(let items) = node.content {
+                for item in items {
+                    guard case .mapping(let pairs) = item.content else { throw notGroups(item) }
+                    groups.append(pairs)
+                }
+                return groups
+            }
+            throw notGroups(node)
+        }
+
+        private func notGroups(_ node: YAMLNode) -> Problem {
+            Problem(
+                file: file, line: node.line, column: node.column,
+                message: "'<<' takes the keys of a group, or of a list of groups, and this is \(node.kind): write <<: *ANCHOR")
         }
     }
 

@@ -4,25 +4,37 @@ import Basics
 public struct Stack: Sendable, Equatable {
     public let name: String
     public let services: [ServiceSpec]
+    /// What runs once before that which depends on it.
+    public let tasks: [TaskSpec]
     public let stores: [StoreSpec]
     public let gateway: GatewaySpec?
 
-    public init(name: String, services: [ServiceSpec], stores: [StoreSpec], gateway: GatewaySpec?) {
+    public init(name: String, services: [ServiceSpec], tasks: [TaskSpec] = [], stores: [StoreSpec], gateway: GatewaySpec?) {
         self.name = name
         self.services = services
+        self.tasks = tasks
         self.stores = stores
         self.gateway = gateway
     }
 
     public func service(_ name: String) -> ServiceSpec? { services.first { $0.name == name } }
+    public func task(_ name: String) -> TaskSpec? { tasks.first { $0.name == name } }
+
+    /// What each service and task waits for before it is started: services until they are ready, tasks until they are done.
+    public var dependencies: [String: [String]] {
+        let all = services.map { ($0.name, $0.dependsOn) } + tasks.map { ($0.name, $0.dependsOn) }
+        return Dictionary(all, uniquingKeysWith: { $1 }).filter { !$0.value.isEmpty }
+    }
 
     /// The same stack with another definition of one service.
     public func replacing(_ service: ServiceSpec) -> Stack {
-        Stack(name: name, services: services.map { $0.name == service.name ? service : $0 }, stores: stores, gateway: gateway)
+        Stack(name: name, services: services.map { $0.name == service.name ? service : $0 }, tasks: tasks, stores: stores, gateway: gateway)
     }
 
     /// The same stack with other routes.
-    public func replacing(gateway: GatewaySpec) -> Stack { Stack(name: name, services: services, stores: stores, gateway: gateway) }
+    public func replacing(gateway: GatewaySpec) -> Stack {
+        Stack(name: name, services: services, tasks: tasks, stores: stores, gateway: gateway)
+    }
 }
 
 /// An address on which something listens.
@@ -69,18 +81,23 @@ public struct ListenAddress: Sendable, Equatable, CustomStringConvertible {
 
 public struct ServiceSpec: Sendable, Equatable {
     public let name: String
-    /// The program and its arguments.
-    public let command: [String]
+    /// How each of its processes is started.
+    public let process: ProcessSpec
     public let image: String?
     /// The least and the most replicas that run; at the start the least.
     public let replicas: ClosedRange<Int>
     public let http: HTTPInterface?
+    /// How a service without http is asked whether it is well; nil: it is not asked.
+    public let check: CheckSpec?
+    /// Whether a process that ends by itself is started again.
+    public let restart: RestartPolicy
+    /// Services that must be ready, and tasks that must be done, before this one is started.
+    public let dependsOn: [String]
     /// The declared resources: thousandths of a core, and bytes; nil: not declared.
     public let cpu: Int?
     public let memory: Int?
     /// Stores whose address this service gets.
     public let uses: [String]
-    public let environment: [EnvironmentVariable]
     /// The time from SIGTERM to SIGKILL.
     public let grace: Duration
     /// The longest time from start to ready; a replica that takes longer is killed, and that counts as a crash.
@@ -89,18 +106,21 @@ public struct ServiceSpec: Sendable, Equatable {
     public let scaling: ScalingSpec?
 
     public init(
-        name: String, command: [String], image: String?, replicas: ClosedRange<Int>, http: HTTPInterface?, cpu: Int?, memory: Int?,
-        uses: [String], environment: [EnvironmentVariable], grace: Duration, startTime: Duration, scaling: ScalingSpec?
+        name: String, process: ProcessSpec, image: String?, replicas: ClosedRange<Int>, http: HTTPInterface?, check: CheckSpec? = nil,
+        restart: RestartPolicy = .always, dependsOn: [String] = [], cpu: Int?, memory: Int?, uses: [String], grace: Duration,
+        startTime: Duration, scaling: ScalingSpec?
     ) {
         self.name = name
-        self.command = command
+        self.process = process
         self.image = image
         self.replicas = replicas
         self.http = http
+        self.check = check
+        self.restart = restart
+        self.dependsOn = dependsOn
         self.cpu = cpu
         self.memory = memory
         self.uses = uses
-        self.environment = environment
         self.grace = grace
         self.startTime = startTime
         self.scaling = scaling
@@ -111,13 +131,112 @@ extension ServiceSpec {
     /// The most replicas that a service may have. The figure is ours: far more than one machine runs.
     public static let replicaLimit = 1000
 
+    /// Two replicas cannot run side by side, because they would listen on the same port.
+    public var isExclusive: Bool { http?.isFixed == true }
+
     /// Why the service may not have this many replicas; nil when it may. A fixed count (`replicas: 3`) may be scaled to any, a range bounds
     /// it.
     public func refusal(of count: Int) -> String? {
         if replicas.lowerBound < replicas.upperBound, !replicas.contains(count) {
             return "\(name) is declared with \(replicas.lowerBound)..\(replicas.upperBound) replicas"
         }
+        if isExclusive, count > 1 { return "\(name) has a fixed port, which only one replica can have" }
         return (0...ServiceSpec.replicaLimit).contains(count) ? nil : "from 0 to \(ServiceSpec.replicaLimit) replicas"
+    }
+}
+
+/// How a process is started: what everything that is started has in common.
+public struct ProcessSpec: Sendable, Equatable {
+    /// The program and its arguments.
+    public let command: CommandLine
+    /// The variables of `env-file` and `environment`, each once.
+    public let environment: [EnvironmentVariable]
+    /// The folder that it is started in, as the stack file has it; nil: the stack file's.
+    public let workingDirectory: String?
+    /// The user that it runs as (`NAME`, `UID`, perhaps with `:GROUP`); nil: whoever runs the stack.
+    public let user: String?
+
+    /// Files of which it is told by a variable each.
+    public let secrets: [SecretFile]
+
+    public init(
+        command: CommandLine, environment: [EnvironmentVariable], workingDirectory: String?, user: String?, secrets: [SecretFile] = []
+    ) {
+        self.command = command
+        self.environment = environment
+        self.workingDirectory = workingDirectory
+        self.user = user
+        self.secrets = secrets
+    }
+
+    /// The same with another command.
+    public func with(_ command: CommandLine) -> ProcessSpec {
+        ProcessSpec(command: command, environment: environment, workingDirectory: workingDirectory, user: user, secrets: secrets)
+    }
+}
+
+/// A file with a secret in it: the process is told where the file is, and the secret stands in no variable and no argument.
+public struct SecretFile: Sendable, Equatable {
+    public let name: String
+    /// As the stack file has it.
+    public let file: String
+
+    public init(name: String, file: String) {
+        self.name = name
+        self.file = file
+    }
+
+    /// The variable that holds the file's path, as the images of databases have it: `NAME_FILE`.
+    public var variable: String { name + "_FILE" }
+}
+
+/// Whether a process that ends by itself is started again, after a pause that grows when it ends again and again.
+public enum RestartPolicy: String, Sendable, CaseIterable {
+    case always
+    /// Only when it ended with another exit status than 0, or by a signal.
+    case onFailure = "on-failure"
+    case never
+}
+
+/// How a worker is asked whether it is well: one of the two.
+public struct CheckSpec: Sendable, Equatable {
+    /// It ends with exit status 0 when the worker is well. nil: a connection is tried.
+    public let command: CommandLine?
+    /// The port on 127.0.0.1 that takes a connection when the worker is well; nil: the worker's own PORT.
+    public let port: UInt16?
+    /// From an answer to the next question.
+    public let interval: Duration
+    /// The longest time for an answer.
+    public let timeout: Duration
+
+    public init(command: CommandLine?, port: UInt16?, interval: Duration, timeout: Duration) {
+        self.command = command
+        self.port = port
+        self.interval = interval
+        self.timeout = timeout
+    }
+}
+
+/// What runs once, to its end, before what depends on it is started.
+public struct TaskSpec: Sendable, Equatable {
+    public let name: String
+    public let process: ProcessSpec
+    /// Stores whose address it gets.
+    public let uses: [String]
+    /// Services that must be ready, and tasks that must be done, before it is started.
+    public let dependsOn: [String]
+    /// The longest time until its end; a task that takes longer is killed and has failed.
+    public let timeLimit: Duration
+    /// The time from SIGTERM to SIGKILL when the stack is stopped meanwhile.
+    public let grace: Duration
+
+    public init(name: String, process: ProcessSpec, uses: [String], dependsOn: [String], timeLimit: Duration, grace: Duration) {
+        self.name = name
+        self.process = process
+        self.uses = uses
+        self.dependsOn = dependsOn
+        self.timeLimit = timeLimit
+        self.grace = grace
     }
 }
 
@@ -132,14 +251,17 @@ public struct EnvironmentVariable: Sendable, Equatable {
 }
 
 public struct HTTPInterface: Sendable, Equatable {
-    /// The port in a container; on one machine the kernel gives each replica a port.
+    /// The port in a container; on one machine the kernel gives each replica a port, unless this one is fixed.
     public let port: UInt16
+    /// The one replica listens on `port`, also on one machine.
+    public let isFixed: Bool
     public let live: String
     public let ready: String
     public let metrics: String?
 
-    public init(port: UInt16, live: String, ready: String, metrics: String?) {
+    public init(port: UInt16, isFixed: Bool = false, live: String, ready: String, metrics: String?) {
         self.port = port
+        self.isFixed = isFixed
         self.live = live
         self.ready = ready
         self.metrics = metrics

@@ -20,6 +20,7 @@
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -111,6 +112,55 @@ int muster_spawn(int *pid, const char *path, char *const argv[], char *const env
     posix_spawn_file_actions_destroy(&actions);
     posix_spawnattr_destroy(&attributes);
     return result;
+}
+
+// In the child of a fork of a program with threads: nothing but system calls. Returns only when something failed, with errno.
+static void become(const char *path, char *const argv[], char *const envp[], int in, int out, int err, const char *directory,
+                   unsigned uid, unsigned gid, const unsigned *groups, int group_count) {
+    struct sigaction standard = {.sa_handler = SIG_DFL};
+    sigset_t none;
+    for (int signal = 1; signal < NSIG; signal++) sigaction(signal, &standard, NULL);
+    if (setpgid(0, 0) != 0 || dup2(in, 0) < 0 || dup2(out, 1) < 0 || dup2(err, 2) < 0) return;
+    if (close_range(3, ~0U, CLOSE_RANGE_CLOEXEC) != 0) return;
+    // The system's own calls: the library's would ask threads that are not here.
+    if (syscall(SYS_setgroups, (size_t)group_count, groups) != 0 || syscall(SYS_setresgid, gid, gid, gid) != 0 ||
+        syscall(SYS_setresuid, uid, uid, uid) != 0)
+        return;
+    if (directory && chdir(directory) != 0) return;
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    execve(path, argv, envp);
+}
+
+int muster_spawn_as(int *pid, const char *path, char *const argv[], char *const envp[], int in, int out, int err,
+                    const char *directory, unsigned uid, unsigned gid, const unsigned *groups, int group_count) {
+    int report[2], error = 0;
+    sigset_t all, before;
+    ssize_t got;
+    if (pipe2(report, O_CLOEXEC) != 0) return errno;
+    // No handler of this program may run in the child.
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    pid_t child = fork();
+    if (child == 0) {
+        become(path, argv, envp, in, out, err, directory, uid, gid, groups, group_count);
+        error = errno;
+        if (write(report[1], &error, sizeof error) < 0) _exit(126);
+        _exit(127);
+    }
+    error = child < 0 ? errno : 0;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    close(report[1]);
+    if (child > 0) {
+        // Ends with the child's exec, or with why there was none.
+        do got = read(report[0], &error, sizeof error);
+        while (got < 0 && errno == EINTR);
+        if (got != sizeof error) error = 0;
+        if (error != 0) waitpid(child, NULL, 0);
+        else *pid = child;
+    }
+    close(report[0]);
+    return error;
 }
 
 int muster_reap(int pid, int *code) {

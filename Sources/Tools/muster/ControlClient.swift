@@ -41,10 +41,11 @@ struct StackHandle: Sendable {
     let isDefault: Bool
 
     /// For verbs that act on what the file says. `path`, or `muster.yaml` here, or the correlation stack that comes with Muster.
-    init(_ path: String?) throws(Exit) {
+    /// `isStarting`: to start it here, so that what its processes lack on this machine is told, too.
+    init(_ path: String?, isStarting: Bool = false) throws(Exit) {
         (file, isDefault) = try StackHandle.choose(path, where: Files.exists)
         let asked = Mutex<[String: String]>([:])
-        let stack = try readStack(file) { name in
+        let stack = try readStack(file, isStarting: isStarting) { name in
             let value = environmentValue(name)
             if let value { asked.withLock { $0[name] = value } }
             return value
@@ -212,6 +213,7 @@ struct StackHandle: Sendable {
     /// What runs, as its supervisor knows it.
     struct Running: Sendable {
         let services: [String]
+        let tasks: [String]
         let stores: [String]
         let backends: [String]
         let listen: String
@@ -224,8 +226,8 @@ struct StackHandle: Sendable {
         try JSONDocument().parse(try ask("GET", "/api/stack")) { root in
             func names(_ key: StaticString) -> [String] { (root[key]?.array ?? []).compactMap(\.string) }
             return Running(
-                services: names("services"), stores: names("stores"), backends: names("backends"), listen: root["listen"]?.string ?? "",
-                admin: root["admin"]?.string ?? "", path: root["path"]?.string ?? "")
+                services: names("services"), tasks: names("tasks"), stores: names("stores"), backends: names("backends"),
+                listen: root["listen"]?.string ?? "", admin: root["admin"]?.string ?? "", path: root["path"]?.string ?? "")
         }
     }
 

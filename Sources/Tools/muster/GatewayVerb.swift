@@ -41,10 +41,14 @@ let gatewayVerb = Verb(
 }
 
 /// Reads a stack file; what is wrong with it becomes status 2.
-func readStack(_ path: String, environment: @escaping (String) -> String? = environmentValue) throws(Exit) -> Stack {
+func readStack(
+    _ path: String, isStarting: Bool = false, environment: @escaping (String) -> String? = environmentValue
+) throws(Exit) -> Stack {
     let text: [UInt8]
     do throws(SystemError) { text = try Files.read(path, limit: Stack.sizeLimit) } catch { throw .usage("\(error)") }
-    do throws(Problems) { return try Stack.read(text, path: path, environment: environment) } catch {
+    do throws(Problems) {
+        return try Stack.read(text, path: path, files: .onDisk(isStarting: isStarting), environment: environment)
+    } catch {
         throw .usage("the file is wrong:\n\(error)")
     }
 }

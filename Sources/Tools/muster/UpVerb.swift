@@ -25,7 +25,7 @@ let upVerb = Verb(
         """
 ) { arguments in
     try arguments.atMost(1, "one stack file")
-    let handle = try StackHandle(arguments.positional.first)
+    let handle = try StackHandle(arguments.positional.first, isStarting: true)
     let counts = try replicaCounts(arguments.all("--replicas"), try handle.stack)
     if arguments.has("--supervise") { return try supervise(handle, counts, arguments) }
     if let pid = try handle.removedSupervisor() {
@@ -100,7 +100,7 @@ private func supervise(_ handle: StackHandle, _ counts: [String: Int], _ argumen
     let supervisor = Supervisor(
         stack: stack, file: handle.file, counts: counts,
         manner: .init(isForeground: isForeground, isRestart: arguments.has("--again")),
-        readStack: { file, variables in try readStack(file) { variables[$0] } },
+        readStack: { file, variables in try readStack(file, isStarting: true) { variables[$0] } },
         tell: { line in tell("  \(line)") },
         onRunning: {
             tell("everything is ready after \((MonotonicTime.now - start).brief)")
@@ -167,6 +167,15 @@ private func startDetached(_ handle: StackHandle, _ arguments: Arguments) throws
     }
     showNew()
     printOut(try summary(handle))
+    try tellFailures(handle)
+}
+
+/// A task that failed holds what depends on it: the rest runs, and the verb has not done what it was asked for.
+private func tellFailures(_ handle: StackHandle) throws {
+    let failures = try JSONDocument().parse(try handle.ask("GET", "/api/stack")) { ($0["failures"]?.array ?? []).compactMap(\.string) }
+    if failures.isEmpty { return }
+    throw Exit.failed(
+        failures.joined(separator: "\n") + "\nthe rest runs; when the cause is mended, \(selfName) up \(handle.file) runs the task again")
 }
 
 // MARK: a stack that runs already
@@ -190,6 +199,7 @@ private func reconcile(_ handle: StackHandle, _ counts: [String: Int]) throws {
     printError(changes.isEmpty ? "\(handle.name) runs already, as the file says" : changes.joined(separator: "\n"))
     try waitUntilQuiet(handle)
     printOut(try summary(handle))
+    try tellFailures(handle)
 }
 
 /// Until every replica that there is to be is ready, and none is leaving.

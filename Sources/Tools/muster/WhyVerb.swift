@@ -60,10 +60,10 @@ let whyVerb = Verb(
     )
 }
 
-/// Decisions are about services, their replicas, stores, and declared backends.
+/// Decisions are about services, their replicas, tasks, stores, and declared backends.
 private func checkSubject(_ subject: String, _ running: StackHandle.Running) throws(Exit) {
     let name = String(subject.split(separator: "/").first ?? "")
-    let known = running.services + running.stores + running.backends + ["supervisor"]
+    let known = running.services + running.tasks + running.stores + running.backends + ["supervisor"]
     if known.contains(name) || known.contains(subject) { return }
     let hint = nearestWord(to: name, in: known).map { "; did you mean '\($0)'?" } ?? ""
     throw .usage("nothing in the stack is called '\(subject)'\(hint)")

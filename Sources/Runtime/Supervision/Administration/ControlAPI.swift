@@ -23,10 +23,12 @@ enum ControlAPI {
                 json.member("stack", stack.stack.name)
                 json.member("phase", stack.phase)
                 json.member("quiet", stack.isQuiet)
+                json.member("failures", stack.failures)
                 json.member("listen", stack.stack.gateway?.listen.description ?? "")
                 json.member("admin", stack.stack.gateway?.admin?.description ?? "")
                 json.member("path", tryPath(stack.stack))
                 json.member("services", stack.stack.services.map(\.name))
+                json.member("tasks", stack.stack.tasks.map(\.name))
                 json.member("stores", stack.stack.stores.map(\.name))
                 json.member("backends", backends(stack.stack))
             }

@@ -22,7 +22,7 @@ final class StackAdmin {
         guard runner.takesSizes else {
             throw APIError(409, "not_running", "the stack is \(runner.phase); scale it when it runs")
         }
-        let before = runner.serviceMachine(service)?.desired ?? 0, scales = runner.scaling.scalers?.scales(service) ?? false
+        let before = runner.size(of: service) ?? 0, scales = runner.scaling.scalers?.scales(service) ?? false
         // Freed, it goes on from where it is when it scales by itself, and else to what is declared.
         let wanted = count ?? (scales ? before : spec.replicas.lowerBound)
         try check(wanted, spec)
@@ -79,6 +79,7 @@ final class StackAdmin {
     private func checkChange(to new: Stack, _ counts: [String: Int]) throws(APIError) {
         let same =
             Set(new.services.map(\.name)) == Set(stack.services.map(\.name)) && new.stores == stack.stores
+            && Set(new.tasks.map(\.name)) == Set(stack.tasks.map(\.name)) && new.dependencies == stack.dependencies
             && new.gateway?.listen == stack.gateway?.listen && new.gateway?.admin == stack.gateway?.admin
             && new.gateway?.threads == stack.gateway?.threads && new.gateway?.accessLog == stack.gateway?.accessLog
             && new.name == stack.name
@@ -87,7 +88,8 @@ final class StackAdmin {
         guard same else {
             throw APIError(
                 409, "needs_restart",
-                "services, stores or the gateway's addresses were added, removed or changed: run muster down, then muster up")
+                "services, tasks, what they depend on, stores or the gateway's addresses were added, removed or changed: run muster down, then muster up"
+            )
         }
         guard runner.phase == "running" else {
             throw APIError(409, "not_running", "the stack is \(runner.phase); change it when it runs")
@@ -97,8 +99,8 @@ final class StackAdmin {
         }
     }
 
-    /// Takes the services of a changed stack file while it runs, when the gateway has taken its routes (`takeRoutes`): counts are scaled and
-    /// changed services rolled (`rolled` is called once for each, with why it was given up). Returns what is being done; throws, before
+    /// Takes the services of a changed stack file while it runs, when the gateway has taken its routes (`takeRoutes`): counts are scaled
+    /// and changed services rolled (`rolled` is called once for each, with why it was given up). Returns what is being done; throws, before
     /// anything has changed, when a change needs a new start.
     func reconcile(_ new: Stack, counts: [String: Int], rolled: @escaping (String, String?) -> Void) throws(APIError) -> (
         done: [String], rolls: Int
@@ -109,22 +111,26 @@ final class StackAdmin {
         var done: [String] = []
         var rolls = 0
         runner.scaling.follow()
+        let tasks = runner.runTasks(changed: Set(new.tasks.filter { old.task($0.name) != $0 }.map(\.name)))
+        done += tasks.map { "the task \($0) runs again" }
         for spec in new.services {
             let before = old.service(spec.name)!
             // A count that the file does not allow (it was scaled, or the file has changed) goes back to what the file says.
             // One that scales by itself finds its own way there.
             let fits =
                 spec.scaling != nil
-                || spec.replicas == before.replicas && spec.replicas.contains(runner.serviceMachine(spec.name)?.desired ?? 0)
+                || spec.replicas == before.replicas && spec.replicas.contains(runner.size(of: spec.name) ?? 0)
             let wanted = counts[spec.name] ?? (fits ? nil : spec.replicas.lowerBound)
-            if let wanted, wanted != runner.serviceMachine(spec.name)?.desired {
+            if let wanted, wanted != runner.size(of: spec.name) {
                 try scale(spec.name, to: wanted)
                 done.append("\(spec.name) goes to \(wanted) replicas")
             }
             if !spec.runsLike(before) {
                 done.append("\(spec.name) is rolled to its new definition")
                 rolls += 1
-                try roll(spec.name, from: before) { failure in rolled(spec.name, failure) }
+                // A fixed port has no room for the old replica beside the new one: what runs after a failed roll is the new one, tried
+                // again.
+                try roll(spec.name, from: spec.isExclusive ? nil : before) { failure in rolled(spec.name, failure) }
             }
         }
         return (done, rolls)
@@ -146,12 +152,13 @@ final class StackAdmin {
 
     var rows: [Row] {
         let units = runner.units
-        let order = stack.stores.map(\.name) + stack.services.map(\.name)
+        let order = stack.stores.map(\.name) + stack.tasks.map(\.name) + stack.services.map(\.name)
         return runner.runners.values.sorted {
             (order.firstIndex(of: $0.unit) ?? 0, $0.number) < (order.firstIndex(of: $1.unit) ?? 0, $1.number)
         }.map { runner in
             Row(
-                service: runner.unit, kind: units.isStore(runner.unit) ? "redis" : nil, number: runner.number, pid: runner.pid,
+                service: runner.unit, kind: units.isStore(runner.unit) ? "redis" : runner.machine.settings.isTask ? "task" : nil,
+                number: runner.number, pid: runner.pid,
                 port: self.runner.address(of: runner), state: runner.machine.state, restarts: runner.machine.restarts,
                 since: runner.startedAt,
                 trouble: runner.machine.note)
@@ -162,7 +169,7 @@ final class StackAdmin {
 extension ServiceSpec {
     /// Nothing differs that a running process would have to be replaced for.
     func runsLike(_ other: ServiceSpec) -> Bool {
-        command == other.command && environment == other.environment && http == other.http && uses == other.uses && cpu == other.cpu
-            && memory == other.memory && grace == other.grace && startTime == other.startTime
+        process == other.process && http == other.http && check == other.check && restart == other.restart && uses == other.uses
+            && cpu == other.cpu && memory == other.memory && grace == other.grace && startTime == other.startTime
     }
 }

@@ -10,6 +10,8 @@ struct ServiceMachine {
         let generation: Int
         var isReady = false
         var isLeaving = false
+        /// It ended by itself without success, and is not started again.
+        var isOver = false
     }
 
     enum Action: Equatable {
@@ -33,6 +35,8 @@ struct ServiceMachine {
     private(set) var members: [Int: Member] = [:]
     private var roll = Roll.none
     private var isRolling = false
+    /// Two replicas cannot run side by side (they would listen on the same port), so the new one follows the end of the old one.
+    var isExclusive = false
     /// What each replica was doing when the count last changed; unknown ones do nothing.
     private var work: [Int: Int] = [:]
 
@@ -41,7 +45,9 @@ struct ServiceMachine {
         self.desired = desired
     }
 
-    var isSettled: Bool { !isRolling && members.count == desired && members.values.allSatisfy { $0.isReady && !$0.isLeaving } }
+    var isSettled: Bool {
+        !isRolling && members.count == desired && members.values.allSatisfy { ($0.isReady || $0.isOver) && !$0.isLeaving }
+    }
     var isGone: Bool { members.isEmpty }
     /// The one that a roll has added, until the one whose place it takes is on its way out.
     var surge: Int? { if case .starting(let surge, _) = roll { surge } else { nil } }
@@ -79,9 +85,20 @@ struct ServiceMachine {
         return reconcile() + [.rollEnded("replica \(number) of the new version stopped serving; those not yet replaced go on serving")]
     }
 
+    /// It ended by itself without success and is not started again; nothing takes its place.
+    mutating func over(_ number: Int) -> [Action] {
+        members[number]?.isOver = true
+        return becameUnready(number)
+    }
+
     /// It died before it was ever ready. In a roll that ends the roll: the new version does not work, so the old one stays. One of a version
     /// that another roll has overtaken meanwhile says nothing of the newest one, which then gets its turn.
     mutating func failedToStart(_ number: Int, _ reason: String) -> [Action] {
+        if isExclusive, isRolling, let member = members[number], member.generation == generation, !member.isLeaving {
+            roll = .none
+            isRolling = false
+            return [.rollEnded("replica \(number) did not become ready: \(reason); its port is fixed, so none runs beside it")]
+        }
         guard case .starting(number, _) = roll else { return [] }
         roll = .none
         if let member = members[number], member.generation < generation { return stop(number) + reconcile() }
@@ -118,7 +135,8 @@ struct ServiceMachine {
         var surge: Int?
         if case .starting(let number, _) = roll { surge = number }
         var staying = members.values.filter { !$0.isLeaving && $0.number != surge }
-        while staying.count < desired {
+        let isTaken = isExclusive && members.values.contains(where: \.isLeaving)
+        while staying.count < desired, !isTaken {
             let member = add()
             staying.append(member)
             actions.append(.start(member.number, generation: generation))
@@ -151,6 +169,10 @@ struct ServiceMachine {
             guard members.values.allSatisfy(\.isReady) else { return [] }
             isRolling = false
             return [.rollEnded(nil)]
+        }
+        if isExclusive {
+            roll = .stopping(old: old)
+            return stop(old)
         }
         let member = add()
         roll = .starting(surge: member.number, old: old)

@@ -1,6 +1,6 @@
 import Basics
 
-/// The whole stack: stores first, then services; backwards when it ends. Pure.
+/// The whole stack: stores first, then services and tasks, each when what it depends on is ready; backwards when it ends. Pure.
 struct StackMachine {
     enum Phase: String, Equatable {
         case idle
@@ -15,6 +15,8 @@ struct StackMachine {
     enum Action: Equatable {
         case start(unit: String, number: Int, generation: Int)
         case stop(unit: String, number: Int)
+        case startTask(String)
+        case stopTask(String)
         case rollEnded(service: String, failure: String?)
         case entered(Phase)
     }
@@ -25,24 +27,132 @@ struct StackMachine {
         case unready(unit: String, number: Int)
         case failedToStart(unit: String, number: Int, reason: String)
         case stopped(unit: String, number: Int)
+        /// It ended by itself without success, and is not started again.
+        case over(unit: String, number: Int)
+        case taskEnded(String, failure: String?)
+        /// Tasks are to run again: those that have failed, and those that have changed.
+        case runTasks([String])
         /// `work`: what each replica does now, for the choice of those that go.
         case scale(service: String, count: Int, work: [Int: Int] = [:])
-        case roll(service: String)
+        /// `isExclusive`: its replicas cannot run side by side.
+        case roll(service: String, isExclusive: Bool = false)
         case shutDown
     }
 
     private(set) var phase = Phase.idle
     private(set) var stores: [String: ServiceMachine] = [:]
     private(set) var services: [String: ServiceMachine] = [:]
-    private let counts: [String: Int]
+    private(set) var tasks: [String: TaskState] = [:]
+    private var counts: [String: Int]
     private let nodes: [String: Int]
+    /// What each service and task waits for, by name.
+    private let dependencies: [String: [String]]
+    /// The same the other way round.
+    private let waitedBy: [String: [String]]
+    /// All services and tasks, each after what it waits for.
+    private var order: [String] = []
+    /// Services that were started: what they depend on was ready once.
+    private var begun: Set<String> = []
+    /// Rolls that wait for a task.
+    private var pendingRolls: Set<String> = []
 
-    /// `stores` with the number of servers of each, `services` with the number of replicas each begins with.
-    init(stores: [String: Int], services: [String: Int]) {
+    /// Each state of a task, and how it is left.
+    enum TaskState: Equatable {
+        /// Until what it depends on is ready.
+        case waiting
+        /// Until its end.
+        case running
+        /// Until it is told to run again.
+        case done
+        case failed(String)
+    }
+
+    /// `stores` with the number of servers of each, `services` with the number of replicas each begins with. `dependencies` have no cycles.
+    init(
+        stores: [String: Int], services: [String: Int], tasks: [String] = [], dependencies: [String: [String]] = [:],
+        exclusive: Set<String> = []
+    ) {
         for store in stores.keys { self.stores[store] = ServiceMachine(name: store, desired: 0) }
         nodes = stores
         for service in services.keys { self.services[service] = ServiceMachine(name: service, desired: 0) }
+        for service in exclusive { self.services[service]?.isExclusive = true }
+        for task in tasks { self.tasks[task] = .waiting }
+        self.dependencies = dependencies
+        var waitedBy: [String: [String]] = [:]
+        for (unit, wanted) in dependencies.sorted(by: { $0.key < $1.key }) {
+            for name in wanted { waitedBy[name, default: []].append(unit) }
+        }
+        self.waitedBy = waitedBy
+        let units = Set(services.keys).union(tasks)
+        var left = dependencies.mapValues { Set($0).intersection(units) }
+        var free = units.filter { left[$0]?.isEmpty ?? true }.sorted(by: >)
+        while let name = free.popLast() {
+            order.append(name)
+            for unit in waitedBy[name] ?? [] where left[unit]?.remove(name) != nil && left[unit]!.isEmpty { free.append(unit) }
+        }
         counts = services
+    }
+
+    /// Services and tasks that are not started, and will not be without somebody's doing, each with the failed task that holds it.
+    var held: [String: String] {
+        var found: [String: String] = [:]
+        var next = tasks.filter { if case .failed = $0.value { true } else { false } }.keys.sorted().map { (name: $0, task: $0) }
+        while let (name, task) = next.popLast() {
+            for unit in waitedBy[name] ?? [] where found[unit] == nil {
+                guard tasks[unit] == .waiting || services[unit] != nil && !begun.contains(unit) else { continue }
+                found[unit] = task
+                next.append((unit, task))
+            }
+        }
+        return found
+    }
+
+    /// All that was to be started is ready, done, or held by a task that failed.
+    private var isAsFarAsItGets: Bool {
+        let held = held
+        return services.allSatisfy { begun.contains($0.key) ? $0.value.isSettled : held[$0.key] != nil }
+            && tasks.allSatisfy { $0.value != .running && ($0.value != .waiting || held[$0.key] != nil) }
+    }
+
+    /// Nothing runs or waits that will end or begin by itself.
+    var isQuiet: Bool { phase == .running && pendingRolls.isEmpty && isAsFarAsItGets }
+
+    /// How many replicas a service is to have, also when it is not started yet.
+    func size(of service: String) -> Int? { begun.contains(service) ? services[service]?.desired : counts[service] }
+
+    private func isSatisfied(_ name: String) -> Bool {
+        if let task = tasks[name] { return task == .done }
+        if let service = services[name] { return begun.contains(name) && service.isSettled }
+        // A store: they are ready before anything else begins.
+        return true
+    }
+
+    private func canBegin(_ unit: String) -> Bool { (dependencies[unit] ?? []).allSatisfy(isSatisfied) }
+
+    /// Starts what waits for nothing any more.
+    private mutating func begin() -> [Action] {
+        var actions: [Action] = []
+        // Each after what it waits for: one that begins with no replica is ready with that, and nothing else would tell so.
+        for name in order where canBegin(name) {
+            if tasks[name] == .waiting {
+                tasks[name] = .running
+                actions.append(.startTask(name))
+            } else if services[name] != nil, begun.insert(name).inserted {
+                actions += change(name) { [counts] in $0.setDesired(counts[name] ?? 0) }
+            }
+        }
+        let held = pendingRolls.isEmpty ? [:] : held
+        for name in pendingRolls.sorted() {
+            let waitsFor = (dependencies[name] ?? []).filter { tasks[$0] != nil }
+            if waitsFor.allSatisfy(isSatisfied) {
+                pendingRolls.remove(name)
+                actions += change(name) { $0.beginRoll() }
+            } else if let task = waitsFor.first(where: { if case .failed? = tasks[$0] { true } else { held[$0] != nil } }) {
+                pendingRolls.remove(name)
+                actions.append(.rollEnded(service: name, failure: "the task \(task), which must be done before it, failed"))
+            }
+        }
+        return actions
     }
 
     mutating func handle(_ event: Event) -> [Action] {
@@ -61,16 +171,36 @@ struct StackMachine {
         case .unready(let unit, let number): return change(unit) { $0.becameUnready(number) }
         case .failedToStart(let unit, let number, let reason): return change(unit) { $0.failedToStart(number, reason) }
         case .stopped(let unit, let number): return change(unit) { $0.stopped(number) }
+        case .over(let unit, let number): return change(unit) { $0.over(number) }
+        case .taskEnded(let task, let failure):
+            if tasks[task] != nil { tasks[task] = failure.map(TaskState.failed) ?? .done }
+            return []
+        case .runTasks(let names):
+            for name in names where phase == .running && tasks[name] != nil && tasks[name] != .running { tasks[name] = .waiting }
+            return []
         case .scale(let service, let count, let work):
             guard phase == .running || phase == .startingServices else { return [] }
+            guard begun.contains(service) else {
+                // It begins with as many.
+                if counts[service] != nil { counts[service] = count }
+                return []
+            }
             return change(service) { $0.setDesired(count, work: work) }
-        case .roll(let service):
+        case .roll(let service, let isExclusive):
             guard phase == .running else { return [.rollEnded(service: service, failure: "the stack is \(phase.rawValue)")] }
-            return change(service) { $0.beginRoll() }
+            services[service]?.isExclusive = isExclusive
+            // Not started yet: it will be, as the new version.
+            guard begun.contains(service) else { return [.rollEnded(service: service, failure: nil)] }
+            pendingRolls.insert(service)
+            return []
         case .shutDown:
             guard phase != .stopped, phase != .stoppingServices, phase != .stoppingStores else { return [] }
             phase = .stoppingServices
-            return [.entered(phase)] + StackMachine.each(&services) { $0.setDesired(0) }
+            let given = pendingRolls.sorted()
+            pendingRolls = []
+            return [.entered(phase)] + given.map { .rollEnded(service: $0, failure: "the stack is stopping") }
+                + tasks.filter { $0.value == .running }.keys.sorted().map(Action.stopTask)
+                + StackMachine.each(&services) { $0.setDesired(0) }
         }
     }
 
@@ -79,12 +209,14 @@ struct StackMachine {
         switch phase {
         case .startingStores where stores.values.allSatisfy(\.isSettled):
             phase = .startingServices
-            let counts = counts
-            return [.entered(phase)] + StackMachine.each(&services) { $0.setDesired(counts[$0.name] ?? 0) } + advance()
-        case .startingServices where services.values.allSatisfy(\.isSettled):
+            return [.entered(phase)] + advance()
+        case .startingServices:
+            let actions = begin()
+            guard isAsFarAsItGets else { return actions }
             phase = .running
-            return [.entered(phase)]
-        case .stoppingServices where services.values.allSatisfy(\.isGone):
+            return actions + [.entered(phase)]
+        case .running: return begin()
+        case .stoppingServices where services.values.allSatisfy(\.isGone) && !tasks.values.contains(.running):
             phase = .stoppingStores
             return [.entered(phase)] + StackMachine.each(&stores) { $0.setDesired(0) } + advance()
         case .stoppingStores where stores.values.allSatisfy(\.isGone):

@@ -58,18 +58,41 @@ final class StackRunner: ReplicaHost {
         self.housekeeping = Housekeeping(context, thread: housekeeping)
         var wanted: [String: Int] = [:]
         for service in stack.services { wanted[service.name] = counts[service.name] ?? service.replicas.lowerBound }
-        machine = StackMachine(stores: Dictionary(uniqueKeysWithValues: stack.stores.map { ($0.name, $0.nodes) }), services: wanted)
+        machine = StackMachine(
+            stores: Dictionary(uniqueKeysWithValues: stack.stores.map { ($0.name, $0.nodes) }), services: wanted,
+            tasks: stack.tasks.map(\.name), dependencies: stack.dependencies,
+            exclusive: Set(stack.services.filter(\.isExclusive).map(\.name)))
         units = try UnitLauncher(stack, context)
         units.onStoreFailure = { [unowned self] in storeFailed($0) }
     }
 
     func start() {
-        housekeeping.start { [unowned self] in Set(runners.values.map(\.pid)) }
+        housekeeping.start { [unowned self] in Set(runners.values.flatMap(\.pids)) }
         apply(.begin)
     }
 
     var phase: String { machine.phase.rawValue }
-    var isQuiet: Bool { machine.phase == .running && machine.services.values.allSatisfy(\.isSettled) }
+    var isQuiet: Bool { machine.isQuiet }
+
+    /// What is not done or does not run because a task failed, a line each; empty: nothing.
+    var failures: [String] {
+        let held = machine.held
+        return stack.tasks.compactMap { task in
+            guard case .failed(let why)? = machine.tasks[task.name] else { return nil }
+            let waiting = held.filter { $0.value == task.name }.keys.sorted()
+            return "the task \(task.name) failed: \(why)\(waiting.isEmpty ? "" : "; waiting for it: \(waiting.joined(separator: ", "))")\n"
+                + lastLines(context.folder.log(task.name, 1))
+        }
+    }
+
+    /// Runs tasks (again): those among `changed`, and those that have failed. Returns their names.
+    func runTasks(changed: Set<String>) -> [String] {
+        let names = stack.tasks.map(\.name).filter { name in
+            if case .failed? = machine.tasks[name] { true } else { changed.contains(name) }
+        }
+        apply(.runTasks(names))
+        return names
+    }
 
     /// Whether services can be given another size now.
     var takesSizes: Bool { machine.phase == .running || machine.phase == .startingServices }
@@ -121,6 +144,8 @@ final class StackRunner: ReplicaHost {
         switch action {
         case .start(let unit, let number, let generation): start(unit, number, generation)
         case .stop(let unit, let number): runners["\(unit)/\(number)"]?.stop()
+        case .startTask(let task): startTask(task)
+        case .stopTask(let task): runners["\(task)/1"]?.stop()
         case .rollEnded(let service, let failure): rollEnded(service, failure)
         case .entered(.running):
             scaling.follow()
@@ -141,6 +166,24 @@ final class StackRunner: ReplicaHost {
         runner.start()
     }
 
+    private func startTask(_ name: String) {
+        context.tell("task \(name): started")
+        // One that has run before has ended.
+        let runner = units.task(stack.task(name)!, stack: stack.name, host: self)
+        runners["\(name)/1"] = runner
+        runner.start()
+    }
+
+    func completed(_ runner: ReplicaRunner, failure: String?) {
+        let name = runner.unit
+        if stack.task(name) == nil {
+            scaling.replicasChanged()
+            return apply(failure == nil ? .ready(unit: name, number: runner.number) : .over(unit: name, number: runner.number))
+        }
+        apply(.taskEnded(name, failure: failure))
+        for line in failures where failure != nil && line.hasPrefix("the task \(name) ") { context.tell(line) }
+    }
+
     private func rollEnded(_ service: String, _ failure: String?) {
         context.journal.append(
             DecisionRecord(
@@ -157,6 +200,8 @@ final class StackRunner: ReplicaHost {
 
     // MARK: what the other parts ask for
 
+    /// How many replicas a service is to have, also when it is not started yet.
+    func size(of service: String) -> Int? { machine.size(of: service) }
     func serviceMachine(_ service: String) -> ServiceMachine? { machine.services[service] }
     func runners(of service: String) -> [ReplicaRunner] { runners.values.filter { $0.unit == service }.sorted { $0.number < $1.number } }
 
@@ -175,7 +220,7 @@ final class StackRunner: ReplicaHost {
             for done in rollWaiters.removeValue(forKey: service) ?? [] { done(why) }
         }
         rollWaiters[service, default: []].append(done)
-        apply(.roll(service: service))
+        apply(.roll(service: service, isExclusive: stack.service(service)?.isExclusive ?? false))
     }
 
     /// The port that a replica was told to listen on; nil for a worker, which listens on none that is known.
@@ -238,7 +283,9 @@ final class StackRunner: ReplicaHost {
         context.tell("\(name) ended before it was ready: \(trouble)")
         apply(.failedToStart(unit: runner.unit, number: runner.number, reason: trouble))
         let isStarting = machine.phase == .startingStores || machine.phase == .startingServices
-        guard isStarting, !context.isRestart, runner.machine.isLooping || trouble.hasPrefix("not ready") else { return }
+        guard isStarting, !context.isRestart,
+            runner.machine.isLooping || runner.machine.phase == .completed || trouble.hasPrefix("not ready")
+        else { return }
         startFailure = "\(name) does not start: \(trouble)\n\(lastLines(context.folder.log(runner.unit, runner.number)))"
         shutDown()
     }
@@ -253,7 +300,11 @@ final class StackRunner: ReplicaHost {
     func finished(_ runner: ReplicaRunner) {
         runners["\(runner.unit)/\(runner.number)"] = nil
         context.tell("stopped: \(runner.unit)/\(runner.number)")
-        apply(.stopped(unit: runner.unit, number: runner.number))
+        if stack.task(runner.unit) != nil {
+            apply(.taskEnded(runner.unit, failure: "it was stopped"))
+        } else {
+            apply(.stopped(unit: runner.unit, number: runner.number))
+        }
     }
 
     func decided(_ record: DecisionRecord) {

@@ -154,6 +154,13 @@ public final class Supervisor: Sendable {
 
     /// A store's server would say it only in its log.
     private func checkStorePorts() throws {
+        for service in stack.services {
+            guard let http = service.http, http.isFixed, counts[service.name] ?? service.replicas.lowerBound > 0, !isFreePort(http.port)
+            else { continue }
+            throw Failure(
+                "services.\(service.name).http.port: port \(http.port) is in use: stop what listens there (ss -ltnp 'sport = :\(http.port)'), "
+                    + "or change it in \(file)")
+        }
         for store in stack.stores {
             guard let first = store.port else { continue }
             for node in 0..<store.nodes {

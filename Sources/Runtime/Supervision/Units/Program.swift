@@ -8,18 +8,29 @@ struct Program: Sendable {
     let arguments: [String]
     let environment: Environment
     let folder: String
+    /// Who it runs as; nil: the user of this process.
+    var user: ProcessUser?
     /// Written to its standard input; for secrets, which may stand in no argument and no file that others read.
     let input: [UInt8]
 
-    /// Finds what a command names: a path (relative to the stack file), a program beside this one, or one on PATH.
-    static func find(_ name: String, stackFolder: String) -> String? {
+    /// Finds what a command names: a path (relative to `folder`), a program beside this one, or one on `path` (default: the PATH of this
+    /// process).
+    static func find(_ name: String, folder: String, path: String? = nil) -> String? {
         if name.contains("/") {
-            let path = name.hasPrefix("/") ? name : "\(stackFolder)/\(name)"
-            return access(path, X_OK) == 0 ? path : nil
+            let path = name.hasPrefix("/") ? name : "\(folder)/\(name)"
+            return isProgram(path) ? path : nil
         }
-        var folders = (environmentValue("PATH") ?? "/usr/bin:/bin").split(separator: ":").map(String.init)
+        var folders = (path ?? environmentValue("PATH") ?? "/usr/bin:/bin").split(separator: ":").map {
+            $0.hasPrefix("/") ? String($0) : "\(folder)/\($0)"
+        }
         folders.insert(Files.folder(of: Files.absolute("/proc/self/exe")), at: 0)
-        return folders.map { "\($0)/\(name)" }.first { access($0, X_OK) == 0 }
+        return folders.map { "\($0)/\(name)" }.first(where: isProgram)
+    }
+
+    /// A folder may be entered, which is no program.
+    private static func isProgram(_ path: String) -> Bool {
+        var info = stat()
+        return access(path, X_OK) == 0 && stat(path, &info) == 0 && info.st_mode & S_IFMT == S_IFREG
     }
 
     /// Starts it in a process group of its own, its output appended to `log`.
@@ -54,8 +65,12 @@ struct Program: Sendable {
         }
         let settings = variables + [nil]
         defer { for pointer in words + settings { free(pointer) } }
-        let result = muster_spawn(&pid, path, words, settings, ends.0, output, errors, newSession, folder, nil, 0)
-        guard result == 0 else { throw SystemError("start \(path)", result) }
+        let result =
+            if let user {
+                muster_spawn_as(
+                    &pid, path, words, settings, ends.0, output, errors, folder, user.uid, user.gid, user.groups, Int32(user.groups.count))
+            } else { muster_spawn(&pid, path, words, settings, ends.0, output, errors, newSession, folder, nil, 0) }
+        guard result == 0 else { throw SystemError("start \(path) in \(folder)\(user.map { " as \($0.name)" } ?? "")", result) }
         return pid
     }
 }
@@ -75,6 +90,17 @@ struct Environment: Sendable {
             let bytes = UnsafeBufferPointer(start: pointer, count: strlen(pointer)).map { UInt8(bitPattern: $0) }
             result.entries.append(bytes)
             entry += 1
+        }
+        return result
+    }
+
+    /// What every process gets of it (decision 51): where programs and temporary files are, whose process it is, language and time zone.
+    /// Everything else is declared in the stack file.
+    var clean: Environment {
+        let names = ["PATH", "HOME", "USER", "LOGNAME", "SHELL", "TMPDIR", "TZ", "LANG", "LANGUAGE"].map { Array("\($0)=".utf8) }
+        var result = Environment()
+        result.entries = entries.filter { entry in
+            names.contains { entry.starts(with: $0) } || entry.starts(with: Array("LC_".utf8))
         }
         return result
     }

@@ -22,6 +22,8 @@ protocol ReplicaHost: AnyObject {
     func signalStrays(_ runner: ReplicaRunner, life: Int, _ signal: Int32)
     func serving(_ runner: ReplicaRunner, _ isServing: Bool)
     func failedToStart(_ runner: ReplicaRunner)
+    /// Its process has ended by itself and is not started again. `failure`: nil when it ended with success.
+    func completed(_ runner: ReplicaRunner, failure: String?)
     func finished(_ runner: ReplicaRunner)
     /// The set of replicas that the gateway may use has changed.
     func membershipChanged()

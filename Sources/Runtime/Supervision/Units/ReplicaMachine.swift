@@ -1,5 +1,6 @@
 import Basics
 import Resilience
+import StackModel
 
 /// One replica's life, as a pure machine: events in, actions out; no process, no clock, no socket.
 ///
@@ -22,6 +23,10 @@ struct ReplicaMachine {
         /// Whether probes say something about it. What is not probed serves for all that is known as soon as it runs, so a life of a
         /// second proves nothing.
         var isProbed = true
+        /// Whether it is started again when it ends by itself.
+        var restart = RestartPolicy.always
+        /// It is to end by itself: it never serves, and `startTime` is the longest time until its end.
+        var isTask = false
     }
 
     /// Each phase, and how it is left.
@@ -42,6 +47,8 @@ struct ReplicaMachine {
         case stopping
         /// It ended and waits to be started again. Leaves by the timer or `stop`.
         case backingOff
+        /// It ended by itself, and is not to be started again. Leaves by `stop`.
+        case completed
         /// It ended as it was told to. Final.
         case stopped
     }
@@ -66,7 +73,8 @@ struct ReplicaMachine {
         case start
         case spawnFailed(String)
         case probed(Probe)
-        case exited(String)
+        /// `isSuccess`: with exit status 0.
+        case exited(String, isSuccess: Bool = false)
         case drained
         case timer(Int)
         case stop
@@ -84,6 +92,8 @@ struct ReplicaMachine {
         /// No new requests; tell `drained` when those under way are done.
         case drain
         case decided(DecisionRecord)
+        /// It is `completed`, and how: nil when it ended with success.
+        case completed(failure: String?)
         /// It is `stopped`; nothing more will happen.
         case finished
     }
@@ -139,6 +149,7 @@ struct ReplicaMachine {
         case .failing: "failed"
         case .draining, .stopping: "draining"
         case .backingOff: crashes.isLooping ? "failed" : "backing-off"
+        case .completed: trouble.isEmpty ? "completed" : "failed"
         case .stopped: "stopped"
         }
     }
@@ -148,7 +159,7 @@ struct ReplicaMachine {
         case .start: phase == .idle ? spawn(now) : []
         case .spawnFailed(let reason): phase == .starting ? died(reason, now) : exited(reason, now)
         case .probed(let result): probed(result, now)
-        case .exited(let how): exited(how, now)
+        case .exited(let how, let isSuccess): exited(how, now, isSuccess: isSuccess)
         case .drained: phase == .draining ? terminate(now) : []
         case .timer(let id): id == timer ? timePassed(now) : []
         case .stop: stop(now)
@@ -219,7 +230,7 @@ struct ReplicaMachine {
     }
 
     private mutating func probedAtStart(_ result: Probe, _ now: MonotonicTime) -> [Action] {
-        if startTimedOut { return [] }
+        if startTimedOut || settings.isTask { return [] }
         switch result {
         case .ready: return serves(.ready, "", now)
         case .degraded(let detail): return serves(.degraded, detail, now)
@@ -252,18 +263,26 @@ struct ReplicaMachine {
         return [.withdraw, .decided(failing(count, detail))]
     }
 
-    private mutating func exited(_ how: String, _ now: MonotonicTime) -> [Action] {
+    private mutating func exited(_ how: String, _ now: MonotonicTime, isSuccess: Bool = false) -> [Action] {
         switch phase {
         case .starting, .ready, .degraded, .failing:
-            return died(startTimedOut ? "not ready within \(settings.startTime.brief)\(asked)" : how, now)
+            let tooLate =
+                settings.isTask
+                ? "it did not end within \(settings.startTime.brief)" : "not ready within \(settings.startTime.brief)\(asked)"
+            return died(startTimedOut ? tooLate : how, now, isSuccess: isSuccess && !startTimedOut)
         case .draining, .stopping:
             enter(.stopped, now)
             return [.withdraw, .finished]
-        case .idle, .backingOff, .stopped: return []
+        case .idle, .backingOff, .completed, .stopped: return []
         }
     }
 
-    private mutating func died(_ how: String, _ now: MonotonicTime) -> [Action] {
+    private mutating func died(_ how: String, _ now: MonotonicTime, isSuccess: Bool = false) -> [Action] {
+        if settings.isTask || settings.restart == .never || settings.restart == .onFailure && isSuccess {
+            enter(.completed, now)
+            trouble = isSuccess ? "" : how
+            return [.withdraw, .decided(completed(how, isSuccess)), .completed(failure: isSuccess ? nil : how)]
+        }
         trouble = how
         let decision = crashes.died(after: now - born, served: served, how: how, subject: subject)
         restarts += 1
@@ -280,13 +299,13 @@ struct ReplicaMachine {
         case .draining: return terminate(now)
         case .stopping: return [.kill]
         case .backingOff: return spawn(now)
-        case .idle, .ready, .degraded, .failing, .stopped: return []
+        case .idle, .ready, .degraded, .failing, .completed, .stopped: return []
         }
     }
 
     private mutating func stop(_ now: MonotonicTime) -> [Action] {
         switch phase {
-        case .idle, .backingOff:
+        case .idle, .backingOff, .completed:
             enter(.stopped, now)
             return [.finished]
         case .ready, .degraded:
@@ -300,6 +319,16 @@ struct ReplicaMachine {
     private mutating func terminate(_ now: MonotonicTime) -> [Action] {
         enter(.stopping, now)
         return [.terminate, .setTimer(id: timer, after: settings.grace)]
+    }
+
+    private func completed(_ how: String, _ isSuccess: Bool) -> DecisionRecord {
+        DecisionRecord(
+            .restart, subject: subject, inputs: [.init("ended", how)], raw: settings.isTask ? "leave" : "restart",
+            outcome: "not started again",
+            sentence: settings.isTask
+                ? "\(subject), a task, \(isSuccess ? "is done" : "failed: \(how). It is not tried again by itself")."
+                : "\(subject) ended (\(how)) and is not started again: its 'restart' is \(settings.restart.rawValue).",
+            flip: settings.isTask ? (isSuccess ? "the next start of the stack" : "muster up, which tries it again") : "restart: always")
     }
 
     private func failing(_ count: Int, _ detail: String) -> DecisionRecord {

@@ -16,6 +16,10 @@ final class ReplicaRunner {
         /// Its port is chosen anew at each start.
         /// Without `http` it takes no requests, is not probed, and is ready once it has lived for 50 ms.
         case service(HTTPInterface?)
+        /// A worker that is asked by a command or a connection.
+        case checked(CheckSpec)
+        /// It ends by itself.
+        case task
         /// A single server, or a node of what its keeper keeps together.
         case redis(RedisServer, RedisClusterKeeper?)
     }
@@ -39,7 +43,10 @@ final class ReplicaRunner {
     private let host: any ReplicaHost
     private let loop: EventLoop
     private let kind: Kind
-    private let makeProgram: (UInt16, Int) -> Program
+    private let makeProgram: (UInt16, Int) throws -> Program
+    /// The program of a check that is a command, for the same process.
+    private let makeCheck: (UInt16, Int) throws -> Program
+    private var check: CheckRun?
     private let log: String
     private var watch: ProcessWatch?
     private var timer: LoopTimer?
@@ -57,6 +64,8 @@ final class ReplicaRunner {
     /// A replica that starts is asked often, so that it serves as soon as it can; one that serves, once a second.
     private static let startingInterval = Duration.milliseconds(50)
     private static let servingInterval = Duration.seconds(1)
+    /// A command costs a process each time.
+    private static let startingCheckInterval = Duration.milliseconds(500)
     private static let probeTime = Duration.seconds(2)
     /// For a second question, of one that gave no answer to the first.
     private static let liveTime = Duration.seconds(1)
@@ -64,7 +73,8 @@ final class ReplicaRunner {
 
     init(
         unit: String, number: Int, generation: Int, kind: Kind, settings: ReplicaMachine.Settings, log: String,
-        host: any ReplicaHost, makeProgram: @escaping (UInt16, Int) -> Program
+        host: any ReplicaHost, makeCheck: @escaping (UInt16, Int) throws -> Program = { _, _ in throw SystemError("no check", 0) },
+        makeProgram: @escaping (UInt16, Int) throws -> Program
     ) {
         self.unit = unit
         self.number = number
@@ -73,6 +83,7 @@ final class ReplicaRunner {
         self.log = log
         self.host = host
         self.makeProgram = makeProgram
+        self.makeCheck = makeCheck
         loop = host.loop
         grace = settings.grace
         machine = ReplicaMachine(subject: "\(unit)/\(number)", settings: settings, now: loop.now)
@@ -88,10 +99,17 @@ final class ReplicaRunner {
         let served = machine.isServing, restarts = machine.restarts
         let actions = machine.handle(event, now: .now)
         for action in actions { perform(action) }
+        var ended: String?? = nil
+        for case .completed(let failure) in actions { ended = .some(failure) }
         if machine.isServing != served {
             servingChangedAt = .now
             if machine.isServing { everReady = true }
-            host.serving(self, machine.isServing)
+            // One that has ended as it should is told so, and not as one that stopped serving.
+            if ended != .some(nil) { host.serving(self, machine.isServing) }
+        }
+        if let ended {
+            if ended != nil, !everReady, !machine.settings.isTask { host.failedToStart(self) }
+            host.completed(self, failure: ended)
         }
         if machine.restarts > restarts, !everReady { host.failedToStart(self) }
         if actions.contains(.finished) {
@@ -124,9 +142,12 @@ final class ReplicaRunner {
             }
         case .drain: drain()
         case .decided(let record): host.decided(record)
-        case .finished: break
+        case .completed, .finished: break
         }
     }
+
+    /// The children of this process that belong to it, and are reaped here.
+    var pids: [Int32] { [pid, check?.pid ?? 0].filter { $0 > 0 } }
 
     /// The whole process group: what a replica started goes with it.
     private func signal(_ number: Int32) {
@@ -157,7 +178,7 @@ final class ReplicaRunner {
         life = host.nextLife()
         wasKilledHere = false
         do {
-            let port: UInt16 = if case .redis(let server, _) = kind { server.port } else { try freePort() }
+            let port = try choosePort()
             self.port = port
             startedAt = .now
             bornAt = .now
@@ -190,6 +211,14 @@ final class ReplicaRunner {
         probe(after: ReplicaRunner.startingInterval)
     }
 
+    private func choosePort() throws -> UInt16 {
+        switch kind {
+        case .redis(let server, _): server.port
+        case .service(let http?) where http.isFixed: http.port
+        case .service, .checked, .task: try freePort()
+        }
+    }
+
     private func exited(_ pid: Int32) {
         // What it started in its group must not outlive it. Before it is reaped: until then nobody else can have its number.
         kill(-pid, SIGKILL)
@@ -200,11 +229,12 @@ final class ReplicaRunner {
         watch = nil
         probeTimer?.cancel()
         drainTimer?.cancel()
+        check?.cancel()
         redis?.close()
         redis = nil
         if case .redis(_, let keeper?) = kind, machine.isRunningUnasked { keeper.died(number) }
         if result == 1, code == -SIGKILL, !wasKilledHere { host.killedByOthers(self) }
-        handle(.exited(result == 1 ? ending(code) : "gone"))
+        handle(.exited(result == 1 ? ending(code) : "gone", isSuccess: result == 1 && code == 0))
     }
 
     // MARK: probing
@@ -221,6 +251,8 @@ final class ReplicaRunner {
         let bound = LoopBound(self, on: loop)
         let client = host.httpClient, redis = redis, http: HTTPInterface?
         if case .service(let interface) = kind { http = interface } else { http = nil }
+        if case .checked(let spec) = kind { return runCheck(spec, asked, port) }
+        if case .task = kind { return }
         // Ends with its answer or its time limit; the next one is only asked then.
         Task(executorPreference: loop) {
             let result: ReplicaMachine.Probe
@@ -240,7 +272,23 @@ final class ReplicaRunner {
         guard asked == life, pid > 0 else { return }
         handle(.probed(judge(result)))
         guard asked == life, pid > 0 else { return }
-        probe(after: machine.phase == .starting ? ReplicaRunner.startingInterval : ReplicaRunner.servingInterval)
+        probe(after: interval)
+    }
+
+    private var interval: Duration {
+        guard case .checked(let spec) = kind else {
+            return machine.phase == .starting ? ReplicaRunner.startingInterval : ReplicaRunner.servingInterval
+        }
+        let first = spec.command == nil ? ReplicaRunner.startingInterval : ReplicaRunner.startingCheckInterval
+        return machine.phase == .starting ? min(first, spec.interval) : spec.interval
+    }
+
+    private func runCheck(_ spec: CheckSpec, _ asked: Int, _ port: UInt16) {
+        check = CheckRun(
+            spec, port: port, program: { [makeCheck] in try makeCheck(port, asked) }, loop: loop,
+            isShort: { ReplicaRunner.isShortOfDescriptors }
+        ) { [weak self] in self?.answered(asked, $0) }
+        check?.start()
     }
 
     private static func ask(_ client: HTTPClient, _ http: HTTPInterface, _ port: UInt16) async -> ReplicaMachine.Probe {

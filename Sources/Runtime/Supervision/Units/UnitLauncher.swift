@@ -9,7 +9,7 @@ final class UnitLauncher {
     private let context: StackContext
     private var stores: [String: RedisStore] = [:]
     private var keepers: [String: RedisClusterKeeper] = [:]
-    /// What every process inherits of this one's environment.
+    /// What every process gets of this one's environment.
     private let environment: Environment
     /// Called with the reason when a store's nodes, which never were one store, cannot be made one.
     var onStoreFailure: (String) -> Void = { _ in }
@@ -17,27 +17,30 @@ final class UnitLauncher {
     /// Throws when a program is missing that the stack needs.
     init(_ stack: Stack, _ context: StackContext) throws(StackFolder.Failure) {
         self.context = context
-        var environment = Environment.inherited
-        for name in [Watcher.watcherVariable, Watcher.folderVariable, Watcher.crashVariable] { environment.remove(name) }
-        self.environment = environment
+        environment = Environment.inherited.clean
         for store in stack.stores { stores[store.name] = try RedisStore(store, folder: context.folder.store(store.name)) }
-        for service in stack.services { try checkProgram(of: service) }
-        if !stack.stores.isEmpty, Program.find("redis-server", stackFolder: context.fileFolder) == nil {
+        for service in stack.services {
+            try checkProgram(of: service.process, "service \(service.name)")
+            if let check = service.check?.command {
+                try checkProgram(of: service.process.with(check), "service \(service.name), its check")
+            }
+        }
+        for task in stack.tasks { try checkProgram(of: task.process, "task \(task.name)") }
+        if !stack.stores.isEmpty, Program.find("redis-server", folder: context.fileFolder) == nil {
             throw StackFolder.Failure(
                 "store \(stack.stores[0].name) needs redis-server, which is not installed: apt-get install redis-server")
         }
     }
 
-    private func checkProgram(of service: ServiceSpec) throws(StackFolder.Failure) {
-        let word = service.command[0]
-        if Program.find(word, stackFolder: context.fileFolder) != nil { return }
-        let parts = word.split(separator: " ")
-        // One text with blanks was meant for a shell, which there is not.
+    private func checkProgram(of process: ProcessSpec, _ whose: String) throws(StackFolder.Failure) {
+        guard ProcessLaunch.program(process, fileFolder: context.fileFolder) == nil else { return }
+        let word = process.command.program
+        // A list with one text that has blanks was meant for a shell, or for the form that is one line.
         let hint =
-            parts.count > 1 && service.command.count == 1
-            ? ". 'command' is a list, a word an entry: command: [\(parts.joined(separator: ", "))]" : ""
+            word.contains(" ")
+            ? ". It has a blank: write the command as one line ('command: \(word)') or with each word an entry of the list" : ""
         throw StackFolder.Failure(
-            "service \(service.name): there is no program '\(word)' (looked beside the stack file, beside muster, and on PATH)\(hint)")
+            "\(whose): there is no program '\(word)' (looked in its folder, beside muster, and on PATH)\(hint)")
     }
 
     func isStore(_ unit: String) -> Bool { stores[unit] != nil }
@@ -46,7 +49,7 @@ final class UnitLauncher {
     /// Node `number` (from 1) of a store of the stack.
     func node(of store: String, _ number: Int, host: any ReplicaHost) -> ReplicaRunner {
         let store = stores[store]!
-        let path = Program.find("redis-server", stackFolder: context.fileFolder) ?? "redis-server"
+        let path = Program.find("redis-server", folder: context.fileFolder) ?? "redis-server"
         let environment = environment
         let server = store.nodes[number - 1]
         return ReplicaRunner(
@@ -77,27 +80,37 @@ final class UnitLauncher {
 
     /// A replica of a service.
     func replica(of spec: ServiceSpec, _ number: Int, _ generation: Int, stack: String, host: any ReplicaHost) -> ReplicaRunner {
-        let settings = ReplicaMachine.Settings(startTime: spec.startTime, grace: spec.grace, isProbed: spec.http != nil)
-        let path = Program.find(spec.command[0], stackFolder: context.fileFolder) ?? spec.command[0]
-        var environment = environment
-        environment["HOST"] = "127.0.0.1"
-        environment["INSTANCE_ID"] = String(number)
-        environment["MUSTER_STACK"] = stack
-        environment["MUSTER_SERVICE"] = spec.name
-        for store in spec.uses { environment["REDIS_URL"] = stores[store]?.url }
-        let hasPort = spec.http != nil || !spec.environment.contains { $0.name == "PORT" }
-        for variable in spec.environment { environment[variable.name] = variable.value }
-        let folder = context.fileFolder
+        let settings = ReplicaMachine.Settings(
+            startTime: spec.startTime, grace: spec.grace, isProbed: spec.http != nil || spec.check != nil, restart: spec.restart)
+        let launch = launch(spec.process, uses: spec.uses, name: spec.name, number, stack: stack)
+        let kind: ReplicaRunner.Kind = spec.check.map { .checked($0) } ?? .service(spec.http)
+        func mark(_ life: Int) -> String { context.mark.value(.init(unit: spec.name, number: number, life: life)) }
         return ReplicaRunner(
-            unit: spec.name, number: number, generation: generation, kind: .service(spec.http),
-            settings: settings, log: context.folder.log(spec.name, number), host: host
+            unit: spec.name, number: number, generation: generation, kind: kind, settings: settings,
+            log: context.folder.log(spec.name, number), host: host,
+            makeCheck: { port, life in
+                guard let command = spec.check?.command else { throw SystemError("service \(spec.name) has no check", 0) }
+                return try launch.program(command, port: port, mark: mark(life))
+            },
+            makeProgram: { port, life in try launch.program(port: port, mark: mark(life)) })
+    }
+
+    /// A run of a task.
+    func task(_ spec: TaskSpec, stack: String, host: any ReplicaHost) -> ReplicaRunner {
+        let launch = launch(spec.process, uses: spec.uses, name: spec.name, 1, stack: stack)
+        return ReplicaRunner(
+            unit: spec.name, number: 1, generation: 1, kind: .task,
+            settings: .init(startTime: spec.timeLimit, grace: spec.grace, isProbed: false, isTask: true),
+            log: context.folder.log(spec.name, 1), host: host
         ) { [mark = context.mark] port, life in
-            var environment = environment
-            // What is declared (for a worker: the reader refuses it elsewhere) is what the process gets.
-            if hasPort { environment["PORT"] = String(port) }
-            environment[ProcessMark.variable] = mark.value(.init(unit: spec.name, number: number, life: life))
-            return Program(path: path, arguments: Array(spec.command.dropFirst()), environment: environment, folder: folder, input: [])
+            try launch.program(port: port, mark: mark.value(.init(unit: spec.name, number: 1, life: life)))
         }
+    }
+
+    private func launch(_ process: ProcessSpec, uses: [String], name: String, _ number: Int, stack: String) -> ProcessLaunch {
+        var given = ["HOST": "127.0.0.1", "INSTANCE_ID": String(number), "MUSTER_STACK": stack, "MUSTER_SERVICE": name]
+        for store in uses { given["REDIS_URL"] = stores[store]?.url }
+        return ProcessLaunch(process, fileFolder: context.fileFolder, inherited: environment, given: given)
     }
 
     /// The stack has stopped.

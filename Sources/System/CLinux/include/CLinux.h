@@ -45,6 +45,10 @@ void muster_set_thread_slot(void *value);
 int muster_spawn(int *pid, const char *path, char *const argv[], char *const envp[],
                  int in, int out, int err, bool new_session, const char *directory,
                  const int *kept, int kept_count);
+/// Like `muster_spawn`, as another user: sets the groups, then the group, then the user, and enters the folder as that user. Only root may.
+int muster_spawn_as(int *pid, const char *path, char *const argv[], char *const envp[],
+                    int in, int out, int err, const char *directory,
+                    unsigned uid, unsigned gid, const unsigned *groups, int group_count);
 /// Reaps the child if it has ended: 1 = ended (`code` ≥ 0 exit status, or -signal), 0 = still running,
 /// -1 = not a child of this process.
 int muster_reap(int pid, int *code);
