@@ -57,7 +57,7 @@ let package = Package(
         room("ProtobufCoding", on: "Core", uses: ["Basics", "JSONCoding"]),
         room("Compression", on: "Core", uses: ["CZlib"]),
         room("Patterns", on: "Core", uses: ["CPCRE2"]),
-        room("Observability", on: "Core", uses: ["Basics", "JSONCoding"]),
+        room("Observability", on: "Core", uses: ["Basics", "JSONCoding", "CLinux"]),
 
         // Policy: pure.
         room("Balancing", on: "Policy", uses: ["Basics"]),
