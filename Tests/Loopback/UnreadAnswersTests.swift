@@ -72,77 +72,89 @@ enum PageServer: String, CaseIterable, Sendable { case page, backend, service }
     }
 
     /// 64 KiB of requests ask for 2 GiB of answers: only as many are made as may wait.
-    @Test(arguments: PageServer.allCases) func answersThatNobodyReadsAreNotMade(server: PageServer) async throws {
-        try await serving(server) { asked in
-            let peer = try connect(asked.port)
-            startThread { peer.send(String(repeating: Self.request, count: 65_536 / Self.request.utf8.count)) }
-            let isAsked = await eventually { asked.taken() > 0 }
-            try await Task.sleep(for: .seconds(1))
-            #expect(isAsked && asked.taken() <= Self.most, "\(asked.taken())")
-            // Those that are read are followed by others, whole and in order.
-            #expect(await answers(peer, 40) == 40)
-            #expect(asked.taken() <= 40 + Self.most, "\(asked.taken())")
+    @Test func answersThatNobodyReadsAreNotMade() async throws {
+        for server in PageServer.allCases {
+            try await serving(server) { asked in
+                let peer = try connect(asked.port)
+                startThread { peer.send(String(repeating: Self.request, count: 65_536 / Self.request.utf8.count)) }
+                let isAsked = await eventually { asked.taken() > 0 }
+                try await Task.sleep(for: .seconds(1))
+                #expect(isAsked && asked.taken() <= Self.most, "\(server): \(asked.taken())")
+                // Those that are read are followed by others, whole and in order.
+                #expect(await answers(peer, 40) == 40)
+                #expect(asked.taken() <= 40 + Self.most, "\(server): \(asked.taken())")
+            }
         }
     }
 
     /// While an answer leaves, the client is not idle, and it has time as long as it reads.
-    @Test(arguments: PageServer.allCases) func aLateReaderGetsWholeAnswers(server: PageServer) async throws {
-        try await serving(server, idle: "1s") { asked in
-            let peer = try connect(asked.port)
-            peer.send(String(repeating: Self.request, count: 12))
-            #expect(await eventually { asked.taken() > 0 })
-            try await Task.sleep(for: .milliseconds(2500))
-            #expect(await answers(peer, 12) == 12)
-            // From here on it is idle.
-            let began = MonotonicTime.now
-            let rest = await onThread { peer.readToEnd() }
-            #expect(rest.isEmpty && peer.sawEnd && MonotonicTime.now - began < .seconds(10))
+    @Test func aLateReaderGetsWholeAnswers() async throws {
+        for server in PageServer.allCases {
+            try await serving(server, idle: "1s") { asked in
+                let peer = try connect(asked.port)
+                peer.send(String(repeating: Self.request, count: 12))
+                #expect(await eventually { asked.taken() > 0 })
+                try await Task.sleep(for: .milliseconds(2500))
+                #expect(await answers(peer, 12) == 12, "\(server)")
+                // From here on it is idle.
+                let began = MonotonicTime.now
+                let rest = await onThread { peer.readToEnd() }
+                #expect(rest.isEmpty && peer.sawEnd && MonotonicTime.now - began < .seconds(10))
+            }
         }
     }
 
     /// A client that sends no more still reads: after its last request, also one that it said was the last.
-    @Test(arguments: PageServer.allCases, [false, true]) func aClientThatEndsItsSideReadsOn(server: PageServer, saysSo: Bool) async throws {
-        try await serving(server) { asked in
-            let peer = try connect(asked.port)
-            let last = saysSo ? Self.request.replacing("Host: a", with: "Host: a\r\nConnection: close") : Self.request
-            peer.send(String(repeating: Self.request, count: 11) + last)
-            peer.finishSending()
-            try await Task.sleep(for: .milliseconds(500))
-            #expect(await answers(peer, 12) == 12)
-            let rest = await onThread { peer.readToEnd() }
-            #expect(rest.isEmpty && peer.sawEnd)
+    @Test func aClientThatEndsItsSideReadsOn() async throws {
+        for server in PageServer.allCases {
+            for saysSo in [false, true] {
+                try await serving(server) { asked in
+                    let peer = try connect(asked.port)
+                    let last = saysSo ? Self.request.replacing("Host: a", with: "Host: a\r\nConnection: close") : Self.request
+                    peer.send(String(repeating: Self.request, count: 11) + last)
+                    peer.finishSending()
+                    try await Task.sleep(for: .milliseconds(500))
+                    #expect(await answers(peer, 12) == 12, "\(server)")
+                    let rest = await onThread { peer.readToEnd() }
+                    #expect(rest.isEmpty && peer.sawEnd)
+                }
+            }
         }
     }
 
     /// The beginning of a request that never comes whole cuts no answer before it.
-    @Test(arguments: PageServer.allCases) func halfARequestCutsNoAnswer(server: PageServer) async throws {
-        try await serving(server) { asked in
-            let peer = try connect(asked.port)
-            peer.send(String(repeating: Self.request, count: 8) + "GET /pa")
-            peer.finishSending()
-            try await Task.sleep(for: .milliseconds(300))
-            #expect(await answers(peer, 8) == 8)
+    @Test func halfARequestCutsNoAnswer() async throws {
+        for server in PageServer.allCases {
+            try await serving(server) { asked in
+                let peer = try connect(asked.port)
+                peer.send(String(repeating: Self.request, count: 8) + "GET /pa")
+                peer.finishSending()
+                try await Task.sleep(for: .milliseconds(300))
+                #expect(await answers(peer, 8) == 8, "\(server)")
+            }
         }
     }
 
     /// A gateway that ends waits for those who read, and only for those who read: not until they have been idle for long.
-    @Test(arguments: [PageServer.page, .backend]) func anEndCutsNoAnswerAndDoesNotWaitForIdleness(server: PageServer) async throws {
-        try await serving(server) { asked in
-            let peer = try connect(asked.port)
-            peer.send(Self.request)
-            peer.send(String(repeating: Self.request, count: 3))
-            #expect(await eventually { asked.taken() > 0 })
-            let began = MonotonicTime.now
-            async let cut = asked.drain()
-            try await Task.sleep(for: .milliseconds(200))
-            let whole = await onThread {
-                var count = 0
-                while peer.answer().body.utf8.count == Self.pageSize { count += 1 }
-                return count
+    @Test func anEndCutsNoAnswerAndDoesNotWaitForIdleness() async throws {
+        for server in [PageServer.page, .backend] {
+            try await serving(server) { asked in
+                let peer = try connect(asked.port)
+                peer.send(Self.request)
+                peer.send(String(repeating: Self.request, count: 3))
+                #expect(await eventually { asked.taken() > 0 })
+                let began = MonotonicTime.now
+                async let cut = asked.drain()
+                try await Task.sleep(for: .milliseconds(200))
+                let whole = await onThread {
+                    var count = 0
+                    while peer.answer().body.utf8.count == Self.pageSize { count += 1 }
+                    return count
+                }
+                #expect(whole >= 1 && peer.sawEnd, "\(whole)")
+                #expect(await cut == 0)
+                #expect(MonotonicTime.now - began < .seconds(10))
             }
-            #expect(whole >= 1 && peer.sawEnd, "\(whole)")
-            #expect(await cut == 0)
-            #expect(MonotonicTime.now - began < .seconds(10))
         }
     }
 }
