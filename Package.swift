@@ -59,7 +59,7 @@ let package = Package(
         room("ProtobufCoding", on: "Core", uses: ["Basics", "JSONCoding"]),
         room("Compression", on: "Core", uses: ["CZlib"]),
         room("Patterns", on: "Core", uses: ["CPCRE2"]),
-        room("Observability", on: "Core", uses: ["Basics", "JSONCoding"]),
+        room("Observability", on: "Core", uses: ["Basics", "JSONCoding", "CLinux"]),
         room("Drawing", on: "Core", uses: ["Basics"]),
 
         // Policy: pure.

@@ -258,6 +258,47 @@ import Testing
         check(machine.holdsReading, false)
     }
 
+    /// A peer that does not read gets no further answers: its next request waits, is bounded, and its time begins when all has left.
+    @Test func answersThatWaitHoldTheNextRequest() {
+        let much = Machine.answerLimit + 1
+        check(Machine.takesHead(much), false)
+        check(Machine.takesHead(Machine.answerLimit), true)
+        var machine = machine(.answering)
+        check(machine.finishAnswer(close: false, .init(input: 10, waiting: much), start, limits), .next)
+        check(machine.deadline, start + Machine.writeTime)
+        machine.holdPipeline(Machine.pipelineLimit + 1, waiting: much)
+        check(machine.holdsReading, true)
+        check(machine.timePassed(much - 1, start + Machine.writeTime), .nothing)
+        check(machine.answersLeft(.init(input: 10), start, limits), .next)
+        check(machine.deadline, start + limits.headTime)
+        machine.holdPipeline(10)
+        check(machine.holdsReading, false)
+        // The beginning of a large head is no request that waits.
+        machine.tookPartOfHead(start, limits)
+        machine.holdPipeline(Machine.pipelineLimit + 1)
+        check(machine.holdsReading, false)
+        check(machine.answersLeft(.init(input: 10), start + .seconds(1), limits), .nothing)
+        check(machine.deadline, start + limits.headTime)
+    }
+
+    /// What waits for a peer leaves, also when the peer sends no more.
+    @Test func whatWaitsLeavesBeforeTheEnd() {
+        for place in [Where.idle, .headBegun] {
+            var machine = machine(place)
+            check(machine.peerEnds(input: place == .idle ? 0 : 10, waiting: 1), .leave, "\(place)")
+        }
+        var leaving = machine(.leaving)
+        check(leaving.peerEnds(input: 0, waiting: 1), .nothing)
+        check(leaving.drained(start), .close(.ours))
+        var pipelined = machine(.idle)
+        check(pipelined.peerEnds(input: 10, waiting: Machine.answerLimit + 1), .nothing)
+        check(pipelined.inputLookedAt(.init(input: 10, waiting: Machine.answerLimit + 1)), .nothing)
+        check(pipelined.inputLookedAt(.init(input: 0, waiting: 1)), .leave)
+        var read = machine(.idle)
+        _ = read.peerEnds(input: 10)
+        check(read.inputLookedAt(.init()), .close(.endOfFile))
+    }
+
     @Test func idleConnectionsEndWhenTheServerDrains() {
         for place in Where.allCases {
             var machine = machine(place)

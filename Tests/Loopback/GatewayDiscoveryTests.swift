@@ -1,10 +1,12 @@
 import Basics
 import EventLoops
-import Gateway
 import HTTP
 import Observability
+import StackModel
 import TestSupport
 import Testing
+
+@testable import Gateway
 
 /// Backends that come and go while the gateway runs: by file, by DNS, over the API.
 @Suite struct GatewayDiscoveryTests {
@@ -208,6 +210,95 @@ import Testing
         }
     }
 
+    // MARK: reloads
+
+    /// A reload takes the source away, the next one brings it back, before the source would have been asked again.
+    @Test func aSourceThatCameBackIsAskedAtOnce() async throws {
+        let server = try NameServer(["app.test": [.a("127.0.0.1")]], ttl: 200)
+        defer { server.stop() }
+        try await withNamed("a") { a in
+            let route = "{ path: /, backends-dns: { name: app.test, port: \(a), server: 127.0.0.1:\(server.port) } }"
+            try await withLive(route) { gateway in
+                let discovery = following(gateway)
+                let isFound = await eventually { names(gateway) == ["127.0.0.1:\(a)"] }
+                for (first, second) in [("{ path: /other, answer: { body: x } }", route), ("{ path: /, backends: [127.0.0.1:1] }", route)] {
+                    try await gateway.reload(first)
+                    discovery.follow()
+                    try await gateway.reload(second)
+                    discovery.follow()
+                    let isBack = await eventually { names(gateway) == ["127.0.0.1:\(a)"] }
+                    #expect(isFound && isBack, "\(names(gateway))")
+                    let served = try await gateway.send()
+                    #expect(served.status == 200)
+                    // Both reloads at once, as two that come together leave it.
+                    try await gateway.reload(first)
+                    try await gateway.reload(second)
+                    discovery.follow()
+                    let isBackAgain = await eventually { names(gateway) == ["127.0.0.1:\(a)"] }
+                    #expect(isBackAgain, "\(names(gateway))")
+                }
+                // Whoever is replaced ends: each question is asked once, and none more before its time.
+                let asked = server.asked.count
+                try await Task.sleep(for: .milliseconds(1500))
+                #expect(server.asked.count == asked)
+                withExtendedLifetime(discovery) {}
+            }
+        }
+    }
+
+    /// What a reload takes out of the declared backends goes at once, and what it adds comes at once, beside those that are found.
+    @Test func declaredBackendsFollowAReloadAtOnce() async throws {
+        let server = try NameServer(["app.test": [.a("127.0.0.3")]], ttl: 200)
+        defer { server.stop() }
+        func route(_ declared: String) -> String {
+            "{ path: /, backends: [\(declared)], backends-dns: { name: app.test, port: 9, server: 127.0.0.1:\(server.port) } }"
+        }
+        try await withLive(route("127.0.0.1:1, 127.0.0.1:2")) { gateway in
+            let discovery = following(gateway)
+            let isFound = await eventually { names(gateway) == ["127.0.0.1:1", "127.0.0.1:2", "127.0.0.3:9"] }
+            let kept = gateway.replicas.last
+            try await gateway.reload(route("127.0.0.1:2, 127.0.0.1:4"))
+            #expect(isFound && names(gateway) == ["127.0.0.1:2", "127.0.0.1:4", "127.0.0.3:9"] && gateway.replicas.last === kept)
+            withExtendedLifetime(discovery) {}
+        }
+    }
+
+    /// What is set over the API holds until the next reload, whatever is found meanwhile; then it is over, and what was found is back.
+    @Test func theAPIHoldsUntilTheNextReload() async throws {
+        try await withFolder { folder in
+            let file = folder + "/backends"
+            try Files.replace(file, with: Array("127.0.0.1:1\n".utf8))
+            let route = "{ path: /, backends-file: \(file) }"
+            try await withLive(route) { gateway in
+                let discovery = following(gateway)
+                let isFound = await eventually { names(gateway) == ["127.0.0.1:1"] }
+                try await gateway.gateway.setBackends([BackendSpec(address: "127.0.0.1:7", weight: 1)], of: "/")
+                try Files.replace(file, with: Array("127.0.0.1:2\n".utf8))
+                try await Task.sleep(for: .milliseconds(900))
+                #expect(isFound && names(gateway) == ["127.0.0.1:7"])
+                try await gateway.reload(route)
+                #expect(names(gateway) == ["127.0.0.1:2"] && gateway.gateway.backends(of: "/")?.map(\.address) == ["127.0.0.1:2"])
+                withExtendedLifetime(discovery) {}
+            }
+        }
+    }
+
+    /// Reloads and backends that are set from elsewhere at the same time: the one that was done last holds, and none is lost.
+    @Test func nothingThatIsSetBesideReloadsIsLost() async throws {
+        let route = "{ path: /, backends: [127.0.0.1:1], backends-file: /nowhere }"
+        try await withLive(route) { gateway in
+            let live = gateway.gateway
+            try await withThrowingTaskGroup(of: Void.self) { group in
+                group.addTask { for _ in 0..<200 { try await live.apply(try gatewaySpec([route])) { _ in [] } } }
+                group.addTask {
+                    for i in 1...200 { try await live.setFound([BackendSpec(address: "127.0.0.2:\(i)", weight: 1)], of: "/") }
+                }
+                try await group.waitForAll()
+            }
+            #expect(names(gateway) == ["127.0.0.1:1", "127.0.0.2:200"])
+        }
+    }
+
     // MARK: API
 
     private func withAPI(
@@ -300,6 +391,31 @@ import Testing
             let wrong = try await ask("POST", target + "sleeping", Self.bearer, nil)
             let unknown = try await ask("POST", "/api/replicas?name=x&state=ready", Self.bearer, nil)
             #expect(wrong.status == 400 && unknown.status == 404)
+        }
+    }
+
+    /// What somebody took out stays out, and what is down stays down, whatever its share and its turn are set to.
+    @Test func anotherWeightChangesNothingElse() async throws {
+        try await withAPI(token: true) { gateway, a, ask in
+            _ = try await ask("POST", "/api/replicas?name=127.0.0.1:\(a)&state=disabled", Self.bearer, nil)
+            let before = gateway.replicas[0]
+            before.add(.down, because: "a probe says so")
+            for (weight, priority) in [(3, 0), (3, 2), (1, 0)] {
+                let new = "{\"backends\": [{\"address\": \"127.0.0.1:\(a)\", \"weight\": \(weight), \"priority\": \(priority)}]}"
+                let done = try await ask("PUT", "/api/backends?route=/", Self.bearer, new)
+                let now = gateway.replicas[0]
+                #expect(done.status == 200 && now === before && now.weight == weight && now.priority == priority)
+                #expect(now.obstacles == [.disabled, .down])
+                let nobody = try await gateway.send()
+                #expect(nobody.status == 503)
+            }
+            // One address may stand there twice, with two weights: both are there, and stay.
+            let twice = "{\"backends\": [\"127.0.0.1:\(a)\", {\"address\": \"127.0.0.1:\(a)\", \"weight\": 5}]}"
+            _ = try await ask("PUT", "/api/backends?route=/", Self.bearer, twice)
+            let both = gateway.replicas
+            _ = try await ask("PUT", "/api/backends?route=/", Self.bearer, twice)
+            #expect(both.map(\.weight) == [1, 5] && both[0] === before && both[0] !== both[1])
+            #expect(zip(both, gateway.replicas).allSatisfy { $0 === $1 })
         }
     }
 

@@ -101,4 +101,46 @@ import Testing
             }
         }
     }
+
+    /// What a publication of other replicas gives back of the budget is nothing: 100 tries in ten seconds, with a share of none.
+    @Test func aPublicationGivesNoBudgetBack() async throws {
+        let dead = try freePort()
+        let route = "{ path: /, retry: { attempts: 2, budget: 0% }, eject: { failures: 1000 }, backends: [127.0.0.1:\(dead)] }"
+        try await withLive(route) { gateway in
+            let began = MonotonicTime.now
+            for round in 1...12 {
+                _ = try await gateway.statuses(15)
+                let backends = (0...round % 2).map { BackendSpec(address: "127.0.0.1:\(dead)", weight: 1 + $0) }
+                if round % 3 == 0 {
+                    try await gateway.reload(route)
+                } else {
+                    try await gateway.gateway.setBackends(backends, of: "/")
+                }
+            }
+            let seconds = Double((MonotonicTime.now - began).nanoseconds) / 1e9
+            let retries = gateway.metric("gateway_retries_total{route=\"/\"}") ?? 0
+            #expect(retries >= 50 && retries <= 100 + 10 * max(0, (seconds - 9).rounded(.up)), "\(retries) in \(seconds) s")
+        }
+    }
+
+    /// A panic is told when it begins and when it is over, whatever is published meanwhile, and names some of many replicas.
+    @Test func aPanicIsTwoEntries() async throws {
+        try await withNamed("a") { a in
+            let backends = (1...40).map { "127.0.0.\($0):\(a)" }.joined(separator: ", ")
+            try await withLive("{ path: /, balance: round-robin, eject: { failures: 1000 }, backends: [\(backends)] }") { gateway in
+                for replica in gateway.replicas { replica.add(.down, because: "for the test") }
+                for _ in 0..<3 {
+                    _ = try await gateway.statuses(60)
+                    await gateway.gateway.apply { _ in [] }
+                }
+                let records = gateway.records(.route).filter { $0.outcome == "panic" }
+                #expect(records.count == 1 && records.first.map { $0.inputs.count <= 20 } == true, "\(records.count)")
+                #expect(records.first?.inputs.contains { $0.name == "candidates" && $0.value == "40" } == true)
+                let ended = await eventually(.seconds(15)) {
+                    gateway.records(.route).contains { $0.subject == "/" && $0.outcome == "ended" && $0.sentence.hasPrefix("180 requests") }
+                }
+                #expect(ended, "\(gateway.records(.route).map(\.sentence))")
+            }
+        }
+    }
 }

@@ -8,7 +8,7 @@ import Testing
 /// A store of shared limits that answers what no script of ours can have said: a wrong server, another script, a proxy in between.
 @Suite struct LimitStoreTests {
     /// Takes commands of RESP and answers the script with `numbers`.
-    private static func store(_ numbers: [String]) -> @Sendable (RawPeer, Int) -> Void {
+    private static func store(_ numbers: [String], after wait: UInt32 = 0) -> @Sendable (RawPeer, Int) -> Void {
         { peer, _ in
             while true {
                 guard let count = number(peer, "*") else { return }
@@ -18,6 +18,7 @@ import Testing
                     words.append(String(peer.text(length + 2).dropLast()))
                 }
                 if words.first?.uppercased().hasPrefix("EVAL") == true {
+                    usleep(wait)
                     peer.send("*\(numbers.count)\r\n" + numbers.map { $0 + "\r\n" }.joined())
                 } else if words.first?.uppercased().hasPrefix("HELLO") == true {
                     peer.send("-ERR unknown command\r\n")
@@ -59,6 +60,42 @@ import Testing
                         }
                     }
                     #expect(told, "\(gateway.records(.limit).map(\.sentence))")
+                }
+            }
+        }
+    }
+
+    /// Each call has its answer in time, but a question that waits for the call before it would wait for two: no request is held for longer
+    /// than the patience with one call.
+    @Test func aQuestionWaitsNoLongerThanACall() async throws {
+        // 85 ms a call, of the 100 that a request is held for at most.
+        try await withRaw(Self.store([":1", ":1", ":1000"], after: 85_000)) { store in
+            try await withNamed("a") { a in
+                let limit = "limit: [{ rate: 1000/s, burst: 1000, shared: true }]"
+                try await withLive(
+                    "{ path: /, \(limit), backends: [127.0.0.1:\(a)] }", more: ["limit-store: redis://127.0.0.1:\(store.port)"]
+                ) { gateway in
+                    func count(_ name: String) -> Double { gateway.metric(name) ?? 0 }
+                    // The connection stands, and the script is known.
+                    let isCounted = try await eventually {
+                        let before = count("gateway_limit_local_total")
+                        return try await gateway.send().status == 200 && count("gateway_limit_local_total") == before
+                    }
+                    var shortest = Duration.seconds(60)
+                    for _ in 0..<5 {
+                        let before = count("gateway_limit_local_total")
+                        let began = MonotonicTime.now
+                        async let first = gateway.send()
+                        try await Task.sleep(for: .milliseconds(15))
+                        let second = try await gateway.send()
+                        let took = MonotonicTime.now - began
+                        #expect(try await first.status == 200 && second.status == 200)
+                        // The second was counted here, because the first one's call was under way.
+                        #expect(count("gateway_limit_local_total") > before)
+                        shortest = min(shortest, took)
+                        try await Task.sleep(for: .milliseconds(1200))
+                    }
+                    #expect(isCounted && shortest < .milliseconds(165), "\(shortest)")
                 }
             }
         }

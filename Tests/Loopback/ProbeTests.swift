@@ -91,6 +91,28 @@ import Testing
         }
     }
 
+    /// Only the status counts: a page of any size may come with it, also one that does not end.
+    @Test(arguments: [300_000, 3 << 20, .max]) func aLargePageTakesNobodyDown(size: Int) async throws {
+        let served = Tally()
+        try await TestSupport.withRaw(
+            { peer, _ in
+                while peer.head().contains("HTTP/1.1\r\n") {
+                    served.add()
+                    peer.send("HTTP/1.1 200 OK\r\n" + (size == .max ? "\r\n" : "Content-Length: \(size)\r\n\r\n"))
+                    var left = size
+                    while left > 0, peer.send([UInt8](repeating: 120, count: min(left, 65_536))) { left -= min(left, 65_536) }
+                }
+            }
+        ) { backend in
+            try await withLive("{ path: /, probe: { path: /health, interval: 20ms, fall: 1 }, backends: [127.0.0.1:\(backend.port)] }") {
+                gateway in
+                gateway.prober.follow()
+                let isAsked = await eventually { served.count >= 5 }
+                #expect(isAsked && gateway.states == ["ready"] && gateway.records(.eject).isEmpty)
+            }
+        }
+    }
+
     @Test(arguments: [
         ("probe: { host: a.test }", 1), ("probe: { headers: { X-A: b } }", 1), ("probe: { path: /, host: 'a b' }", 1),
         ("probe: { path: /, headers: { Host: a } }", 1), ("probe: { path: /, headers: { Connection: close } }", 1),

@@ -75,6 +75,19 @@ import Testing
         }
     }
 
+    /// A refused request costs nothing, in whichever order the limits stand: neither at the one that refuses nor at the others.
+    @Test(arguments: [false, true]) func aRefusedRequestIsFree(routeFirst: Bool) async throws {
+        let all = "{ rate: 1/h, burst: 4, by: route }", each = "{ rate: 1/h, by: client-ip }"
+        try await withGateway(route(routeFirst ? "\(all), \(each)" : "\(each), \(all)")) { gateway in
+            var statuses: [Int] = []
+            for from in [2, 2, 2, 2, 2, 3, 3, 4, 5, 6, 7] as [UInt32] {
+                statuses.append(try gateway.ask("GET /", from: 0x7F00_0000 | from).status)
+            }
+            // Five of the route's, each by another client.
+            #expect(statuses == [200, 429, 429, 429, 429, 200, 429, 200, 200, 200, 429])
+        }
+    }
+
     @Test func aLoginTakesFiveAMinute() async throws {
         try await withEcho { port, tally in
             try await withGateway(

@@ -124,6 +124,47 @@ import Testing
         }
     }
 
+    /// A successor takes clients when it knows where to send them, and not before; when it cannot find that out, the old process goes on.
+    @Test func aSuccessorKnowsItsBackendsFirst() async throws {
+        let server = try NameServer(["app.test": [.a("127.0.0.1")]], ttl: 200)
+        defer { server.stop() }
+        try await withPlainBackend { backend in
+            let route = "{ path: /, backends-dns: { name: app.test, port: \(backend.port), server: 127.0.0.1:\(server.port) } }"
+            try await withGatewayProcess([route]) { gateway in
+                #expect(try await gateway.send().text == "ok")
+                let load = Load(port: gateway.port)
+                #expect(await load.more(20))
+                server.fail(["1 app.test", "28 app.test"])
+                gateway.child.send(SIGUSR2)
+                #expect(await gateway.logged("successor_ended"))
+                #expect(gateway.log.contains("no backends were found") && !gateway.log.contains("draining"), "\(gateway.log)")
+                #expect(await load.more(20))
+                // An answer that comes late is waited for.
+                server.fail([])
+                server.delay(300)
+                gateway.child.send(SIGUSR2)
+                let code = await gateway.child.end()
+                #expect(code == 0 && gateway.log.contains("successor_started"))
+                #expect(await load.more(50))
+                let failures = await load.end()
+                #expect(failures.isEmpty, "of \(load.served.count): \(failures.prefix(5))")
+            }
+        }
+    }
+
+    /// A process without a predecessor listens although its source is silent, and serves once it speaks.
+    @Test func aSilentSourceDoesNotKeepThePortClosed() async throws {
+        try await withPlainBackend { backend in
+            try await withGatewayProcess(["{ path: /, backends-file: FOLDER/backends }", Self.route(backend, "/declared")]) { gateway in
+                #expect(try await gateway.send().status == 503)
+                #expect(try await gateway.send("/declared").text == "ok")
+                try Files.replace(gateway.folder + "/backends", with: Array("127.0.0.1:\(backend.port)\n".utf8))
+                let isServed = try await eventually { try await gateway.send().text == "ok" }
+                #expect(isServed)
+            }
+        }
+    }
+
     /// What only a new process can change: more threads on the same port, and back; another port, and nobody is left on the old one.
     @Test func aSuccessorMayHaveOtherThreadsAndAnotherPort() async throws {
         try await withPlainBackend { backend in

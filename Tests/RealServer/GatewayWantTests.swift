@@ -86,6 +86,47 @@ import Testing
         }
     }
 
+    // MARK: addresses
+
+    /// Whether a process may make a network of its own here.
+    private static let makesNetworks: Bool = {
+        guard let child = try? Child("/usr/bin/unshare", ["-rn", "ip", "link", "set", "lo", "up"], log: "/dev/null") else { return false }
+        var status: Int32 = -1
+        return waitpid(child.pid, &status, 0) == child.pid && status == 0
+    }()
+
+    /// Where IPv6 is switched off, connecting to an IPv6 address fails as it does when no port is free: but the address is to blame, and not
+    /// this process.
+    @Test(.enabled(if: makesNetworks)) func anAddressThatCannotBeReachedIsToBlame() async throws {
+        try await withFolder { folder in
+            try folder.put(
+                "gateway.yaml",
+                GatewayProcess.text(
+                    8010, 8404, ["access-log: false"],
+                    [
+                        "{ path: /, eject: { failures: 3, at-most: 100% }, retry: { attempts: 1 }, backends: [\"[::1]:9\", \"[2001:db8::1]:9\"] }"
+                    ]))
+            let script = """
+                ip link set lo up; echo 1 > /proc/sys/net/ipv6/conf/all/disable_ipv6
+                "$BIN" gateway "$FILE" & gateway=$!
+                ask() { exec 3<> /dev/tcp/127.0.0.1/$1 && printf 'GET %s HTTP/1.1\\r\\nHost: a\\r\\nConnection: close\\r\\n\\r\\n' $2 >&3 && cat <&3; }
+                for i in $(seq 200); do ask 8404 /health > /dev/null 2>&1 && break; sleep 0.1; done
+                for i in $(seq 10); do ask 8010 /; done
+                ask 8404 /api/state; ask 8404 /metrics
+                kill $gateway; wait $gateway; echo; echo ended $?
+                """
+            let child = try Child(
+                "/usr/bin/unshare", ["-rn", "bash", "-c", script],
+                environment: ["BIN": builtProgram("muster"), "FILE": folder + "/gateway.yaml"], log: folder + "/out", folder: folder)
+            let code = await child.end(within: .seconds(60))
+            let output = child.output
+            #expect(code == 0 && output.contains("ended 0"), "\(output)")
+            #expect(output.contains("backend_unreachable") && !output.contains("gateway_short"), "\(output)")
+            #expect(output.contains("\"state\":\"ejected\""), "\(output)")
+            #expect(!output.contains("gateway_shortages_total 1"), "\(output)")
+        }
+    }
+
     // MARK: logs
 
     /// What the program is started with, in each case; nobody reads its log.

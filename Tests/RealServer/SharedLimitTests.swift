@@ -90,6 +90,31 @@ import Testing
         }
     }
 
+    /// A request that one limit refuses costs none of the others anything: two shared ones in either order, and a shared one beside one that
+    /// the gateway counts by itself.
+    @Test(arguments: [(true, true), (true, false), (false, true)]) func aRefusedRequestIsFree(each: Bool, all: Bool) async throws {
+        let one = "{ rate: 1/h, burst: 1, by: \"header:X-Key\"\(each ? ", shared: true" : "") }"
+        let whole = "{ rate: 1/h, burst: 8, by: route\(all ? ", shared: true" : "") }"
+        for limits in ["\(one), \(whole)", "\(whole), \(one)"] {
+            // A call may take too long on a busy machine, and is counted here then: a new store, and once more.
+            var seen: [Int] = [], isTogether = false
+            for _ in 0..<20 where !isTogether {
+                try await withRedis { redis in
+                    try await withGateways(limits, store: redis.url, count: 1) { pair in
+                        seen = []
+                        for name in ["a", "a", "a", "a", "b", "b", "b", "c", "c", "c", "d", "d", "d", "e", "f"] {
+                            seen.append(try await pair.ask(0, key: name).status)
+                        }
+                        isTogether = pair.counter("gateway_limit_local_total") == 0
+                    }
+                }
+            }
+            // Two of each key, nine in all: what was refused for its key has taken none of the nine.
+            let expected = [200, 200, 429, 429, 200, 200, 429, 200, 200, 429, 200, 200, 429, 200, 429]
+            #expect(isTogether && seen == expected, "\(limits): \(seen)")
+        }
+    }
+
     /// Half of the rate and of the burst each; told once; and together again when Redis is back.
     @Test func withoutRedisEachCountsItsShare() async throws {
         try await withFolder { folder in

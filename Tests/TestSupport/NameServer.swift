@@ -2,12 +2,15 @@ import Basics
 import Glibc
 import Synchronization
 
-/// A name server of one test: A, AAAA and SRV records over UDP on 127.0.0.1, with a TTL of one second.
+/// A name server of one test: A, AAAA and SRV records over UDP on 127.0.0.1, with a TTL of one second unless it is
+/// told otherwise.
 public final class NameServer: Sendable {
     public enum Record: Sendable, Equatable {
         case a(String)
         /// `::1` with another last byte.
         case aaaa(last: UInt8)
+        /// A CNAME with a time to live of its own, which comes before the addresses that it leads to.
+        case alias(ttl: UInt8)
         case srv(target: String, port: UInt16, priority: UInt16, weight: UInt16)
     }
 
@@ -15,12 +18,15 @@ public final class NameServer: Sendable {
     /// Questions that were answered.
     public let asked = Tally()
     private let fd: Int32
+    private let ttl: UInt8
     private let records: Mutex<[String: [Record]]>
     private let isSilent = Atomic<Bool>(false)
+    private let lateness = Atomic<Int>(0)
     /// Questions that fail, as `KIND name` with the kind's number.
     private let failing = Mutex<Set<String>>([])
 
-    public init(_ first: [String: [Record]]) throws {
+    public init(_ first: [String: [Record]], ttl: UInt8 = 1) throws {
+        self.ttl = ttl
         records = Mutex(first)
         fd = socket(AF_INET, Int32(SOCK_DGRAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
         var address = sockaddr_in(), length = socklen_t(MemoryLayout<sockaddr_in>.size)
@@ -43,6 +49,9 @@ public final class NameServer: Sendable {
     /// Questions that it fails to answer (SERVFAIL) from now on, such as `1 app.test` for A records.
     public func fail(_ questions: Set<String>) { failing.withLock { $0 = questions } }
 
+    /// Each answer comes so many milliseconds late from now on.
+    public func delay(_ milliseconds: Int) { lateness.store(milliseconds, ordering: .relaxed) }
+
     /// As if it were gone.
     public func silence() { isSilent.store(true, ordering: .relaxed) }
 
@@ -59,6 +68,7 @@ public final class NameServer: Sendable {
             if got <= 0 { break }
             if isSilent.load(ordering: .relaxed) { continue }
             let answer = answer(Array(buffer[..<got]))
+            usleep(UInt32(lateness.load(ordering: .relaxed)) * 1000)
             asked.add()
             _ = withUnsafePointer(to: &from) {
                 $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { sendto(fd, answer, answer.count, 0, $0, length) }
@@ -82,6 +92,7 @@ public final class NameServer: Sendable {
             switch record {
             case .a: kind == 1
             case .aaaa: kind == 28
+            case .alias: kind != 33
             case .srv: kind == 33
             }
         }
@@ -90,16 +101,17 @@ public final class NameServer: Sendable {
             Array(question[..<2]) + [0x81, fails ? 0x82 : known == nil ? 0x83 : 0x80, 0, 1, 0, UInt8(fitting.count), 0, 0, 0, 0]
             + question[12..<(at + 5)]
         for record in fitting {
-            var data: [UInt8] = []
+            var data: [UInt8] = [], kind = kind, ttl = ttl
             switch record {
             case .aaaa(let last): data = Array(repeating: 0, count: 15) + [last]
+            case .alias(let own): (data, kind, ttl) = ([0xC0, 12], 5, own)
             case .a(let address): data = address.split(separator: ".").map { UInt8($0)! }
             case .srv(let target, let port, let priority, let weight):
                 for number in [priority, weight, port] { data += [UInt8(number >> 8), UInt8(number & 255)] }
                 for label in target.split(separator: ".") { data += [UInt8(label.utf8.count)] + Array(label.utf8) }
                 data.append(0)
             }
-            out += [0xC0, 12, UInt8(kind >> 8), UInt8(kind & 255), 0, 1, 0, 0, 0, 1, 0, UInt8(data.count)] + data
+            out += [0xC0, 12, UInt8(kind >> 8), UInt8(kind & 255), 0, 1, 0, 0, 0, ttl, 0, UInt8(data.count)] + data
         }
         return out
     }

@@ -1,4 +1,5 @@
 import Basics
+import CLinux
 import Glibc
 import Synchronization
 
@@ -41,6 +42,8 @@ public final class LogSink: Sendable {
     private static let writing = Mutex<[ObjectIdentifier: LogSink]>([:])
     private static let waitsAtExit: Void = { _ = atexit { LogSink.finishAll() } }()
     private static let quiet = Duration.seconds(5)
+    /// How long the thread waits for another line before it ends.
+    private static let idleTime = Duration.seconds(10)
 
     /// `onTrouble` is called on any thread, and must not wait.
     public init(descriptor: Int32, limit: Int = 1 << 20, onTrouble: @escaping @Sendable (LogSink, Trouble) -> Void) {
@@ -161,16 +164,13 @@ public final class LogSink: Sendable {
         }
     }
 
-    /// Waits for more; false when the thread is to end.
+    /// Waits for more; false when the thread is to end. In trouble it waits no longer than until the trouble is over, and does not end: the
+    /// end of the trouble is told also when no further line comes.
     private func sleepEnds() -> Bool {
-        var until = timespec()
-        // The wall clock, because `sem_timedwait` has no other: when it is set, this thread ends sooner or later, and nothing else changes.
-        clock_gettime(CLOCK_REALTIME, &until)
-        until.tv_sec += 10
-        while sem_timedwait(wakeUp, &until) != 0 {
-            if errno == EINTR { continue }
+        let rest = state.withLock { $0.isInTrouble ? max(.milliseconds(1), LogSink.quiet - (.now - $0.lostAt)) : LogSink.idleTime }
+        if muster_semaphore_wait(wakeUp, (MonotonicTime.now + rest).nanoseconds) != 0 {
             let isOver = state.withLock { state in
-                guard state.waiting.isEmpty else { return false }
+                guard state.waiting.isEmpty, !state.isInTrouble else { return false }
                 state.hasThread = false
                 state.isAsleep = false
                 return true

@@ -71,6 +71,9 @@ public struct TokenBucket: Sendable, Equatable {
         let wait = max(debt.addingSaturating(price).subtractingSaturating(span), 0)
         return Verdict(allowed: allowed, remaining: Int((span - debt) / interval), wait: .nanoseconds(wait), reset: .nanoseconds(debt))
     }
+
+    /// The key's number after one request that was taken is put back: somebody else refused it. Never fuller than full.
+    public func givenBack(_ state: Int64) -> Int64 { state.subtractingSaturating(interval) }
 }
 
 extension Int64 {

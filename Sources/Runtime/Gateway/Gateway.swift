@@ -33,8 +33,17 @@ public final class Gateway: Sendable {
         /// The addresses that are listened on, in the order of the calls.
         var addresses: [SocketAddress] = []
         var settings = GatewaySettings()
-        /// Backends by route, as set by discovery or over the API; they replace the file's.
+        /// The backends that discovery has found, by route: the route has them beside those that the file declares.
         var found: [String: [BackendSpec]] = [:]
+        /// The backends that were set over the API, by route: until the next reload the route has these and no others.
+        var set: [String: [BackendSpec]] = [:]
+
+        /// The backends of a route that declares `declared`.
+        func backends(_ label: String, _ declared: [BackendSpec]) -> [BackendSpec] {
+            if let set = set[label] { return set }
+            guard let found = found[label] else { return declared }
+            return declared + found.filter { one in !declared.contains { $0.address == one.address } }
+        }
     }
 
     /// Makes the loops (a thread each). `accessLog` is a descriptor, or -1.
@@ -135,34 +144,50 @@ public final class Gateway: Sendable {
     /// taken the routes. When something is wrong (a file that cannot be read), the error says what, and nothing has changed.
     public func apply(_ spec: GatewaySpec, replicas: (String) -> [Replica]) async throws(Failure) {
         let settings = try GatewaySettings(spec)
-        let before = routes
-        // What was set by hand is over with a reload; what is being discovered stays until it is found anew.
-        let discovered = Set(spec.routes.filter { $0.discovery != nil }.map(\.label))
-        let found = state.withLock { $0.found }.filter { discovered.contains($0.key) }
-        var routes: [Route] = []
-        let known = Dictionary(before.map { ($0.label, $0) }) { first, _ in first }
+        let known = Dictionary(routes.map { ($0.label, $0) }) { first, _ in first }
+        var prepared: [Route] = []
         for route in spec.routes {
             let old = known[route.label]
             let guards =
                 old.flatMap { $0.guards.spec == route.guards ? $0.guards : nil }
                 ?? RouteGuards(route.guards, route: route.label, journal: journal)
-            routes.append(
+            prepared.append(
                 try Route(
-                    spec: route, replicas: try members(route, found[route.label], old?.replicas ?? [], isFirst: before.isEmpty, replicas),
-                    canaryReplicas: try canaries(route, old?.canaryReplicas ?? [], isFirst: before.isEmpty, replicas),
-                    metrics: RouteMetrics(metrics, route: route.label), guards: guards, hold: hold(route, old)))
+                    spec: route, replicas: [], canaryReplicas: [], metrics: RouteMetrics(metrics, route: route.label), guards: guards,
+                    hold: hold(route, old)))
         }
-        let published = routes
-        // From here on nothing can fail.
-        for route in published {
-            // Those of services follow their supervisor.
-            if case .backends = route.spec.target { for replica in route.replicas { replica.follow(Gateway.eject(route.spec)) } }
-            if route.spec.canary?.service == nil { for replica in route.canaryReplicas { replica.follow(Gateway.eject(route.spec)) } }
-        }
-        state.withLock {
-            $0.routes = published
-            $0.settings = settings
-            $0.found = found
+        // Files have been read. The replicas are chosen from what the gateway has at this moment: backends that were found or set while the
+        // files were being read are not lost.
+        let before = try state.withLock { (state) throws(Failure) in
+            // What was set by hand is over with a reload; what is being discovered stays until it is found anew.
+            var next = state
+            next.set = [:]
+            let discovered = Set(spec.routes.filter { $0.discovery != nil }.map(\.label))
+            next.found = state.found.filter { discovered.contains($0.key) }
+            let known = Dictionary(state.routes.map { ($0.label, $0) }) { first, _ in first }
+            let isFirst = state.routes.isEmpty
+            next.routes = []
+            for route in prepared {
+                let old = known[route.label]
+                let main = try members(route.spec, next, old?.replicas ?? [], isFirst: isFirst, replicas)
+                let canary = try canaries(route.spec, old?.canaryReplicas ?? [], isFirst: isFirst, replicas)
+                next.routes.append(Route(route, replicas: main, canaryReplicas: canary))
+            }
+            next.settings = settings
+            // From here on nothing can fail.
+            let before = state.routes
+            state = next
+            for route in next.routes {
+                // Those of services follow their supervisor.
+                if case .backends(let declared) = route.spec.target {
+                    Gateway.follow(next.backends(route.label, declared), route.replicas)
+                    for replica in route.replicas { replica.follow(Gateway.eject(route.spec)) }
+                }
+                guard let canary = route.spec.canary, canary.service == nil else { continue }
+                Gateway.follow(canary.backends, route.canaryReplicas)
+                for replica in route.canaryReplicas { replica.follow(Gateway.eject(route.spec)) }
+            }
+            return before
         }
         await publish(before, replicas)
     }
@@ -203,11 +228,12 @@ public final class Gateway: Sendable {
     }
 
     private func members(
-        _ spec: RouteSpec, _ found: [BackendSpec]?, _ known: [Replica], isFirst: Bool, _ replicas: (String) -> [Replica]
+        _ spec: RouteSpec, _ state: State, _ known: [Replica], isFirst: Bool, _ replicas: (String) -> [Replica]
     ) throws(Failure) -> [Replica] {
         switch spec.target {
         case .service(let name): return replicas(name)
-        case .backends(let backends): return try Gateway.replicas(found ?? backends, spec, known, isFirst: isFirst)
+        case .backends(let declared):
+            return try Gateway.replicas(state.backends(spec.label, declared), spec, known, isFirst: isFirst)
         case .answer, .redirect: return []
         }
     }
@@ -220,10 +246,12 @@ public final class Gateway: Sendable {
         return try Gateway.replicas(canary.backends, spec, known, isFirst: isFirst)
     }
 
+    /// A replica for each backend, in their order. A replica that is known at the same address is kept, with all that is known of it, also
+    /// when its weight or priority changes: `follow` tells it those once nothing can fail any more.
     private static func replicas(_ backends: [BackendSpec], _ spec: RouteSpec, _ known: [Replica], isFirst: Bool) throws(Failure)
         -> [Replica]
     {
-        var out: [Replica] = []
+        var endpoints: [Endpoint] = []
         for backend in backends {
             guard let endpoint = Endpoint(backend.address) else {
                 throw Failure(
@@ -232,14 +260,30 @@ public final class Gateway: Sendable {
                         + "host:port\(backend.line > 0 ? " (line \(backend.line))" : "")"
                 )
             }
-            let same = known.first { $0.endpoint == endpoint && $0.weight == backend.weight && $0.priority == backend.priority }
-            out.append(
-                same
-                    ?? Replica(
-                        name: backend.address, endpoint: endpoint, weight: backend.weight, priority: backend.priority, isNew: !isFirst,
-                        eject: eject(spec)))
+            endpoints.append(endpoint)
         }
-        return out
+        var left = Dictionary(grouping: known, by: \.endpoint)
+        // One address may stand there twice: each has its own replica, the one with the same weight and priority if there is one.
+        func taken(_ place: Int, where fits: (Replica) -> Bool) -> Replica? {
+            left[endpoints[place]]?.firstIndex(where: fits).flatMap { left[endpoints[place]]?.remove(at: $0) }
+        }
+        var out: [Replica?] = backends.indices.map { place in
+            taken(place) { $0.weight == backends[place].weight && $0.priority == backends[place].priority }
+        }
+        for place in backends.indices where out[place] == nil {
+            let backend = backends[place]
+            out[place] =
+                taken(place) { _ in true }
+                ?? Replica(
+                    name: backend.address, endpoint: endpoints[place], weight: backend.weight, priority: backend.priority, isNew: !isFirst,
+                    eject: eject(spec))
+        }
+        return out.compactMap(\.self)
+    }
+
+    /// Gives replicas the weights and priorities of the backends that they stand for.
+    private static func follow(_ backends: [BackendSpec], _ replicas: [Replica]) {
+        for (backend, replica) in zip(backends, replicas) { replica.follow(weight: backend.weight, priority: backend.priority) }
     }
 
     /// A route's ejection rule in the balancer's terms.
@@ -249,23 +293,43 @@ public final class Gateway: Sendable {
         )
     }
 
-    /// Sets other backends for one route, from discovery or the API, until they are set again. Backends that stay keep their health.
+    /// Sets other backends for one route, from the API: the route has these and no others, until they are set again or the configuration is
+    /// read anew. Backends that stay keep their health.
     public func setBackends(_ backends: [BackendSpec], of label: String) async throws(Failure) {
-        guard let old = routes.first(where: { $0.label == label }), case .backends = old.spec.target else {
-            throw Failure(description: "there is no route '\(label)' with backends of its own")
-        }
-        let replicas = try Gateway.replicas(backends, old.spec, old.replicas, isFirst: old.replicas.isEmpty)
-        state.withLock { state in
-            state.found[label] = backends
-            state.routes = state.routes.map { $0.label == label ? Route($0, replicas: replicas, canaryReplicas: $0.canaryReplicas) : $0 }
+        try await changeBackends(of: label) { $0.set[label] = backends }
+    }
+
+    /// Takes the backends that discovery has found for a route, beside those that it declares.
+    func setFound(_ backends: [BackendSpec], of label: String) async throws(Failure) {
+        try await changeBackends(of: label) { $0.found[label] = backends }
+    }
+
+    private func changeBackends(of label: String, _ change: (inout State) -> Void) async throws(Failure) {
+        try state.withLock { (state) throws(Failure) in
+            guard let place = state.routes.firstIndex(where: { $0.label == label }),
+                case .backends(let declared) = state.routes[place].spec.target
+            else { throw Failure(description: "there is no route '\(label)' with backends of its own") }
+            var next = state
+            change(&next)
+            let old = state.routes[place], backends = next.backends(label, declared)
+            let replicas = try Gateway.replicas(backends, old.spec, old.replicas, isFirst: old.replicas.isEmpty)
+            next.routes[place] = Route(old, replicas: replicas, canaryReplicas: old.canaryReplicas)
+            // From here on nothing can fail.
+            state = next
+            Gateway.follow(backends, replicas)
         }
         await publish()
     }
 
+    /// What discovery has found for a route; nil: nothing yet.
+    func found(of label: String) -> [BackendSpec]? { state.withLock { $0.found[label] } }
+
     /// A route's current backends, as a file would declare them.
     public func backends(of label: String) -> [BackendSpec]? {
-        guard let route = routes.first(where: { $0.label == label }), case .backends(let declared) = route.spec.target else { return nil }
-        return state.withLock { $0.found[label] } ?? declared
+        state.withLock { state in
+            guard case .backends(let declared)? = state.routes.first(where: { $0.label == label })?.spec.target else { return nil }
+            return state.backends(label, declared)
+        }
     }
 
     /// Call when something about replicas changed that idle connections should follow (one drains, one is down).

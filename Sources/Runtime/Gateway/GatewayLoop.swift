@@ -46,7 +46,7 @@ final class GatewayLoop {
 
     /// Number of idle clients that are closed at once when descriptors run out, at most ten times a second. As nginx does it.
     private static let reclaimAtOnce = 32
-    /// One routing decision in this many goes to the journal; panics always do.
+    /// One routing decision in this many goes to the journal; of panics their beginning and their end do.
     private static let routeSample = 1024
     /// Spare exchanges kept for reuse, per loop; a burst's surplus is freed.
     private static let spareLimit = 256
@@ -126,7 +126,7 @@ final class GatewayLoop {
     /// Takes new routes; exchanges under way keep theirs. Idle connections to replicas that are gone or leaving are closed.
     func apply(_ new: [Route], _ settings: GatewaySettings) {
         self.settings = settings
-        routes = RouteTableOnLoop(new, seed: random.next())
+        routes = RouteTableOnLoop(new, seed: random.next(), after: routes.routes)
         closeUnwantedIdle()
         followRoutes()
     }
@@ -154,7 +154,10 @@ final class GatewayLoop {
 
     /// Called a few times a second.
     func timePassed() {
-        for route in routes.routes { for replica in route.route.allReplicas { replica.timePassed(loop.now) } }
+        for route in routes.routes {
+            for replica in route.route.allReplicas { replica.timePassed(loop.now) }
+            for record in route.endedPanics(loop.now) { journal.append(record) }
+        }
         retryNotes.timePassed(loop.now)
         shortage.timePassed(loop.now)
     }
@@ -271,9 +274,8 @@ final class GatewayLoop {
 
     func noteRouting(_ route: RouteOnLoop, _ pool: PoolOnLoop, _ selection: Selection, tries: Int) {
         routed &+= 1
-        if selection.reason == .panic || routed % GatewayLoop.routeSample == 1 {
-            journal.append(route.record(pool, selection, tries: tries))
-        }
+        let isNews = selection.reason == .panic ? route.notePanic(pool, loop.now) : routed % GatewayLoop.routeSample == 1
+        if isNews { journal.append(route.record(pool, selection, tries: tries)) }
     }
 
     /// Logs a message that was refused before it became a request: the log has a line for it, like for any request.

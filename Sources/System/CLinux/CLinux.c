@@ -84,6 +84,13 @@ int64_t muster_monotonic_ns(void) { return clock_ns(CLOCK_MONOTONIC); }
 int64_t muster_realtime_ns(void) { return clock_ns(CLOCK_REALTIME); }
 int64_t muster_process_cpu_ns(void) { return clock_ns(CLOCK_PROCESS_CPUTIME_ID); }
 
+int muster_semaphore_wait(sem_t *semaphore, int64_t until_ns) {
+    struct timespec until = {.tv_sec = until_ns / 1000000000, .tv_nsec = until_ns % 1000000000};
+    while (sem_clockwait(semaphore, CLOCK_MONOTONIC, &until) != 0)
+        if (errno != EINTR) return -errno;
+    return 0;
+}
+
 static __thread void *slot;
 void *muster_thread_slot(void) { return slot; }
 void muster_set_thread_slot(void *value) { slot = value; }
@@ -226,9 +233,12 @@ int muster_dns_query(const char *name, int type, uint32_t server, uint16_t port,
     ns_msg message;
     if (length > (int)sizeof answer || ns_initparse(answer, length, &message) != 0) return -5;
     int count = 0;
+    uint32_t alias_ttl = UINT32_MAX;
     for (int i = 0; i < ns_msg_count(message, ns_s_an); i++) {
         ns_rr record;
         if (ns_parserr(&message, ns_s_an, i, &record) != 0) return -5;
+        // What an alias points to may change when the alias is over, however long its addresses last.
+        if (ns_rr_type(record) == ns_t_cname && ns_rr_ttl(record) < alias_ttl) alias_ttl = ns_rr_ttl(record);
         if (ns_rr_type(record) != type) continue;
         if (count == capacity) return -6;
         const unsigned char *data = ns_rr_rdata(record);
@@ -249,5 +259,7 @@ int muster_dns_query(const char *name, int type, uint32_t server, uint16_t port,
         }
         count++;
     }
+    for (int i = 0; i < count; i++)
+        if (out[i].ttl > alias_ttl) out[i].ttl = alias_ttl;
     return count == 0 ? -4 : count;
 }

@@ -60,6 +60,10 @@ private final class StandaloneGateway: Sendable {
         level: .info, format: environmentValue("LOG_FORMAT") == "json" ? .json : .text, descriptor: 2, immediate: true)
     private let state = Mutex(State())
     private static let grace = Duration.seconds(30)
+    /// How long the first answers of discovery are waited for. A successor has longer than a name server may take (30 s): it is missed by
+    /// nobody.
+    private static let patience = Duration.seconds(3)
+    private static let successorsPatience = Duration.seconds(35)
 
     private struct State {
         var failure: Exit?
@@ -144,12 +148,22 @@ private final class StandaloneGateway: Sendable {
         let inherited = Succession.inherited(
             for: ["listen": spec.listeners.map(\.description), "admin": spec.admin.map { [$0.description] } ?? []])
         try await apply(spec, to: parts.gateway)
+        parts.prober.follow()
+        parts.discovery.follow()
+        // Clients come only when it is known where to send them. A predecessor knows; where there is none, an answer of the gateway's own is
+        // better than a port that is closed for long.
+        let isSuccessor = !inherited.isEmpty
+        let unknown = await parts.discovery.firstRound(
+            within: isSuccessor ? StandaloneGateway.successorsPatience : StandaloneGateway.patience)
+        if isSuccessor, let route = unknown.first {
+            throw Exit.failed(
+                "route \(route): no backends were found and none are declared; the process before goes on: mend what "
+                    + "backends-file or backends-dns names (the line backends_not_found says what is wrong), then send it SIGUSR2 again")
+        }
         for place in spec.listeners {
             let taken = inherited.filter { $0.name == "listen" && $0.address == place.description }
             try await parts.gateway.listen(on: try socketAddress(place), inherited: taken.map(\.descriptor))
         }
-        parts.prober.follow()
-        parts.discovery.follow()
         for place in spec.listeners {
             logger.info("gateway_listening", .init("address", place), .init("routes", spec.routes.count))
         }

@@ -288,6 +288,9 @@ public final class EventLoop: TaskExecutor, SerialExecutor, @unchecked Sendable 
         freeSlots.append(slot)
     }
 
+    /// Number of entries in the heap of timers, stale ones included.
+    var timerCount: Int { timers.count }
+
     func arm(_ timer: LoopTimer) {
         assertOnLoop()
         timers.push(timer)

@@ -5,7 +5,8 @@ import Basics
 public final class LoopTimer {
     private unowned let loop: EventLoop
     private let action: () -> Void
-    fileprivate(set) var deadline: MonotonicTime?
+    /// The time for which it is armed; nil when it is not.
+    public fileprivate(set) var deadline: MonotonicTime?
     fileprivate var queuedFor: MonotonicTime?
 
     public init(loop: EventLoop, _ action: @escaping () -> Void) {
@@ -40,20 +41,46 @@ public final class LoopTimer {
 
 /// A binary heap of timers by the time they were queued for. An entry whose timer was since queued for an
 /// earlier time is stale and skipped.
+///
+/// Stale entries, and those of timers that are cancelled and that nobody else holds, are taken out when the heap has doubled since that was
+/// last done. So the heap has at most twice as many entries as timers in use, or 128 if that is more, however far off their times are; and
+/// a timer costs no more than before.
 struct TimerHeap {
     private var entries: [(time: MonotonicTime, timer: LoopTimer)] = []
+    private var sweepAt = TimerHeap.leastSweep
+    private static let leastSweep = 128
 
     var earliest: MonotonicTime? { entries.first?.time }
+    var count: Int { entries.count }
 
     mutating func push(_ timer: LoopTimer) {
+        if entries.count >= sweepAt { sweep() }
         entries.append((timer.queuedFor!, timer))
-        var i = entries.count - 1
+        rise(from: entries.count - 1)
+    }
+
+    private mutating func rise(from place: Int) {
+        var i = place
         while i > 0 {
             let parent = (i - 1) / 2
             if entries[parent].time <= entries[i].time { break }
             entries.swapAt(parent, i)
             i = parent
         }
+    }
+
+    /// Takes out what will never fire, and sets the size at which that is done again.
+    private mutating func sweep() {
+        var kept = 0
+        for i in entries.indices {
+            if entries[i].timer.queuedFor != entries[i].time { continue }
+            if entries[i].timer.deadline == nil, isKnownUniquelyReferenced(&entries[i].timer) { continue }
+            if kept != i { entries.swapAt(kept, i) }
+            kept += 1
+        }
+        entries.removeSubrange(kept...)
+        for i in entries.indices { rise(from: i) }
+        sweepAt = max(TimerHeap.leastSweep, 2 * entries.count)
     }
 
     /// The next timer whose time has come, taken out; nil when there is none.

@@ -64,8 +64,17 @@ open class Stream: Pollable {
     private final var resets = false
     /// Whether a name is being resolved: what is written meanwhile waits.
     private var isOpening = false
+    /// By when whoever connects wants the connection to stand: the addresses of a name share the time until then. Set before the turn ends
+    /// in which `connect` was called. nil: each address but the last has `addressTime`.
+    public final var connectBy: MonotonicTime?
     /// Further addresses of the name, should the first not answer.
     private var fallbacks: [SocketAddress] = []
+    /// Runs while an address is tried that others come after.
+    private var addressTimer: LoopTimer?
+    /// The address that is connected to, or was last.
+    private var target: SocketAddress?
+    /// Time for Linux's first question and its repetition, which comes after a second: an address that is silent to both is left for the next.
+    private static let addressTime = Duration.milliseconds(1500)
     /// Why sending has failed. What the peer sent before that is still read, because it may say why.
     private var sendFailure: CloseReason?
 
@@ -100,7 +109,8 @@ open class Stream: Pollable {
     }
 
     /// Begins to connect; `connected` or `closed` follows, never before this returns. A name is resolved first (see `Resolver`) and its
-    /// addresses are tried in turn. What is written meanwhile is sent when the connection stands.
+    /// addresses are tried in turn: one that refuses, and one that does not answer in its part of the time, is followed by the next. What is
+    /// written meanwhile is sent when the connection stands.
     public func connect(to endpoint: Endpoint) {
         switch endpoint {
         case .address(let address): connect(to: address)
@@ -116,16 +126,21 @@ open class Stream: Pollable {
         guard isOpening else { return }
         isOpening = false
         switch result {
-        case .success(let addresses):
-            fallbacks = Array(addresses.dropFirst())
-            connect(to: addresses[0])
+        case .success(let addresses): connect(toOneOf: addresses)
         case .failure(let failure):
             giveUpConnecting(SystemError("resolve \(failure)", 0, isOwnWant: failure.isOwnWant))
         }
     }
 
+    /// Begins to connect to the first of several addresses, of which there is at least one; the others are tried after it.
+    func connect(toOneOf addresses: [SocketAddress]) {
+        fallbacks = Array(addresses.dropFirst())
+        connect(to: addresses[0])
+    }
+
     /// Tries the next address after one could not be connected to, or ends the connection when there is none.
     private func giveUpConnecting(_ error: SystemError) {
+        addressTimer?.cancel()
         if !fallbacks.isEmpty { return connect(to: fallbacks.removeFirst()) }
         unsentAtClose = output.count
         output.clear(keeping: 0)
@@ -135,13 +150,14 @@ open class Stream: Pollable {
     /// Begins to connect to a numeric address.
     public func connect(to address: SocketAddress) {
         precondition(!isOpen)
+        target = address
         let descriptor = socket(address.family, Int32(SOCK_STREAM.rawValue | SOCK_NONBLOCK.rawValue | SOCK_CLOEXEC.rawValue), 0)
         guard descriptor >= 0 else { return failLater(SystemError("socket")) }
         if address.family != AF_UNIX { setNoDelay(descriptor) }
         let result = address.withSockaddr { Glibc.connect(descriptor, $0, $1) }
         // EAGAIN is a Unix socket whose backlog is full: refused, as far as the caller is concerned.
         if result == nil || (result != 0 && errno != EINPROGRESS) {
-            let failure = result == nil ? SystemError("connect \(address)", ENAMETOOLONG) : SystemError("connect \(address)")
+            let failure = result == nil ? SystemError("connect \(address)", ENAMETOOLONG) : connectFailure("connect \(address)", errno)
             Glibc.close(descriptor)
             return failLater(failure)
         }
@@ -150,11 +166,53 @@ open class Stream: Pollable {
             slot = try loop.register(self, fd: descriptor, level: false)
             isOpen = true
             blocked = true
+            limitAddress()
         } catch {
             Glibc.close(descriptor)
             fd = -1
             failLater(error)
         }
+    }
+
+    /// Gives the address its part of the time, if another one comes after it.
+    private func limitAddress() {
+        guard !fallbacks.isEmpty else { return }
+        if addressTimer == nil { addressTimer = LoopTimer(loop: loop) { [unowned self] in addressTimedOut() } }
+        let now = max(loop.now, .now), others = Int64(fallbacks.count)
+        let time = connectBy.map { Duration.nanoseconds(max(0, ($0 - now).nanoseconds) / (others + 1)) } ?? Stream.addressTime
+        addressTimer?.schedule(at: now + time)
+    }
+
+    private func addressTimedOut() {
+        guard isOpen, !isConnected, !isShakingHands else { return }
+        dropSocket()
+        withExtendedLifetime(self) { giveUpConnecting(SystemError("connect \(target.map { "\($0)" } ?? "")", ETIMEDOUT)) }
+    }
+
+    /// Closes a socket that did not get connected.
+    private func dropSocket() {
+        isOpen = false
+        loop.deregister(slot: slot, fd: fd)
+        Glibc.close(fd)
+        fd = -1
+    }
+
+    /// The error of a connect. EADDRNOTAVAIL says either that no local port is free, which is this machine's want, or that this machine has
+    /// no address from which the destination could be reached (IPv6 is switched off, say), which is as good as no route to it.
+    private func connectFailure(_ call: String, _ code: Int32) -> SystemError {
+        if code == EADDRNOTAVAIL, let target, target.ip != nil, Stream.lacksSource(for: target) {
+            return SystemError(call, code, isOwnWant: false)
+        }
+        return SystemError(call, code)
+    }
+
+    /// Whether this machine has no address from which it could reach another one: a datagram socket, which sends nothing by connecting and
+    /// has ports of its own, tells.
+    private static func lacksSource(for address: SocketAddress) -> Bool {
+        let descriptor = socket(address.family, Int32(SOCK_DGRAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
+        guard descriptor >= 0 else { return false }
+        defer { Glibc.close(descriptor) }
+        return address.withSockaddr { Glibc.connect(descriptor, $0, $1) } != 0 && errno == EADDRNOTAVAIL
     }
 
     private func failLater(_ error: SystemError) {
@@ -196,14 +254,12 @@ open class Stream: Pollable {
         var length = socklen_t(4)
         getsockopt(fd, SOL_SOCKET, SO_ERROR, &code, &length)
         if code != 0 {
-            isOpen = false
-            loop.deregister(slot: slot, fd: fd)
-            Glibc.close(fd)
-            fd = -1
-            withExtendedLifetime(self) { giveUpConnecting(SystemError("connect", code)) }
+            dropSocket()
+            withExtendedLifetime(self) { giveUpConnecting(connectFailure("connect", code)) }
             return false
         }
         guard events & UInt32(MUSTER_EPOLLOUT) != 0 else { return false }
+        addressTimer?.cancel()
         blocked = false
         if let tls { return beginHandshake(tls) }
         isConnected = true
@@ -462,6 +518,7 @@ open class Stream: Pollable {
     }
 
     public func close(_ reason: CloseReason) {
+        addressTimer?.cancel()
         if isOpening {
             isOpening = false
             fallbacks = []

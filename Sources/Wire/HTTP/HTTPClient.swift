@@ -118,6 +118,7 @@ public final class HTTPClient: Sendable {
 
         func connect(_ exchange: ClientExchange) {
             let connection = GatheringConnection(core: self)
+            connection.connectBy = exchange.timer?.deadline
             connection.connect(to: exchange.endpoint)
             connection.run(exchange)
         }

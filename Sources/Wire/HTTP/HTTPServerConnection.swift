@@ -11,6 +11,8 @@ open class HTTPServerContext {
     /// The buffer in which a response's head is put together; it leaves at once.
     public var scratch = ByteBuffer()
     public private(set) var isDraining = false
+    /// Whether idle connections may ask once more while the server drains.
+    fileprivate private(set) var drainsGently = false
     public internal(set) var connections: [ObjectIdentifier: HTTPServerConnection] = [:]
     /// Connections beyond this are answered 503 and closed.
     public var connectionLimit = 10_000
@@ -30,6 +32,7 @@ open class HTTPServerContext {
     /// more request, whose answer tells the client that the connection ends: so none is lost on its way.
     public func drain(gently: Bool = false) {
         isDraining = true
+        drainsGently = gently
         for connection in Array(connections.values) { connection.closeIfIdle(gently: gently) }
     }
 
@@ -143,7 +146,7 @@ open class HTTPServerConnection: Stream {
     }
 
     private func holdPipeline() {
-        machine.holdPipeline(input.count)
+        machine.holdPipeline(input.count, waiting: waiting)
         applyHolds()
     }
 
@@ -197,7 +200,7 @@ open class HTTPServerConnection: Stream {
             tunnelReceived(bytes)
             return bytes.count
         case .head:
-            return try readHead(bytes)
+            return ServerConnectionMachine.takesHead(waiting) ? try readHead(bytes) : nil
         case .fixedBody:
             let (part, isLast) = machine.tookBody(bytes.count, loop.now, context.limits)
             keepDeadline()
@@ -330,7 +333,7 @@ open class HTTPServerConnection: Stream {
     private func nextRequest() {
         holdPipeline()
         if waiting == 0 { releaseBuffers() }
-        if !isProcessing, !input.isEmpty {
+        if !isProcessing, !input.isEmpty, ServerConnectionMachine.takesHead(waiting) {
             // From a turn of its own, so that a client that pipelines cannot deepen the stack.
             let bound = LoopBound(self, on: loop)
             loop.execute { bound.value.continueWithInput() }
@@ -342,7 +345,7 @@ open class HTTPServerConnection: Stream {
         processInput()
         holdPipeline()
         if isOpen { readFinished() }
-        if machine.peerEnded, case .head = machine.state { close(.endOfFile) }
+        if isOpen { carryOut(machine.inputLookedAt(facts)) }
     }
 
     /// Answers a failure and leaves.
@@ -393,10 +396,11 @@ open class HTTPServerConnection: Stream {
 
     open override func drained() {
         if machine.isLeaving { return carryOut(machine.drained(loop.now)) }
-        if isIdle { releaseBuffers() }
+        carryOut(machine.answersLeft(facts, loop.now, context.limits))
+        if context.isDraining { closeIfIdle(gently: context.drainsGently) }
     }
 
-    open override func receivedEnd() { carryOut(machine.peerEnds(input: input.count)) }
+    open override func receivedEnd() { carryOut(machine.peerEnds(input: input.count, waiting: waiting)) }
 
     public final override func hungUp() {
         // Nobody reads an answer any more, and what of the request was not read is worth nothing without one.

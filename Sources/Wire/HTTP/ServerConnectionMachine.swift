@@ -81,6 +81,8 @@ struct ServerConnectionMachine: ~Copyable {
 
     /// Most bytes that may wait here while a response is under way; beyond it the kernel keeps the rest.
     static let pipelineLimit = 65536
+    /// When more bytes than this of earlier answers wait for the peer, its next request is not looked at before all of them have left.
+    static let answerLimit = 256 << 10
     /// How long a refused connection may go on sending, so that the peer can read why.
     static let lingerTime = Duration.seconds(2)
     /// As nginx's send_timeout.
@@ -188,12 +190,19 @@ struct ServerConnectionMachine: ~Copyable {
         }
     }
 
-    /// Requests that wait for the one before them are read up to a limit; the rest stays with the kernel.
-    mutating func holdPipeline(_ input: Int) {
-        var waits = false
-        if case .answering = state { waits = input > ServerConnectionMachine.pipelineLimit }
-        pipelineHeld = waits || (pipelineHeld && input > ServerConnectionMachine.pipelineLimit)
+    /// Requests that wait for the one before them, or for answers to leave, are read up to a limit; the rest stays with the kernel.
+    mutating func holdPipeline(_ input: Int, waiting: Int = 0) {
+        let isMuch = input > ServerConnectionMachine.pipelineLimit
+        switch state {
+        case .answering: pipelineHeld = isMuch
+        // The beginning of a large head needs its rest.
+        case .head(let begun): pipelineHeld = isMuch && !begun && (!ServerConnectionMachine.takesHead(waiting) || pipelineHeld)
+        default: pipelineHeld = pipelineHeld && isMuch
+        }
     }
+
+    /// Whether a further request is taken from a peer for which so many bytes of earlier answers wait.
+    static func takesHead(_ waiting: Int) -> Bool { waiting <= answerLimit }
 
     // MARK: the answer
 
@@ -218,8 +227,20 @@ struct ServerConnectionMachine: ~Copyable {
         state = .head(begun: false)
         // A failure from here on is the next request's own.
         answer = .none
-        deadline = now + (facts.input == 0 ? limits.idleTime : limits.headTime)
         bodyHeld = false
+        // The peer's time for another request begins when the answers before have left.
+        if facts.waiting > 0 { watchWriting(facts.waiting, now) } else { awaitRequest(facts, now, limits) }
+        return .next
+    }
+
+    private mutating func awaitRequest(_ facts: Facts, _ now: MonotonicTime, _ limits: borrowing HTTPLimits) {
+        deadline = now + (facts.input == 0 ? limits.idleTime : limits.headTime)
+    }
+
+    /// All that waited for the peer has left, and the connection goes on: the next request is looked at, or waited for.
+    mutating func answersLeft(_ facts: Facts, _ now: MonotonicTime, _ limits: borrowing HTTPLimits) -> Action {
+        guard case .head(begun: false) = state else { return .nothing }
+        awaitRequest(facts, now, limits)
         return .next
     }
 
@@ -267,16 +288,26 @@ struct ServerConnectionMachine: ~Copyable {
         return .farewell
     }
 
-    /// The peer sends no more.
-    mutating func peerEnds(input: Int) -> Action {
+    /// The peer sends no more. It may still read: what waits for it leaves first.
+    mutating func peerEnds(input: Int, waiting: Int = 0) -> Action {
         peerEnded = true
         switch state {
         // It has sent its whole request and may still read the answer; so may one whose next requests wait here.
         case .answering: return .requesterEnded
         case .head(begun: false) where input > 0: return .nothing
+        case .head where waiting > 0: return leave()
+        case .leaving where waiting > 0: return .nothing
         case .tunnel: return .tunnelEnded
         default: return .close(.endOfFile)
         }
+    }
+
+    /// What waited was looked at: ends the connection of a peer that sends no more, unless whole requests wait here still, for the answers
+    /// before them to leave.
+    mutating func inputLookedAt(_ facts: Facts) -> Action {
+        guard peerEnded, case .head(let begun) = state else { return .nothing }
+        if !begun, facts.input > 0, !ServerConnectionMachine.takesHead(facts.waiting) { return .nothing }
+        return facts.waiting > 0 ? leave() : .close(.endOfFile)
     }
 
     /// The peer has ended its side, or is gone, while it is not read. `seen`: bytes that came, in all; `isExact`: whether more cannot lie

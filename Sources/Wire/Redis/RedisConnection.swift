@@ -83,6 +83,7 @@ final class RedisConnection: Stream {
                 }
             tls = context.session(to: settings.serverName ?? host, port: port)
         }
+        connectBy = deadline?.deadline
         connect(to: endpoint)
     }
 

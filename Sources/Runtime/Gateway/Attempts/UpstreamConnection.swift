@@ -69,7 +69,12 @@ final class UpstreamConnection: HTTPClientConnection {
         pausedAt = nil
         cameSinceHeldUp = nil
         begin(isHead: isHead, mayUpgrade: mayUpgrade)
-        if isConnected { timer?.cancel() } else { timer?.schedule(at: loop.now + connectTime) }
+        if isConnected {
+            timer?.cancel()
+        } else {
+            connectBy = loop.now + connectTime
+            timer?.schedule(at: loop.now + connectTime)
+        }
     }
 
     /// Tells the replica, by a PROXY header, which client the connection is for; from then on it serves nobody else.

@@ -21,7 +21,8 @@ public final class Prober: Sendable {
     public init(gateway: Gateway, loop: EventLoop) {
         self.gateway = gateway
         self.loop = loop
-        client = HTTPClient(loop: loop, responseLimit: 65_536)
+        // Only the status counts: a page of any size may come with it.
+        client = HTTPClient(loop: loop, responseLimit: 65_536, passesOver: true)
     }
 
     /// Begins to probe the backends that are not probed yet. Call again after the routes have changed; probes of replicas that are gone
@@ -184,6 +185,7 @@ private final class ConnectionCheck: Stream {
         kept = self
         timer = LoopTimer(loop: loop) { [unowned self] in end(("no connection within \(timeout.brief)", false)) }
         timer?.schedule(after: timeout)
+        connectBy = timer?.deadline
         connect(to: endpoint)
     }
 

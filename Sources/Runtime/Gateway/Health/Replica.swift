@@ -23,8 +23,11 @@ public final class Replica: Sendable {
     /// The replica's name: `correlation-engine/2`, or an address.
     public let name: String
     public let endpoint: Endpoint
-    public let weight: Int
-    public let priority: Int
+    /// The replica's share of the requests, and its group: 0 is used first. Both may change while it runs.
+    public var weight: Int { rank.load(ordering: .relaxed) & 0xFFFF_FFFF }
+    public var priority: Int { rank.load(ordering: .relaxed) >> 32 }
+    /// Weight and priority in one number, so that they change together.
+    private let rank: Atomic<Int>
     /// Number by which hash balancing and sticky cookies know the replica.
     let identity: UInt64
     public let requests = Tally()
@@ -62,14 +65,18 @@ public final class Replica: Sendable {
     ) {
         self.name = name
         self.endpoint = endpoint
-        self.weight = weight
-        self.priority = priority
+        rank = Atomic(Replica.rank(weight, priority))
         identity = RendezvousHash.key(name.utf8)
         flags = Atomic(startsDown ? Obstacle.down.rawValue : 0)
         health = Mutex(PassiveHealth(eject))
         if isNew { fitSince.store(MonotonicTime.now.nanoseconds, ordering: .relaxed) }
         if startsDown { told.withLock { $0.obstacles = [(.down, "not seen serving yet", .now)] } }
     }
+
+    private static func rank(_ weight: Int, _ priority: Int) -> Int { priority << 32 | weight & 0xFFFF_FFFF }
+
+    /// Takes another weight and priority; what is known of the replica stays. The loops follow with the next routes that they are given.
+    func follow(weight: Int, priority: Int) { rank.store(Replica.rank(weight, priority), ordering: .relaxed) }
 
     /// Takes another rule for ejection, from a reload; what is known of the replica's health stays.
     func follow(_ eject: PassiveHealth.Settings) { health.withLock { if $0.settings != eject { $0.settings = eject } } }

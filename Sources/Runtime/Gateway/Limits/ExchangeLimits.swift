@@ -7,8 +7,6 @@ import Resilience
 struct LimitState {
     /// Whether the request waits for a limit's word, or for its turn.
     var areAsked = false
-    /// Number of limits that have not answered yet.
-    var awaited = 0
     /// The strictest answer so far, and the limit of whoever gave it.
     var verdict: TokenBucket.Verdict?
     var verdictLimit = 0
@@ -23,38 +21,36 @@ struct LimitState {
 /// Decides whether a request may go on now: first the rate limits, then answers that need no replica, then the breaker and the limit of
 /// requests under way.
 extension Exchange {
-    /// Asks all limits of the route. Whether a limit answers at once or later, from the store, makes no difference: the request goes on, or
-    /// is refused, when the last word is there.
+    /// Asks all limits of the route. A request that one of them refuses costs the others nothing: those that this process counts give back
+    /// what they took, and the store charges all or none. Whether a limit answers at once or later, from the store, makes no difference: the
+    /// request goes on, or is refused, when the last word is there.
     func askLimits(_ table: HeadTable, _ route: Route) {
-        let now = loop.now, generation = generation
+        let now = loop.now, generation = generation, limiters = route.guards.limiters
         limits.areAsked = true
-        // This loop is one of those that are waited for.
-        limits.awaited = 1
-        for limiter in route.guards.limiters {
-            let key = limiter.key(table, client: request.clientAddress)
-            guard limiter.spec.isShared, let shared = gateway.sharedLimits else {
-                note(limiter.take(key, now: now), limiter)
-                if limits.verdict?.allowed == false { break }
-                continue
-            }
-            limits.awaited += 1
-            // Kept alive until the answer: the client may leave, and exchanges beyond the spare ones are let go.
-            shared.take(limiter, key) { [self] verdict in
-                guard self.generation == generation, attempts.isOpen, limits.areAsked else { return }
-                note(verdict, limiter)
-                limits.awaited -= 1
-                guard limits.awaited == 0 else { return }
-                limitsAnswered()
-                resumeSending()
-            }
+        for (place, limiter) in limiters.enumerated() where !isShared(limiter) {
+            note(limiter.take(limiter.key(table, client: request.clientAddress), now: now), limiter)
+            guard limits.verdict?.allowed == false else { continue }
+            for other in limiters[..<place] where !isShared(other) { other.giveBack(other.key(table, client: request.clientAddress)) }
+            return limitsAnswered()
         }
-        limits.awaited -= 1
-        if limits.awaited == 0 || limits.verdict?.allowed == false { limitsAnswered() }
+        guard let shared = gateway.sharedLimits, limiters.contains(where: isShared) else { return limitsAnswered() }
+        let keys = limiters.map { SharedRateLimits.Key(limiter: $0, key: $0.key(table, client: request.clientAddress)) }
+        let asked = keys.filter { isShared($0.limiter) }, counted = keys.filter { !isShared($0.limiter) }
+        // Kept alive until the answer: the client may leave, and exchanges beyond the spare ones are let go.
+        shared.take(asked) { [self] verdicts in
+            if verdicts.contains(where: { !$0.allowed }) { for one in counted { one.limiter.giveBack(one.key) } }
+            guard self.generation == generation, attempts.isOpen, limits.areAsked else { return }
+            for (one, verdict) in zip(asked, verdicts) { note(verdict, one.limiter) }
+            limitsAnswered()
+            resumeSending()
+        }
     }
+
+    /// Whether the store counts the limit, and not this process.
+    private func isShared(_ limiter: RateLimiter) -> Bool { limiter.spec.isShared && gateway.sharedLimits != nil }
 
     private func limitsAnswered() {
         limits.areAsked = false
-        limits.awaited = 0
         if limits.verdict?.allowed == false { return limited() }
         guard limits.patience > .zero else { return proceed() }
         limits.areAsked = true

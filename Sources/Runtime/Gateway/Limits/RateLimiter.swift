@@ -61,7 +61,7 @@ final class RateLimiter: Sendable {
 
     /// Takes one request out of the bucket of `key`. `gateways`: the number of gateways that share the rate while each counts for itself.
     func take(_ key: UInt64, now: MonotonicTime, gateways: Int = 1) -> TokenBucket.Verdict {
-        let bucket = gateways > 1 ? TokenBucket(rate: spec.perSecond / Double(gateways), burst: spec.burst / gateways) : bucket
+        let bucket = share(gateways)
         return stripes[Int(key >> 60)].states.withLock { states in
             var key = key
             if states.all[key] == nil, states.all.count >= RateLimiter.keyLimit / RateLimiter.stripeCount {
@@ -76,6 +76,20 @@ final class RateLimiter: Sendable {
             states.all[key] = state
             return verdict
         }
+    }
+
+    /// Puts one request back into the bucket of `key`, because another limit refused the request. `gateways`: as `take` was told.
+    func giveBack(_ key: UInt64, gateways: Int = 1) {
+        let bucket = share(gateways)
+        stripes[Int(key >> 60)].states.withLock { states in
+            let key = states.all[key] == nil ? .max : key
+            if let state = states.all[key] { states.all[key] = bucket.givenBack(state) }
+        }
+    }
+
+    /// The bucket with this gateway's share of the rate.
+    private func share(_ gateways: Int) -> TokenBucket {
+        gateways > 1 ? TokenBucket(rate: spec.perSecond / Double(gateways), burst: spec.burst / gateways) : bucket
     }
 
     /// How long a request that was allowed out of the burst waits, so that it goes on at the steady rate.

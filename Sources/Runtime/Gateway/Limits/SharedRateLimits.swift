@@ -8,12 +8,35 @@ import Resilience
 /// call is under way, go to Redis together in one script call.
 ///
 /// While Redis does not answer, each gateway counts for itself with its share of the rate: the rate divided by the number of gateways that
-/// Redis last reported. A question waits for Redis for at most `patience`; a request is never held longer.
+/// Redis last reported. A question has its answer within `patience` from when it was asked, whatever Redis does and however many questions
+/// are before it: when that time is over it is counted here.
 final class SharedRateLimits {
-    private struct Question {
+    /// One limit that a request is asked about, and the key under which it is counted there.
+    struct Key {
         let limiter: RateLimiter
         let key: UInt64
-        let answer: (TokenBucket.Verdict) -> Void
+    }
+
+    /// One request, with all of its shared limits: either each of them is charged, or none.
+    private final class Question {
+        let keys: [Key]
+        let asked: MonotonicTime
+        /// nil once the question was answered.
+        private var answer: (([TokenBucket.Verdict]) -> Void)?
+
+        init(_ keys: [Key], asked: MonotonicTime, _ answer: @escaping ([TokenBucket.Verdict]) -> Void) {
+            self.keys = keys
+            self.asked = asked
+            self.answer = answer
+        }
+
+        var isOpen: Bool { answer != nil }
+
+        func close(_ verdicts: [TokenBucket.Verdict]) {
+            let answer = answer
+            self.answer = nil
+            answer?(verdicts)
+        }
     }
 
     private let loop: EventLoop
@@ -21,6 +44,10 @@ final class SharedRateLimits {
     private let journal: Journal
     private let me: String
     private var waiting: [Question] = []
+    /// The questions of the call that is under way.
+    private var underWay: [Question] = []
+    /// Armed for when the oldest open question has waited for `patience`.
+    private var timer: LoopTimer?
     private var isAsking = false
     private var isQueued = false
     private var isAway = false
@@ -33,7 +60,7 @@ final class SharedRateLimits {
     static let patience = Duration.milliseconds(100)
     /// After a failure, Redis is asked again at most this often.
     private static let retryAfter = Duration.seconds(1)
-    /// Most keys in one call: a call of this size takes Redis about a millisecond.
+    /// Most keys in one call, but for the last question's: a call of this size takes Redis about a millisecond.
     private static let batchLimit = 256
     /// Beginning of every key: one hash tag, so that the keys of a call lie together in a cluster.
     static let tag = "{muster:limit}:"
@@ -50,7 +77,8 @@ final class SharedRateLimits {
         me = name
         calls = metrics.counter("gateway_limit_calls_total", "Calls to the store of shared limits.")
         local = metrics.counter(
-            "gateway_limit_local_total", "Requests of shared limits that were counted here because the store did not answer.")
+            "gateway_limit_local_total", "Requests of shared limits that were counted here because the store did not answer in time.")
+        timer = LoopTimer(loop: loop) { [weak self] in self?.timePassed() }
     }
 
     static func options() -> RedisClient.Options {
@@ -64,12 +92,13 @@ final class SharedRateLimits {
         return options
     }
 
-    func take(_ limiter: RateLimiter, _ key: UInt64, _ answer: @escaping (TokenBucket.Verdict) -> Void) {
-        if isAway, loop.now - triedAt < SharedRateLimits.retryAfter {
-            return countHere(Question(limiter: limiter, key: key, answer: answer))
-        }
-        if waiting.count >= SharedRateLimits.waitingLimit { return countHere(Question(limiter: limiter, key: key, answer: answer)) }
-        waiting.append(Question(limiter: limiter, key: key, answer: answer))
+    /// Asks the store about one request. `answer` gets a verdict for each key, later: all are charged when all allow the request, else none.
+    func take(_ keys: [Key], _ answer: @escaping ([TokenBucket.Verdict]) -> Void) {
+        let question = Question(keys, asked: max(loop.now, .now), answer)
+        if isAway, loop.now - triedAt < SharedRateLimits.retryAfter { return countHere(question) }
+        if waiting.count >= SharedRateLimits.waitingLimit { return countHere(question) }
+        waiting.append(question)
+        if timer?.isArmed == false { timer?.schedule(at: question.asked + SharedRateLimits.patience) }
         guard !isAsking, !isQueued else { return }
         isQueued = true
         let bound = LoopBound(self, on: loop)
@@ -81,63 +110,100 @@ final class SharedRateLimits {
 
     private func countHere(_ question: Question) {
         local.add()
-        question.answer(question.limiter.take(question.key, now: loop.now, gateways: gateways))
+        let now = loop.now
+        var verdicts: [TokenBucket.Verdict] = []
+        for (place, one) in question.keys.enumerated() {
+            let verdict = one.limiter.take(one.key, now: now, gateways: gateways)
+            verdicts.append(verdict)
+            if verdict.allowed { continue }
+            for other in question.keys[..<place] { other.limiter.giveBack(other.key, gateways: gateways) }
+            break
+        }
+        question.close(verdicts)
+    }
+
+    /// Counts here what has waited for `patience`. The oldest questions stand first: those of the call, then those that wait for the next.
+    private func timePassed() {
+        let now = max(loop.now, .now)
+        func isDue(_ question: Question) -> Bool { now - question.asked >= SharedRateLimits.patience }
+        let due = underWay.filter { $0.isOpen && isDue($0) } + waiting.prefix(while: isDue)
+        waiting.removeFirst(waiting.prefix(while: isDue).count)
+        for question in due { countHere(question) }
+        if let next = underWay.first(where: \.isOpen) ?? waiting.first { timer?.schedule(at: next.asked + SharedRateLimits.patience) }
     }
 
     private func ask() {
         guard !waiting.isEmpty, !isAsking else { return }
         isAsking = true
         triedAt = loop.now
-        let count = min(waiting.count, SharedRateLimits.batchLimit)
+        var count = 0, size = 0
+        while count < waiting.count, size < SharedRateLimits.batchLimit {
+            size += waiting[count].keys.count
+            count += 1
+        }
         let batch = Array(waiting[..<count])
         waiting.removeFirst(count)
+        underWay = batch
+        let keys = batch.flatMap(\.keys)
         var call = SharedRateLimits.script.call(
-            keys: [SharedRateLimits.tag + "gateways"] + batch.map { $0.limiter.prefix + String($0.key, radix: 16) })
+            keys: [SharedRateLimits.tag + "gateways"] + keys.map { $0.limiter.prefix + String($0.key, radix: 16) })
         call.add(me)
         for question in batch {
-            call.add(question.limiter.bucket.intervalMicroseconds)
-            call.add(question.limiter.bucket.intervalMicroseconds * (question.limiter.spec.burst + 1))
+            call.add(question.keys.count)
+            for one in question.keys {
+                call.add(one.limiter.bucket.intervalMicroseconds)
+                call.add(one.limiter.bucket.intervalMicroseconds * (one.limiter.spec.burst + 1))
+            }
         }
         calls.add()
         let redis = redis, sent = call
-        let bound = LoopBound((self, batch), on: loop)
+        let bound = LoopBound(self, on: loop)
         // Ends with the answer, or after `patience`.
         Task(executorPreference: loop) {
             let result = await redis.run(SharedRateLimits.script, [sent])
-            bound.value.0.answered(bound.value.1, result.first)
+            bound.value.answered(result.first)
         }
     }
 
-    private func answered(_ batch: [Question], _ result: Result<RESPValue, RedisError>?) {
+    private func answered(_ result: Result<RESPValue, RedisError>?) {
         isAsking = false
+        let batch = underWay
+        underWay = []
         if case .success(let value)? = result, let (count, verdicts) = read(value, batch) {
             gateways = count
             tell(away: false, "")
-            for (question, verdict) in zip(batch, verdicts) { question.answer(verdict) }
+            for (question, verdicts) in zip(batch, verdicts) { question.close(verdicts) }
         } else {
             if case .failure(let error)? = result { tell(away: true, "\(error)") } else { tell(away: true, "an answer of another form") }
-            for question in batch + waiting { countHere(question) }
+            let open = batch.filter(\.isOpen) + waiting
             waiting = []
+            for question in open { countHere(question) }
         }
         ask()
     }
 
-    /// Reads the script's reply: how many gateways count, and a verdict for each question; nil when the script cannot have said this. The
-    /// numbers come from another process, so each is checked before anything is computed from it.
-    private func read(_ value: RESPValue, _ batch: [Question]) -> (gateways: Int, verdicts: [TokenBucket.Verdict])? {
-        guard let values = value.array, values.count == 2 * batch.count + 1 else { return nil }
+    /// Reads the script's reply: how many gateways count, and for each question a verdict for each of its keys; nil when the script cannot
+    /// have said this. The numbers come from another process, so each is checked before anything is computed from it.
+    private func read(_ value: RESPValue, _ batch: [Question]) -> (gateways: Int, verdicts: [[TokenBucket.Verdict]])? {
+        guard let values = value.array, values.count == 2 * batch.reduce(0, { $0 + $1.keys.count }) + 1 else { return nil }
         let numbers = values.compactMap(\.int)
         guard numbers.count == values.count, (1...SharedRateLimits.gatewayLimit).contains(numbers[0]) else { return nil }
-        var verdicts: [TokenBucket.Verdict] = []
-        for (i, question) in batch.enumerated() {
-            guard let verdict = verdict(question, allowed: numbers[2 * i + 1], debt: numbers[2 * i + 2]) else { return nil }
-            verdicts.append(verdict)
+        var verdicts: [[TokenBucket.Verdict]] = []
+        var place = 1
+        for question in batch {
+            var all: [TokenBucket.Verdict] = []
+            for one in question.keys {
+                guard let verdict = verdict(one.limiter, allowed: numbers[place], debt: numbers[place + 1]) else { return nil }
+                all.append(verdict)
+                place += 2
+            }
+            verdicts.append(all)
         }
         return (numbers[0], verdicts)
     }
 
-    private func verdict(_ question: Question, allowed: Int, debt: Int) -> TokenBucket.Verdict? {
-        let interval = question.limiter.bucket.intervalMicroseconds, span = interval * (question.limiter.spec.burst + 1)
+    private func verdict(_ limiter: RateLimiter, allowed: Int, debt: Int) -> TokenBucket.Verdict? {
+        let interval = limiter.bucket.intervalMicroseconds, span = interval * (limiter.spec.burst + 1)
         guard allowed == 0 || allowed == 1, debt >= 0, debt <= span else { return nil }
         return TokenBucket.Verdict(
             allowed: allowed == 1, remaining: (span - debt) / interval, wait: .microseconds(max(0, debt + interval - span)),
@@ -160,8 +226,8 @@ final class SharedRateLimits {
                     : "no answer of the store within \(SharedRateLimits.patience.brief)"))
     }
 
-    /// The generic cell rate algorithm on Redis' own clock, for many keys at once. The script also counts the gateways: one that has not
-    /// asked for fifteen seconds is gone.
+    /// The generic cell rate algorithm on Redis' own clock, for many requests at once. Of each request all keys are looked at first, and
+    /// charged only when each of them allows it. The script also counts the gateways: one that has not asked for fifteen seconds is gone.
     static let script = RedisScript(
         """
         local t = redis.call('TIME')
@@ -170,18 +236,28 @@ final class SharedRateLimits {
         redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', t[1] - 15)
         redis.call('EXPIRE', KEYS[1], 60)
         local out = {redis.call('ZCARD', KEYS[1])}
-        for i = 1, #KEYS - 1 do
-          local interval, span = tonumber(ARGV[2 * i]), tonumber(ARGV[2 * i + 1])
-          local debt = (tonumber(redis.call('GET', KEYS[i + 1])) or 0) - now
-          if debt < 0 then debt = 0 elseif debt > span then debt = span end
-          local allowed = 0
-          if debt + interval <= span then
-            allowed = 1
-            debt = debt + interval
-            redis.call('SET', KEYS[i + 1], string.format('%.0f', now + debt), 'PX', math.ceil(debt / 1000) + 1000)
+        local key, at = 2, 2
+        while key <= #KEYS do
+          local size = tonumber(ARGV[at])
+          local debts, all = {}, true
+          for i = 1, size do
+            local interval, span = tonumber(ARGV[at + 2 * i - 1]), tonumber(ARGV[at + 2 * i])
+            local debt = (tonumber(redis.call('GET', KEYS[key + i - 1])) or 0) - now
+            if debt < 0 then debt = 0 elseif debt > span then debt = span end
+            debts[i] = debt
+            if debt + interval > span then all = false end
           end
-          out[2 * i] = allowed
-          out[2 * i + 1] = math.floor(debt)
+          for i = 1, size do
+            local interval, span = tonumber(ARGV[at + 2 * i - 1]), tonumber(ARGV[at + 2 * i])
+            out[#out + 1] = debts[i] + interval <= span and 1 or 0
+            if all then
+              debts[i] = debts[i] + interval
+              redis.call(
+                'SET', KEYS[key + i - 1], string.format('%.0f', now + debts[i]), 'PX', math.ceil(debts[i] / 1000) + 1000)
+            end
+            out[#out + 1] = math.floor(debts[i])
+          end
+          key, at = key + size, at + 1 + 2 * size
         end
         return out
         """)

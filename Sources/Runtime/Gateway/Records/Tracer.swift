@@ -36,7 +36,7 @@ final class Tracer {
         path = slash == rest.endIndex ? "/v1/traces" : String(rest[slash...])
         self.sample = sample
         self.draw = draw
-        client = HTTPClient(loop: loop, responseLimit: 65_536)
+        client = HTTPClient(loop: loop, responseLimit: 65_536, passesOver: true)
         sent = metrics.counter("gateway_spans_total", "Spans of the gateway's own, by what became of them.", labels: [("outcome", "sent")])
         dropped = metrics.counter(
             "gateway_spans_total", "Spans of the gateway's own, by what became of them.", labels: [("outcome", "dropped")])

@@ -11,7 +11,24 @@ public final class Discovery: Sendable {
     private let loop: EventLoop
     private let logger: Logger
     private let onChange: @Sendable () -> Void
-    private let followed = Mutex<[String: DiscoverySpec]>([:])
+    private let followed = Mutex(Followed())
+
+    private struct Followed {
+        /// By route.
+        var sources: [String: Source] = [:]
+        var begun = 0
+    }
+
+    /// A source that is followed, by one task.
+    private struct Source {
+        let spec: DiscoverySpec
+        /// Which task follows it: one that was replaced by another ends.
+        let number: Int
+        /// Whether it has said once what there is, or why it does not say.
+        var isAsked = false
+        /// Whether the gateway has been given what was found.
+        var isPublished = false
+    }
 
     /// How often a file's time is looked at.
     private static let fileInterval = Duration.milliseconds(500)
@@ -30,32 +47,64 @@ public final class Discovery: Sendable {
         self.onChange = onChange
     }
 
-    /// Begins to follow the sources that are not followed yet. Call again after the routes have changed.
+    /// Follows the sources that the routes name now, and no others. Call again after the routes have changed. A route that went and came back
+    /// is asked for at once, because the gateway has forgotten what was found for it.
     public func follow() {
-        for route in gateway.routes {
-            guard let spec = route.spec.discovery else { continue }
-            let isNew = followed.withLock { known in
-                defer { known[route.label] = spec }
-                return known[route.label] != spec
+        let wanted = gateway.routes.compactMap { route in route.spec.discovery.map { (label: route.label, spec: $0) } }
+        let begun = followed.withLock { followed in
+            var begun: [(label: String, source: Source)] = []
+            var sources: [String: Source] = [:]
+            for (label, spec) in wanted {
+                if let known = followed.sources[label], known.spec == spec, !known.isPublished || gateway.found(of: label) != nil {
+                    sources[label] = known
+                    continue
+                }
+                followed.begun += 1
+                let source = Source(spec: spec, number: followed.begun)
+                sources[label] = source
+                begun.append((label, source))
             }
-            guard isNew else { continue }
-            let label = route.label
+            followed.sources = sources
+            return begun
+        }
+        for (label, source) in begun {
             // Ends when the route no longer wants it.
-            Task(executorPreference: loop) { await self.keep(label, spec) }
+            Task(executorPreference: loop) { await self.keep(label, source) }
         }
     }
 
-    private func isWanted(_ label: String, _ spec: DiscoverySpec) -> Bool {
-        gateway.routes.contains { $0.label == label && $0.spec.discovery == spec } && followed.withLock { $0[label] == spec }
+    /// Waits until each followed source has said once what there is, or why it does not say, but no longer than `patience`. Returns the routes
+    /// that have no backends because nothing is known of what they follow: a source that says that there are none is known.
+    public func firstRound(within patience: Duration) async -> [String] {
+        let deadline = MonotonicTime.now + patience
+        while MonotonicTime.now < deadline, followed.withLock({ $0.sources.values.contains { !$0.isAsked } }) {
+            await loop.sleep(.milliseconds(10))
+        }
+        return followed.withLock { $0.sources.keys.sorted() }.filter { label in
+            gateway.found(of: label) == nil && gateway.backends(of: label)?.isEmpty != false
+        }
     }
 
-    private func keep(_ label: String, _ spec: DiscoverySpec) async {
-        var found: [BackendSpec]?, published: [BackendSpec]?, stamp = "", told = ""
+    private func isWanted(_ label: String, _ source: Source) -> Bool {
+        gateway.routes.contains { $0.label == label && $0.spec.discovery == source.spec }
+            && followed.withLock { $0.sources[label]?.number == source.number }
+    }
+
+    private func note(_ label: String, _ source: Source, _ change: (inout Source) -> Void) {
+        followed.withLock { followed in
+            guard var known = followed.sources[label], known.number == source.number else { return }
+            change(&known)
+            followed.sources[label] = known
+        }
+    }
+
+    private func keep(_ label: String, _ source: Source) async {
+        var found: [BackendSpec]?, stamp = "", told = ""
         var memory = NameMemory()
-        while isWanted(label, spec) {
+        while isWanted(label, source) {
             var wait = Discovery.fileInterval
             var outcome: Result<[BackendSpec], Gateway.Failure>?
-            switch spec {
+            switch source.spec {
             case .file(let path):
                 let now = Discovery.stamp(path)
                 if now != stamp { outcome = Discovery.read(path) }
@@ -87,26 +136,20 @@ public final class Discovery: Sendable {
             case .failure(let failure)?: told = tell(failure.description, label, told)
             case nil: break
             }
-            if let found {
-                let all = besideDeclared(found, label)
-                if all != published {
-                    if let failure = await publish(all, label) { told = tell(failure, label, told) } else { published = all }
-                }
+            // Compared with what the gateway has, and not with what it was given once: a reload may have taken it away.
+            if let found, isWanted(label, source), gateway.found(of: label) != found {
+                if let failure = await publish(found, label, source) { told = tell(failure, label, told) }
             }
+            note(label, source) { $0.isAsked = true }
             await loop.sleep(wait)
         }
-        followed.withLock { if $0[label] == spec { $0[label] = nil } }
     }
 
-    /// The route's declared backends, then those that were found.
-    private func besideDeclared(_ found: [BackendSpec], _ label: String) -> [BackendSpec] {
-        guard case .backends(let declared)? = gateway.routes.first(where: { $0.label == label })?.spec.target else { return found }
-        return declared + found.filter { one in !declared.contains { $0.address == one.address } }
-    }
-
-    /// Publishes the backends. Returns why that could not be done; nil when it was.
-    private func publish(_ all: [BackendSpec], _ label: String) async -> String? {
-        do throws(Gateway.Failure) { try await gateway.setBackends(all, of: label) } catch { return error.description }
+    /// Gives the gateway what was found. Returns why that could not be done; nil when it was.
+    private func publish(_ found: [BackendSpec], _ label: String, _ source: Source) async -> String? {
+        do throws(Gateway.Failure) { try await gateway.setFound(found, of: label) } catch { return error.description }
+        note(label, source) { $0.isPublished = true }
+        let all = gateway.backends(of: label) ?? []
         logger.info("backends_found", .init("route", label), .init("backends", all.map(\.address).joined(separator: " ")))
         onChange()
         return nil

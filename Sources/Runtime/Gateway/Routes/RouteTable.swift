@@ -42,27 +42,66 @@ final class PoolOnLoop {
     func isFull(_ tried: TriedSet) -> Bool { pool.emptiness(candidates, tried: tried) == .allFull }
 }
 
-/// One loop's memory of a route: the turns in its pools, and how much of the retry budget is left.
+/// What one loop remembers of a route from one publication of routes to the next.
+final class RouteMemory {
+    var budget: RetryBudget
+    /// The requests that were sent to unfit replicas, because too few were fit: in the route's pool, and in its canary's.
+    var panic = EdgeCount(), canaryPanic = EdgeCount()
+
+    init(share: Double) { budget = RetryBudget(share: share) }
+}
+
+/// One loop's view of a route: the turns in its pools, and what the loop remembers of it.
 final class RouteOnLoop {
     let route: Route
     let main: PoolOnLoop
     let canary: PoolOnLoop?
-    var budget: RetryBudget
+    let memory: RouteMemory
 
-    init(_ route: Route, seed: UInt64) {
+    /// `old`: the same route in the routes before.
+    init(_ route: Route, seed: UInt64, after old: RouteOnLoop?) {
         self.route = route
         main = PoolOnLoop(route.replicas, route, seed: seed)
         canary = route.canary == nil ? nil : PoolOnLoop(route.canaryReplicas, route, seed: ~seed)
-        budget = RetryBudget(share: route.spec.retry.budget)
+        let share = route.spec.retry.budget
+        memory = old.flatMap { $0.route.spec.retry.budget == share ? $0.memory : nil } ?? RouteMemory(share: share)
     }
 
-    /// The journal's record of why this replica was chosen.
+    /// How much of the retry budget is left. A publication of other replicas gives back nothing of it.
+    var budget: RetryBudget {
+        get { memory.budget }
+        _modify { yield &memory.budget }
+    }
+
+    /// Notes a request that was sent in panic. True when it is the first for a while, and should be journaled.
+    func notePanic(_ pool: PoolOnLoop, _ now: MonotonicTime) -> Bool {
+        pool === canary ? memory.canaryPanic.happened(now) : memory.panic.happened(now)
+    }
+
+    /// The records of panics that are over.
+    func endedPanics(_ now: MonotonicTime) -> [DecisionRecord] {
+        [(memory.panic.ended(now), ""), (memory.canaryPanic.ended(now), "'s canary")].compactMap { end, part in
+            guard let end, end.count > 1 else { return nil }
+            return DecisionRecord(
+                .route, subject: route.label, inputs: [.init("count", end.count), .init("lasted", end.lasted.brief)],
+                raw: route.method.rawValue, outcome: "ended",
+                sentence:
+                    "\(end.count) requests for \(route.label)\(part) went to replicas that were not fit within \(end.lasted.brief), "
+                    + "because too few were fit; for \(memory.panic.quiet.brief) there was none.",
+                flip: "too few fit replicas")
+        }
+    }
+
+    /// The journal's record of why this replica was chosen. Of many candidates the first are told, and how many there were.
     func record(_ pool: PoolOnLoop, _ selection: Selection, tries: Int) -> DecisionRecord {
         let replica = pool.replicas[selection.index]
-        let inputs = pool.replicas.map { DecisionRecord.Input($0.name, "\($0.inFlight) under way, weight \($0.weight), \($0.state)") }
+        var inputs = pool.replicas.prefix(RecentRequests.candidateLimit).map {
+            DecisionRecord.Input($0.name, "\($0.inFlight) under way, weight \($0.weight), \($0.state)")
+        }
+        if inputs.count < pool.replicas.count { inputs.append(.init("candidates", pool.replicas.count)) }
+        inputs.append(.init("try", tries))
         return DecisionRecord(
-            .route, subject: replica.name, inputs: inputs + [.init("try", tries)], raw: route.method.rawValue,
-            outcome: selection.reason.rawValue,
+            .route, subject: replica.name, inputs: inputs, raw: route.method.rawValue, outcome: selection.reason.rawValue,
             sentence: "A request for \(route.label) went to \(replica.name): \(selection.reason.sentence).",
             flip: selection.reason == .panic ? "one fit replica" : "another load or another turn")
     }
@@ -108,8 +147,12 @@ final class RouteTableOnLoop {
         }
     }
 
-    init(_ routes: [Route], seed: UInt64) {
-        self.routes = routes.enumerated().map { RouteOnLoop($1, seed: seed &+ UInt64($0) &* 0x9E37_79B9_7F4A_7C15) }
+    /// `before`: the routes that these replace.
+    init(_ routes: [Route], seed: UInt64, after before: [RouteOnLoop] = []) {
+        let known = Dictionary(before.map { ($0.route.label, $0) }) { first, _ in first }
+        self.routes = routes.enumerated().map {
+            RouteOnLoop($1, seed: seed &+ UInt64($0) &* 0x9E37_79B9_7F4A_7C15, after: known[$1.label])
+        }
         var places: [Place] = []
         for (number, route) in self.routes.enumerated() {
             let hosts = route.route.hosts.isEmpty ? [HostPattern.any] : route.route.hosts

@@ -54,7 +54,7 @@ final class StackRunner: ReplicaHost {
         asked = counts
         self.onRunning = onRunning
         self.onEnd = onEnd
-        httpClient = HTTPClient(loop: context.loop, responseLimit: 1 << 20)
+        httpClient = HTTPClient(loop: context.loop, responseLimit: 1 << 20, passesOver: true)
         self.housekeeping = Housekeeping(context, thread: housekeeping)
         var wanted: [String: Int] = [:]
         for service in stack.services { wanted[service.name] = counts[service.name] ?? service.replicas.lowerBound }

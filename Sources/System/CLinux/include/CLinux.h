@@ -2,6 +2,7 @@
 // posix_spawn's newer attributes. Thin wrappers only; every decision is made in Swift.
 #ifndef MUSTER_CLINUX_H
 #define MUSTER_CLINUX_H
+#include <semaphore.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -64,6 +65,9 @@ int muster_await_signal(const int *signals, int count, int64_t timeout_ns);
 int muster_become_subreaper(void);
 /// The kernel sends `signal` to this process when its parent ends (0: no more). 0 or -errno.
 int muster_die_with_parent(int signal);
+
+/// Waits for a semaphore until a time of the monotonic clock; 0 when it was posted, -ETIMEDOUT when the time came first.
+int muster_semaphore_wait(sem_t *semaphore, int64_t until_ns);
 
 enum { MUSTER_DNS_A = 1, MUSTER_DNS_AAAA = 28, MUSTER_DNS_SRV = 33 };
 struct muster_dns_name { char text[256]; };
