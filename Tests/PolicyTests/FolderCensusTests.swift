@@ -191,6 +191,29 @@ import Testing
         #expect(none.refusals.count == 6 && none.refusals[0].contains("is a disk not mounted?"))
     }
 
+    /// That a replica runs does not say that it has a copy: one without is not relied on, and where there is no other, data is lost.
+    @Test func aReplicaThatRunsWithoutACopyIsNotReliedOn() throws {
+        var change: [Int: (inout NodeTestimony) -> Void] = [:]
+        for n in 2...6 { change[n] = { $0 = with($0, runs: true) } }
+        change[1] = { $0 = with($0, file: .some(nil), data: NodeTestimony.Data.none) }
+        let lacking = ReplicaCopy.lacking("is still copying"), heir = Self.address(4)
+        let alone = try #require(try FolderRecovery.plan(try census(change), Self.address(1), copies: [heir: lacking]))
+        #expect(alone.needsAcceptance && alone.reliesOn == "nothing" && !alone.steps.contains(.takeOver(heir)))
+        #expect(alone.sentences.first?.contains("which runs, is still copying") == true)
+        let whole = try #require(
+            try FolderRecovery.plan(try census(change), Self.address(1), copies: [heir: .whole(offset: 5, away: 9)]))
+        #expect(!whole.needsAcceptance && whole.steps.first == .takeOver(heir) && !whole.isShown(as: alone))
+        // A second replica of the same master: who has more takes over, whoever was named first.
+        change[5] = { $0 = with($0, file: try? Self.file(5, roles: [4: 1, 5: 1, 6: 3], owners: [2: 6]), runs: true) }
+        let two = try census(change), second = Self.address(5)
+        for (copies, expected): ([NodeAddress: ReplicaCopy], NodeAddress) in [
+            ([heir: .whole(offset: 5, away: 0), second: .whole(offset: 9, away: 0)], second),
+            ([heir: .whole(offset: 9, away: 0), second: .whole(offset: 5, away: 0)], heir), ([heir: lacking], second),
+        ] {
+            #expect(try FolderRecovery.plan(two, Self.address(1), copies: copies)?.steps.first == .takeOver(expected))
+        }
+    }
+
     @Test func nodesThatRunAreAsked() throws {
         var change: [Int: (inout NodeTestimony) -> Void] = [:]
         for n in 2...6 { change[n] = { $0 = with($0, runs: true) } }

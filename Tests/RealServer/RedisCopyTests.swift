@@ -176,6 +176,104 @@ import Testing
     }
 }
 
+/// The same with the verbs.
+@Suite(.serialized) struct RedisCopyVerbTests {
+    private func info(_ cluster: LocalCluster, _ i: Int) async -> String {
+        (try? await cluster.ask(cluster.ports[i], RedisCommand("INFO", "replication")))?[0].string ?? ""
+    }
+
+    /// A replica that copies anew is not forced, and not relied on when its master's folder is lost; and the cluster is told to serve while
+    /// it copies.
+    @Test func aReplicaThatCopiesIsNeitherForcedNorReliedOn() async throws {
+        try await withLocalCluster(create: false) { cluster in
+            // So that nobody is replaced meanwhile.
+            let made = try await cluster.create("--node-timeout", "30s", "--memory", "64Mi", "--yes")
+            #expect(made.status == 0, "\(made.output)")
+            let master = "127.0.0.1:\(cluster.ports[0])", replica = "127.0.0.1:\(cluster.ports[3])"
+            let client = try FollowingClient(cluster)
+            defer { client.close() }
+            // In slot 0, which is the first master's.
+            for i in 0..<300 { _ = try await client.send(RedisCommand("SET", "{06S}\(i)", "v").confirmed(by: 1)) }
+            for i in 0..<60 { _ = try await client.send(RedisCommand("SET", "k\(i)", "v")) }
+            _ = try await cluster.ask(cluster.ports[0], RedisCommand("CONFIG SET", "rdb-key-save-delay", "200000"))
+            let pid = cluster.pid(3)
+            kill(pid, SIGKILL)
+            #expect(await eventually { ProcessIdentity.startTime(pid) == nil })
+            for name in ["appendonlydir", "dump.rdb"] { Files.remove("\(cluster.directory)/node-\(cluster.ports[3])/\(name)") }
+            let again = try await cluster.create("--yes")
+            #expect(again.status == 0 && again.output.contains("the cluster serves every slot"), "\(again.output)")
+            #expect(again.output.contains("\(replica) is not in step"), "\(again.output)")
+            #expect(await info(cluster, 3).contains("master_sync_in_progress:1"))
+            for name in [master, replica] {
+                let forced = try await cluster.operate("failover", name, "--force", "--yes")
+                #expect(forced.status == 1 && forced.output.contains("\(replica): is still copying"), "\(forced.output)")
+            }
+            // Keys go to no master whose replica is not in step.
+            let moved = try await cluster.operate("rebalance", "--weight", "\(master)=2", "--yes")
+            #expect(moved.status == 1 && moved.output.contains("no replica of it is in step"), "\(moved.output)")
+            kill(cluster.pid(0), SIGKILL)
+            for name in ["nodes.conf", "appendonlydir", "dump.rdb"] {
+                Files.remove("\(cluster.directory)/node-\(cluster.ports[0])/\(name)")
+            }
+            let dry = try await cluster.muster(
+                ["recover", master, "--dir", cluster.directory, "--password-file", cluster.passwordFile, "--dry-run"])
+            #expect(dry.output.contains("only with --accept-loss") && dry.output.contains("relies on: nothing"), "\(dry.output)")
+            #expect(dry.output.contains("\(replica), which runs, "), "\(dry.output)")
+            let refused = try await cluster.operate("failover", replica, "--force", "--yes")
+            #expect(refused.status == 1 && !refused.output.contains("is the master"), "\(refused.output)")
+        }
+    }
+
+    /// What 'stop' and 'remove' cannot see is not "nothing runs".
+    @Test func whatCannotBeSeenIsNotAbsent() async throws {
+        try await withLocalCluster { cluster in
+            func stop(_ directory: String) async throws -> (status: Int32, output: String) {
+                try await cluster.muster(["stop", "--dir", directory, "--yes"])
+            }
+            let missing = try await stop(cluster.folder + "/none")
+            #expect(missing.status == 1 && missing.output.contains("No such file"), "\(missing.output)")
+            #expect(!Files.exists(cluster.folder + "/none"))
+            let wrong = try await stop(cluster.folder)
+            #expect(wrong.status == 1 && wrong.output.contains("no folder of a node"), "\(wrong.output)")
+            let file = try await stop(cluster.passwordFile)
+            #expect(file.status == 1 && file.output.contains("Not a directory"), "\(file.output)")
+            let away = try await cluster.operate("remove", "127.0.0.1:\(cluster.ports[5])", "--dir", cluster.folder, "--yes")
+            #expect(away.status == 1 && away.output.contains("nothing was changed"), "\(away.output)")
+            #expect(try await cluster.status().isWhole)
+            let record = "\(cluster.directory)/node-\(cluster.ports[2])/process"
+            #expect(rename(record, record + ".aside") == 0)
+            let lost = try await stop(cluster.directory)
+            #expect(
+                lost.status == 1 && lost.output.contains("a server works in \(cluster.directory)/node-\(cluster.ports[2])"),
+                "\(lost.output)")
+            #expect(rename(record + ".aside", record) == 0)
+            let all = try await stop(cluster.directory)
+            #expect(all.status == 0 && all.output.contains("6 nodes have ended"), "\(all.output)")
+            let none = try await stop(cluster.directory)
+            #expect(none.status == 0 && none.output.contains("no node runs"), "\(none.output)")
+        }
+    }
+
+    /// While a drill's plan is shown, its victim ends by itself: nothing is signalled.
+    @Test func aDrillIsPlannedAgainAfterItsPlanWasShown() async throws {
+        try await withLocalCluster { cluster in
+            let command = [builtProgram("muster"), "redis", "failover", "--drill", "kill", "127.0.0.1:\(cluster.ports[0])"]
+            let (status, output) = try await atPrompt(
+                command + cluster.access, meanwhile: "kill -9 \(cluster.pid(0)); sleep 0.5", folder: cluster.folder)
+            #expect(status == 1 && !output.contains("fault:"), "\(output)")
+        }
+    }
+
+    /// A drill whose writes are never confirmed ends before its fault, and leaves no key.
+    @Test func aDrillThatEndsEarlyLeavesNoKey() async throws {
+        try await withLocalCluster { cluster in
+            let (status, output) = try await cluster.operate("failover", "--drill", "kill", "--wait", "3", "--rate", "500/s", "--yes")
+            #expect(status == 1 && output.contains("are not acknowledged") && !output.contains("fault:"), "\(output)")
+            for i in 0..<3 { #expect(try await cluster.ask(cluster.ports[i], RedisCommand("DBSIZE"))[0].int == 0) }
+        }
+    }
+}
+
 /// Runs a command at a terminal of its own, does something else when it asks whether to go on, and then answers yes.
 func atPrompt(_ command: [String], meanwhile: String, folder: String) async throws -> (status: Int32, output: String) {
     let script = """

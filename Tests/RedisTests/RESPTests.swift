@@ -2,6 +2,7 @@ import Basics
 import EventLoops
 import Observability
 import Provisioning
+import TestSupport
 import Testing
 
 @testable import Redis
@@ -95,14 +96,26 @@ import Testing
         #expect(try RedisURL("redis://:s@h").password == "s")
     }
 
-    @Test func readsClustersSentinelsAndTLS() throws {
+    @Test func readsClustersSentinelsAndTLS() async throws {
         let cluster = try RedisURL("redis+cluster://:s@127.0.0.1:7001,[::1],c")
         #expect(
             cluster.topology == .cluster(seeds: ["127.0.0.1:7001", "[::1]:6379", "c:6379"].map { Endpoint($0)! }) && cluster.password == "s"
                 && cluster.tls == nil)
-        let sentinel = try RedisURL("redis+sentinel://a,b:5000/my%20master/2?sentinel-user=u&sentinel-password-file=/run/p")
-        #expect(sentinel.topology == .sentinel(sentinels: ["a:26379", "b:5000"].map { Endpoint($0)! }, master: "my master"))
-        #expect(sentinel.database == 2 && sentinel.sentinelUser == "u" && sentinel.sentinelPasswordFile == "/run/p")
+        try await withFolder { folder in
+            let file = folder + "/p", place = "redis+sentinel://a,b:5000/my%20master/2?sentinel-user=u&sentinel-password-file="
+            try Files.replace(file, with: Array("secret\r\nmore\n".utf8))
+            let sentinel = try RedisURL(place + file)
+            #expect(sentinel.topology == .sentinel(sentinels: ["a:26379", "b:5000"].map { Endpoint($0)! }, master: "my master"))
+            #expect(sentinel.database == 2 && sentinel.sentinelUser == "u" && sentinel.sentinelPasswordFile == file)
+            #expect(sentinel.sentinelPassword == "secret")
+            // What cannot be read, or has nothing in it, is no URL without a password.
+            for wrong in ["/no/such", folder] {
+                let failure = #expect(throws: RedisURL.Failure.self) { try RedisURL(place + wrong) }
+                #expect(failure?.description.contains("sentinel-password-file") == true)
+            }
+            try Files.replace(file, with: Array("\nsecret\n".utf8))
+            #expect(throws: RedisURL.Failure.self) { try RedisURL(place + file) }
+        }
         #expect(try RedisURL("rediss+cluster://h").tls == RedisURL.TLS())
         // Its files are read at once.
         let failure = #expect(throws: RedisURL.Failure.self) { try RedisURL("rediss://h?ca=/no/such.pem") }

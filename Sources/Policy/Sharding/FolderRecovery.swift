@@ -33,7 +33,12 @@ public struct FolderRecovery: Sendable, Equatable {
     }
 
     /// The plan for one node; nil: nothing is wrong with the node, and it may be started.
-    public static func plan(_ census: FolderCensus, _ address: NodeAddress) throws(Refusal) -> FolderRecovery? {
+    ///
+    /// `copies` is what the nodes that run have said of their copies. A replica that runs is relied on only with a whole one; one that was
+    /// not asked counts as one with a copy, so whoever carries out a plan with `takeOver` in it has asked.
+    public static func plan(_ census: FolderCensus, _ address: NodeAddress, copies: [NodeAddress: ReplicaCopy] = [:]) throws(Refusal)
+        -> FolderRecovery?
+    {
         guard let one = census.testimonies.first(where: { $0.address == address }) else {
             let known = census.testimonies.map(\.address.description).joined(separator: ", ")
             throw Refusal(description: "\(address) is none of the nodes here; there are \(known)")
@@ -55,13 +60,13 @@ public struct FolderRecovery: Sendable, Equatable {
             if own != 0, own != address.port, others.contains(where: { $0.address.port == own }) {
                 throw Refusal(description: why)
             }
-            return try recovery(census, one, others, why)
+            return try recovery(census, one, others, why, copies)
         }
     }
 
-    private static func recovery(_ census: FolderCensus, _ one: NodeTestimony, _ others: [NodeTestimony], _ why: String)
-        throws(Refusal) -> FolderRecovery
-    {
+    private static func recovery(
+        _ census: FolderCensus, _ one: NodeTestimony, _ others: [NodeTestimony], _ why: String, _ copies: [NodeAddress: ReplicaCopy]
+    ) throws(Refusal) -> FolderRecovery {
         // A file that the others do not know of tells nothing; what the others know counts.
         let known = census.identity(at: one.address, others)
         guard let id = known?.node.id ?? one.file?.myself.id else { return try anew(census, one, why) }
@@ -78,11 +83,11 @@ public struct FolderRecovery: Sendable, Equatable {
                     "\(one.address) comes back as a replica of \(master.address), and copies from it",
                 ], reliesOn: "the data of \(master.address)", loses: "nothing that the cluster serves", needsAcceptance: false)
         }
-        let heirs = census.heirs(of: id, others)
+        let all = census.heirs(of: id, others), heirs = all.filter { !$0.runs || copies[$0.address]?.flaw == nil }
         var isPartial = false
         if case .snapshotOnly = one.data { isPartial = true }
         // Its own snapshot counts as much as a replica's, and less than all that a replica has.
-        if let heir = best(heirs), heir.runs || heir.holding != nil || !isPartial {
+        if let heir = best(heirs, copies), heir.runs || heir.holding != nil || !isPartial {
             return try succession(census, one, others, id, slots, view, heir)
         }
         if let damaged = census.replicas(of: id, others).first(where: { if case .unreadable = $0.data { true } else { false } }),
@@ -90,13 +95,15 @@ public struct FolderRecovery: Sendable, Equatable {
         {
             throw Refusal(description: "the replica \(damaged.address) has a copy that the server here cannot read: \(reason)")
         }
-        return alone(one, id, slots, view)
+        let unfit = all.filter(\.runs).compactMap { heir in copies[heir.address]?.flaw.map { "\(heir.address), which runs, \($0)" } }
+        return alone(one, id, slots, view, unfit)
     }
 
-    /// The replica that has most: of those that run first, then by what it wrote last.
-    private static func best(_ heirs: [NodeTestimony]) -> NodeTestimony? {
+    /// The replica that has most: of those that run first, by their offsets; then by what it wrote last.
+    private static func best(_ heirs: [NodeTestimony], _ copies: [NodeAddress: ReplicaCopy]) -> NodeTestimony? {
         heirs.max { a, b in
             if a.runs != b.runs { return b.runs }
+            if a.runs, let p = copies[a.address]?.offset, let q = copies[b.address]?.offset, p != q { return p < q }
             let (x, y) = (a.holding, b.holding)
             if (x == nil) != (y == nil) { return x == nil }
             if let p = x?.stream, let q = y?.stream, p.id == q.id, p.offset != q.offset { return p.offset < q.offset }
@@ -151,25 +158,27 @@ public struct FolderRecovery: Sendable, Equatable {
             needsAcceptance: snapshot != nil)
     }
 
-    /// No replica has a copy.
-    private static func alone(_ one: NodeTestimony, _ id: String, _ slots: SlotSet, _ view: NodesFile) -> FolderRecovery {
+    /// No replica has a copy. `unfit` says why those that run have none.
+    private static func alone(_ one: NodeTestimony, _ id: String, _ slots: SlotSet, _ view: NodesFile, _ unfit: [String])
+        -> FolderRecovery
+    {
         let isOwn = one.file?.myself.id == id
         let file: [Step] = isOwn ? [] : [.write(view.seen(by: id), one.address)]
         switch one.data {
         case .whole(let holding):
             // The data is there; only who it is was lost.
             return FolderRecovery(
-                steps: file, sentences: ["\(one.address) gets its nodes.conf back, as \(slots.count) slots of the others' know it"],
+                steps: file, sentences: unfit + ["\(one.address) gets its nodes.conf back, as \(slots.count) slots of the others' know it"],
                 reliesOn: "\(one.folder): \(text(holding))", loses: "nothing, if that data is this node's", needsAcceptance: true)
         case .snapshotOnly(let holding):
             return FolderRecovery(
                 steps: file + [.logFromSnapshot(one.address)],
-                sentences: ["the snapshot in \(one.folder) becomes the beginning of a new append-only log"],
+                sentences: unfit + ["the snapshot in \(one.folder) becomes the beginning of a new append-only log"],
                 reliesOn: "\(one.folder)/dump.rdb: \(text(holding))", loses: "what was written after that snapshot", needsAcceptance: true)
         case .none, .unreadable, .notKept:
             return FolderRecovery(
                 steps: [.putAside(one.address)] + (isOwn ? [.write(view, one.address)] : file) + [.emptyLog(one.address)],
-                sentences: ["\(one.address) starts EMPTY as master of its \(slots.count) slots; no folder here has a copy of them"],
+                sentences: unfit + ["\(one.address) starts EMPTY as master of its \(slots.count) slots; no folder here has a copy of them"],
                 reliesOn: "nothing", loses: "every key of \(slots.count) slots; muster redis restore brings back what a backup has",
                 needsAcceptance: true)
         }

@@ -47,8 +47,13 @@ public struct Backup: Sendable {
     public static func plan(_ session: ClusterSession, folder: String, fromReplicas: Bool) async throws(ProvisioningFailure) -> Backup {
         var folder = folder
         while folder.count > 1, folder.hasSuffix("/") { folder.removeLast() }
-        guard Files.list(folder).isEmpty, !Files.exists(folder) || isFolder(folder) else {
-            throw ProvisioningFailure(.refused, "\(folder) exists and is not empty; a backup gets a folder of its own")
+        do throws(SystemError) {
+            guard try Files.entries(folder).isEmpty else {
+                throw SystemError("\(folder) exists and is not empty; a backup gets a folder of its own", 0)
+            }
+        } catch {
+            // Not there yet, as it is to be.
+            if error.code != ENOENT { throw ProvisioningFailure(.refused, "\(error)") }
         }
         let sources = try await sources(session, fromReplicas: fromReplicas)
         // It may not exist yet, and planning makes nothing.
@@ -65,11 +70,6 @@ public struct Backup: Sendable {
             )
         }
         return Backup(sources: sources, folder: folder, fromReplicas: fromReplicas, freeBytes: free)
-    }
-
-    private static func isFolder(_ path: String) -> Bool {
-        var info = stat()
-        return stat(path, &info) == 0 && info.st_mode & S_IFMT == S_IFDIR
     }
 
     private static func sources(_ session: ClusterSession, fromReplicas: Bool) async throws(ProvisioningFailure) -> [Source] {
@@ -175,8 +175,10 @@ public struct Backup: Sendable {
     }
 
     private func clear() throws(ProvisioningFailure) {
-        for name in Files.list(unfinished) { Files.remove("\(unfinished)/\(name)") }
-        guard Files.list(unfinished).isEmpty else { throw ProvisioningFailure(.local, "\(unfinished) cannot be emptied") }
+        do throws(SystemError) {
+            for name in try Files.entries(unfinished) { Files.remove("\(unfinished)/\(name)") }
+            guard try Files.entries(unfinished).isEmpty else { throw SystemError("\(unfinished) cannot be emptied", 0) }
+        } catch { throw ProvisioningFailure(.local, "\(error)") }
     }
 
     /// As long as a failover and the loading of a node may take.

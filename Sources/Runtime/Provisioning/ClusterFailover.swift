@@ -5,15 +5,21 @@ import Sharding
 /// A replica takes over from its master on demand.
 ///
 /// Graceful: the master stops writing until the replica has everything, so nothing is lost. Forced: for a master that is away or hangs;
-/// what it had not sent is lost, and a majority of masters must still vote for it.
+/// what it had not sent is lost, and a majority of masters must still vote for it. A forced takeover is refused to a replica that has no
+/// whole copy (`ReplicaCopy`): Redis does not ask it for one, and would make a master without data of it.
 public struct ClusterFailover: Sendable {
     public let replica: ClusterView.Member
     public let master: ClusterView.Member
     public let isForced: Bool
+    /// How long the replica has been without its master, in seconds.
+    public let away: Int
 
     public var sentence: String {
-        "\(replica.address) takes over \(master.slots.count) slots from \(master.address)"
-            + (isForced ? ", without asking it: writes that it has not passed on are lost" : ", when it has everything: no write is lost")
+        let loss =
+            "writes that it has not passed on are lost"
+            + (away > 0 ? ", which are those of the last \(away) s at least: so long ago the replica lost its master" : "")
+        return "\(replica.address) takes over \(master.slots.count) slots from \(master.address)"
+            + (isForced ? ", without asking it: \(loss)" : ", when it has everything: no write is lost")
     }
 
     /// `name`: the replica that shall take over, or the master that shall be replaced, then by its most advanced replica.
@@ -30,9 +36,13 @@ public struct ClusterFailover: Sendable {
             throw ProvisioningFailure(.refused, "its master is not known", node: named.address)
         }
         let candidates = named.isMaster ? view.members.filter { $0.master == named.id && $0.answers } : [named]
-        let offset: (ClusterView.Member) -> Int = { reading.report($0.id)?.number("slave_repl_offset") ?? -1 }
-        guard let replica = candidates.max(by: { (offset($0), $1.id) < (offset($1), $0.id) }) else {
-            throw ProvisioningFailure(.refused, "has no replica that answers", node: master.address)
+        func copy(_ replica: ClusterView.Member) -> ReplicaCopy {
+            reading.report(replica.id).map { ReplicaCopy($0.info) } ?? .lacking("does not answer")
+        }
+        let fit = isForced ? candidates.filter { copy($0).offset != nil } : candidates
+        let offset: (ClusterView.Member) -> Int = { copy($0).offset ?? -1 }
+        guard let replica = fit.max(by: { (offset($0), $1.id) < (offset($1), $0.id) }) else {
+            throw refusal(candidates.map { ($0.address, copy($0).flaw ?? "") }, master)
         }
         guard replica.answers else { throw ProvisioningFailure(.refused, "does not answer", node: replica.address) }
         if !isForced {
@@ -45,7 +55,21 @@ public struct ClusterFailover: Sendable {
                     .refused, "is not in step with its master; --force takes over all the same", node: replica.address)
             }
         }
-        return ClusterFailover(replica: replica, master: master, isForced: isForced)
+        var away = 0
+        if case .whole(_, let seconds) = copy(replica) { away = seconds }
+        return ClusterFailover(replica: replica, master: master, isForced: isForced, away: away)
+    }
+
+    /// Nobody of these may be forced.
+    private static func refusal(_ candidates: [(address: NodeAddress, flaw: String)], _ master: ClusterView.Member) -> ProvisioningFailure {
+        guard let first = candidates.first else {
+            return ProvisioningFailure(.refused, "has no replica that answers", node: master.address)
+        }
+        let others = candidates.dropFirst().map { "; \($0.address) \($0.flaw)" }.joined()
+        return ProvisioningFailure(
+            .refused,
+            "\(first.flaw)\(others). Made master, it would have \(master.address) throw its data away when that comes back: start "
+                + "\(master.address) again first, or wait until the copy is whole", node: first.address)
     }
 
     /// Returns how long it took until every node that answers knew.

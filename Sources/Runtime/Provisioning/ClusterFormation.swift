@@ -298,19 +298,6 @@ extension ClusterSession {
         return first.host
     }
 
-    /// Until every node answers, says that the state is ok, agrees with the others, and every replica's link is up.
-    public func waitUntilWhole(_ limit: Duration) async throws(ProvisioningFailure) {
-        var missing: [String] = []
-        let isWhole = try await eventually(limit) { () async throws(ProvisioningFailure) in
-            missing = shortcomings(try await read())
-            return missing.isEmpty
-        }
-        if !isWhole {
-            throw ProvisioningFailure(
-                .unfinished, "the cluster is not whole after \(limit.brief): " + missing.prefix(4).joined(separator: "; "))
-        }
-    }
-
     /// Until every slot is served: each has an owner, the masters answer and say that the state is ok, and all that answer agree. Replicas
     /// that still copy from their masters are waited for `copyTime` at most.
     ///

@@ -119,7 +119,8 @@ public struct ClusterGrowth: Sendable {
         self.joining = joining
     }
 
-    public func apply(_ session: ClusterSession, tell: @Sendable (String) -> Void) async throws(ProvisioningFailure) {
+    /// Returns the replicas that have no whole copy yet, a sentence each.
+    public func apply(_ session: ClusterSession, tell: @Sendable (String) -> Void) async throws(ProvisioningFailure) -> [String] {
         var met = false
         for step in steps {
             if case .replicate = step, !met {
@@ -140,7 +141,7 @@ public struct ClusterGrowth: Sendable {
             try await waitUntilKnown(session)
             try await equip(session, tell)
         }
-        try await session.waitUntilWhole(.seconds(120))
+        return try await session.waitUntilServing(.seconds(120), copyTime: ClusterFormation.copyTime)
     }
 
     /// Before the first slot: the libraries of functions and the users that the other masters have. A replica gets the libraries by

@@ -148,8 +148,9 @@ public struct ClusterShrink: Sendable {
 
     // MARK: apply
 
+    /// Returns the replicas that have no whole copy yet, a sentence each.
     public func apply(_ session: ClusterSession, rate: MoveRate, tell: @escaping @Sendable (String) -> Void)
-        async throws(ProvisioningFailure)
+        async throws(ProvisioningFailure) -> [String]
     {
         var ids: [String] = []
         for step in steps {
@@ -165,7 +166,7 @@ public struct ClusterShrink: Sendable {
         // The node that was asked first may be one of those that have left.
         let rest = ClusterSession(seeds: staying, credentials: session.credentials, loop: session.loop)
         defer { rest.close() }
-        try await rest.waitUntilWhole(.seconds(120))
+        return try await rest.waitUntilServing(.seconds(120), copyTime: ClusterFormation.copyTime)
     }
 
     /// The new master may have been replaced meanwhile; the replica may follow it already. Waits until it is in step: until then its old

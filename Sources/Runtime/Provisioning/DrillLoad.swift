@@ -12,13 +12,14 @@ final class DrillLoad {
 
     private let client: RedisClient
     private let loop: EventLoop
-    private let prefix: String
+    let prefix: String
     private let lost: SlotSet
     private let replicas: Int
     private let rate: Int
     private var timer: LoopTimer?
     private var began: MonotonicTime
-    private var sent = 0
+    /// Numbers below it may have been sent.
+    private(set) var sent = 0
     private var answered = 0
     private var isStopped = false
     /// Numbers of the writes that were acknowledged.

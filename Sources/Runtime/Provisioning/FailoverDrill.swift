@@ -53,6 +53,8 @@ public struct FailoverDrill: Sendable {
     public let isSupervised: Bool
     private let victimID: String
     private let pid: Int32
+    /// When the process was started, in clock ticks: pids are used again.
+    private let pidStarted: UInt64
     private let process: NodeProcess
     private let nodeTimeout: Duration
     private let ends: [Partition.Node]
@@ -73,6 +75,9 @@ public struct FailoverDrill: Sendable {
             what, "compare, and remove the keys",
         ]
     }
+
+    /// Whether this drill does what `other` says it does: the same fault to the same process.
+    public func isShown(as other: FailoverDrill) -> Bool { plan == other.plan && pidStarted == other.pidStarted }
 
     /// How long a drill may take until somebody took over.
     private var limit: Duration { max(.seconds(20), nodeTimeout * 4 + .seconds(10)) }
@@ -107,10 +112,11 @@ public struct FailoverDrill: Sendable {
         victimID = report.id
         slots = report.nodes.myself.slots
         nodeTimeout = report.nodeTimeout ?? .seconds(15)
-        guard victim.isLoopback, let pid = report.info["process_id"].flatMap({ Int32($0) }), ProcessIdentity.startTime(pid) != nil,
+        guard victim.isLoopback, let pid = report.info["process_id"].flatMap({ Int32($0) }), let started = ProcessIdentity.startTime(pid),
             (Files.text("/proc/\(pid)/comm") ?? "").hasPrefix("redis-server")
         else { throw ProvisioningFailure(.refused, "does not run on this machine: a drill signals processes", node: victim) }
         self.pid = pid
+        pidStarted = started
         let file = report.info["config_file"] ?? ""
         process = NodeProcess(folder: Files.folder(of: file), port: victim.port)
         isSupervised = FailoverDrill.parentIsMuster(pid)
@@ -163,6 +169,7 @@ public struct FailoverDrill: Sendable {
         }
         guard isSteady else {
             try await onLoop(session) { load.value.stop() }
+            await clear(session, client, load, tell)
             throw ProvisioningFailure(
                 .unfinished,
                 "writes to \(victim)'s slots are not acknowledged: "
@@ -173,15 +180,17 @@ public struct FailoverDrill: Sendable {
         let result: Result<(Timeline, NodeAddress?, WallTime), ProvisioningFailure>
         do throws(ProvisioningFailure) { result = .success(try await lose(session, load, tell)) } catch { result = .failure(error) }
         try await onLoop(session) { load.value.stop() }
-        _ = try await session.eventually(limit + .seconds(5)) { () async throws(ProvisioningFailure) in
-            try await onLoop(session) { load.value.isQuiet }
-        }
-        let lost = await audit(session, client, load)
-        let (timeline, heir, at) = try result.get()
+        let lost: Result<Int, ProvisioningFailure>
+        do throws(ProvisioningFailure) {
+            try await quiet(session, load)
+            lost = .success(try await audit(session, client, load))
+        } catch { lost = .failure(error) }
+        await clear(session, client, load, tell)
+        let (timeline, heir, at) = try result.get(), missing = try lost.get()
         return try await onLoop(session) { [self] in
             let load = load.value
             return Outcome(
-                at: at, timeline: timeline, wait: wait, acknowledged: load.acknowledged.count, lost: lost,
+                at: at, timeline: timeline, wait: wait, acknowledged: load.acknowledged.count, lost: missing,
                 failedInLost: load.failuresInLost,
                 failedElsewhere: load.failuresElsewhere, firstFailureElsewhere: load.firstFailureElsewhere, victim: victim, heir: heir)
         }
@@ -215,13 +224,22 @@ public struct FailoverDrill: Sendable {
         let signals = [SIGINT, SIGTERM, SIGHUP, SIGPIPE], interrupted = signals.map { Glibc.signal($0, SIG_IGN) }
         defer { for (number, old) in zip(signals, interrupted) { Glibc.signal(number, old) } }
         let lease = try lease(session)
-        let partition = try inflict()
+        let partition: Partition?
+        do throws(ProvisioningFailure) { partition = try inflict() } catch {
+            // Nothing is broken: there is nothing to mend.
+            lease?.end()
+            throw error
+        }
         var isHealed = false
         func heal() throws(ProvisioningFailure) {
             if isHealed { return }
             switch fault {
             case .kill: if !isSupervised { _ = try process.start(password: session.credentials.password ?? "") }
-            case .stop: Glibc.kill(pid, SIGCONT)
+            case .stop:
+                // One that has ended meanwhile is not stopped any more.
+                if ProcessIdentity.startTime(pid) == pidStarted, Glibc.kill(pid, SIGCONT) != 0, errno != ESRCH {
+                    throw ProvisioningFailure(.local, "\(SystemError("go on with the process \(pid) of \(victim): kill -CONT \(pid)"))")
+                }
             case .partition: try partition?.heal()
             }
             isHealed = true
@@ -257,26 +275,40 @@ public struct FailoverDrill: Sendable {
         // Any of them may be the only one that was given: the drill asks all.
         let all = ClusterSession(seeds: members, credentials: session.credentials, loop: session.loop)
         defer { all.close() }
-        try await all.waitUntilWhole(.seconds(60))
-        timeline.whole = milliseconds(.now)
+        // Whoever has much data copies it for longer; what the drill has seen until then stands all the same.
+        let copying = try await all.waitUntilServing(.seconds(60), copyTime: .seconds(55))
+        if copying.isEmpty { timeline.whole = milliseconds(.now) }
+        for note in copying { tell(note) }
         return (timeline, heir, at)
     }
 
-    /// Puts the fault in. Returns the packet rules of a partition, which must be healed.
+    /// Puts the fault in. Returns the packet rules of a partition, which must be healed. Throws when it did not come about.
     private func inflict() throws(ProvisioningFailure) -> Partition? {
         switch fault {
-        case .kill: Glibc.kill(pid, SIGKILL)
-        case .stop: Glibc.kill(pid, SIGSTOP)
+        case .kill: try signal(SIGKILL)
+        case .stop: try signal(SIGSTOP)
         case .partition: return try Partition(ends[0], from: Array(ends.dropFirst()))
         }
         return nil
+    }
+
+    /// To the process that the plan names, and to no other one that has its number by now.
+    private func signal(_ number: Int32) throws(ProvisioningFailure) {
+        guard ProcessIdentity.startTime(pid) == pidStarted else {
+            throw ProvisioningFailure(.unfinished, "its process \(pid) has ended meanwhile: nothing was done to it", node: victim)
+        }
+        guard Glibc.kill(pid, number) == 0 else {
+            throw ProvisioningFailure(.local, "\(SystemError("signal the process \(pid)"))", node: victim)
+        }
     }
 
     /// nil: somebody else mends (its supervisor), or the partition does.
     private func lease(_ session: ClusterSession) throws(ProvisioningFailure) -> FaultLease? {
         switch fault {
         case .kill: isSupervised ? nil : try process.restartLease(password: session.credentials.password ?? "")
-        case .stop: try FaultLease(mend: "kill -CONT \(pid)")
+        case .stop:
+            // Of another process that has the number by then the start time is another one.
+            try FaultLease(mend: "set -- $(sed 's/.*) //' /proc/\(pid)/stat)\n[ \"${20}\" = \(pidStarted) ] && kill -CONT \(pid)")
         case .partition: nil
         }
     }
@@ -319,18 +351,55 @@ public struct FailoverDrill: Sendable {
         }
     }
 
-    /// How many acknowledged writes are not there; all keys are removed.
-    private func audit(_ session: ClusterSession, _ client: RedisClient, _ load: LoopBound<DrillLoad>) async -> Int {
-        guard let numbers = try? await session.loop.run({ load.value.acknowledged }), let first = numbers.first else { return 0 }
+    /// Until all writes are answered, or the time is over in which they must be.
+    private func quiet(_ session: ClusterSession, _ load: LoopBound<DrillLoad>) async throws(ProvisioningFailure) {
+        let isQuiet = try await session.eventually(limit + .seconds(5)) { () async throws(ProvisioningFailure) in
+            try await onLoop(session) { load.value.isQuiet }
+        }
+        if !isQuiet { throw ProvisioningFailure(.unfinished, "not all writes of the drill are answered: what was lost cannot be counted") }
+    }
+
+    /// How many acknowledged writes are not there.
+    private func audit(_ session: ClusterSession, _ client: RedisClient, _ load: LoopBound<DrillLoad>) async throws(ProvisioningFailure)
+        -> Int
+    {
+        let (numbers, prefix) = try await onLoop(session) { (load.value.acknowledged, load.value.prefix) }
         var lost = 0
-        let name = try? await session.loop.run { load.value.key(first) }
-        let prefix = (name ?? "").dropLast(String(first).utf8.count)
-        for start in stride(from: 0, to: numbers.count, by: 2000) {
-            let part = numbers[start..<min(start + 2000, numbers.count)]
+        for start in stride(from: 0, to: numbers.count, by: FailoverDrill.portion) {
+            let part = numbers[start..<min(start + FailoverDrill.portion, numbers.count)]
             let values = await client.pipeline(part.map { RedisCommand("GET", prefix + String($0)) })
-            for (number, value) in zip(part, values) where (try? value.get().string) != String(number) { lost += 1 }
-            _ = await client.pipeline(part.map { RedisCommand("UNLINK", prefix + String($0)) })
+            for (number, value) in zip(part, values) {
+                do throws(RedisError) { if try value.get().string != String(number) { lost += 1 } } catch {
+                    throw ProvisioningFailure(.unfinished, "what was lost cannot be counted: \(error)")
+                }
+            }
         }
         return lost
     }
+
+    /// Removes every key that was sent, also what was never acknowledged: it may be there all the same. What cannot be removed is told; it
+    /// ends by itself.
+    private func clear(
+        _ session: ClusterSession, _ client: RedisClient, _ load: LoopBound<DrillLoad>, _ tell: @Sendable (String) -> Void
+    ) async {
+        var reason = "", left = 0
+        do throws(ProvisioningFailure) { try await quiet(session, load) } catch { reason = "\(error)" }
+        guard let (sent, prefix) = try? await onLoop(session, { (load.value.sent, load.value.prefix) }) else { return }
+        for start in stride(from: 0, to: sent, by: FailoverDrill.portion) {
+            let part = start..<min(start + FailoverDrill.portion, sent)
+            for result in await client.pipeline(part.map { RedisCommand("UNLINK", prefix + String($0)).repeatable() }) {
+                do throws(RedisError) { _ = try result.get() } catch { reason = "\(error)" }
+            }
+            // Each portion would be waited for as long as the client is patient.
+            if !reason.isEmpty {
+                left = sent - start
+                break
+            }
+        }
+        if reason.isEmpty { return }
+        tell("up to \(left) keys \(prefix)* may be left (\(reason)); each ends an hour after it was written")
+    }
+
+    /// Keys that are asked for at once.
+    private static let portion = 2000
 }

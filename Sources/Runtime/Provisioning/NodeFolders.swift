@@ -56,7 +56,13 @@ public struct NodeFolders: Sendable {
     public init(_ directory: String) throws(ProvisioningFailure) {
         let roster = NodeFolders.roster(directory)
         var nodes: [Node] = []
-        for name in Files.list(directory) where name.hasPrefix("node-") {
+        let names: [String]
+        do { names = try Files.entries(directory) } catch {
+            // What cannot be seen is not absent; a folder that is gone is.
+            guard error.code == ENOENT else { throw ProvisioningFailure(.local, "\(error)") }
+            names = []
+        }
+        for name in names where name.hasPrefix("node-") {
             guard let number = UInt16(name.dropFirst(5)) else { continue }
             let folder = "\(directory)/\(name)"
             let known = NodeFolders.port(of: folder) ?? roster.first { $0.name == name }?.port ?? (number >= 1024 ? number : nil)
@@ -92,7 +98,7 @@ public struct NodeFolders: Sendable {
 
     /// Whether a server works in this folder, by the working folders of this machine's processes: one that was started a moment ago does not
     /// listen yet. Processes of other users are not seen.
-    private static func hasServer(_ folder: String) -> Bool {
+    public static func hasServer(_ folder: String) -> Bool {
         let place = Files.absolute(folder)
         return Files.list("/proc").compactMap { Int32($0) }.contains { pid in
             guard let name = Files.text("/proc/\(pid)/comm"), name.hasPrefix("redis") || name.hasPrefix("valkey") else { return false }

@@ -16,9 +16,14 @@ public struct NodeProcess: Sendable {
     /// `DIR/node-7001`.
     public init(under directory: String, port: UInt16) { self.init(folder: "\(directory)/node-\(port)", port: port) }
 
-    /// Those that stand under a folder.
-    public static func all(under directory: String) -> [NodeProcess] {
-        Files.list(directory).compactMap { name in
+    /// Those that stand under a folder; none where there is no such folder. Throws when what is in it cannot be seen.
+    public static func all(under directory: String) throws(SystemError) -> [NodeProcess] {
+        let names: [String]
+        do { names = try Files.entries(directory) } catch {
+            if error.code == ENOENT { return [] }
+            throw error
+        }
+        return names.compactMap { name in
             guard name.hasPrefix("node-"), let port = UInt16(name.dropFirst(5)) else { return nil }
             return NodeProcess(under: directory, port: port)
         }
@@ -28,13 +33,30 @@ public struct NodeProcess: Sendable {
     public var configuration: String { folder + "/redis.conf" }
     private var record: String { folder + "/process" }
 
-    /// nil when it does not run. The process of a folder that this one is a copy of is not this one's: it works in another folder.
-    public var pid: Int32? {
-        let words = (Files.text(record) ?? "").split(whereSeparator: \.isWhitespace)
+    /// nil when it does not run, or that cannot be seen (`look` tells). The process of a folder that this one is a copy of is not this one's:
+    /// it works in another folder.
+    public var pid: Int32? { (try? look()) ?? nil }
+
+    /// The pid of its process; nil when it does not run. Throws when that cannot be seen: the record in its folder cannot be read, or the
+    /// process that stands in it is another user's.
+    public func look() throws(SystemError) -> Int32? {
+        let text: [UInt8]
+        do { text = try Files.read(record) } catch {
+            if error.code == ENOENT { return nil }
+            throw error
+        }
+        let words = String(decoding: text, as: UTF8.self).split(whereSeparator: \.isWhitespace)
         guard words.count == 3, words[0] == ProcessIdentity.boot, let pid = Int32(words[1]),
-            ProcessIdentity.startTime(pid) == UInt64(words[2]), Files.absolute("/proc/\(pid)/cwd") == Files.absolute(folder)
+            ProcessIdentity.startTime(pid) == UInt64(words[2])
         else { return nil }
-        return pid
+        var target = stat(), own = stat()
+        guard stat("/proc/\(pid)/cwd", &target) == 0 else {
+            // It has just ended.
+            if errno == ENOENT { return nil }
+            throw SystemError("look at the process \(pid) of \(folder)")
+        }
+        guard stat(folder, &own) == 0 else { throw SystemError("look at \(folder)") }
+        return target.st_dev == own.st_dev && target.st_ino == own.st_ino ? pid : nil
     }
 
     /// Starts it unless it runs; true when it was started. The password goes by standard input, into no argument and no file.

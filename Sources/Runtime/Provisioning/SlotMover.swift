@@ -109,6 +109,7 @@ final class SlotMover: Sendable {
             receiverOwns: view.member(receiver)?.slots.contains(slot) ?? false,
             receiverIsNewer: (view.member(receiver)?.configEpoch ?? 0) > (view.member(sender)?.configEpoch ?? 0),
             senderKeys: try await from.ask("CLUSTER COUNTKEYSINSLOT", String(slot)).int ?? 0)
+        if ends.senderKeys > 0 { try await checkReplicas(of: receiver, view) }
         let others = view.masters.filter { $0.answers && $0.id != sender && $0.id != receiver }.map(\.id)
         var machine = SlotMove(slot: slot, from: sender, to: receiver, others: others, ends: ends)
         var action = machine.action
@@ -222,15 +223,42 @@ final class SlotMover: Sendable {
         if wait > .zero { await session.loop.sleep(wait) }
     }
 
-    /// A replica that answers must have the keys and know of the slot within two seconds.
+    /// Keys go only to a master of which a replica that answers is in step, so that they have a copy there as they had before; asked before
+    /// the first key goes. A master without a replica that answers has none to wait for.
+    private func checkReplicas(of receiver: String, _ view: ClusterView) async throws(ProvisioningFailure) {
+        var late: [String] = []
+        for replica in view.replicas(of: receiver).filter(\.answers) {
+            let copy = ReplicaCopy(info: try await session.client(replica.address).text(RedisCommand("INFO", "replication")))
+            if case .whole(_, away: 0) = copy { return }
+            late.append("\(replica.address) \(copy.flaw ?? "has lost its master")")
+        }
+        guard !late.isEmpty else { return }
+        throw ProvisioningFailure(
+            .refused, "takes no keys now, because no replica of it is in step (\(late.joined(separator: "; "))): wait until one is",
+            node: view.member(receiver)?.address)
+    }
+
+    /// How often replicas are waited for, a second each time: a busy replica may need more than one.
+    private static let confirmations = 3
+
+    /// A replica that answers must have the keys, and know of the slot within two seconds.
     private func awaitReplicas(_ slot: Int, of receiver: String, hasKeys: Bool, _ view: ClusterView) async throws(ProvisioningFailure) {
         let replicas = view.replicas(of: receiver).filter(\.answers)
         guard let first = replicas.first else { return }
-        if hasKeys { _ = try await client(receiver, view).ask("WAIT", "1", "1000") }
+        if hasKeys { try await confirm(receiver, view) }
         let replica = try session.client(first.address)
         let knows = try await session.eventually(.seconds(2), every: .milliseconds(2)) { () async throws(ProvisioningFailure) in
             ClusterNodes.node(receiver, in: try await replica.text(RedisCommand("CLUSTER NODES")))?.slots.contains(slot) ?? false
         }
         if !knows { throw ProvisioningFailure(.unfinished, "its replica \(first.address) does not hear that it has the slot") }
+    }
+
+    private func confirm(_ receiver: String, _ view: ClusterView) async throws(ProvisioningFailure) {
+        let client = try client(receiver, view)
+        for _ in 0..<SlotMover.confirmations {
+            if try await client.ask("WAIT", "1", "1000").int ?? 0 >= 1 { return }
+        }
+        throw ProvisioningFailure(
+            .unfinished, "its replicas do not have the keys after \(SlotMover.confirmations) s; run the same again", node: client.address)
     }
 }

@@ -48,8 +48,8 @@ let redisCreateVerb = Verb(
         }
     }
     do { try FormedMark.set(FormedMark.path(inside: request.directory)) } catch { throw Exit.failed("\(error)") }
-    tellServing(copying)
-    printError("\(request.addresses.count) nodes. Next:")
+    redisServes(": \(request.addresses.count) nodes", copying)
+    printError("Next:")
     printError(
         "  \(selfName) redis status --address \(request.addresses[0]) --password-file \(arguments.value("--password-file") ?? "FILE")")
     redisResult(plan: request.plan, notes: request.notes, applied: isNew, arguments)
@@ -69,7 +69,7 @@ let redisStopVerb = Verb(
 ) { arguments in
     try arguments.atMost(0, "everything is an option")
     guard let directory = arguments.value("--dir") else { throw Exit.usage("--dir DIR is needed: what 'create' was given") }
-    let running = NodeProcess.all(under: Files.absolute(directory)).filter { $0.pid != nil }
+    let running = try NodeFolder.running(under: Files.absolute(directory))
     if running.isEmpty {
         printError("no node runs under \(directory)")
         return redisResult(plan: [], applied: false, arguments)
@@ -78,7 +78,12 @@ let redisStopVerb = Verb(
     guard try redisConfirm(plan, arguments) else { return redisResult(plan: plan, applied: false, arguments) }
     let lock = try NodeFolder.lock(Files.absolute(directory))
     defer { close(lock) }
-    try NodeFolder.end(running)
+    // Again: since the plan was shown, others may have been started.
+    let now = try NodeFolder.running(under: Files.absolute(directory))
+    guard Set(now.map(\.port)).isSubset(of: running.map(\.port)) else {
+        throw Exit.failed("other nodes run under \(directory) than when the plan was shown; nothing was ended. Run the same again")
+    }
+    try NodeFolder.end(now)
     printError("\(running.count) nodes have ended; their data is in \(directory)")
     redisResult(plan: plan, applied: true, arguments)
 }
@@ -92,6 +97,30 @@ enum NodeFolder {
             if let descriptor = try NodeFolders.lock(directory) { return descriptor }
         } catch { throw Exit.failed("\(error)") }
         throw Exit.failed("another muster redis is at work on \(directory), or a supervisor starts a node there: try again")
+    }
+
+    /// The nodes of 'create' and 'add' that run under a folder. Throws when that cannot be seen, or when there are none that could run.
+    static func running(under directory: String) throws -> [NodeProcess] {
+        do throws(SystemError) {
+            // So that a folder that is not there is told.
+            _ = try Files.entries(directory)
+            let nodes = try NodeProcess.all(under: directory)
+            if nodes.isEmpty { throw SystemError("\(directory) has no folder of a node (node-PORT): is it what 'create' was given?", 0) }
+            if nodes.contains(where: { $0.port < 1024 }) {
+                throw SystemError("the nodes under \(directory) are those of a stack's store: muster down stops them", 0)
+            }
+            var running: [NodeProcess] = []
+            for node in nodes {
+                if try node.look() != nil {
+                    running.append(node)
+                } else if NodeFolders.hasServer(node.folder) {
+                    throw SystemError(
+                        "a server works in \(node.folder), and \(node.folder)/process does not name it: 'create' did not start it, or "
+                            + "that file is lost. End it by hand (SIGTERM)", 0)
+                }
+            }
+            return running
+        } catch { throw Exit.failed("\(error)") }
     }
 
     /// Ends nodes with SIGTERM, so that their data is written out, and returns when all have ended. A master that ends waits up to 10 s for
@@ -168,7 +197,7 @@ private struct CreateRequest: Sendable {
                 port: port, folder: node.folder, memory: memory, role: role, cluster: .local(port: port, nodeTimeout: timeout))
         }
         self.role = role
-        let census = CreateRequest.census(nodes, Files.absolute(directory), role)
+        let census = try redisFailures { try CreateRequest.census(nodes, Files.absolute(directory), role) }
         if let reason = CreateRequest.refusal(census, nodes) { throw Exit.failed(reason) }
         let known = nodes.filter { Files.exists($0.configuration) }
         var lines: [String] = census.verdicts.compactMap { if case .giveBack(_, let sentence) = $0.verdict { sentence } else { nil } }
@@ -199,8 +228,12 @@ private struct CreateRequest: Sendable {
     }
 
     /// What the folders of these nodes, and of others beside them, say.
-    private static func census(_ nodes: [NodeProcess], _ directory: String, _ role: RedisConfiguration.Role) -> FolderCensus {
-        let others = NodeProcess.all(under: directory).filter { other in !nodes.contains { $0.port == other.port } }
+    private static func census(_ nodes: [NodeProcess], _ directory: String, _ role: RedisConfiguration.Role)
+        throws(ProvisioningFailure) -> FolderCensus
+    {
+        let all: [NodeProcess]
+        do { all = try NodeProcess.all(under: directory) } catch { throw ProvisioningFailure(.local, "\(error)") }
+        let others = all.filter { other in !nodes.contains { $0.port == other.port } }
         return NodeFolders(nodes + others, under: directory).census(orElse: role == .state)
     }
 
@@ -231,7 +264,7 @@ private struct CreateRequest: Sendable {
     func start() throws(ProvisioningFailure) -> Bool {
         let folders = NodeFolders(nodes, under: directory)
         // Again: since the plan was shown, time has passed, and another operation may have been at work.
-        let census = CreateRequest.census(nodes, directory, role)
+        let census = try CreateRequest.census(nodes, directory, role)
         if let reason = CreateRequest.refusal(census, nodes) { throw ProvisioningFailure(.refused, reason) }
         for (testimony, verdict) in census.verdicts {
             guard case .giveBack(let file, let sentence) = verdict, nodes.contains(where: { $0.port == testimony.address.port }) else {
@@ -324,15 +357,6 @@ private func formForeign(_ arguments: Arguments) throws {
         try await formation.apply(session) { printError("  \($0)") }
         return try await session.waitUntilServing(.seconds(60), copyTime: .seconds(15))
     }
-    tellServing(copying)
+    redisServes("", copying)
     redisResult(plan: plan, notes: formation.notes, applied: true, arguments)
-}
-
-/// A replica that copies much data is no failure: the cluster serves meanwhile, and has one replica less that could take over.
-private func tellServing(_ copying: [String]) {
-    for note in copying { printError("  \(note)") }
-    printError(
-        copying.isEmpty
-            ? "the cluster is whole"
-            : "the cluster serves every slot; until these replicas have their copies, nobody can take over from their masters")
 }

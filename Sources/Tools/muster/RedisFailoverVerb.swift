@@ -15,11 +15,12 @@ let redisFailoverVerb = Verb(
         writing until the replica has everything: no write is lost. Returns when every node knows.
 
           --force    without asking the master, which is away or hangs; a majority of masters must still vote, and what
-                     it has not passed on is lost
+                     it has not passed on is lost. Refused to a replica that has no whole copy of its data
           --drill    lose the master NODE (default: the first) for a test, while keys are written to all slots: its
                      process is killed with -9 or stopped, or its peers' packets to it are dropped (root, iptables).
                      Tells when it was suspected, flagged, replaced, and written to again, and how many acknowledged
                      writes were lost. Nodes of this machine only; all is as before afterwards, and the keys are gone
+                     (where they cannot be removed, that is told, and they end after an hour)
           --wait N   writes of the drill are acknowledged when N replicas have them; default 0
           --rate N/s writes of the drill a second; default 5000/s
 
@@ -60,7 +61,14 @@ private func redisDrill(_ word: String, _ arguments: Arguments) throws {
     let node = try arguments.positional.first.map(redisAddress)
     let drill = try target.run { session in try await FailoverDrill.plan(session, fault: fault, node: node, wait: wait, rate: rate) }
     guard try redisConfirm(drill.plan, arguments) else { return redisResult(plan: drill.plan, applied: false, arguments) }
-    let outcome = try target.run { session in try await drill.run(session) { printError("  \($0)") } }
+    let outcome = try target.run { session in
+        // Again: while the plan was shown, the process may have been replaced by another one, or the cluster have changed.
+        let now = try await FailoverDrill.plan(session, fault: fault, node: node, wait: wait, rate: rate)
+        guard now.isShown(as: drill) else {
+            throw ProvisioningFailure(.unfinished, "the cluster has changed since the plan was shown; nothing was done. Run the same again")
+        }
+        return try await now.run(session) { printError("  \($0)") }
+    }
     let line = outcome.timeline
     if arguments.has("--json") {
         var json = JSONWriter()

@@ -55,8 +55,8 @@ let redisAddVerb = Verb(
     guard try redisConfirm(steps, notes: growth.notes, arguments) else {
         return redisResult(plan: plan + steps, notes: growth.notes, applied: !plan.isEmpty, arguments)
     }
-    try target.run { session in try await growth.apply(session) { printError("  \($0)") } }
-    printError("the cluster is whole with \(joining.map(\.description).joined(separator: ", "))")
+    let copying = try target.run { session in try await growth.apply(session) { printError("  \($0)") } }
+    redisServes(" with \(joining.map(\.description).joined(separator: ", "))", copying)
     redisResult(plan: plan + steps, notes: growth.notes, applied: true, arguments)
 }
 
@@ -90,7 +90,9 @@ private struct LocalNodes: Sendable {
 
     /// One of them may be a member that is down: its folder says whether it may be started.
     func checkFolders() throws {
-        let others = NodeProcess.all(under: directory).filter { other in !nodes.contains { $0.port == other.port } }
+        let all: [NodeProcess]
+        do { all = try NodeProcess.all(under: directory) } catch { throw Exit.failed("\(error)") }
+        let others = all.filter { other in !nodes.contains { $0.port == other.port } }
         let census = NodeFolders(nodes + others, under: directory).census()
         for (testimony, verdict) in census.verdicts where nodes.contains(where: { $0.port == testimony.address.port }) {
             switch verdict {
@@ -159,18 +161,33 @@ let redisRemoveVerb = Verb(
     let rate = try redisRate(arguments), names = arguments.positional
     guard !names.isEmpty else { throw Exit.usage("which nodes? HOST:PORT or the beginning of an id") }
     let shrink = try target.run { session in try await ClusterShrink.plan(session, names: names) }
-    let ends = shrink.leaving.compactMap { member in
-        arguments.value("--dir").map { NodeProcess(under: Files.absolute($0), port: member.address.port) }
-    }.filter { $0.pid != nil }
+    let ends = try arguments.value("--dir").map { try processes(of: shrink.leaving, under: $0) } ?? []
     let plan = shrink.sentences + ends.map { "end the process of 127.0.0.1:\($0.port) (pid \($0.pid ?? 0)); its folder stays" }
     guard try redisConfirm(plan, arguments) else { return redisResult(plan: plan, applied: false, arguments) }
-    try target.run { session in
+    let copying = try target.run { session in
         try await ClusterRepair(session, rate: rate) { printError("  \($0)") }.settleOpenSlots()
         // What was open may have changed whose the slots are.
         let now = try await ClusterShrink.plan(session, names: names)
-        try await now.apply(session, rate: rate) { printError("  \($0)") }
+        return try await now.apply(session, rate: rate) { printError("  \($0)") }
     }
     try NodeFolder.end(ends)
-    printError("the cluster is whole without \(shrink.leaving.map(\.address.description).joined(separator: ", "))")
+    redisServes(" without \(shrink.leaving.map(\.address.description).joined(separator: ", "))", copying)
     redisResult(plan: plan, applied: true, arguments)
+}
+
+/// The processes of nodes that leave, of those that were started under a folder. Throws where the folder has none of these nodes, and where
+/// that cannot be seen: their processes would go on without a cluster.
+private func processes(of leaving: [ClusterView.Member], under directory: String) throws -> [NodeProcess] {
+    do throws(SystemError) {
+        _ = try Files.entries(Files.absolute(directory))
+        let known = try NodeProcess.all(under: Files.absolute(directory)).filter { node in
+            leaving.contains { $0.address.port == node.port && $0.address.isLoopback }
+        }
+        if known.isEmpty {
+            throw SystemError("--dir \(directory) has no folder (node-PORT) of a node that leaves; nothing was changed", 0)
+        }
+        var running: [NodeProcess] = []
+        for node in known where try node.look() != nil { running.append(node) }
+        return running
+    } catch { throw Exit.failed("\(error)") }
 }

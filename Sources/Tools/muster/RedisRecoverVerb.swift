@@ -19,7 +19,7 @@ let redisRecoverVerb = Verb(
 
         NODE is HOST:PORT, a port, or STORE/NUMBER of a stack; without it, the nodes that are refused are listed. DIR is
         what 'create' was given, or the folder of a stack's store. NODE must be down. The plan tells which data it
-        relies on, and what is lost.
+        relies on, and what is lost; a replica that runs is asked whether its copy is whole.
 
           --accept-loss   where no replica has a copy: from NODE's own snapshot, or else empty
 
@@ -33,7 +33,7 @@ let redisRecoverVerb = Verb(
     let place = try RecoveryPlace(arguments)
     let folders = try redisFailures { try NodeFolders(place.directory) }
     guard let address = try place.address(in: folders) else { return listRefused(folders, arguments) }
-    guard let recovery = try plan(folders, address) else {
+    guard let recovery = try plan(folders, address, place) else {
         printError("\(address): nothing is wrong with its folder; it may be started")
         return redisResult(plan: [], applied: false, arguments)
     }
@@ -61,17 +61,20 @@ let redisRecoverVerb = Verb(
     }
 }
 
-private func plan(_ folders: NodeFolders, _ address: NodeAddress) throws -> FolderRecovery? {
+private func plan(_ folders: NodeFolders, _ address: NodeAddress, _ place: RecoveryPlace) throws -> FolderRecovery? {
     do {
         if folders.isSingle { return try redisFailures { try folders.singleRecovery() } }
-        return try FolderRecovery.plan(folders.census(), address)
+        let census = folders.census(), plan = try FolderRecovery.plan(census, address)
+        guard case .takeOver? = plan?.steps.first else { return plan }
+        // That a replica runs does not say that it has a copy: each is asked, before anything is relied on.
+        return try FolderRecovery.plan(census, address, copies: try copies(census, place))
     } catch let refusal as FolderRecovery.Refusal { throw Exit.failed(refusal.description) }
 }
 
 /// The folders as they are now, and the plan for them; throws when the node runs, or when nothing is wrong with it any more.
 private func lookAgain(_ place: RecoveryPlace, _ address: NodeAddress) throws -> (folders: NodeFolders, recovery: FolderRecovery) {
     let folders = try redisFailures { try NodeFolders(place.directory) }
-    guard let recovery = try plan(folders, address) else {
+    guard let recovery = try plan(folders, address, place) else {
         throw Exit.failed("\(address): nothing is wrong with its folder any more; nothing was changed, and it may be started")
     }
     return (folders, recovery)
@@ -91,7 +94,7 @@ private func carryOut(_ first: FolderRecovery, _ before: NodeFolders, _ address:
         printError("  \(heir) has taken over (\(Duration.milliseconds(took.milliseconds).brief))")
         // The nodes have written down what they agreed on: the rest goes by that, and loses no more than was shown.
         folders = try redisFailures { try NodeFolders(place.directory) }
-        guard let rest = try plan(folders, address) else { return }
+        guard let rest = try plan(folders, address, place) else { return }
         recovery = rest
         guard !recovery.needsAcceptance else {
             throw Exit.failed(
@@ -99,6 +102,28 @@ private func carryOut(_ first: FolderRecovery, _ before: NodeFolders, _ address:
         }
     }
     for step in recovery.steps { try redisFailures { try folders.carryOut(step) } }
+}
+
+/// What each node that runs says of its copy of its master's data.
+private func copies(_ census: FolderCensus, _ place: RecoveryPlace) throws -> [NodeAddress: ReplicaCopy] {
+    let running = census.testimonies.filter(\.runs).map(\.address), credentials = RedisCredentials(password: try place.password())
+    return try redisFailures {
+        try blocking { loop in
+            let session = ClusterSession(seeds: running, credentials: credentials, loop: loop)
+            defer { session.close() }
+            var copies: [NodeAddress: ReplicaCopy] = [:]
+            for address in running {
+                do throws(ProvisioningFailure) {
+                    copies[address] = ReplicaCopy(info: try await session.client(address).ask("INFO", "replication").string ?? "")
+                } catch {
+                    // A wrong password says nothing of the copy.
+                    if error.code == .authentication { throw error }
+                    copies[address] = .lacking("does not say whether it has a whole copy (\(error.message))")
+                }
+            }
+            return copies
+        }
+    }
 }
 
 private func listRefused(_ folders: NodeFolders, _ arguments: Arguments) {

@@ -42,14 +42,14 @@ let redisRebalanceVerb = Verb(
         open.map { "finish what was cut off: \($0.sentence)" }
         + (first.map { [$0.sentence] + $0.lines } ?? ["then share out what is there"])
     guard try redisConfirm(plan, arguments) else { return redisResult(plan: plan, applied: false, arguments) }
-    let moved = try target.run { session in
+    let (moved, copying) = try target.run { session in
         try await ClusterRepair(session, rate: rate) { printError("  \($0)") }.settleOpenSlots()
         let now = try await rebalancePlan(session, weights, measure, threshold)
         let moved = try await ClusterRebalance.apply(now.decision.result, session, rate: rate) { printError("  \($0)") }
-        try await session.waitUntilWhole(.seconds(60))
-        return moved
+        return (moved, try await session.waitUntilServing(.seconds(60), copyTime: .seconds(15)))
     }
-    printError("moved \(moved.slots) slots with \(moved.keys) keys; the cluster is whole")
+    printError("moved \(moved.slots) slots with \(moved.keys) keys")
+    redisServes("", copying)
     redisResult(plan: plan, applied: true, arguments) {
         $0.member("slots_moved", moved.slots)
         $0.member("keys_moved", moved.keys)

@@ -100,6 +100,15 @@ func redisConfirm(_ plan: [String], notes: [String] = [], _ arguments: Arguments
     return true
 }
 
+/// The last words of an operation. A replica that copies much data is no failure: the cluster serves meanwhile.
+func redisServes(_ what: String, _ copying: [String]) {
+    for note in copying { printError("  \(note)") }
+    printError(
+        copying.isEmpty
+            ? "the cluster is whole\(what)"
+            : "the cluster serves every slot\(what); until these replicas have their copies, nobody can take over from their masters")
+}
+
 /// `{"plan":[…],"applied":true,"notes":[…]}` on standard output for `--json`.
 func redisResult(plan: [String], notes: [String] = [], applied: Bool, _ arguments: Arguments, _ more: (inout JSONWriter) -> Void = { _ in })
 {

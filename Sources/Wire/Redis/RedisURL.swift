@@ -33,6 +33,8 @@ public struct RedisURL: Sendable, Equatable {
     let tlsContext: TLSContext?
     public let sentinelUser: String?
     public let sentinelPasswordFile: String?
+    /// The first line of that file, as it was when the URL was read.
+    let sentinelPassword: String?
 
     /// The server, or the first of those that are named.
     public var endpoint: Endpoint {
@@ -111,12 +113,22 @@ public struct RedisURL: Sendable, Equatable {
         } catch { throw Failure("\(error)") }
         sentinelUser = options["sentinel-user"]
         sentinelPasswordFile = options["sentinel-password-file"]
+        sentinelPassword = try sentinelPasswordFile.map { (file) throws(Failure) in try RedisURL.password(in: file) }
+    }
+
+    /// A file that cannot be read, or has nothing in it, is not the same as no password.
+    private static func password(in file: String) throws(Failure) -> String {
+        let text: [UInt8]
+        do { text = try Files.read(file, limit: 4096) } catch { throw Failure("sentinel-password-file: \(error)") }
+        let line = String(decoding: text.prefix { $0 != 10 && $0 != 13 }, as: UTF8.self)
+        if line.isEmpty { throw Failure("sentinel-password-file: the first line of \(file) is empty") }
+        return line
     }
 
     public static func == (a: RedisURL, b: RedisURL) -> Bool {
         a.topology == b.topology && a.user == b.user && a.password == b.password && a.database == b.database && a.tls == b.tls
             && a.sentinelUser == b.sentinelUser
-            && a.sentinelPasswordFile == b.sentinelPasswordFile
+            && a.sentinelPasswordFile == b.sentinelPasswordFile && a.sentinelPassword == b.sentinelPassword
     }
 
     /// The same login for servers elsewhere: other nodes of a cluster, or a Unix socket, which no URL can name.
@@ -134,6 +146,7 @@ public struct RedisURL: Sendable, Equatable {
         tlsContext = other.tlsContext
         sentinelUser = other.sentinelUser
         sentinelPasswordFile = other.sentinelPasswordFile
+        sentinelPassword = other.sentinelPassword
     }
 
     private static func endpoints(_ text: Substring, defaultPort: UInt16) throws(Failure) -> [Endpoint] {

@@ -24,7 +24,7 @@ final class SentinelRouter: FailoverRouter {
         self.sentinels = sentinels
         var own = settings
         own.user = url.sentinelUser
-        own.password = url.sentinelPasswordFile.flatMap { Files.text($0)?.split(whereSeparator: \.isNewline).first.map(String.init) }
+        own.password = url.sentinelPassword
         own.database = 0
         own.connectTime = SentinelRouter.questionTime
         own.commandTime = SentinelRouter.questionTime
