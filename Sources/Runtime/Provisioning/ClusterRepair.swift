@@ -114,12 +114,15 @@ public struct ClusterRepair: Sendable {
             _ = try await owner.ask("CLUSTER SETSLOT", String(slot), "STABLE")
             _ = try await owner.ask("CLUSTER SETSLOT", String(slot), "NODE", id)
             _ = try await owner.ask("CLUSTER BUMPEPOCH")
-        case .gather(let from, let to): try await gather(slot, try client(from), try client(to), owner: to)
+        case .gather(let from, let to): try await gather(slot, try client(from), try client(to), owner: to, view)
         }
     }
 
     /// Keys go home; those that are there already stay, on both sides, for a person to look at.
-    private func gather(_ slot: Int, _ from: NodeClient, _ to: NodeClient, owner: String) async throws(ProvisioningFailure) {
+    private func gather(_ slot: Int, _ from: NodeClient, _ to: NodeClient, owner: String, _ view: ClusterView)
+        async throws(ProvisioningFailure)
+    {
+        try await mover.checkReplicas(of: owner, view)
         // A node answers MIGRATE for a slot that it does not own only while it is receiving it.
         _ = try await from.ask("CLUSTER SETSLOT", String(slot), "IMPORTING", owner)
         var left = Int.max
@@ -132,6 +135,7 @@ public struct ClusterRepair: Sendable {
                 guard error.message.contains("BUSYKEY") else { throw error }
             }
         }
+        try await mover.confirm(owner, view)
         _ = try await from.ask("CLUSTER SETSLOT", String(slot), "STABLE")
         let stay = try await from.ask("CLUSTER COUNTKEYSINSLOT", String(slot)).int ?? 0
         if stay > 0 {

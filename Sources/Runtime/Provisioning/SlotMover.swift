@@ -225,7 +225,7 @@ final class SlotMover: Sendable {
 
     /// Keys go only to a master of which a replica that answers is in step, so that they have a copy there as they had before; asked before
     /// the first key goes. A master without a replica that answers has none to wait for.
-    private func checkReplicas(of receiver: String, _ view: ClusterView) async throws(ProvisioningFailure) {
+    func checkReplicas(of receiver: String, _ view: ClusterView) async throws(ProvisioningFailure) {
         var late: [String] = []
         for replica in view.replicas(of: receiver).filter(\.answers) {
             let copy = ReplicaCopy(info: try await session.client(replica.address).text(RedisCommand("INFO", "replication")))
@@ -253,7 +253,9 @@ final class SlotMover: Sendable {
         if !knows { throw ProvisioningFailure(.unfinished, "its replica \(first.address) does not hear that it has the slot") }
     }
 
-    private func confirm(_ receiver: String, _ view: ClusterView) async throws(ProvisioningFailure) {
+    /// Waits until a replica has the keys that the receiver was given; a receiver without a replica that answers has nobody to wait for.
+    func confirm(_ receiver: String, _ view: ClusterView) async throws(ProvisioningFailure) {
+        if !view.replicas(of: receiver).contains(where: \.answers) { return }
         let client = try client(receiver, view)
         for _ in 0..<SlotMover.confirmations {
             if try await client.ask("WAIT", "1", "1000").int ?? 0 >= 1 { return }
