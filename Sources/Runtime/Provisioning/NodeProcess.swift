@@ -35,7 +35,7 @@ public struct NodeProcess: Sendable {
 
     /// nil when it does not run, or that cannot be seen (`look` tells). The process of a folder that this one is a copy of is not this one's:
     /// it works in another folder.
-    public var pid: Int32? { (try? look()) ?? nil }
+    public var pid: Int32? { try? look() }
 
     /// The pid of its process; nil when it does not run. Throws when that cannot be seen: the record in its folder cannot be read, or the
     /// process that stands in it is another user's.

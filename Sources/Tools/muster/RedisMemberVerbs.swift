@@ -187,7 +187,7 @@ private func processes(of leaving: [ClusterView.Member], under directory: String
             throw SystemError("--dir \(directory) has no folder (node-PORT) of a node that leaves; nothing was changed", 0)
         }
         var running: [NodeProcess] = []
-        for node in known where try node.look() != nil { running.append(node) }
+        for node in known { if try node.look() != nil { running.append(node) } }
         return running
     } catch { throw Exit.failed("\(error)") }
 }
