@@ -214,7 +214,6 @@ public struct FailoverDrill: Sendable {
         defer { watch.close() }
         let sight = try await onLoop(session) { LoopBound(Sight(), on: session.loop) }
         try await watchers(watch, others, sight)
-        tell("fault: \(fault.rawValue) \(victim)")
         let start = try await onLoop(session) {
             load.value.setMark()
             return MonotonicTime.now
@@ -223,23 +222,15 @@ public struct FailoverDrill: Sendable {
         // Interrupted in the middle, or when its terminal is closed, it is finished first. When it is killed all the same, the lease mends.
         let signals = [SIGINT, SIGTERM, SIGHUP, SIGPIPE], interrupted = signals.map { Glibc.signal($0, SIG_IGN) }
         defer { for (number, old) in zip(signals, interrupted) { Glibc.signal(number, old) } }
-        let lease = try lease(session)
-        let partition: Partition?
-        do throws(ProvisioningFailure) { partition = try inflict() } catch {
-            // Nothing is broken: there is nothing to mend.
-            lease?.end()
-            throw error
-        }
+        let (lease, partition) = try inflict(session)
+        tell("fault: \(fault.rawValue) \(victim)")
         var isHealed = false
         func heal() throws(ProvisioningFailure) {
             if isHealed { return }
             switch fault {
             case .kill: if !isSupervised { _ = try process.start(password: session.credentials.password ?? "") }
-            case .stop:
-                // One that has ended meanwhile is not stopped any more.
-                if ProcessIdentity.startTime(pid) == pidStarted, Glibc.kill(pid, SIGCONT) != 0, errno != ESRCH {
-                    throw ProvisioningFailure(.local, "\(SystemError("go on with the process \(pid) of \(victim): kill -CONT \(pid)"))")
-                }
+            // One that has ended meanwhile is not stopped any more.
+            case .stop: if ProcessIdentity.startTime(pid) == pidStarted { try signal(SIGCONT) }
             case .partition: try partition?.heal()
             }
             isHealed = true
@@ -272,24 +263,39 @@ public struct FailoverDrill: Sendable {
         try heal()
         try await onLoop(session) { sight.value.isOver = true }
         timeline.lastWrite = try await onLoop(session) { load.value.lastBeforeMark }.map(milliseconds)
-        // Any of them may be the only one that was given: the drill asks all.
-        let all = ClusterSession(seeds: members, credentials: session.credentials, loop: session.loop)
-        defer { all.close() }
-        // Whoever has much data copies it for longer; what the drill has seen until then stands all the same.
-        let copying = try await all.waitUntilServing(.seconds(60), copyTime: .seconds(55))
-        if copying.isEmpty { timeline.whole = milliseconds(.now) }
-        for note in copying { tell(note) }
+        if try await isWhole(members, session, tell) { timeline.whole = milliseconds(.now) }
         return (timeline, heir, at)
     }
 
-    /// Puts the fault in. Returns the packet rules of a partition, which must be healed. Throws when it did not come about.
-    private func inflict() throws(ProvisioningFailure) -> Partition? {
-        switch fault {
-        case .kill: try signal(SIGKILL)
-        case .stop: try signal(SIGSTOP)
-        case .partition: return try Partition(ends[0], from: Array(ends.dropFirst()))
+    /// Whether the cluster is whole again within a minute. Whoever has much data copies it for longer; that is told, and what the drill has
+    /// seen until then stands all the same.
+    private func isWhole(_ members: [NodeAddress], _ session: ClusterSession, _ tell: @Sendable (String) -> Void)
+        async throws(ProvisioningFailure) -> Bool
+    {
+        // Any of them may be the only one that was given: the drill asks all.
+        let all = ClusterSession(seeds: members, credentials: session.credentials, loop: session.loop)
+        defer { all.close() }
+        let copying = try await all.waitUntilServing(.seconds(60), copyTime: .seconds(55))
+        for note in copying { tell(note) }
+        return copying.isEmpty
+    }
+
+    /// Puts the fault in. Returns what mends it when this process dies, and the packet rules of a partition, which must be healed. Throws
+    /// when the fault did not come about.
+    private func inflict(_ session: ClusterSession) throws(ProvisioningFailure) -> (FaultLease?, Partition?) {
+        let lease = try lease(session)
+        do throws(ProvisioningFailure) {
+            switch fault {
+            case .kill: try signal(SIGKILL)
+            case .stop: try signal(SIGSTOP)
+            case .partition: return (lease, try Partition(ends[0], from: Array(ends.dropFirst())))
+            }
+            return (lease, nil)
+        } catch {
+            // Nothing is broken: there is nothing to mend.
+            lease?.end()
+            throw error
         }
-        return nil
     }
 
     /// To the process that the plan names, and to no other one that has its number by now.
