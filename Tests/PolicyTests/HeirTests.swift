@@ -24,9 +24,9 @@ import Testing
 
     @Test func aCopyIsWholeOnlyWhenTheReplicaSaysAllOfIt() {
         #expect(info() == .whole(offset: 5000, away: 0))
-        #expect(info(link: "up", away: nil) == .whole(offset: 5000, away: 0))
+        #expect(info(link: "up", away: nil) == .whole(offset: 5000, away: nil))
         // In step with a master that has written nothing yet.
-        #expect(info(link: "up", offset: "0", away: nil) == .whole(offset: 0, away: 0))
+        #expect(info(link: "up", offset: "0", away: nil) == .whole(offset: 0, away: nil))
         let lacking: [ReplicaCopy] = [
             // What Redis prints before the first copy is whole, and after one that was cut off.
             info(offset: "1", away: "-1"), info(offset: "1"), info(offset: "0"), info(away: "-1"),

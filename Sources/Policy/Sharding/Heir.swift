@@ -67,7 +67,7 @@ public enum Heir {
         case .lacking(let why): return .failure(Flaw(why: why))
         case .whole(let offset, let away):
             let seconds = Int(clamping: sinceDeath.nanoseconds / 1_000_000_000)
-            guard away <= seconds.addingClamped(slack) else {
+            if let away, away > seconds.addingClamped(slack) {
                 return .failure(Flaw(why: "had lost its master \(away) s ago, before it died"))
             }
             return .success(offset)

@@ -4,8 +4,8 @@
 /// replica that copies anew may still print its position in an older stream. A replica that does not tell counts as one without a copy.
 public enum ReplicaCopy: Sendable, Equatable {
     /// The replica has all of its master's writes up to `offset`, a position in bytes. `away` is how long the link to its master has been
-    /// down, in whole seconds; 0 when the link is up.
-    case whole(offset: Int, away: Int)
+    /// down, in whole seconds; nil when the link is up.
+    case whole(offset: Int, away: Int?)
     /// The replica has no whole copy, or does not say that it has one. The text says why, and reads on after the replica's name.
     case lacking(String)
 
@@ -28,7 +28,7 @@ public enum ReplicaCopy: Sendable, Equatable {
         }
         // The link is up only when the copy is whole; a master that has written nothing yet is at offset 0.
         if link == "up" {
-            self = .whole(offset: max(0, offset), away: 0)
+            self = .whole(offset: max(0, offset), away: nil)
             return
         }
         guard let away = number("master_link_down_since_seconds") else {

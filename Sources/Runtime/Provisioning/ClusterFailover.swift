@@ -56,7 +56,7 @@ public struct ClusterFailover: Sendable {
             }
         }
         var away = 0
-        if case .whole(_, let seconds) = copy(replica) { away = seconds }
+        if case .whole(_, let seconds?) = copy(replica) { away = seconds }
         return ClusterFailover(replica: replica, master: master, isForced: isForced, away: away)
     }
 

@@ -229,7 +229,7 @@ final class SlotMover: Sendable {
         var late: [String] = []
         for replica in view.replicas(of: receiver).filter(\.answers) {
             let copy = ReplicaCopy(info: try await session.client(replica.address).text(RedisCommand("INFO", "replication")))
-            if case .whole(_, 0) = copy { return }
+            if case .whole(_, nil) = copy { return }
             late.append("\(replica.address) \(copy.flaw ?? "has lost its master")")
         }
         guard !late.isEmpty else { return }
