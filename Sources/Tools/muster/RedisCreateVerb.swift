@@ -197,7 +197,8 @@ private struct CreateRequest: Sendable {
                 port: port, folder: node.folder, memory: memory, role: role, cluster: .local(port: port, nodeTimeout: timeout))
         }
         self.role = role
-        let census = try redisFailures { try CreateRequest.census(nodes, Files.absolute(directory), role) }
+        let census: FolderCensus
+        do { census = try CreateRequest.census(nodes, Files.absolute(directory), role) } catch { throw Exit.failed("\(error)") }
         if let reason = CreateRequest.refusal(census, nodes) { throw Exit.failed(reason) }
         let known = nodes.filter { Files.exists($0.configuration) }
         var lines: [String] = census.verdicts.compactMap { if case .giveBack(_, let sentence) = $0.verdict { sentence } else { nil } }
