@@ -21,7 +21,7 @@ struct ResourceStore {
     func keep(_ usage: [Int: ContainerUsage], of service: String) throws(SystemError) {
         let seen = usage.filter { !$0.value.cpu.isEmpty || !$0.value.memory.isEmpty }
         guard !seen.isEmpty else { return }
-        try Files.makeFolder(folder, mode: 0o700)
+        try Files.makeInnerFolder(folder)
         try Files.replace(file(service), with: ResourceStore.text(seen))
     }
 

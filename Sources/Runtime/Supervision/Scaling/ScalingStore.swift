@@ -12,7 +12,7 @@ struct ScalingStore {
 
     func keep(_ history: DemandHistory, of service: String) throws(SystemError) {
         guard history != DemandHistory() else { return }
-        try Files.makeFolder(folder, mode: 0o700)
+        try Files.makeInnerFolder(folder)
         try Files.replace(file(service), with: Array(history.text.utf8))
     }
 }
