@@ -167,17 +167,21 @@ import Testing
         let text = line("It asks \(url) and http://token@h/p.", [.init(url, url)])
         #expect(!text.contains("secret") && !text.contains("token") && text.contains("me:***@h:1"), "\(text)")
         let long = String(repeating: "ü", count: 1 << 20)
-        let bounded = line(long, (0..<5000).map { .init("n\($0)", long) })
-        #expect(bounded.utf8.count <= JournalLine.longest, "\(bounded.utf8.count)")
-        guard case .decision = Self.read(String(bounded.dropLast())) else {
-            Issue.record("\(bounded.prefix(200))")
-            return
+        let escaped = String(repeating: "\u{1}", count: 7000)
+        for text in [
+            line(long, (0..<5000).map { .init("n\($0)", long) }), line(escaped, (0..<20).map { .init("n\($0)", escaped) }), line(escaped),
+        ] {
+            #expect(text.utf8.count <= JournalLine.longest, "\(text.utf8.count)")
+            guard case .decision = Self.read(String(text.dropLast())) else {
+                Issue.record("\(text.prefix(200))")
+                continue
+            }
         }
     }
 
     @Test func whatCannotBeReadIsRefused() {
-        let whole = String(decoding: JournalLine.bytes(.init(at: .now, record: Self.record), LineStamp(boot: "b")), as: UTF8.self)
-            .dropLast()
+        let line = JournalLine.bytes(.init(at: .now, record: Self.record), LineStamp(boot: "b"))
+        let whole = String(decoding: line.dropLast(), as: UTF8.self)
         for cut in 0..<whole.utf8.count {
             guard case .damaged = Self.read(String(decoding: Array(whole.utf8.prefix(cut)), as: UTF8.self)) else {
                 Issue.record("cut at \(cut)")

@@ -144,13 +144,15 @@ import Testing
                 "s.yaml",
                 "stack: s\nservices:\n"
                     + (try stack.service(
-                        "web", environment: "WHO: 'q 25'", "replicas: 1..3", "resources: { cpu: 100m, memory: 64Mi }", "scale: \(scale)"))
+                        "web", environment: "WHO: 'q 25'", "replicas: 1..3", "resources: { cpu: 100m, memory: 64Mi }", "scale: \(scale)"
+                    ).replacing("ready: / }", with: "ready: /, metrics: /metrics }"))
                     + (try stack.service("other", "replicas: 1..4")) + stack.gateway())
             try await stack.up()
             func count(_ service: String) async throws -> Int {
                 try await stack.rows().filter { $0.name.hasPrefix(service + "/") && $0.state == "ready" }.count
             }
-            #expect(try await eventually(.seconds(30)) { try await count("web") == 3 })
+            let hasGrown = try await eventually(.seconds(30)) { try await count("web") == 3 }
+            #expect(hasGrown)
             #expect(try await stack.muster("scale", "other=2", "s.yaml").status == 0)
             let before = try await stack.rows()
             kill(try stack.supervisor(of: before[0]).supervisor, SIGKILL)

@@ -28,7 +28,7 @@ public enum JournalLine {
     public static let version = 1
     /// No line is longer, in bytes.
     public static let longest = 32 << 10
-    /// Of a record whose line would be longer, each text is cut to so many characters.
+    /// Of a record whose line would be longer, each text is cut to so many bytes.
     private static let shortened = 400
 
     public enum Content {
@@ -41,15 +41,19 @@ public enum JournalLine {
 
     /// With its line feed. Passwords in URLs are hidden.
     public static func bytes(_ entry: Journal.Entry, _ stamp: LineStamp) -> [UInt8] {
-        var json = begin(stamp, 512)
-        Journal.writeMembers(entry.record.mapTexts(hideCredentials), at: entry.at, to: &json)
-        json.endObject()
-        if json.bytes.count >= longest {
-            json = begin(stamp, longest)
-            Journal.writeMembers(entry.record.shortened(to: shortened).mapTexts(hideCredentials), at: entry.at, to: &json)
-            json.endObject()
-        }
+        // Before anything is made of it: texts may be of any size.
+        let isLong = entry.record.textBytes > longest / 4
+        var json = line(isLong ? entry.record.shortened(to: shortened) : entry.record, entry.at, stamp)
+        // Escaping makes some texts six times as long.
+        if json.bytes.count >= longest { json = line(entry.record.shortened(to: shortened / 8), entry.at, stamp) }
         return json.bytes + [10]
+    }
+
+    private static func line(_ record: DecisionRecord, _ at: WallTime, _ stamp: LineStamp) -> JSONWriter {
+        var json = begin(stamp, 512)
+        Journal.writeMembers(record.mapTexts(hideCredentials), at: at, to: &json)
+        json.endObject()
+        return json
     }
 
     public static func lost(_ count: Int, at: WallTime, _ stamp: LineStamp) -> [UInt8] {
@@ -132,7 +136,17 @@ extension DecisionRecord {
             outcome: body(outcome), sentence: body(sentence), flip: body(flip))
     }
 
-    /// Each text cut to `count` characters, and of lists the first eight.
+    /// Of all its texts together.
+    fileprivate var textBytes: Int {
+        var sum = 0
+        func add(_ texts: String...) { for text in texts { sum = sum.addingClamped(text.utf8.count) } }
+        add(subject, raw, outcome, sentence, flip)
+        for input in inputs { add(input.name, input.value) }
+        for one in constraints { add(one.name, one.before, one.after, one.reason) }
+        return sum
+    }
+
+    /// Each text cut to `count` bytes, and of lists the first eight.
     fileprivate func shortened(to count: Int) -> DecisionRecord {
         DecisionRecord(
             kind, subject: subject, inputs: Array(inputs.prefix(8)), raw: raw, constraints: Array(constraints.prefix(8)), outcome: outcome,

@@ -118,8 +118,8 @@ public final class StackJournal: Sendable {
         var failure: SystemError?
         do throws(SystemError) {
             // Once it was there, another one is not taken for it.
-            let folder = try writer.folder ?? OpenFolder(path)
-            writer.folder = folder
+            if writer.folder == nil { writer.folder = try OpenFolder(path) }
+            let folder = writer.folder!
             for file in File.allCases where failure == nil {
                 var lines = writer.unwritten[file] ?? []
                 if file == .decisions, writer.lost > 0 { lines.append(JournalLine.lost(writer.lost, at: .now, LineStamp())) }
