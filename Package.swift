@@ -155,7 +155,10 @@ let package = Package(
             uses: ["CorrelationEngine", "OpenTelemetry", "ProtobufCoding", "Compression", "HTTP", "JSONCoding", "TestSupport"]),
         tests(
             "Simulation",
-            uses: ["Rightsizing", "Autoscaling", "Measurement", "StackFile", "StackModel", "Supervision", "Sharding", "Basics"]),
+            uses: [
+                "Rightsizing", "Autoscaling", "Measurement", "StackFile", "StackModel", "Supervision", "Sharding", "EventLoops",
+                "Observability", "Basics",
+            ]),
         tests(
             "Loopback",
             uses: [

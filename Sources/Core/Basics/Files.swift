@@ -96,6 +96,11 @@ public enum Files {
         }
     }
 
+    /// Makes one folder, if it is not there, in a folder that must be there: one that somebody has removed does not come back by it.
+    public static func makeInnerFolder(_ path: String, mode: mode_t = 0o700) throws(SystemError) {
+        if mkdir(path, mode) != 0, errno != EEXIST { throw SystemError("create folder \(path)") }
+    }
+
     public static func exists(_ path: String) -> Bool { access(path, F_OK) == 0 }
 
     /// The names in a folder, sorted, without `.` and `..`; empty if it cannot be read.

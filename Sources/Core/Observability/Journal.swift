@@ -13,6 +13,9 @@ public final class Journal: Sendable {
             self.at = at
             self.record = record
         }
+
+        /// Whether decisions of this kind can come many times a second: samples of routing, failed tries and limits that move.
+        public var isFrequent: Bool { record.kind == .route || record.kind == .retry || record.kind == .limit }
     }
 
     /// The latest of a kind of entries, with their numbers in the order of all.
@@ -44,22 +47,32 @@ public final class Journal: Sendable {
 
     private let state = Mutex(State())
     private let capacity: Int
-
-    /// Samples of routing, failed tries and limits that move can come many times a second.
-    private static let frequentKinds: Set<DecisionRecord.Kind> = [.route, .retry, .limit]
+    private let recorder: (@Sendable (Entry) -> Void)?
 
     /// A journal of `capacity` decisions. Kinds of which decisions come many times a second have room of their own beside that: each kind a
     /// quarter of `capacity`.
-    public init(capacity: Int = 4096) { self.capacity = max(4, capacity) }
+    ///
+    /// `earlier`: what was decided before, by another process. `recorder` is called with each decision that is appended, on the thread that
+    /// appends it: it must not wait.
+    public init(capacity: Int = 4096, earlier: [Entry] = [], recorder: (@Sendable (Entry) -> Void)? = nil) {
+        self.capacity = max(4, capacity)
+        self.recorder = recorder
+        for entry in earlier { remember(entry) }
+    }
 
     public func append(_ record: DecisionRecord, at: WallTime = .now) {
         let entry = Entry(at: at, record: record)
+        remember(entry)
+        recorder?(entry)
+    }
+
+    private func remember(_ entry: Entry) {
         state.withLock { state in
             let number = state.count
             state.count += 1
             let isFull =
-                Journal.frequentKinds.contains(record.kind)
-                ? state.frequent[record.kind, default: Ring()].append(entry, number, capacity: capacity / 4)
+                entry.isFrequent
+                ? state.frequent[entry.record.kind, default: Ring()].append(entry, number, capacity: capacity / 4)
                 : state.others.append(entry, number, capacity: capacity)
             if isFull { state.dropped += 1 }
         }
@@ -89,6 +102,11 @@ public final class Journal: Sendable {
     /// Writes one decision as a JSON object; without a time when `time` is nil.
     public static func write(_ record: DecisionRecord, at time: WallTime?, to json: inout JSONWriter) {
         json.beginObject()
+        writeMembers(record, at: time, to: &json)
+        json.endObject()
+    }
+
+    static func writeMembers(_ record: DecisionRecord, at time: WallTime?, to json: inout JSONWriter) {
         if let time { json.member("at", CalendarTime.render(time)) }
         json.member("kind", record.kind.rawValue)
         json.member("subject", record.subject)
@@ -111,6 +129,5 @@ public final class Journal: Sendable {
         json.member("outcome", record.outcome)
         json.member("sentence", record.sentence)
         json.member("flip", record.flip)
-        json.endObject()
     }
 }

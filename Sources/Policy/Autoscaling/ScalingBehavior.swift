@@ -55,7 +55,8 @@ public struct ScalingRules: Sendable, Equatable {
             tolerance: tolerance)
     }
 
-    var longestPeriod: Duration { policies.map(\.period).max() ?? .zero }
+    /// How long a change of the size counts against the pace, at most; zero without a policy.
+    public var longestPeriod: Duration { policies.map(\.period).max() ?? .zero }
 }
 
 /// The rules for both directions.

@@ -43,10 +43,7 @@ let logsVerb = Verb(
     guard let watch else { return }
     while true {
         let news = watch.next(limit: 200)
-        // Whoever read our output has gone, or what it goes to is full.
-        var reader = pollfd(fd: 1, events: 0, revents: 0)
-        if poll(&reader, 1, 0) > 0, Int32(reader.revents) & (POLLERR | POLLHUP) != 0 { return }
-        if outputFailure.load(ordering: .relaxed) != 0 { return }
+        if readerHasGone { return }
         // Without news, too: the folder may have been removed and made anew (down --purge, up), and then the watch is of the one before.
         let names = if case .written(let files)? = news { files.compactMap(logName).filter(isWanted) } else { (try? logs()) ?? [] }
         // Replicas that came later are followed from their beginning.

@@ -2,6 +2,8 @@ import Basics
 import EventLoops
 import Glibc
 import HTTP
+import JSONCoding
+import Observability
 import Replaying
 
 /// Where a load comes from: a recording in a file, or a range of a Prometheus.
@@ -31,7 +33,7 @@ struct ReplaySource {
 
     // MARK: files
 
-    /// A journal begins with `[`; anything else is a table.
+    /// A journal begins with `[`, or with `{` where it is a file of a stack's folder; anything else is a table.
     private static func read(_ path: String) throws -> Recording {
         let descriptor = path == "-" ? 0 : open(path, O_RDONLY | O_CLOEXEC)
         guard descriptor >= 0 else { throw Exit.usage("\(SystemError("open \(path)"))") }
@@ -41,7 +43,7 @@ struct ReplaySource {
             let got = chunk.withUnsafeMutableBytes { Glibc.read(descriptor, $0.baseAddress, $0.count) }
             if got < 0 { throw Exit.failed("\(SystemError("read \(path)"))") }
             if got == 0 { break }
-            if isFirst, chunk[..<got].first(where: { $0 > 32 }) == 91 { journal = [] }
+            if isFirst, chunk[..<got].first(where: { $0 > 32 }).map({ $0 == 91 || $0 == 123 }) == true { journal = [] }
             isFirst = false
             if journal == nil {
                 try chunk.withUnsafeBytes { try csv.feed(UnsafeRawBufferPointer(rebasing: $0[..<got])) }
@@ -50,7 +52,23 @@ struct ReplaySource {
                 if journal!.count > JournalRecording.byteLimit { break }
             }
         }
-        return try journal.map(JournalRecording.read) ?? csv.finish()
+        return try journal.map { try JournalRecording.read(try array($0)) } ?? csv.finish()
+    }
+
+    /// A journal of lines, as the supervisor writes it, as the array that `muster why --json` writes. Lines that cannot be read are told.
+    private static func array(_ journal: [UInt8]) throws(Exit) -> [UInt8] {
+        guard journal.first(where: { $0 > 32 }) == 123, journal.count <= JournalRecording.byteLimit else { return journal }
+        var entries: [Journal.Entry] = [], skipped = 0
+        let document = JSONDocument()
+        for line in journal.split(separator: 10) {
+            switch JournalLine.read(line, document) {
+            case .decision(let entry, _): entries.append(entry)
+            case .lost: continue
+            case .otherVersion, .damaged: skipped += 1
+            }
+        }
+        if skipped > 0 { printError("note: \(skipped) lines are damaged or of another version, and were passed over") }
+        return Journal.json(entries)
     }
 
     // MARK: Prometheus

@@ -20,7 +20,11 @@ func standings(_ subject: String?, _ handle: StackHandle) throws -> String {
 /// the metric's own unit, and how many replicas there were.
 func printRecording(_ subject: String?, _ handle: StackHandle) throws {
     guard let subject else { throw Exit.usage("--csv is of one service") }
-    let body = try handle.ask("GET", "/api/scaling?points=5760&service=\(subject)")
+    try printRecording(try handle.ask("GET", "/api/scaling?points=5760&service=\(subject)"), of: subject)
+}
+
+/// `body`: in the form of `/api/scaling`.
+func printRecording(_ body: [UInt8], of subject: String) throws {
     let lines: [String] = try JSONDocument().parse(body) { root in
         guard let service = root.array?.first else { throw Exit.failed("\(subject) does not scale by itself: there is nothing to record") }
         // What a counter grew in a second: under the counter's own name it would be read as the counter.

@@ -9,15 +9,17 @@ import Supervision
 let whyVerb = Verb(
     name: "why", summary: "why it scaled, routed, ejected, retried, restarted",
     help: """
-        usage: muster why [SERVICE] [--json] [-n COUNT] [--routes] [--stack FILE]
+        usage: muster why [SERVICE] [--json] [-n COUNT] [--since TIME] [--follow] [--routes] [--stack FILE]
                muster why SERVICE --csv [--stack FILE]
                muster why [SERVICE] --resources [--json] [--stack FILE]
                muster why --request ID [--json] [--stack FILE | --admin HOST:PORT]
 
         Reads the decision journal: what was decided, from which inputs, under which constraints, and what would have
         changed it. It changes nothing. A service that scales by itself is told first as it stands now: why it has the
-        size it has, and why not another.
+        size it has, and why not another. When the stack does not run, the answer is what was written down in its folder.
 
+          --since TIME  only what was decided since then: 10m, or 2026-11-21T08:00:00Z
+          --follow, -f  goes on with what is decided from now on, also over a restart of the supervisor
           -n COUNT      the latest so many (default 20; with --json all)
           --routes      also where sampled requests went (--json has them always)
           --csv         what the autoscaler has seen at each pass, as muster replay reads it: time,service,metric,value
@@ -31,39 +33,65 @@ let whyVerb = Verb(
 
         examples:
           muster why correlation-engine
+          muster why --since 10m --follow
           muster why correlation-engine --csv > day.csv && muster replay day.csv --policy stacks/correlation.yaml
           muster why correlation-engine --resources
           muster why --request 5f0c9a7e2b41d683 --admin 127.0.0.1:8404
-        """
+        """,
+    options: verbOptions.union(["--since"])
 ) { arguments in
     if let id = arguments.value("--request") { return try explainRequest(id, arguments) }
     try arguments.atMost(1, "one service")
     if arguments.has("--resources"), arguments.value("--admin") != nil || arguments.has("--csv") {
         throw Exit.usage("--resources is asked of a stack, without --admin and --csv")
     }
-    if let place = arguments.value("--admin") { return try explainAll(of: place, arguments) }
+    let since = try Since(arguments), follows = arguments.has("--follow") || arguments.has("-f")
+    if follows, arguments.value("--admin") != nil || arguments.has("--csv") || arguments.has("--resources") {
+        throw Exit.usage("--follow goes without --admin, --csv and --resources")
+    }
+    if let place = arguments.value("--admin") { return try explainAll(of: place, since, arguments) }
     let handle = try StackHandle.find(arguments.value("--stack"))
-    try handle.requireRunning()
     let subject = arguments.positional.first
     let plain = (subject ?? "").utf8.allSatisfy { ($0 | 32) &- 97 < 26 || $0 &- 48 < 10 || $0 == 45 || $0 == 47 || $0 == 46 || $0 == 58 }
     guard plain else { throw Exit.usage("'\(subject!)' is no service") }
-    if let subject { try checkSubject(subject, try handle.running()) }
-    if arguments.has("--resources") { return try printResources(subject, handle, json: arguments.has("--json")) }
+    if follows { return try followJournal(subject, since, handle, arguments) }
+    if arguments.has("--resources") { try handle.requireRunning() }
+    guard try handle.isRunning, handle.phase() != nil || arguments.has("--resources") else {
+        return try explainRecorded(subject, since, handle, arguments)
+    }
+    if arguments.has("--resources") {
+        if let subject { try checkSubject(subject, try handle.running()) }
+        return try printResources(subject, handle, json: arguments.has("--json"))
+    }
+    let body = try handle.ask("GET", "/api/why?" + whyQuery(subject, since))
+    let hasAny = try JSONDocument().parse(body) { $0.count > 0 }
+    // What was removed from the stack has a past.
+    if let subject, !hasAny { try checkSubject(subject, try handle.running()) }
     if arguments.has("--csv") { return try printRecording(subject, handle) }
-    let standing = try arguments.has("--json") ? "" : standings(subject, handle)
-    let body = try handle.ask("GET", "/api/why?subject=\(subject ?? "")")
+    try printDecisions(body, subject, arguments, before: arguments.has("--json") ? "" : try standings(subject, handle))
+}
+
+private func whyQuery(_ subject: String?, _ since: Since?) -> String {
+    "subject=\(escaped(subject ?? ""))" + (since.map { "&since=\(escaped(CalendarTime.render($0.time)))" } ?? "")
+}
+
+/// Prints a JSON array of decisions, as it is or in words, with `before` in front of the words.
+func printDecisions(_ body: [UInt8], _ subject: String?, _ arguments: Arguments, before: String) throws {
     if arguments.has("--json") { return printOut(String(decoding: body, as: UTF8.self)) }
     let limit = try lineCount(arguments, default: 20)
     printOut(
-        standing
+        before
             + (try JSONDocument().parse(body) { root in explain(shown(root.array ?? [], arguments), limit: limit, inFull: subject != nil) })
     )
 }
 
 /// Decisions are about services, their replicas, tasks, stores, and declared backends.
 private func checkSubject(_ subject: String, _ running: StackHandle.Running) throws(Exit) {
+    try refuseUnknown(subject, running.services + running.tasks + running.stores + running.backends + ["supervisor"])
+}
+
+func refuseUnknown(_ subject: String, _ known: [String]) throws(Exit) {
     let name = String(subject.split(separator: "/").first ?? "")
-    let known = running.services + running.tasks + running.stores + running.backends + ["supervisor"]
     if known.contains(name) || known.contains(subject) { return }
     let hint = nearestWord(to: name, in: known).map { "; did you mean '\($0)'?" } ?? ""
     throw .usage("nothing in the stack is called '\(subject)'\(hint)")
@@ -79,9 +107,11 @@ private func explain(_ entries: [JSONElement], limit: Int, inFull: Bool) -> Stri
     if entries.isEmpty { return "nothing has been decided yet" }
     var out: [String] = []
     if entries.count > limit { out.append("(\(entries.count - limit) earlier ones: -n \(entries.count))") }
+    let today = CalendarTime.render(.now).prefix(10)
     for entry in entries.suffix(limit) {
         func text(_ key: StaticString) -> String { entry[key]?.string ?? "" }
-        out.append("\(text("at").dropFirst(11).prefix(12))  \(text("sentence"))")
+        let at = text("at"), day = at.prefix(10)
+        out.append("\(day == today ? "" : "\(day) ")\(at.dropFirst(11).prefix(12))  \(text("sentence"))")
         if inFull { out += grounds(entry) }
     }
     return out.joined(separator: "\n")
@@ -103,12 +133,9 @@ func grounds(_ entry: JSONElement) -> [String] {
 // MARK: a gateway that runs alone
 
 /// The journal of the gateway whose admin port is at `place`.
-private func explainAll(of place: String, _ arguments: Arguments) throws {
+private func explainAll(of place: String, _ since: Since?, _ arguments: Arguments) throws {
     let subject = arguments.positional.first
-    let body = try askAdmin(place, "/api/why?subject=\(escaped(subject ?? ""))")
-    if arguments.has("--json") { return printOut(String(decoding: body, as: UTF8.self)) }
-    let limit = try lineCount(arguments, default: 20)
-    printOut(try JSONDocument().parse(body) { root in explain(shown(root.array ?? [], arguments), limit: limit, inFull: subject != nil) })
+    try printDecisions(try askAdmin(place, "/api/why?" + whyQuery(subject, since)), subject, arguments, before: "")
 }
 
 /// Asks an admin port; an answer other than 2xx is its own error message.

@@ -141,11 +141,18 @@ public enum AdminAPI {
         }
     }
 
-    /// `/api/why?subject=&kind=&without=&last=`: the decision journal, newest last; of one kind, all kinds but one, and the newest so many.
+    /// `/api/why?subject=&kind=&without=&last=&since=`: the decision journal, newest last; of one kind, all kinds but one, the newest so many,
+    /// and what was decided at a time (RFC 3339) or later.
     public static func addWhy(to router: inout Router, journal: Journal) {
         router.get("/api/why") { request, _ in
-            let query = try request.query("subject", "kind", "without", "last")
+            let query = try request.query("subject", "kind", "without", "last", "since")
             var entries = journal.entries(subject: query.filled("subject"))
+            if let text = query.filled("since") {
+                guard let since = try? CalendarTime.parse(text) else {
+                    throw APIError(400, "bad_time", "'\(text)' is no time, such as 2026-11-21T08:00:00Z", field: "since")
+                }
+                entries = entries.filter { $0.at >= since }
+            }
             if let kind = try kind("kind", query) { entries = entries.filter { $0.record.kind == kind } }
             if let kind = try kind("without", query) { entries = entries.filter { $0.record.kind != kind } }
             if let last = try query.integer("last", in: 0...Int.max) { entries = entries.suffix(last) }

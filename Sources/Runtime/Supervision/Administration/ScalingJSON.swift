@@ -52,7 +52,7 @@ enum ScalingJSON {
         json.endArray()
     }
 
-    private static func timeline(_ points: [ScalingTimeline.Point], _ json: inout JSONWriter) {
+    static func timeline(_ points: [ScalingTimeline.Point], _ json: inout JSONWriter) {
         json.key("timeline")
         json.beginArray()
         for point in points {

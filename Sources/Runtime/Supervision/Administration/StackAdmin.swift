@@ -16,8 +16,9 @@ final class StackAdmin {
 
     // MARK: what is changed
 
-    /// Changes a service's count. nil `count` frees it: back to what the stack declares.
-    func scale(_ service: String, to count: Int?) throws(APIError) {
+    /// Changes a service's count. nil `count` frees it: back to what the stack declares. `isAsked`: somebody asked for this count, which
+    /// outlives the supervisor; else the stack file says it.
+    func scale(_ service: String, to count: Int?, isAsked: Bool = true) throws(APIError) {
         guard let spec = stack.service(service) else { throw unknown(service) }
         guard runner.takesSizes else {
             throw APIError(409, "not_running", "the stack is \(runner.phase); scale it when it runs")
@@ -37,6 +38,7 @@ final class StackAdmin {
                         + "\(count == nil ? "its count was freed, and the stack declares \(wanted)" : "somebody asked for \(wanted)").",
                     flip: "muster scale \(service)=\(before)"))
         context.tell("scale: \(service) from \(before) to \(wanted)")
+        context.record.take(ScalingLine(service: service, held: isAsked ? count : nil, .size(wanted)))
         runner.setSize(service, wanted)
     }
 
@@ -122,7 +124,7 @@ final class StackAdmin {
                 || spec.replicas == before.replicas && spec.replicas.contains(runner.size(of: spec.name) ?? 0)
             let wanted = counts[spec.name] ?? (fits ? nil : spec.replicas.lowerBound)
             if let wanted, wanted != runner.size(of: spec.name) {
-                try scale(spec.name, to: wanted)
+                try scale(spec.name, to: wanted, isAsked: counts[spec.name] != nil)
                 done.append("\(spec.name) goes to \(wanted) replicas")
             }
             if !spec.runsLike(before) {

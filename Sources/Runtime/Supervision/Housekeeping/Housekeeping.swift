@@ -11,6 +11,7 @@ final class Housekeeping {
     private let thread: EventLoop
     private let folder: StackFolder
     private let mark: ProcessMark
+    private let record: StackJournal
     private let tell: (String) -> Void
     private var table: ProcessTable
     private var rotation: LoopTimer?
@@ -28,6 +29,7 @@ final class Housekeeping {
         folder = context.folder
         mark = context.mark
         table = ProcessTable(identity: mark.stack)
+        record = context.record
         tell = context.tell
     }
 
@@ -35,6 +37,7 @@ final class Housekeeping {
     func start(runnersPids: @escaping () -> Set<Int32>) {
         rotation = LoopTimer(loop: loop) { [unowned self] in
             rotateLogs()
+            record.retry()
             rotation?.schedule(after: Housekeeping.rotationInterval)
         }
         rotation?.schedule(after: Housekeeping.rotationInterval)

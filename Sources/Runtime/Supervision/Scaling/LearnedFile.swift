@@ -29,7 +29,7 @@ struct LearnedFile {
     }
 
     func write(_ bytes: [UInt8]) throws(SystemError) {
-        try Files.makeFolder(Files.folder(of: path), mode: 0o700)
+        try Files.makeInnerFolder(Files.folder(of: path))
         try Files.replace(path, with: bytes)
     }
 }

@@ -21,6 +21,8 @@ protocol ScalingHost: AnyObject {
     /// or the service has gone.
     func autoscale(_ service: String, to count: Int, work: [Int: Int], because record: DecisionRecord) -> Bool
     func decided(_ record: DecisionRecord)
+    /// An autoscaler has made a pass.
+    func passed(_ line: ScalingLine)
     /// A line for whoever runs the stack.
     var tell: (String) -> Void { get }
 }
@@ -53,7 +55,11 @@ final class ScalingLoop {
     /// How often it is looked whose turn it is.
     private static let tick = Duration.milliseconds(250)
 
-    init(_ services: [ServiceSpec], host: any ScalingHost, gateway: Gateway?, metrics: MetricsRegistry, folder: String) {
+    /// `recorded`: what a supervisor before this one has left; the autoscalers go on from it.
+    init(
+        _ services: [ServiceSpec], host: any ScalingHost, gateway: Gateway?, metrics: MetricsRegistry, folder: String,
+        recorded: RecordedScaling?
+    ) {
         self.host = host
         self.gateway = gateway
         store = ScalingStore(folder: folder)
@@ -64,6 +70,12 @@ final class ScalingLoop {
         settings.period = min(.seconds(15), max(.seconds(1), shortest / 3))
         meters = ServiceMeters(loop: host.loop, gateway: gateway, metrics: metrics, settings: settings, window: settings.period * 2)
         follow(services)
+        guard let recorded else { return }
+        let now = MonotonicTime.now
+        for (name, scaler) in scalers {
+            scalers[name]!.recall(
+                recorded.pasts[name], recorded.points(name, metrics: ScalingReadings.names(scaler.scaling)), now: now)
+        }
     }
 
     /// Another stack file: services that are new to scaling begin, those that no longer scale are forgotten.
@@ -246,6 +258,7 @@ final class ScalingLoop {
         } else if let record = outcome.record {
             host.decided(record)
         }
+        if let line = scalers[name]?.line(at: now) { host.passed(line) }
     }
 
     private func demand(_ service: String, _ now: MonotonicTime) -> Idling.Demand {

@@ -1,6 +1,7 @@
 import Autoscaling
 import Basics
 import Measurement
+import Observability
 import StackModel
 
 /// One service's autoscaler between its passes: what it remembers, and what it has decided. No I/O and no clock.
@@ -66,6 +67,38 @@ struct ServiceScaler {
         self.service = service
         self.scaling = scaling
         last = nil
+    }
+
+    /// Goes on from where a supervisor before this one was: what its windows and its pace remember, by a clock that nobody sets.
+    mutating func recall(_ past: RecordedScaling.Past?, _ points: [ScalingTimeline.Point], now: MonotonicTime) {
+        for point in points.suffix(ScalingTimeline.capacity) { timeline.append(point) }
+        guard let past else { return }
+        let behavior = scaling.policy.behavior
+        let window = max(scaling.policy.downStabilization, behavior?.down.stabilization ?? .zero, behavior?.up.stabilization ?? .zero)
+        let wanted = past.learned.filter { now - $0.at <= window }.flatMap { one in
+            one.1.wanted.map { Stabilization.Recommendation(replicas: $0, at: one.at) }
+        }
+        // Without any, a whole window begins with the first pass.
+        if !wanted.isEmpty { memory.stabilization = Stabilization(recommendations: wanted) }
+        func events(_ change: KeyPath<ScalingLearned, Int>, _ longest: Duration?) -> [RateLimit.Event] {
+            past.learned.filter { now - $0.at <= longest ?? .zero && $0.1[keyPath: change] > 0 }.map {
+                RateLimit.Event(change: $0.1[keyPath: change], at: $0.at)
+            }
+        }
+        memory.rates = RateLimit(
+            added: events(\.added, behavior?.up.longestPeriod), removed: events(\.removed, behavior?.down.longestPeriod))
+    }
+
+    /// The pass that was made at `now`, and what it has added to what is remembered. nil: none was.
+    func line(at now: MonotonicTime) -> ScalingLine? {
+        guard let point = timeline.latest(1).first else { return nil }
+        var learned = ScalingLearned()
+        learned.wanted = (memory.stabilization.recommendations ?? []).filter { $0.at == now }.map(\.replicas)
+        learned.added = memory.rates.added.filter { $0.at == now }.reduce(0) { $0.addingClamped($1.change) }
+        learned.removed = memory.rates.removed.filter { $0.at == now }.reduce(0) { $0.addingClamped($1.change) }
+        return ScalingLine(
+            stamp: LineStamp(at: now), service: service.name, held: ownership.held,
+            .pass(point, metrics: ScalingReadings.names(scaling), learned: learned))
     }
 
     var demandHistory: DemandHistory { history }

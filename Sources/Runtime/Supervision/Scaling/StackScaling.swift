@@ -11,11 +11,14 @@ final class StackScaling: ScalingHost {
     private(set) var scalers: ScalingLoop?
     /// Sizes that somebody asked for when the stack began.
     private var asked: [String: Int]
+    /// What a supervisor before this one has left, until the scalers have it.
+    private var recorded: RecordedScaling?
 
-    init(_ stack: StackRunner, _ context: StackContext, asked: [String: Int]) {
+    init(_ stack: StackRunner, _ context: StackContext, asked: [String: Int], recorded: RecordedScaling?) {
         self.stack = stack
         self.context = context
         self.asked = asked
+        self.recorded = recorded
     }
 
     /// The services have changed, or have all started, before which there is no load to scale by: what they use is recorded even where none
@@ -31,8 +34,9 @@ final class StackScaling: ScalingHost {
 
     private func start(_ services: [ServiceSpec]) {
         let scalers = ScalingLoop(
-            services, host: self, gateway: context.gateway, metrics: context.metrics, folder: context.folder.scaling)
+            services, host: self, gateway: context.gateway, metrics: context.metrics, folder: context.folder.scaling, recorded: recorded)
         self.scalers = scalers
+        recorded = nil
         // A size that was asked for on the command line is a hand's.
         for (service, count) in asked.sorted(by: { $0.key < $1.key }) {
             if let record = scalers.set(service, count, from: count) { context.journal.append(record) }
@@ -53,6 +57,7 @@ final class StackScaling: ScalingHost {
     func runners(of service: String) -> [ReplicaRunner] { stack.runners(of: service) }
     func storeURL(_ store: String) -> String? { stack.units.storeURL(store) }
     func decided(_ record: DecisionRecord) { stack.decided(record) }
+    func passed(_ line: ScalingLine) { context.record.take(line) }
 
     func size(of service: String) -> (desired: Int, surge: Int?)? {
         guard stack.phase == "running", let machine = stack.serviceMachine(service) else { return nil }

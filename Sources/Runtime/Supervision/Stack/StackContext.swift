@@ -14,6 +14,8 @@ struct StackContext {
     /// nil: the stack has no gateway.
     let gateway: Gateway?
     let journal: Journal
+    /// What outlives this process.
+    let record: StackJournal
     let metrics: MetricsRegistry
     /// Takes a line for whoever watches.
     let tell: (String) -> Void

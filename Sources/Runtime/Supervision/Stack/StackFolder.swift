@@ -6,7 +6,7 @@ import Glibc
 /// - `VERSION`: the layout of this folder. - `lock`, `watcher`: held by the supervisor and its watcher while they live. - `control.sock`: how the other verbs
 /// reach it; `socket`: where it is instead. - `file`: the stack file it was started from. - `id`: see `identity`. - `processes`: what it has
 /// started. - `logs/`: a file a replica, and the gateway's access log. - `stores/<name>/`: data. - `scaling/`: what the autoscalers have
-/// learned (`.demand`), and what replicas were seen to use (`.usage`).
+/// learned (`.demand`), and what replicas were seen to use (`.usage`). - `journal/`: see `StackJournal`.
 public struct StackFolder: Sendable {
     static let version = "1"
 
@@ -43,6 +43,7 @@ public struct StackFolder: Sendable {
     var accessLog: String { logs + "/gateway-access.log" }
     public var supervisorLog: String { logs + "/supervisor.log" }
     var scaling: String { path + "/scaling" }
+    var journal: String { path + "/journal" }
     var processes: String { path + "/processes" }
 
     // MARK: whose it is

@@ -28,9 +28,10 @@ final class StackRunner: ReplicaHost {
     private(set) lazy var publisher = Publisher(
         context, admitted: { [unowned self] in admitted },
         taken: { [unowned self] in apply(.ready(unit: $0.unit, number: $0.number)) })
-    private(set) lazy var scaling = StackScaling(self, context, asked: asked)
+    private(set) lazy var scaling = StackScaling(self, context, asked: asked, recorded: recorded)
     private let housekeeping: Housekeeping
     private let asked: [String: Int]
+    private let recorded: RecordedScaling?
     /// How often it was asked to hurry while it stops.
     private var hurry = 0
     private var isDraining = false
@@ -43,21 +44,31 @@ final class StackRunner: ReplicaHost {
     private let onRunning: () -> Void
     private let onEnd: (Ending) -> Void
 
-    /// `counts`: the sizes that somebody asks for, by service; for the others the stack file says how many to begin with. Throws when
-    /// something is missing that the stack needs.
+    /// `counts`: the sizes that somebody asks for, by service. The others go on with the size that `recorded` has of a supervisor that was
+    /// killed, if the stack file allows it, and else begin as the stack file says. Throws when something is missing that the stack needs.
     init(
-        _ stack: Stack, counts: [String: Int], context: StackContext, housekeeping: EventLoop, onRunning: @escaping () -> Void,
+        _ stack: Stack, counts: [String: Int], recorded: RecordedScaling?, context: StackContext, housekeeping: EventLoop,
+        onRunning: @escaping () -> Void,
         onEnd: @escaping (Ending) -> Void
     ) throws(StackFolder.Failure) {
         self.stack = stack
         self.context = context
-        asked = counts
+        var asked = counts
+        // The one that crashed began with the same words, and may have heard others since.
+        for (service, past) in recorded?.pasts ?? [:] where context.isRestart || counts[service] == nil { asked[service] = past.held }
+        self.asked = asked
+        self.recorded = recorded
         self.onRunning = onRunning
         self.onEnd = onEnd
         httpClient = HTTPClient(loop: context.loop, responseLimit: 1 << 20, passesOver: true)
         self.housekeeping = Housekeeping(context, thread: housekeeping)
         var wanted: [String: Int] = [:]
-        for service in stack.services { wanted[service.name] = counts[service.name] ?? service.replicas.lowerBound }
+        for service in stack.services {
+            let before = recorded?.pasts[service.name]?.size
+            wanted[service.name] =
+                [asked[service.name], before].compactMap { $0 }.first { service.refusal(of: $0) == nil }
+                ?? service.replicas.lowerBound
+        }
         machine = StackMachine(
             stores: Dictionary(uniqueKeysWithValues: stack.stores.map { ($0.name, $0.nodes) }), services: wanted,
             tasks: stack.tasks.map(\.name), dependencies: stack.dependencies,
@@ -152,6 +163,7 @@ final class StackRunner: ReplicaHost {
             onRunning()
         case .entered(.stopped):
             units.close()
+            context.record.take(ScalingLine(service: "", held: nil, .ended))
             onEnd(startFailure.map(Ending.failed) ?? .stopped)
         case .entered: break
         }

@@ -82,7 +82,9 @@ public final class Supervisor: Sendable {
         // Not before the signals are watched: threads inherit the mask.
         let housekeeping = try EventLoop.start(name: "housekeeping")
         defer { housekeeping.stop() }
-        let journal = Journal()
+        let record = StackJournal(folder, thread: housekeeping, tell: tell)
+        let (earlier, recorded) = readRecord()
+        let journal = Journal(earlier: earlier) { record.take($0) }
         noteRestart(journal)
         let metrics = MetricsRegistry()
         let gateway = try makeGateway(journal, metrics)
@@ -90,9 +92,10 @@ public final class Supervisor: Sendable {
         let end = LoopBound(loop, on: loop)
         let context = StackContext(
             loop: loop, folder: folder, fileFolder: Files.folder(of: Files.absolute(file)), mark: mark, isRestart: manner.isRestart,
-            gateway: gateway, journal: journal, metrics: metrics, tell: tell)
-        let runner = try StackRunner(stack, counts: counts, context: context, housekeeping: housekeeping, onRunning: onRunning) {
-            [self] ending in
+            gateway: gateway, journal: journal, record: record, metrics: metrics, tell: tell)
+        let runner = try StackRunner(
+            stack, counts: counts, recorded: recorded, context: context, housekeeping: housekeeping, onRunning: onRunning
+        ) { [self] ending in
             if case .failed(let why) = ending { outcome.withLock { $0 = why } }
             end.value.stop()
         }
@@ -133,6 +136,18 @@ public final class Supervisor: Sendable {
         let asked = muster_die_with_parent(signal)
         // It may have ended before we asked.
         if asked == 0, getppid() != watcher { kill(getpid(), signal) }
+    }
+
+    /// What supervisors before this one have written down. A file that cannot be read is told, and begun anew in memory.
+    private func readRecord() -> (earlier: [Journal.Entry], scaling: RecordedScaling?) {
+        let limit = 1 << 20
+        do throws(SystemError) {
+            let decisions = try RecordedJournal(folder, limit: limit)
+            return (decisions.decisions.map(\.entry), try RecordedScaling(folder, limit: limit))
+        } catch {
+            tell("what was decided before cannot be read, so everything begins anew: \(error)")
+            return ([], nil)
+        }
     }
 
     private func noteRestart(_ journal: Journal) {
