@@ -80,7 +80,8 @@ private func concerns(_ subject: String?, _ decision: RecordedJournal.Decision) 
 
 /// A name that neither the file nor the journal has is a slip of the pen.
 private func checkRecorded(_ subject: String, _ journal: RecordedJournal, _ handle: StackHandle) throws(Exit) {
-    var known = (handle.definition?.services.map(\.name) ?? []) + (handle.definition?.stores.map(\.name) ?? []) + ["supervisor"]
+    var known = ["supervisor"]
+    if let stack = handle.definition { known += stack.services.map(\.name) + stack.tasks.map(\.name) + stack.stores.map(\.name) }
     for one in journal.decisions {
         let name = one.entry.record.subject
         known += [name, String(name.split(separator: "/").first ?? "")]
