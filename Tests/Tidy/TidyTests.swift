@@ -116,7 +116,7 @@ import Testing
         for path in Self.sources {
             let lines = Self.lines(path)
             for (i, line) in lines.enumerated()
-            where line.contains("Task(executorPreference") || line.contains("Task {") || line.contains("Task.detached") {
+            where line.contains("Task(executorPreference") || line.contains(" Task {") || line.contains("(Task {") || line.contains("Task.detached") {
                 // A task of a group ends with its group.
                 if line.contains(".addTask") { continue }
                 let before = lines[max(0, i - 2)..<i].contains { $0.contains("//") }
