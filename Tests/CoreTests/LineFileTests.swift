@@ -12,7 +12,7 @@ import Testing
 
     private static func read(_ path: String, limit: Int = 1 << 20) throws -> [String] {
         var found: [String] = []
-        try LineFile.read(path, limit: limit).forEach { line, _ in found.append(String(decoding: line, as: UTF8.self)) }
+        try LineFile.read(path, limit: limit).each { line, _ in found.append(String(decoding: line, as: UTF8.self)) }
         return found
     }
 
@@ -94,7 +94,7 @@ import Testing
             try Files.replace(path, with: Array(String(repeating: "0123456789\n", count: 100_000).utf8))
             let contents = try LineFile.read(path, limit: 1000)
             var count = 0
-            contents.forEach { line, _ in
+            contents.each { line, _ in
                 count += 1
                 #expect(line.count == 10)
             }

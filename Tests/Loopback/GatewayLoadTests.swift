@@ -2,6 +2,7 @@ import Basics
 import EventLoops
 import Gateway
 import Glibc
+import StackModel
 import Synchronization
 import TestSupport
 import Testing

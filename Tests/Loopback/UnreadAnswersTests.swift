@@ -16,12 +16,12 @@ enum PageServer: String, CaseIterable, Sendable { case page, backend, service }
     /// More answers than the kernel keeps for a reader that does not read, and fewer than 64 KiB of requests ask for.
     private static let most = 24
 
-    private struct Asked {
+    private struct Asked: Sendable {
         let port: UInt16
         /// How many requests were taken so far.
-        let taken: () -> Int
+        let taken: @Sendable () -> Int
         /// Ends the server; how many connections were cut.
-        let drain: () async -> Int
+        let drain: @Sendable () async -> Int
     }
 
     private func serving(_ server: PageServer, idle: String = "75s", _ body: (Asked) async throws -> Void) async throws {
@@ -48,10 +48,11 @@ enum PageServer: String, CaseIterable, Sendable { case page, backend, service }
                     try await withGateway("{ path: /, \(target) }", keys: ["limits: { idle-time: \(idle) }"]) { gateway in
                         let counter = gateway.gateway.metrics.counter(
                             "gateway_requests_total", "", labels: [("route", "/"), ("status", "2xx")])
+                        let inner = gateway.gateway
                         try await body(
                             Asked(
                                 port: gateway.endpoint.testPort, taken: { counter.current },
-                                drain: { await gateway.gateway.drain(grace: .seconds(20)) }))
+                                drain: { await inner.drain(grace: .seconds(20)) }))
                     }
                 }
             }

@@ -131,7 +131,8 @@ import Testing
         try await withPlainBackend { backend in
             let route = "{ path: /, backends-dns: { name: app.test, port: \(backend.port), server: 127.0.0.1:\(server.port) } }"
             try await withGatewayProcess([route]) { gateway in
-                #expect(try await gateway.send().text == "ok")
+                let first = try await gateway.send().text
+                #expect(first == "ok")
                 let load = Load(port: gateway.port)
                 #expect(await load.more(20))
                 server.fail(["1 app.test", "28 app.test"])
@@ -156,8 +157,9 @@ import Testing
     @Test func aSilentSourceDoesNotKeepThePortClosed() async throws {
         try await withPlainBackend { backend in
             try await withGatewayProcess(["{ path: /, backends-file: FOLDER/backends }", Self.route(backend, "/declared")]) { gateway in
-                #expect(try await gateway.send().status == 503)
-                #expect(try await gateway.send("/declared").text == "ok")
+                let unknown = try await gateway.send().status
+                let declared = try await gateway.send("/declared").text
+                #expect(unknown == 503 && declared == "ok")
                 try Files.replace(gateway.folder + "/backends", with: Array("127.0.0.1:\(backend.port)\n".utf8))
                 let isServed = try await eventually { try await gateway.send().text == "ok" }
                 #expect(isServed)

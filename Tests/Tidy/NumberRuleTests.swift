@@ -186,7 +186,8 @@ import Testing
             path: "Sources/Policy/StackFile/SchemaChecker.swift", line: "guard parts.count == 2 else { return whole * 1000 }",
             why: "made of at most 12 digits, two lines before"),
         Reviewed(
-            path: "Sources/Policy/StackFile/SchemaChecker.swift", line: "return whole * 1000 + rest * [100, 10, 1][parts[1].utf8.count - 1]",
+            path: "Sources/Policy/StackFile/SchemaChecker.swift",
+            line: "return whole * 1000 + rest * [100, 10, 1][parts[1].utf8.count - 1]",
             why: "made of at most 12 and 3 digits, in the lines before"),
     ]
 

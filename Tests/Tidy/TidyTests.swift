@@ -106,7 +106,9 @@ import Testing
                 for line in Self.lines(path) where line.hasPrefix("import ") { #expect(line == "import Basics", "\(path): \(line)") }
                 continue
             }
-            for markup in ["<svg", "<table", "<html", "<style", "<script", "█", "░"] { #expect(!text.contains(markup), "\(path): \(markup)") }
+            for markup in ["<svg", "<table", "<html", "<style", "<script", "█", "░"] {
+                #expect(!text.contains(markup), "\(path): \(markup)")
+            }
         }
         #expect(Self.sources.contains { $0.hasPrefix("Sources/Core/Drawing/") })
     }
@@ -116,7 +118,9 @@ import Testing
         for path in Self.sources {
             let lines = Self.lines(path)
             for (i, line) in lines.enumerated()
-            where line.contains("Task(executorPreference") || line.contains(" Task {") || line.contains("(Task {") || line.contains("Task.detached") {
+            where line.contains("Task(executorPreference") || line.contains(" Task {") || line.contains("(Task {")
+                || line.contains("Task.detached")
+            {
                 // A task of a group ends with its group.
                 if line.contains(".addTask") { continue }
                 let before = lines[max(0, i - 2)..<i].contains { $0.contains("//") }

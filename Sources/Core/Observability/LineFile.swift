@@ -118,7 +118,7 @@ public struct LineFile: Sendable {
         public fileprivate(set) var leftOut = 0
 
         /// Calls `body` with each line without its line feed, oldest first, and whether the line has ended: the last one may have been cut off.
-        public func forEach(_ body: (ArraySlice<UInt8>, Bool) -> Void) {
+        public func each(_ body: (ArraySlice<UInt8>, Bool) -> Void) {
             for part in parts {
                 var rest = part[...]
                 while let end = rest.firstIndex(of: 10) {

@@ -47,7 +47,7 @@ public struct RecordedJournal {
         let contents = try LineFile.read(file, limit: limit), document = JSONDocument()
         leftOut = leftOut.addingClamped(contents.leftOut)
         var found: [Decision] = []
-        contents.forEach { line, hasEnded in
+        contents.each { line, hasEnded in
             switch JournalLine.read(line, document) {
             case .decision(let entry, let stamp): found.append(Decision(entry: entry, stamp: stamp))
             case .lost(let count): lost = lost.addingClamped(count)

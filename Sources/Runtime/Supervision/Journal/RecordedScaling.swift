@@ -29,7 +29,7 @@ public struct RecordedScaling {
     public init(_ folder: StackFolder, limit: Int = 2 << 20) throws(SystemError) {
         let file = StackJournal.File.scaling
         let contents = try LineFile.read(file.path(in: folder), limit: limit), document = JSONDocument(), now = MonotonicTime.now
-        contents.forEach { bytes, hasEnded in
+        contents.each { bytes, hasEnded in
             guard let line = ScalingLine(bytes, document) else {
                 if hasEnded { skipped += 1 }
                 return
