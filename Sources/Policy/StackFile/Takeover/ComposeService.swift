@@ -226,6 +226,10 @@ struct ComposeService {
             }
             if let trouble = text.trouble { remarks.append((line, "\(name): \(trouble)")) }
             guard let value = address(name, text, line, parts, &made, &remarks) else { continue }
+            guard value.utf8.count <= Interpolation.valueLimit else {
+                remarks.append((line, "\(name) is not taken over: \(Interpolation.tooLong.reason)"))
+                continue
+            }
             if let before = taken[name] {
                 made.environment[before].value = value
             } else {
