@@ -38,8 +38,8 @@ extension Program {
         if let user {
             // The groups first: whoever is no longer root may not change them.
             guard setgroups(user.groups.count, user.groups) == 0 else { return SystemError("setgroups") }
-            guard setresgid(user.gid, user.gid, user.gid) == 0 else { return SystemError("setresgid") }
-            guard setresuid(user.uid, user.uid, user.uid) == 0 else { return SystemError("setresuid") }
+            guard setgid(user.gid) == 0 else { return SystemError("setgid") }
+            guard setuid(user.uid) == 0 else { return SystemError("setuid") }
         }
         guard chdir(folder) == 0 else { return SystemError("enter \(folder)") }
         // A process that is started has all signals as they are by default.
