@@ -112,7 +112,8 @@ private func withOutput(_ status: Int32) -> Int32 {
 }
 
 let verbs: [Verb] = [
-    initVerb, upVerb, downVerb, psVerb, logsVerb, scaleVerb, rollVerb, whyVerb, replayVerb, loadVerb, gatewayVerb, redisVerb, schemaVerb,
+    initVerb, upVerb, downVerb, psVerb, logsVerb, scaleVerb, rollVerb, runVerb, whyVerb, replayVerb, loadVerb, gatewayVerb, redisVerb,
+    schemaVerb,
 ]
 
 func runMuster(_ words: [String]) -> Int32 {

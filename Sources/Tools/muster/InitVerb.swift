@@ -34,7 +34,9 @@ let initVerb = Verb(
         throw Exit.failed("nothing in it can be run by Muster, so no \(target) is written")
     }
     let text = draft.text
-    do throws(Problems) { _ = try Stack.read(Array(text.utf8), path: target) { environmentValue($0) ?? "x" } } catch {
+    do throws(Problems) {
+        _ = try Stack.read(Array(text.utf8), path: target, files: .onDisk(isStarting: false)) { environmentValue($0) ?? "x" }
+    } catch {
         throw Exit.failed("what was made of it is no stack that can be read, so nothing is written:\n\(error)")
     }
     try writeNew(target, text)

@@ -60,11 +60,35 @@ struct ComposeFile {
         for service in found { place(service) }
         for service in found { takeOver(service, read) }
         choosePorts(found)
+        breakCircles()
+    }
+
+    /// Who waits for each other never starts; Compose refuses such a file, and here the last link is left out.
+    private mutating func breakCircles() {
+        var waits: [String: [String]] = [:]
+        func leads(from start: String, to end: String) -> Bool {
+            var open = [start], seen: Set<String> = [start]
+            while let name = open.popLast() {
+                if name == end { return true }
+                for next in waits[name] ?? [] where seen.insert(next).inserted { open.append(next) }
+            }
+            return false
+        }
+        for (i, service) in draft.services.enumerated() {
+            for other in service.dependsOn {
+                if leads(from: other, to: service.name) {
+                    draft.services[i].dependsOn.removeAll { $0 == other }
+                    draft.remark(service.name, 0, "It waits for '\(other)', which waits for it: that is left out.")
+                } else {
+                    waits[service.name, default: []].append(other)
+                }
+            }
+        }
     }
 
     private static let topReasons = [
         "include": "name each file with --from, and put the results together",
-        "secrets": "a service reads a secret from the file itself; give its path in 'environment'",
+        "secrets": "write secrets: { NAME: file } in the service; it is told where the file is by NAME_FILE",
         "configs": "a service reads a file where it is; give its path in 'environment'",
         "volumes": "programs see this machine's files as they are",
     ]

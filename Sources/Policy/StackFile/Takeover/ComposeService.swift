@@ -76,7 +76,8 @@ struct ComposeService {
         takeCommand(&made, build, &remarks)
         takeHealth(&made, &remarks)
         takeSize(&made, &remarks)
-        takeDependencies(&made, parts, &remarks)
+        takeDependencies(&made, parts)
+        takeFiles(&made, read, &remarks)
         for entry in keys.list where !ComposeService.understood.contains(entry.name) && !entry.name.hasPrefix("x-") {
             let reason = ComposeService.reasons[entry.name] ?? "a stack file has nothing like it"
             remarks.append((entry.key.line, "'\(entry.name)' is not taken over: \(reason)"))
@@ -87,21 +88,21 @@ struct ComposeService {
     /// Keys that are looked at, or mean nothing without containers.
     private static let understood: Set<String> = [
         "image", "build", "command", "entrypoint", "environment", "ports", "expose", "healthcheck", "deploy", "scale", "depends_on",
-        "stop_grace_period", "container_name", "hostname", "networks", "links", "tty", "stdin_open", "init", "pull_policy", "platform",
+        "stop_grace_period", "env_file", "container_name", "hostname", "networks", "links", "tty", "stdin_open", "init", "pull_policy",
+        "platform",
         "labels",
         "annotations", "restart", "cpus", "mem_limit",
     ]
     private static let reasons = [
         "volumes": "a program sees this machine's files as they are; a path in a container must become one here",
         "tmpfs": "a program has this machine's /tmp",
-        "env_file": "its variables are not read; write them under 'environment'",
-        "working_dir": "a program begins in the stack file's folder",
-        "user": "a program runs as whoever starts Muster",
-        "secrets": "give the file's path in 'environment'",
+        "working_dir": "it is a folder in the container; 'working-directory' names one of this machine",
+        "user": "it is a user in the container; 'user' names one of this machine, where root starts Muster",
+        "secrets": "write secrets: { NAME: file }; the program is told where each file is by NAME_FILE",
         "configs": "give the file's path in 'environment'",
         "logging": "each replica's lines go to a file that is rotated: 'muster logs'",
         "stop_signal": "Muster stops with SIGTERM",
-        "profiles": "remove the service where it is not wanted",
+        "profiles": "it always runs; with profiles: [NAME] it runs where MUSTER_PROFILES names one of them",
         "extends": "the other file is not read; copy what it says",
         "develop": "after a change, 'muster roll' replaces the replicas",
         "privileged": "there are no containers", "cap_add": "there are no containers", "cap_drop": "there are no containers",
@@ -154,40 +155,45 @@ struct ComposeService {
                     "its command stands neither here nor in its Dockerfile\(place): write what starts it in place of ./start-\(made.name)"
                 ))
         } else {
-            made.command = ComposeService.command(words, port: made.port, &remarks, key.line)
+            takeWords(words, &made, &remarks)
         }
-        guard let folder = build?.folder, ![".", "./", ""].contains(folder) else { return }
-        made.command = CommandLineText.inFolder(folder, made.command)
+        if let folder = build?.folder, ![".", "./", ""].contains(folder) { made.folder = folder }
     }
 
-    /// The words as a list; by way of a shell where they have variables, the replica's port among them.
-    private static func command(_ words: [ComposeText], port: UInt16?, _ remarks: inout [Remark], _ line: Int) -> [String] {
+    /// The words as a list; as one line where they have variables, the replica's port among them.
+    private func takeWords(_ words: [ComposeText], _ made: inout StackDraft.Service, _ remarks: inout [Remark]) {
         let plain = words.map { $0.hasVariables ? nil : $0.defaultText }
-        var shell = words.map(\.shellWord)
+        var line = words.map(\.word)
         var hasPort = false
-        if let port {
-            for (i, word) in plain.enumerated() {
+        if let port = made.port {
+            for (i, word) in plain.enumerated().dropFirst() {
                 guard let word, let changed = ComposeService.withPort(word, port) else { continue }
-                shell[i] = changed
+                line[i] = changed
                 hasPort = true
             }
             if hasPort {
-                remarks.append((line, "the command named the port \(port): each replica has a port of its own, in PORT"))
-            } else if !shell.contains(where: { $0.contains("PORT") }) {
-                remarks.append((line, "it must listen on the port in the variable PORT: each replica has its own"))
+                remarks.append((key.line, "the command named the port \(port): each replica has a port of its own, in PORT"))
+            } else if !line.contains(where: { $0.contains("PORT") }) {
+                remarks.append((key.line, "it must listen on the port in the variable PORT: each replica has its own"))
             }
         }
-        if !hasPort, plain.allSatisfy({ $0 != nil }) { return plain.map { $0 ?? "" } }
-        return ["sh", "-c", "exec " + shell.joined(separator: " ")]
+        if !hasPort, plain.allSatisfy({ $0 != nil }) {
+            made.command = plain.map { $0 ?? "" }
+        } else if let program = plain.first ?? nil, !program.contains("=") {
+            made.line = line.joined(separator: " ")
+        } else {
+            made.command = ["sh", "-c", "exec " + line.joined(separator: " ")]
+            remarks.append((key.line, "the program itself is a variable: the shell fills it in, from the service's environment"))
+        }
     }
 
-    /// The word for a shell with `$PORT` in place of the port, where it is a number by itself: `8000`, `--port=8000`, `0.0.0.0:8000`.
+    /// The word with `$PORT` in place of the port, where it is a number by itself: `8000`, `--port=8000`, `0.0.0.0:8000`.
     private static func withPort(_ word: String, _ port: UInt16) -> String? {
         let digits = String(port)
         guard let place = word.ranges(of: digits).last, place.upperBound == word.endIndex else { return nil }
         let front = word[..<place.lowerBound]
         guard front.isEmpty || front.hasSuffix(":") || front.hasSuffix("=") else { return nil }
-        return (front.isEmpty ? "" : CommandLineText.quoted(String(front))) + "\"$PORT\""
+        return (front.isEmpty ? "" : CommandLineText.quoted(String(front))) + "$PORT"
     }
 
     // MARK: environment
@@ -347,9 +353,9 @@ struct ComposeService {
                 remarks.append((node.key.line, "'stop_grace_period' is not taken over: no time such as 30s"))
             }
         }
-        if let node = keys["restart"], ["no", "false"].contains(node.value.scalar ?? "") {
-            remarks.append((node.key.line, "'restart: no' is not taken over: what ends is started again"))
-        }
+        let restart = keys["restart"]?.value.scalar ?? ""
+        if restart == "no" || restart == "false" { made.restart = "never" }
+        if restart.hasPrefix("on-failure") { made.restart = "on-failure" }
     }
 
     /// `512M`, `1g`, `64kb`: with Compose they are powers of 1024.
@@ -378,29 +384,28 @@ struct ComposeService {
         return total >= .milliseconds(1) && total <= ValueType.longestTime ? total : nil
     }
 
-    private func takeDependencies(_ made: inout StackDraft.Service, _ parts: [String: ComposeFile.Part], _ remarks: inout [Remark]) {
-        guard let node = keys["depends_on"] else { return }
-        for name in dependencies {
+    private func takeDependencies(_ made: inout StackDraft.Service, _ parts: [String: ComposeFile.Part]) {
+        for name in dependencies.prefix(ComposeService.dependencyLimit) {
             switch parts[name] {
             case .store(let store)?: if !made.uses.contains(store) { made.uses.append(store) }
-            case .service(let other)?:
-                remarks.append(
-                    (
-                        node.key.line,
-                        "'depends_on: \(other)' is not taken over: services start side by side, and what fails is started again"
-                    ))
+            case .service(let other)?: if !made.dependsOn.contains(other) { made.dependsOn.append(other) }
             case Optional<ComposeFile.Part>.none, .some(.none): break
             }
         }
     }
-}
 
-extension CommandLineText {
-    /// The same command, begun in a folder.
-    static func inFolder(_ folder: String, _ command: [String]) -> [String] {
-        let line =
-            command.count == 3 && command[0] == "sh" && command[1] == "-c"
-            ? command[2] : "exec " + command.map(quoted).joined(separator: " ")
-        return ["sh", "-c", "cd \(quoted(folder)) && \(line)"]
+    private static let dependencyLimit = 20
+
+    /// Files with variables, those that are there; a stack file names none that is not.
+    private func takeFiles(_ made: inout StackDraft.Service, _ read: (String) -> [UInt8]?, _ remarks: inout [Remark]) {
+        guard let node = keys["env_file"] else { return }
+        let paths = node.value.items.prefix(ComposeService.dependencyLimit).compactMap { $0.pairs?["path"]?.value.scalar ?? $0.scalar }
+        for path in paths {
+            if read(path) == nil {
+                remarks.append((node.key.line, "'env_file: \(path)' is not taken over: it is not there"))
+            } else if !path.contains("$") {
+                made.files.append(path)
+            }
+        }
     }
 }

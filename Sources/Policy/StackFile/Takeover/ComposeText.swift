@@ -105,14 +105,14 @@ struct ComposeText {
         return out
     }
 
-    /// For a shell: the same text, with the variables for the shell to fill in.
-    var shellWord: String {
+    /// As a word of a command that is one line, quoted so that it stays one word.
+    var word: String {
         if !hasVariables { return CommandLineText.quoted(defaultText ?? "") }
         let inside = parts.map { part in
             switch part {
             case .text(let text): ComposeText.protected(text)
-            case .variable(let name, nil): "${\(name):?}"
-            case .variable(let name, let fallback?): "${\(name):-\(ComposeText.protected(ComposeText(fallback).defaultText ?? fallback))}"
+            case .variable(let name, nil): "${\(name)}"
+            case .variable(let name, let fallback?): "${\(name):-\(ComposeText(fallback).stackText)}"
             }
         }
         return "\"" + inside.joined() + "\""

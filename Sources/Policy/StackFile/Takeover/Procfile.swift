@@ -25,12 +25,26 @@ extension StackDraft {
                 ])
             }
         }
+        if !draft.tasks.isEmpty { for i in draft.services.indices { draft.services[i].dependsOn = ["release"] } }
         return draft
+    }
+
+    /// A command without anything for a shell but variables, as a stack file's one line has them: there one that is not set is an error, and
+    /// for a shell it is empty.
+    private static func line(_ command: String) -> String? {
+        let bare = command.hasPrefix("exec ") ? String(command.dropFirst(5).drop { $0.isWhitespace }) : command
+        // Quotes and backslashes would have to be followed, to know which dollars are variables.
+        guard !bare.contains("'"), !bare.contains("\\"), !bare.contains("#"), !bare.hasPrefix("$"), !bare.hasPrefix("\"") else {
+            return nil
+        }
+        let text = ComposeText(bare)
+        guard text.trouble == nil else { return nil }
+        return text.stackText.replacing("${PORT:-}", with: "$PORT")
     }
 
     private mutating func add(_ name: String, _ command: String, line: Int) throws(Problems) {
         let simple = name.replacing("_", with: "-")
-        guard SchemaChecker.isName(simple), !services.contains(where: { $0.name == simple }) else {
+        guard SchemaChecker.isName(simple), !(services + tasks).contains(where: { $0.name == simple }) else {
             throw Problems(list: [
                 Problem(
                     file: origin, line: line, column: 1,
@@ -40,16 +54,27 @@ extension StackDraft {
         guard CommandLineText(command).words?.first?.isEmpty != true, !command.isEmpty else {
             throw Problems(list: [Problem(file: origin, line: line, column: 1, message: "'\(name)' has no command")])
         }
-        if name == "release" {
-            return remark(nil, line, "'release' is not taken over: run it before 'muster up': \(command)")
-        }
         var service = Service(name: simple)
         if simple != name { remark(simple, line, "'\(name)' is called '\(simple)' here: letters, digits and dashes") }
         let parsed = CommandLineText(command)
         guard let words = parsed.words else {
             throw Problems(list: [Problem(file: origin, line: line, column: 1, message: "'\(name)': a quote is not closed")])
         }
-        service.command = parsed.needsShell ? CommandLineText.shell(command) : words
+        if parsed.needsShell {
+            service.command = CommandLineText.shell(command)
+            if parsed.hasVariables {
+                remark(simple, line, "a shell fills in its variables: what it needs beside PORT must be declared in 'environment'")
+            }
+        } else if parsed.hasVariables, let text = StackDraft.line(command) {
+            service.line = text
+        } else {
+            service.command = parsed.hasVariables ? CommandLineText.shell(command) : words
+        }
+        if name == "release" {
+            remark(simple, line, "it is a task: it runs once, and the services wait for it")
+            tasks.append(service)
+            return
+        }
         if name == "web" {
             service.port = 8080
             routed = [simple]

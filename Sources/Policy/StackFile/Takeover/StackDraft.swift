@@ -12,6 +12,13 @@ public struct StackDraft: Sendable, Equatable {
     struct Service: Sendable, Equatable {
         let name: String
         var command: [String] = []
+        /// The command as one line, which the stack file's reader splits, for one with variables; nil: it is `command`.
+        var line: String?
+        /// Where it is started, relative to the file; nil: where the file is.
+        var folder: String?
+        var files: [String] = []
+        var dependsOn: [String] = []
+        var restart: String?
         /// The port that the program had where it came from; nil: it takes no requests.
         var port: UInt16?
         /// What its probe asks for.
@@ -25,7 +32,8 @@ public struct StackDraft: Sendable, Equatable {
         var environment: [(name: String, value: String)] = []
 
         static func == (a: Service, b: Service) -> Bool {
-            a.name == b.name && a.command == b.command && a.port == b.port && a.environment.elementsEqual(b.environment, by: ==)
+            a.name == b.name && a.command == b.command && a.line == b.line && a.port == b.port
+                && a.environment.elementsEqual(b.environment, by: ==)
         }
     }
 
@@ -33,6 +41,8 @@ public struct StackDraft: Sendable, Equatable {
     var origin: String
     var stack: String?
     var services: [Service] = []
+    /// What runs once before the services.
+    var tasks: [Service] = []
     /// Redis stores.
     var stores: [String] = []
     /// What the gateway listens on.
@@ -65,6 +75,10 @@ public struct StackDraft: Sendable, Equatable {
             out += "services:\n"
             for service in services { out += text(of: service) }
         }
+        if !tasks.isEmpty {
+            out += "tasks:\n"
+            for task in tasks { out += text(of: task) }
+        }
         if !stores.isEmpty {
             out += "stores:\n"
             for store in stores {
@@ -84,7 +98,8 @@ public struct StackDraft: Sendable, Equatable {
     private func text(of service: Service) -> String {
         var out = "  \(yaml(service.name)):\n"
         for remark in remarks where remark.about == service.name { out += "    # \(line(of: remark))\n" }
-        out += "    command: [\(service.command.map(yaml).joined(separator: ", "))]\n"
+        out += "    command: \(service.line.map(yaml) ?? "[" + service.command.map(yaml).joined(separator: ", ") + "]")\n"
+        if let folder = service.folder { out += "    working-directory: \(yaml(folder))\n" }
         if let count = service.replicas { out += "    replicas: \(count)\n" }
         if let port = service.port {
             out += "    http: { port: \(port), live: \(yaml(service.health)), ready: \(yaml(service.health)) }\n"
@@ -92,6 +107,9 @@ public struct StackDraft: Sendable, Equatable {
         let given = [service.cpu.map { "cpu: \($0)" }, service.memory.map { "memory: \($0)" }].compactMap(\.self)
         if !given.isEmpty { out += "    resources: { \(given.joined(separator: ", ")) }\n" }
         if let grace = service.grace { out += "    grace: \(grace.nanoseconds / 1_000_000)ms\n" }
+        if let restart = service.restart { out += "    restart: \(restart)\n" }
+        if !service.dependsOn.isEmpty { out += "    depends-on: [\(service.dependsOn.map(yaml).joined(separator: ", "))]\n" }
+        if !service.files.isEmpty { out += "    env-file: [\(service.files.map(yaml).joined(separator: ", "))]\n" }
         if !service.uses.isEmpty { out += "    uses: [\(service.uses.map(yaml).joined(separator: ", "))]\n" }
         if !service.environment.isEmpty {
             out += "    environment:\n"
@@ -137,64 +155,5 @@ public struct StackDraft: Sendable, Equatable {
             }
         }
         return out + "\""
-    }
-}
-
-/// The words of a command line, split as a POSIX shell splits them, and what only a shell could do with them.
-struct CommandLineText {
-    /// nil: a quote is not closed.
-    let words: [String]?
-    /// Variables, pipes, lists of commands, files to read or write, patterns: a shell is needed.
-    let needsShell: Bool
-    /// It is more than one command: a shell stays and runs them.
-    let hasOperators: Bool
-
-    init(_ text: String) {
-        var words: [String] = []
-        var word: String?
-        var quote: Character?, isEscaped = false, needsShell = false, hasOperators = false
-        for character in text {
-            if isEscaped {
-                // Between double quotes a backslash protects only these.
-                if quote == "\"", !"\"\\$`".contains(character) { word = (word ?? "") + "\\" }
-                if character != "\n" { word = (word ?? "") + String(character) }
-                isEscaped = false
-                continue
-            }
-            switch (character, quote) {
-            case ("\\", nil), ("\\", "\""): isEscaped = true
-            case ("'", nil), ("\"", nil):
-                quote = character
-                word = word ?? ""
-            case ("'", "'"), ("\"", "\""): quote = nil
-            case (" ", nil), ("\t", nil), ("\n", nil):
-                if let word { words.append(word) }
-                word = nil
-            default:
-                if quote != "'", "$`".contains(character) { needsShell = true }
-                if quote == nil, "|&;()".contains(character) { hasOperators = true }
-                if quote == nil, "<>*?[".contains(character) || "~#".contains(character) && word == nil { needsShell = true }
-                word = (word ?? "") + String(character)
-            }
-        }
-        if let word { words.append(word) }
-        // `NAME=value program`: only a shell sets a variable so.
-        if let first = words.first, first.contains("="), !first.hasPrefix("/"), !first.hasPrefix("-") { needsShell = true }
-        self.words = quote == nil && !isEscaped ? words : nil
-        self.needsShell = needsShell || hasOperators
-        self.hasOperators = hasOperators
-    }
-
-    /// A command line for a shell, which gives its place to the program where it is only one.
-    static func shell(_ text: String) -> [String] {
-        let line = CommandLineText(text)
-        let isOne = !line.hasOperators && !text.hasPrefix("exec ") && !(line.words?.first?.contains("=") ?? false)
-        return ["sh", "-c", isOne ? "exec " + text : text]
-    }
-
-    /// How a shell is given a word that means itself.
-    static func quoted(_ word: String) -> String {
-        let isBare = !word.isEmpty && word.utf8.allSatisfy { ($0 | 32) &- 97 < 26 || $0 &- 48 < 10 || "/_.=+@%-:,".utf8.contains($0) }
-        return isBare ? word : "'" + word.replacing("'", with: "'\\''") + "'"
     }
 }

@@ -83,6 +83,17 @@ enum ControlAPI {
     static func addChanging(
         to router: inout Router, _ admin: LoopBound<StackAdmin>, readStack: @escaping @Sendable (String, [String: String]) throws -> Stack
     ) {
+        // On the control socket only: it has the stores' passwords.
+        router.get("/api/environment") { request, _ in
+            let service = try request.query("service").required("service")
+            let given = try admin.value.given(to: service)
+            return .json { json in
+                json.key("variables")
+                json.beginObject()
+                for (name, value) in given.sorted(by: { $0.key < $1.key }) { json.member(name, value) }
+                json.endObject()
+            }
+        }
         router.post("/api/scale") { request, _ in
             let (service, count) = try parse(request, ["service", "replicas"]) { (body) throws(APIError) in
                 // Absent means auto; anything but a whole number is a mistake.

@@ -14,6 +14,12 @@ final class StackAdmin {
     private var context: StackContext { runner.context }
     private var stack: Stack { runner.stack }
 
+    /// What `muster run` gives a command: what Muster tells the service's replicas.
+    func given(to service: String) throws(APIError) -> [String: String] {
+        guard let spec = stack.service(service) else { throw unknown(service) }
+        return runner.units.given(to: spec.name, uses: spec.uses, number: "run", stack: stack.name)
+    }
+
     // MARK: what is changed
 
     /// Changes a service's count. nil `count` frees it: back to what the stack declares. `isAsked`: somebody asked for this count, which

@@ -6,7 +6,7 @@ import Glibc
 struct Program: Sendable {
     let path: String
     let arguments: [String]
-    let environment: Environment
+    var environment: Environment
     let folder: String
     /// Who it runs as; nil: the user of this process.
     var user: ProcessUser?

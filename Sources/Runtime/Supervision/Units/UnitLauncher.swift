@@ -108,9 +108,16 @@ final class UnitLauncher {
     }
 
     private func launch(_ process: ProcessSpec, uses: [String], name: String, _ number: Int, stack: String) -> ProcessLaunch {
-        var given = ["HOST": "127.0.0.1", "INSTANCE_ID": String(number), "MUSTER_STACK": stack, "MUSTER_SERVICE": name]
+        ProcessLaunch(
+            process, fileFolder: context.fileFolder, inherited: environment,
+            given: given(to: name, uses: uses, number: String(number), stack: stack))
+    }
+
+    /// What a process of a unit is told beside what its stack file declares.
+    func given(to name: String, uses: [String], number: String, stack: String) -> [String: String] {
+        var given = OneOff.given(service: name, stack: stack, number: number)
         for store in uses { given["REDIS_URL"] = stores[store]?.url }
-        return ProcessLaunch(process, fileFolder: context.fileFolder, inherited: environment, given: given)
+        return given
     }
 
     /// The stack has stopped.
