@@ -128,7 +128,8 @@ import Testing
                 let fast = try #require(try p95())
                 #expect(fast < 0.25)
                 try await gateway.apply(both) { _ in [replica] }
-                #expect(try p95() == fast)
+                // What came back says nothing yet. (An answer is counted a moment after its client has it, so it is not `fast` to the digit.)
+                #expect(try p95().map { $0 < 0.25 } == true)
                 _ = try await client.send("GET", "/slow", to: target)
                 #expect(try await eventually { (try p95() ?? 0) > fast })
                 client.close()

@@ -121,7 +121,7 @@ import Testing
             let code = await child.end(within: .seconds(60))
             let output = child.output
             #expect(code == 0 && output.contains("ended 0"), "\(output)")
-            #expect(output.contains("backend_unreachable") && !output.contains("gateway_short"), "\(output)")
+            #expect(output.contains("backend_unreachable") && !output.contains("\"gateway_short\""), "\(output)")
             #expect(output.contains("\"state\":\"ejected\""), "\(output)")
             #expect(!output.contains("gateway_shortages_total 1"), "\(output)")
         }

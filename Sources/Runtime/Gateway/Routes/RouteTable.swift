@@ -86,7 +86,7 @@ final class RouteOnLoop {
                 .route, subject: route.label, inputs: [.init("count", end.count), .init("lasted", end.lasted.brief)],
                 raw: route.method.rawValue, outcome: "ended",
                 sentence:
-                    "\(end.count) requests for \(route.label)\(part) went to replicas that were not fit within \(end.lasted.brief), "
+                    "\(end.count) tries for \(route.label)\(part) went to replicas that were not fit within \(end.lasted.brief), "
                     + "because too few were fit; for \(memory.panic.quiet.brief) there was none.",
                 flip: "too few fit replicas")
         }
