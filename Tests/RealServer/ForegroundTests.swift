@@ -61,7 +61,10 @@ import Testing
                 """
                 stack: s
                 services:
-                  a: { command: [sh, -c, "trap 'echo goodbye $WHO; exit 0' TERM; echo hello $WHO; while :; do sleep 0.05; done"], grace: 5s }
+                  a:
+                    command: [sh, -c, "trap 'echo goodbye $WHO; exit 0' TERM; echo hello $WHO; while :; do sleep 0.05; done"]
+                    environment: { WHO: $WHO }
+                    grace: 5s
                 """)
             for who in ["first", "second"] {
                 let child = try up(stack, environment: ["WHO": who])
