@@ -121,7 +121,7 @@ import Testing
             try stack.put("s.yaml", "stack: s\nservices: { worker: { command: [sleep, '1000'], grace: 1s } }\n")
             let script = "sleep 1000 & echo $! > sidecar; exec '\(builtProgram("muster"))' up s.yaml"
             let front = try Child("/bin/sh", ["-c", script], log: stack.folder + "/front", folder: stack.folder)
-            #expect(await eventually(.seconds(20)) { front.output.contains("Ctrl-C stops the stack.") }, "\(front.output)")
+            #expect(await eventually(.seconds(20)) { front.output.contains("Ctrl-C stops the stack") }, "\(front.output)")
             let sidecar = Int32((Files.text(stack.folder + "/sidecar") ?? "").split(separator: "\n").first ?? "") ?? 0
             front.send(SIGTERM)
             #expect(await front.end() == 0, "\(front.output)")
@@ -135,7 +135,7 @@ import Testing
         try await withSmallStack { stack in
             try stack.put("s.yaml", try file(stack))
             let front = try Child(builtProgram("muster"), ["up", "s.yaml"], log: stack.folder + "/front", folder: stack.folder)
-            #expect(await eventually(.seconds(20)) { front.output.contains("Ctrl-C stops the stack.") }, "\(front.output)")
+            #expect(await eventually(.seconds(20)) { front.output.contains("Ctrl-C stops the stack") }, "\(front.output)")
             kill(front.pid, SIGKILL)
             _ = await front.end()
             #expect(await eventually(.seconds(20)) { stack.processes.isEmpty })
@@ -162,13 +162,13 @@ import Testing
             for signal in [SIGHUP, SIGQUIT, SIGTERM] {
                 let front = try Child(
                     builtProgram("muster"), ["up", "s.yaml"], log: stack.folder + "/front\(signal)", folder: stack.folder)
-                #expect(await eventually(.seconds(20)) { front.output.contains("Ctrl-C stops the stack.") }, "\(front.output)")
+                #expect(await eventually(.seconds(20)) { front.output.contains("Ctrl-C stops the stack") }, "\(front.output)")
                 front.send(signal)
                 #expect(await front.end() == 0, "signal \(signal): \(front.output)")
                 #expect(front.output.contains("stopped: web/1") && stack.processes.isEmpty)
             }
             let slow = try Child(builtProgram("muster"), ["up", "slow.yaml"], log: stack.folder + "/slow", folder: stack.folder)
-            #expect(await eventually(.seconds(20)) { slow.output.contains("Ctrl-C stops the stack.") })
+            #expect(await eventually(.seconds(20)) { slow.output.contains("Ctrl-C stops the stack") })
             slow.send(SIGINT)
             try await Task.sleep(for: .milliseconds(500))
             #expect(!stack.processes.isEmpty)
