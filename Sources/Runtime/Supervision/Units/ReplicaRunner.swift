@@ -340,7 +340,7 @@ final class ReplicaRunner {
     private func runCheck(_ spec: CheckSpec, _ asked: Int, _ port: UInt16) {
         check = CheckRun(
             spec, port: port, program: { [makeCheck] in try makeCheck(port, asked) }, loop: loop,
-            isShort: { ReplicaRunner.isShortOfDescriptors }
+            isShort: { isShortOfDescriptors }
         ) { [weak self] in self?.answered(asked, $0) }
         check?.start()
     }
