@@ -94,7 +94,7 @@ import Testing
         let told = faults(
             "stores: { a: { redis: { role: cache } } }\nservices: { s: { command: x, environment: { E: 1 }, uses: { store: a, as: \(name) } } }"
         )
-        #expect(told.hasPrefix("s.yaml:2:69: services.s.uses: as: ") && told.contains(what), "\(told)")
+        #expect(told.hasPrefix("s.yaml:2:75: services.s.uses: as: ") && told.contains(what), "\(told)")
     }
 
     /// What is wrong with a store's settings is told once, and not again by those who use it.

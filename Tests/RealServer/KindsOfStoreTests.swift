@@ -186,17 +186,17 @@ private final class TakenPort {
 
     /// `up` says in one line where and why, starts nothing, and quotes no password.
     @Test(arguments: [
-        ("redis: { external: { url: 'http://:hidden@h' } }", "s.yaml:2:31: stores.x.redis.external.url: expected a URL that begins with"),
-        ("redis: { external: { url: '${NOT_SET_ANYWHERE}' } }", "s.yaml:2:31: stores.x.redis.external.url: NOT_SET_ANYWHERE is not set"),
-        ("redis: { external: { url-file: none } }", "s.yaml:2:36: stores.x.redis.external.url-file: there is no file '"),
+        ("redis: { external: { url: 'http://:hidden@h' } }", "s.yaml:2:34: stores.x.redis.external.url: expected a URL that begins with"),
+        ("redis: { external: { url: '${NOT_SET_ANYWHERE}' } }", "s.yaml:2:34: stores.x.redis.external.url: NOT_SET_ANYWHERE is not set"),
+        ("redis: { external: { url-file: none } }", "s.yaml:2:39: stores.x.redis.external.url-file: there is no file '"),
         ("redis: { external: { url-file: /dev/zero } }", "'/dev/zero' is no file"),
         (
             "redis: { external: { url: 'redis://:hidden@nowhere:port' } }",
-            "s.yaml:2:31: stores.x.redis.external.url: what stands behind '@'"
+            "s.yaml:2:34: stores.x.redis.external.url: what stands behind '@'"
         ),
         (
             "memcached: { external: { url: 'memcached://u:hidden@h' } }",
-            "s.yaml:2:35: stores.x.memcached.external.url: memcached://HOST:PORT"
+            "s.yaml:2:38: stores.x.memcached.external.url: memcached://HOST:PORT"
         ),
         ("memcached: { external: { url: 'memcached://h,,i' } }", "expected memcached://HOST:PORT,HOST:PORT with 1 to 64 servers"),
         ("memcached: { port: TAKEN }", "stores.x.memcached.port: port TAKEN is in use"),
@@ -216,7 +216,7 @@ private final class TakenPort {
             let port = try freePort()
             try stack.put("s.yaml", "stores:\n  x: { redis: { external: { url: 'redis://:hidden@127.0.0.1:\(port)' } } }\n")
             let (status, told) = try await stack.muster("up", "-d", "s.yaml")
-            let line = "s.yaml:2:31: stores.x.redis.external.url: the store at 127.0.0.1:\(port) is away (PING on 127.0.0.1:\(port)"
+            let line = "s.yaml:2:34: stores.x.redis.external.url: the store at 127.0.0.1:\(port) is away (PING on 127.0.0.1:\(port)"
             #expect(status != 0 && told.contains(line) && !told.contains("hidden"), "\(told)")
             #expect(stack.processes.isEmpty)
         }
