@@ -78,7 +78,7 @@ import Testing
             let schedule = MeterSchedule(loop: loop, settings: settings(.milliseconds(20), 4), metrics: registry)
             let sources = (0..<12).map { number in
                 let key = key(number)
-                return MeterSource(id: "s\(number)", kind: .redis, keys: [key]) {
+                return MeterSource(id: "s\(number)", kind: .store, keys: [key]) {
                     watch.seen.withLock {
                         $0.underWay[number, default: 0] += 1
                         $0.asked += 1
