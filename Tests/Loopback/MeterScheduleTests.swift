@@ -94,7 +94,7 @@ import Testing
             try await running(schedule, loop) { #expect(await eventually(.seconds(20)) { watch.seen.withLock { $0.asked } >= 36 }) }
             let seen = watch.seen.withLock { $0 }
             #expect(!seen.isWrong && seen.most <= 4)
-            #expect(line(registry, "muster_meter_turns_skipped_total{source=\"redis\"}") > 0)
+            #expect(line(registry, "muster_meter_turns_skipped_total{source=\"store\"}") > 0)
             #expect(schedule.readings().allSatisfy { $0.figure != nil })
         }
     }
