@@ -7,9 +7,10 @@ let strict: [SwiftSetting] = [
     .treatAllWarnings(as: .error),
 ]
 
-/// A room of the house: its folder is `Sources/<floor>/<name>`, and it may import only what it names.
-func room(_ name: String, on floor: String, uses: [Target.Dependency] = []) -> Target {
-    .target(name: name, dependencies: uses, path: "Sources/\(floor)/\(name)", swiftSettings: strict)
+/// A room of the house: its folder is `Sources/<floor>/<folder>`, where `folder` is its name unless it has another, and it may import only
+/// what it names.
+func room(_ name: String, in folder: String? = nil, on floor: String, uses: [Target.Dependency] = []) -> Target {
+    .target(name: name, dependencies: uses, path: "Sources/\(floor)/\(folder ?? name)", swiftSettings: strict)
 }
 
 func program(_ name: String, on floor: String, uses: [Target.Dependency]) -> Target {
@@ -98,14 +99,24 @@ let package = Package(
                 "CLinux", "CAdminPage", "COpenSSL", "CXXHash",
             ]),
         room("Loading", on: "Runtime", uses: ["LoadPlanning", "HTTP", "EventLoops", "Basics"]),
-        room("Metering", on: "Runtime", uses: ["Gateway", "Redis", "HTTP", "EventLoops", "Measurement", "Observability", "Basics"]),
+        room("Metering", on: "Runtime", uses: ["Gateway", "HTTP", "EventLoops", "Measurement", "Observability", "Basics"]),
         room(
             "Provisioning", on: "Runtime",
             uses: ["Redis", "EventLoops", "Sharding", "Observability", "Basics", "JSONCoding", "CLinux", "COpenSSL"]),
+        // Kinds of store: what they have in common, and a folder a kind. Supervision knows the first only.
+        room("StoreKinds", on: "Runtime/Stores", uses: ["EventLoops", "StackModel", "Measurement", "Basics"]),
+        room(
+            "RedisStores", in: "Redis", on: "Runtime/Stores",
+            uses: [
+                "StoreKinds", "Provisioning", "Sharding", "Redis", "EventLoops", "StackModel", "Measurement", "Observability", "Basics",
+            ]),
+        room(
+            "MemcachedStores", in: "Memcached", on: "Runtime/Stores",
+            uses: ["StoreKinds", "EventLoops", "StackModel", "Basics"]),
         room(
             "Supervision", on: "Runtime",
             uses: [
-                "Autoscaling", "Rightsizing", "Measurement", "Metering", "Provisioning", "Sharding", "Gateway", "Redis", "HTTP",
+                "StoreKinds", "Autoscaling", "Rightsizing", "Measurement", "Metering", "Gateway", "HTTP",
                 "EventLoops", "StackModel", "Resilience",
                 "Observability",
                 "Basics", "JSONCoding", "CLinux",
@@ -124,7 +135,9 @@ let package = Package(
         program(
             "muster", on: "Tools",
             uses: [
-                "CLinux", "Autoscaling", "Rightsizing", "Replaying", "Drawing", "Supervision", "Loading", "LoadPlanning", "Provisioning",
+                "CLinux", "Autoscaling", "Rightsizing", "Replaying", "Drawing", "Supervision", "StoreKinds", "RedisStores",
+                "MemcachedStores",
+                "Loading", "LoadPlanning", "Provisioning",
                 "Redis", "Sharding", "Gateway", "StackFile", "StackModel", "HTTP", "EventLoops", "Observability", "Basics", "JSONCoding",
             ]),
 
@@ -156,7 +169,8 @@ let package = Package(
         tests(
             "Simulation",
             uses: [
-                "Rightsizing", "Autoscaling", "Measurement", "StackFile", "StackModel", "Supervision", "Sharding", "EventLoops",
+                "StoreKinds", "Rightsizing", "Autoscaling", "Measurement", "StackFile", "StackModel", "Supervision", "Sharding",
+                "EventLoops",
                 "Observability", "Basics",
             ]),
         tests(
@@ -171,8 +185,8 @@ let package = Package(
             "RealServer",
             uses: [
                 "CorrelationEngine", "OpenTelemetry", "ProtobufCoding", "Compression", "Provisioning", "Sharding", "SharedState", "Gateway",
-                "StackFile", "StackModel", "Redis", "HTTP", "EventLoops", "Loading", "LoadPlanning", "Metering", "Measurement",
-                "Observability",
+                "StackFile", "StackModel", "Redis", "RedisStores", "HTTP", "EventLoops", "Loading", "LoadPlanning", "Metering",
+                "Measurement", "Observability",
                 "TestSupport", "CLinux",
             ], exclude: ["Smuggling"]),
         tests(

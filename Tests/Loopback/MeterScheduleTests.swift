@@ -78,7 +78,7 @@ import Testing
             let schedule = MeterSchedule(loop: loop, settings: settings(.milliseconds(20), 4), metrics: registry)
             let sources = (0..<12).map { number in
                 let key = key(number)
-                return MeterSource(id: "s\(number)", kind: .redis, keys: [key]) {
+                return MeterSource(id: "s\(number)", kind: .store, keys: [key]) {
                     watch.seen.withLock {
                         $0.underWay[number, default: 0] += 1
                         $0.asked += 1
@@ -94,7 +94,7 @@ import Testing
             try await running(schedule, loop) { #expect(await eventually(.seconds(20)) { watch.seen.withLock { $0.asked } >= 36 }) }
             let seen = watch.seen.withLock { $0 }
             #expect(!seen.isWrong && seen.most <= 4)
-            #expect(line(registry, "muster_meter_turns_skipped_total{source=\"redis\"}") > 0)
+            #expect(line(registry, "muster_meter_turns_skipped_total{source=\"store\"}") > 0)
             #expect(schedule.readings().allSatisfy { $0.figure != nil })
         }
     }

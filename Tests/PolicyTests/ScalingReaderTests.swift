@@ -51,9 +51,9 @@ import Testing
                 .cpu, .cpu, .memory, .memory, .gateway(.requests), .gateway(.concurrency), .gateway(.latency),
                 .replicaPage(selector: "queue_depth"),
                 .replicaPage(selector: "queue_depth"), .page(url: "http://h:1/m", selector: "jobs"),
-                .redis(store: "state", .list("waiting")),
-                .redis(store: "state", .stream("s", group: "g")),
-                .kafka(topic: "events", group: "g", page: "http://h:1/m", threshold: 50_000),
+                .length(store: "state", .list("waiting")),
+                .length(store: "state", .stream("s", group: "g")),
+                .lag(topic: "events", group: "g", page: "http://h:1/m", threshold: 50_000),
             ])
     }
 

@@ -21,7 +21,10 @@ func checkStack(_ input: [UInt8]) -> String? {
 
 private func read(_ input: [UInt8]) -> Result<Stack, Problems> {
     do throws(Problems) {
-        return .success(try Stack.read(input, path: "stacks/fuzz.yaml") { ["SET": "value", "EMPTY": ""][$0] })
+        return .success(
+            try Stack.read(
+                input, path: "stacks/fuzz.yaml", files: StackFiles(read: { _, _ in .bytes(Array("redis://h".utf8)) }, flaw: { _ in nil })
+            ) { ["SET": "value", "EMPTY": ""][$0] })
     } catch { return .failure(error) }
 }
 
@@ -51,10 +54,18 @@ private func promises(_ stack: Stack) -> String? {
             return "replicas \(service.replicas)"
         }
         if service.cpu ?? 1 < 1 || service.memory ?? 1 < 1 { return "resources of nothing" }
-        if !service.uses.allSatisfy({ use in stack.stores.contains { $0.name == use } }) { return "a store that is not there" }
+        if !service.uses.allSatisfy({ use in stack.stores.contains { $0.name == use.store } }) { return "a store that is not there" }
+        let variables = service.uses.map(\.variable)
+        if Set(variables).count < variables.count || !variables.allSatisfy(StackReader.isVariable) { return "two stores under one name" }
         if service.grace < .zero || service.startTime < .zero { return "a time below zero" }
     }
-    for store in stack.stores where store.memory < 1 { return "a store without memory" }
+    for store in stack.stores {
+        switch store.form {
+        case .run(.redis(let settings)): if settings.memory < 1 || store.nodes < 1 { return "a store without memory or nodes" }
+        case .run(.memcached(let settings)): if settings.memory < 1 << 20 || store.nodes != 1 { return "a cache without memory" }
+        case .external(let external): if !external.url.reveal.contains("://") || store.nodes != 0 { return "an external store nowhere" }
+        }
+    }
     guard let gateway = stack.gateway else { return nil }
     for address in gateway.listeners + [gateway.admin].compactMap({ $0 }) where IPAddress(address.host) == nil || address.port == 0 {
         return "no address: \(address)"

@@ -38,7 +38,12 @@ import Testing
         #expect(api.http?.ready == "/health/ready")
         #expect(
             stack.stores == [
-                StoreSpec(name: "state", role: .state, memory: 1 << 30, port: nil, masters: 1, replicas: 0, failover: .seconds(3))
+                StoreSpec(
+                    name: "state", kind: .redis,
+                    form: .run(
+                        .redis(
+                            RedisSettings(role: .state, memory: 1 << 30, port: nil, masters: 1, replicas: 0, failover: .seconds(3)))),
+                    place: SourcePlace(file: "", line: 0, column: 0))
             ])
         #expect(stack.gateway?.listen.host == "0.0.0.0")
         #expect(stack.gateway?.admin?.host == "127.0.0.1")

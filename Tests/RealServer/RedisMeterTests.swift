@@ -1,8 +1,8 @@
 import Basics
 import EventLoops
 import Measurement
-import Metering
 import Redis
+import RedisStores
 import TestSupport
 import Testing
 

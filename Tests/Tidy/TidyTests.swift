@@ -82,6 +82,8 @@ import Testing
         let floors = ["Core", "Policy", "Wire", "Runtime", "Services", "Tools"]
         var floorOf: [String: Int] = ["CLinux": -1, "CYAML": -1, "COpenSSL": -1, "CSimdJSON": -1, "CPCRE2": -1, "CAdminPage": -1]
         for (i, floor) in floors.enumerated() { for room in Files.list("\(Self.root)/Sources/\(floor)") { floorOf[room] = i } }
+        // A room for each kind of store, and one for what they have in common.
+        for room in ["StoreKinds", "RedisStores", "MemcachedStores"] { floorOf[room] = floors.firstIndex(of: "Runtime") }
         for path in Self.sources where !path.hasPrefix("Sources/System") {
             let parts = path.split(separator: "/")
             let floor = floors.firstIndex(of: String(parts[1]))!, room = String(parts[2])
@@ -111,6 +113,29 @@ import Testing
             }
         }
         #expect(Self.sources.contains { $0.hasPrefix("Sources/Core/Drawing/") })
+    }
+
+    /// The kinds of store stand in the folders of `Runtime/Stores`, and Supervision knows only what they have in common: a new kind is added
+    /// without a change there.
+    @Test func supervisionKnowsNoKindOfStore() {
+        let kinds = ["redis", "memcached", "postgres", "kafka", "influx", "sentinel"]
+        let own = Self.swiftFiles("Sources/Runtime/Supervision") + Self.swiftFiles("Sources/Runtime/Stores/StoreKinds")
+        #expect(own.count > 25)
+        for path in own {
+            for (i, line) in Self.lines(path).enumerated() {
+                let text = line.lowercased()
+                for kind in kinds {
+                    #expect(!text.contains(kind), "\(path):\(i + 1) names \(kind): that belongs into Sources/Runtime/Stores")
+                }
+            }
+        }
+        // Nor do kinds know each other, or the supervisor.
+        for path in Self.swiftFiles("Sources/Runtime/Stores") {
+            let rooms = ["Supervision", "Gateway"] + ["RedisStores", "MemcachedStores"]
+            for line in Self.lines(path) where line.hasPrefix("import ") {
+                #expect(!rooms.contains(String(line.dropFirst(7))), "\(path): \(line)")
+            }
+        }
     }
 
     /// A Task that nobody owns outlives its reason. Each one here says in a comment right before it when it ends.

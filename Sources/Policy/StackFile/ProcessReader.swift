@@ -19,7 +19,7 @@ extension StackReader {
     }
 
     /// `path` is where it stands, such as `services.web`; `storeVariables` are those in which it is told where its stores are.
-    mutating func process(_ path: String, _ object: CheckedObject, hasHTTP: Bool, storeVariables: [String]) -> ProcessSpec {
+    mutating func process(_ path: String, _ object: CheckedObject, hasHTTP: Bool, storeVariables: StoreVariables) -> ProcessSpec {
         let environment = environment(path, object, hasHTTP: hasHTTP), secrets = secrets(path, object, environment)
         let user = object.string("user"), folder = object.string("working-directory")
         if let folder { check(.folder(variables.place(folder)), object, "working-directory", path) }
@@ -53,7 +53,9 @@ extension StackReader {
     }
 
     /// The `command` of an object; its variables are those of `process`.
-    mutating func command(_ path: String, _ object: CheckedObject, _ process: ProcessSpec, _ storeVariables: [String]) -> CommandLine {
+    mutating func command(
+        _ path: String, _ object: CheckedObject, _ process: ProcessSpec, _ storeVariables: StoreVariables
+    ) -> CommandLine {
         let none = CommandLine(words: [])
         guard let place = object.places["command"] else { return none }
         guard case .string(let line)? = object.values["command"] else {
@@ -66,7 +68,8 @@ extension StackReader {
         var given: Set<String> = ["PORT", "HOST", "INSTANCE_ID", "MUSTER_STACK", "MUSTER_SERVICE"]
         if process.user != nil { given.formUnion(["HOME", "USER", "LOGNAME"]) }
         given.formUnion(process.secrets.map(\.variable))
-        let secret = Set(storeVariables)
+        given.formUnion(storeVariables.plain)
+        let secret = storeVariables.secret
         let declared = Dictionary(process.environment.map { ($0.name, $0.value) }, uniquingKeysWith: { $1 })
         let variables = variables
         do throws(Interpolation.Failure) {

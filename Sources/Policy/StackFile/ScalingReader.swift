@@ -13,7 +13,7 @@ struct ScaledService {
 }
 
 extension StackReader {
-    mutating func scaling(_ object: CheckedObject, _ service: ScaledService, stores: [String]) -> ScalingSpec {
+    mutating func scaling(_ object: CheckedObject, _ service: ScaledService, stores: [StoreSpec]) -> ScalingSpec {
         let path = "services.\(service.name).scale"
         var metrics: [ScalingMetric] = [], origins: [MetricOrigin] = []
         let declared = object.objects("metrics")
@@ -59,7 +59,7 @@ extension StackReader {
     /// The keys of which one names the kind.
     private static let kinds = ["cpu", "memory", "requests", "concurrency", "latency", "metric", "redis", "kafka"]
 
-    private mutating func metric(_ one: CheckedObject, _ path: String, _ service: ScaledService, _ stores: [String]) -> (
+    private mutating func metric(_ one: CheckedObject, _ path: String, _ service: ScaledService, _ stores: [StoreSpec]) -> (
         ScalingMetric, MetricOrigin
     )? {
         let given = Self.kinds.filter { one.places[$0] != nil }
@@ -157,11 +157,14 @@ extension StackReader {
         return place.count == 1 || UInt16(place[1]).map { $0 > 0 } ?? false
     }
 
-    private mutating func length(_ one: CheckedObject, _ path: String, _ stores: [String]) -> (ScalingMetric, MetricOrigin)? {
+    private mutating func length(_ one: CheckedObject, _ path: String, _ stores: [StoreSpec]) -> (ScalingMetric, MetricOrigin)? {
         let store = one.string("redis")!
-        if !stores.contains(store) {
-            let place = one.places["redis"]!
-            let hint = checker.nearest(to: store, in: stores).map { "; did you mean '\($0)'?" } ?? ""
+        let place = one.places["redis"]!
+        if let found = stores.first(where: { $0.name == store }), found.kind != .redis {
+            checker.report(
+                place.line, place.column, "\(path).redis: the store '\(store)' is a \(found.kind.rawValue), in which nothing is counted so")
+        } else if !declaredStores.contains(store) {
+            let hint = checker.nearest(to: store, in: declaredStores).map { "; did you mean '\($0)'?" } ?? ""
             checker.report(place.line, place.column, "\(path).redis: there is no store '\(store)'\(hint)")
         }
         let keys = ["list", "sorted-set", "stream"].filter { one.places[$0] != nil }
@@ -172,7 +175,7 @@ extension StackReader {
         if one.places["group"] != nil, keys[0] != "stream" { checker.report(one.line, one.column, "\(path): only a stream has groups") }
         let length: MetricOrigin.Length =
             keys[0] == "list" ? .list(key) : keys[0] == "stream" ? .stream(key, group: one.string("group")) : .sortedSet(key)
-        return target(one, path).map { (ScalingMetric("\(keys[0]) \(key)", .external, $0), .redis(store: store, length)) }
+        return target(one, path).map { (ScalingMetric("\(keys[0]) \(key)", .external, $0), .length(store: store, length)) }
     }
 
     private mutating func lag(_ one: CheckedObject, _ path: String) -> (ScalingMetric, MetricOrigin)? {
@@ -193,7 +196,7 @@ extension StackReader {
         }
         return (
             ScalingMetric("lag of \(group) on \(topic)", .external, .average(lag)),
-            .kafka(topic: topic, group: group, page: page, threshold: lag)
+            .lag(topic: topic, group: group, page: page, threshold: lag)
         )
     }
 

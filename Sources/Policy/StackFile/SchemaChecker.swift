@@ -291,10 +291,11 @@ struct SchemaChecker {
         return seconds[parts[1]].map { Double(count) / $0 }
     }
 
-    /// Kubernetes' suffixes: k M G decimal, Ki Mi Gi binary.
+    /// Kubernetes' suffixes: k M G decimal, Ki Mi Gi binary; also KiB MiB GiB, as people write them.
     static func bytes(_ text: String) -> Int? {
         let units: [(String, Int)] = [
-            ("Ki", 1 << 10), ("Mi", 1 << 20), ("Gi", 1 << 30), ("k", 1000), ("M", 1_000_000), ("G", 1_000_000_000), ("", 1),
+            ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("Ki", 1 << 10), ("Mi", 1 << 20), ("Gi", 1 << 30), ("k", 1000),
+            ("M", 1_000_000), ("G", 1_000_000_000), ("", 1),
         ]
         for (suffix, factor) in units where text.hasSuffix(suffix) {
             guard let number = digits(text.dropLast(suffix.count)), number > 0 else { return nil }

@@ -4,7 +4,7 @@ import StackModel
 /// Reads a service: what is run, how it is started, and how one asks whether it serves.
 extension StackReader {
     mutating func service(_ name: String, _ object: CheckedObject, _ stores: [StoreSpec]) -> ServiceSpec {
-        let path = "services.\(name)", uses = uses(path, object, stores), storeVariables = uses.isEmpty ? [] : ["REDIS_URL"]
+        let path = "services.\(name)", uses = uses(path, object, stores), storeVariables = StoreVariables(uses, stores)
         let process = process(path, object, hasHTTP: object.places["http"] != nil, storeVariables: storeVariables)
         let restart = object.string("restart").flatMap(RestartPolicy.init) ?? .always
         if restart != .always, object.places["scale"] != nil, let place = object.places["restart"] {
@@ -18,23 +18,8 @@ extension StackReader {
             cpu: cpu, memory: memory, uses: uses, grace: object.duration("grace") ?? .seconds(10),
             startTime: object.duration("start") ?? .seconds(30),
             scaling: object.object("scale").map {
-                scaling($0, ScaledService(name: name, replicas: replicas, cpu: cpu, memory: memory, http: http), stores: stores.map(\.name))
+                scaling($0, ScaledService(name: name, replicas: replicas, cpu: cpu, memory: memory, http: http), stores: stores)
             })
-    }
-
-    /// The stores that are named; those that are not there are told.
-    mutating func uses(_ path: String, _ object: CheckedObject, _ stores: [StoreSpec]) -> [String] {
-        let uses = object.strings("uses")
-        for store in uses where !stores.contains(where: { $0.name == store }) {
-            let place = object.places["uses"] ?? (object.line, object.column)
-            let hint = checker.nearest(to: store, in: stores.map(\.name)).map { "; did you mean '\($0)'?" } ?? ""
-            checker.report(place.line, place.column, "\(path).uses: there is no store '\(store)'\(hint)")
-        }
-        if uses.count > 1 {
-            let place = object.places["uses"]!
-            checker.report(place.line, place.column, "\(path).uses: one store at most, because it arrives as REDIS_URL")
-        }
-        return uses
     }
 
     private func http(_ object: CheckedObject) -> HTTPInterface {

@@ -1,5 +1,4 @@
 import Basics
-import Sharding
 import StackModel
 
 extension Stack {
@@ -9,7 +8,7 @@ extension Stack {
     /// Reads and validates a stack file. Everything that is wrong is in the error, each with line and column.
     ///
     /// `path` is for messages, the default name and the places of `files`; nothing is opened here but by `files`. `environment` answers for
-    /// `$NAME` in commands and in the values of environment variables, and after it the file `.env` beside the stack file, as in Compose.
+    /// `$NAME` in commands, in the values of environment variables and in the URLs of external stores, and after it the file `.env` beside the stack file, as in Compose.
     public static func read(
         _ text: [UInt8], path: String, files: StackFiles = .none, environment: @escaping (String) -> String? = { _ in nil }
     ) throws(Problems) -> Stack {
@@ -56,21 +55,20 @@ struct StackReader {
     let variables: StackVariables
     /// Variables of all services together, so that a few lines with aliases and a large `env-file` do not become gigabytes.
     var variableCount = 0
+    /// The names of all stores, also of those whose settings are wrong.
+    var declaredStores: [String] = []
 
     func lookUp(_ name: String) -> String? { variables.value(name) }
 
     mutating func stack(_ root: YAMLNode, defaultName: String) -> Stack? {
         guard let top = checker.object(root, StackSchema.stack, "") else { return nil }
-        var stores: [StoreSpec] = []
-        for entry in top.map("stores") {
-            checkName(entry.name, "store", entry.line, entry.column)
-            if case .object(let object) = entry.value, let redis = object.object("redis") { stores.append(store(entry.name, redis)) }
-        }
+        declaredStores = top.map("stores").map(\.name)
+        let stores = stores(top)
         let inactive = inactive(top)
         var services: [ServiceSpec] = []
         for entry in top.map("services") {
             checkName(entry.name, "service", entry.line, entry.column)
-            if stores.contains(where: { $0.name == entry.name }) {
+            if declaredStores.contains(entry.name) {
                 checker.report(entry.line, entry.column, "'\(entry.name)' is a store's name already")
             }
             if case .object(let object) = entry.value, inactive[entry.name] == nil { services.append(service(entry.name, object, stores)) }
@@ -83,51 +81,19 @@ struct StackReader {
             }
             if case .object(let object) = entry.value, inactive[entry.name] == nil { tasks.append(task(entry.name, object, stores)) }
         }
-        checkDependencies(top, stores, inactive)
+        checkDependencies(top, inactive)
         let gateway = top.object("gateway").map { self.gateway(StackReader.withoutRoutes(to: inactive, $0), services) }
         checkFixedPorts(top, services, gateway, stores)
         checkRoutes(of: services, gateway, top)
-        if services.isEmpty, tasks.isEmpty, gateway == nil, stores.isEmpty {
+        if services.isEmpty, tasks.isEmpty, gateway == nil, declaredStores.isEmpty {
             checker.report(root.line, root.column, "the stack has neither services nor stores nor a gateway: there is nothing to run")
         }
         return Stack(name: top.string("stack") ?? defaultName, services: services, tasks: tasks, stores: stores, gateway: gateway)
     }
 
-    private mutating func checkName(_ name: String, _ what: String, _ line: Int, _ column: Int) {
+    mutating func checkName(_ name: String, _ what: String, _ line: Int, _ column: Int) {
         if !SchemaChecker.isName(name) {
             checker.report(line, column, "'\(name)' is no name for a \(what): use letters, digits and dashes")
         }
-    }
-
-    private mutating func store(_ name: String, _ redis: CheckedObject) -> StoreSpec {
-        let masters = redis.integer("masters") ?? 1
-        let spec = StoreSpec(
-            name: name, role: StoreSpec.Role(rawValue: redis.string("role") ?? "") ?? .state, memory: redis.integer("memory") ?? 512 << 20,
-            port: redis.integer("port").map(UInt16.init), masters: masters, replicas: redis.integer("replicas") ?? (masters > 1 ? 1 : 0),
-            failover: redis.duration("failover") ?? .seconds(3))
-        func complain(_ key: String, _ reason: String) {
-            let place = redis.places[key] ?? (redis.line, redis.column)
-            checker.report(place.line, place.column, "stores.\(name).redis.\(key): \(reason)")
-        }
-        if masters == 2 { complain("masters", "two masters cannot outvote a dead one: 1, or 3 and more") }
-        if masters == 1, spec.replicas > 0 {
-            complain("replicas", "a single server has nobody who would let a replica take over: with masters: 3 a cluster does")
-        }
-        if masters == 1, redis.places["failover"] != nil {
-            complain("failover", "a single server is restarted, not replaced: this is for a cluster, masters: 3 or more")
-        }
-        if masters > 1, spec.replicas == 0, redis.places["failover"] != nil {
-            complain("failover", "nobody can take over from a master without replicas: replicas: 1 or more")
-        }
-        if masters > 1 {
-            do throws(FailoverTime.Refusal) { _ = try FailoverTime.nodeTimeout(promise: spec.failover) } catch {
-                complain("failover", error.description)
-            }
-        }
-        // The cluster bus takes the port 10,000 above.
-        if masters > 1, let port = spec.port, Int(port) + spec.nodes + 10_000 > 65_536 {
-            complain("port", "\(port) leaves no room: \(spec.nodes) nodes take the ports from it on, and the same plus 10000 for their bus")
-        }
-        return spec
     }
 }

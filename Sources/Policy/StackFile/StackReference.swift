@@ -74,7 +74,7 @@ private struct ReferencePage {
         | text | anything; numbers and `true` too; put it in quotes where YAML would read something else |
         | name | letters, digits and dashes, at most 63, first and last no dash |
         | time | a number and its unit: `250us`, `250ms`, `5s`, `2m`, `1h`, `7d` |
-        | size | bytes, or with a unit: `512Mi`, `2Gi`, `64k` (`Ki` `Mi` `Gi` are 1024, `k` `M` `G` are 1000 of the one before) |
+        | size | bytes, or with a unit: `512Mi`, `2Gi`, `64k` (`Ki` `Mi` `Gi`, also written `KiB` `MiB` `GiB`, are 1024, `k` `M` `G` are 1000 of the one before) |
         | cores | `500m` (thousandths) or `2` |
         | percentage | `20%` |
         | number | above 0, at most three digits behind the point: `800`, `0.5` |

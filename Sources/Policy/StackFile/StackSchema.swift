@@ -40,16 +40,25 @@ enum StackSchema {
         KeySpec("depends-on", .list(.name), "services that must be ready and tasks that must be done before it is started"),
         KeySpec("profiles", .list(.name), "it is left out unless one of these is named in MUSTER_PROFILES"),
     ]
+    static let uses = KeySpec(
+        "uses", .list(.objectOr(use, short: "store")),
+        "stores whose address it gets, each in its kind's variable (\(StoreKindName.allCases.map(\.variable).joined(separator: ", ")))")
     static let task = ObjectSpec(
         "a task",
         [
             KeySpec(
                 "command", .command, required: true,
                 "the program and its arguments: a list of words, or one line that is split as a shell splits it, with $NAME and no shell"),
-            KeySpec("uses", .list(.name), "stores whose address it gets (REDIS_URL)"),
+            uses,
             KeySpec("timeout", .time(from: .milliseconds(100)), "the longest time until its end; then it has failed; default 5m"),
             KeySpec("grace", .time(from: .milliseconds(1), orZero: true), "from SIGTERM to SIGKILL when the stack stops; default 10s"),
         ] + process, takesExtensions: true)
+    static let use = ObjectSpec(
+        "a store that is used",
+        [
+            KeySpec("store", .name, required: true, "its name"),
+            KeySpec("as", .string, "the environment variable that gets its address, instead of its kind's own"),
+        ])
     static let service = ObjectSpec(
         "a service",
         [
@@ -65,27 +74,12 @@ enum StackSchema {
                 "whether a process that ends by itself is started again, after a pause that grows: always (default), on-failure, never"),
             KeySpec("resources", .object(resources), "what a replica is given"),
             KeySpec("scale", .object(scale), "how many of the range run: by which metrics, how fast, and what holds it"),
-            KeySpec("uses", .list(.name), "stores whose address it gets (REDIS_URL)"),
+            uses,
             KeySpec("grace", .time(from: .milliseconds(1), orZero: true), "from SIGTERM to SIGKILL; 0s: at once; default 10s"),
             KeySpec("start", .time(from: .milliseconds(100)), "from start to ready, at most; default 30s"),
         ] + process, takesExtensions: true)
-    static let redis = ObjectSpec(
-        "a Redis",
-        [
-            KeySpec("role", .choice(StoreSpec.Role.allCases.map(\.rawValue)), required: true, "state never evicts; cache may"),
-            KeySpec("memory", .size, "maxmemory of each node; default 512Mi"),
-            KeySpec(
-                "port", .integer(1...65535),
-                "where it listens; a cluster's nodes take the following ones; default: one that is free, kept from then on"),
-            KeySpec("masters", .integer(1...100), "1 is a single server, 3 or more are a cluster; default 1"),
-            KeySpec("replicas", .integer(0...5), "of each of a cluster's masters; default 1 in a cluster"),
-            KeySpec("failover", .time(from: .milliseconds(1)), "a cluster replaces a master that is lost within this; default 3s"),
-        ])
     static let store = ObjectSpec(
-        "a store",
-        [
-            KeySpec("redis", .object(redis), required: true, "a Redis server or cluster, run beside the services")
-        ])
+        "a store", StoreKindName.allCases.map { KeySpec($0.rawValue, .object($0.syntax.schema), $0.syntax.about) })
     static let stack = ObjectSpec(
         "a stack",
         [

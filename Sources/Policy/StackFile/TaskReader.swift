@@ -5,12 +5,12 @@ extension StackReader {
     mutating func task(_ name: String, _ object: CheckedObject, _ stores: [StoreSpec]) -> TaskSpec {
         let path = "tasks.\(name)", uses = uses(path, object, stores)
         return TaskSpec(
-            name: name, process: process(path, object, hasHTTP: false, storeVariables: uses.isEmpty ? [] : ["REDIS_URL"]), uses: uses,
+            name: name, process: process(path, object, hasHTTP: false, storeVariables: StoreVariables(uses, stores)), uses: uses,
             dependsOn: object.strings("depends-on"), timeLimit: object.duration("timeout") ?? .seconds(300),
             grace: object.duration("grace") ?? .seconds(10))
     }
 
-    mutating func check(_ path: String, _ object: CheckedObject, _ process: ProcessSpec, _ storeVariables: [String]) -> CheckSpec? {
+    mutating func check(_ path: String, _ object: CheckedObject, _ process: ProcessSpec, _ storeVariables: StoreVariables) -> CheckSpec? {
         guard let check = object.object("check") else { return nil }
         let path = "\(path).check"
         if object.places["http"] != nil {
@@ -59,7 +59,7 @@ extension StackReader {
     }
 
     /// Checks that what is waited for exists, and that nothing waits for itself.
-    mutating func checkDependencies(_ top: CheckedObject, _ stores: [StoreSpec], _ inactive: [String: [String]]) {
+    mutating func checkDependencies(_ top: CheckedObject, _ inactive: [String: [String]]) {
         var waitsFor: [String: [String]] = [:]
         var places: [String: (path: String, line: Int, column: Int)] = [:]
         for (kind, entries) in [("services", top.map("services")), ("tasks", top.map("tasks"))] {
@@ -75,7 +75,7 @@ extension StackReader {
         let names = waitsFor.keys.sorted()
         for name in names {
             guard let place = places[name] else { continue }
-            for wanted in waitsFor[name]! where waitsFor[wanted] == nil && !stores.contains(where: { $0.name == wanted }) {
+            for wanted in waitsFor[name]! where waitsFor[wanted] == nil && !declaredStores.contains(wanted) {
                 if let profiles = inactive[wanted] {
                     checker.report(
                         place.line, place.column,
@@ -120,7 +120,7 @@ extension StackReader {
             owners[gateway.listen.port] = "gateway.listen"
             if let admin = gateway.admin { owners[admin.port] = "gateway.admin" }
         }
-        for store in stores { if let port = store.port { owners[port] = "stores.\(store.name)" } }
+        for store in stores { if let port = store.fixedPort { owners[port] = "stores.\(store.name)" } }
         for entry in top.map("services") {
             guard case .object(let object) = entry.value, let http = object.object("http"), let place = http.places["fixed"],
                 let service = services.first(where: { $0.name == entry.name }), service.isExclusive

@@ -49,14 +49,14 @@ public enum MetricOrigin: Sendable, Equatable {
     /// A figure of another Prometheus page.
     case page(url: String, selector: String)
     /// The length of something in a store of the stack.
-    case redis(store: String, Length)
+    case length(store: String, Length)
     /// The messages that a consumer group has yet to read, from an exporter's page.
-    case kafka(topic: String, group: String, page: String, threshold: Int)
+    case lag(topic: String, group: String, page: String, threshold: Int)
 
     /// Whether the metric can be read while the service has no replica: its source is neither the replicas nor their traffic.
     public var isReadableAtZero: Bool {
         switch self {
-        case .page, .redis, .kafka: true
+        case .page, .length, .lag: true
         case .cpu, .memory, .gateway, .replicaPage: false
         }
     }

@@ -96,8 +96,8 @@ public struct ServiceSpec: Sendable, Equatable {
     /// The declared resources: thousandths of a core, and bytes; nil: not declared.
     public let cpu: Int?
     public let memory: Int?
-    /// Stores whose address this service gets.
-    public let uses: [String]
+    /// Stores whose address this service gets, each in a variable of its own.
+    public let uses: [StoreUse]
     /// The time from SIGTERM to SIGKILL.
     public let grace: Duration
     /// The longest time from start to ready; a replica that takes longer is killed, and that counts as a crash.
@@ -107,7 +107,7 @@ public struct ServiceSpec: Sendable, Equatable {
 
     public init(
         name: String, process: ProcessSpec, image: String?, replicas: ClosedRange<Int>, http: HTTPInterface?, check: CheckSpec? = nil,
-        restart: RestartPolicy = .always, dependsOn: [String] = [], cpu: Int?, memory: Int?, uses: [String], grace: Duration,
+        restart: RestartPolicy = .always, dependsOn: [String] = [], cpu: Int?, memory: Int?, uses: [StoreUse], grace: Duration,
         startTime: Duration, scaling: ScalingSpec?
     ) {
         self.name = name
@@ -221,8 +221,8 @@ public struct CheckSpec: Sendable, Equatable {
 public struct TaskSpec: Sendable, Equatable {
     public let name: String
     public let process: ProcessSpec
-    /// Stores whose address it gets.
-    public let uses: [String]
+    /// Stores whose address it gets, each in a variable of its own.
+    public let uses: [StoreUse]
     /// Services that must be ready, and tasks that must be done, before it is started.
     public let dependsOn: [String]
     /// The longest time until its end; a task that takes longer is killed and has failed.
@@ -230,7 +230,7 @@ public struct TaskSpec: Sendable, Equatable {
     /// The time from SIGTERM to SIGKILL when the stack is stopped meanwhile.
     public let grace: Duration
 
-    public init(name: String, process: ProcessSpec, uses: [String], dependsOn: [String], timeLimit: Duration, grace: Duration) {
+    public init(name: String, process: ProcessSpec, uses: [StoreUse], dependsOn: [String], timeLimit: Duration, grace: Duration) {
         self.name = name
         self.process = process
         self.uses = uses
@@ -266,40 +266,4 @@ public struct HTTPInterface: Sendable, Equatable {
         self.ready = ready
         self.metrics = metrics
     }
-}
-
-public struct StoreSpec: Sendable, Equatable {
-    public enum Role: String, Sendable, CaseIterable {
-        /// A store that never evicts: a write that does not fit is refused.
-        case state
-        /// A store that may evict the least recently used keys.
-        case cache
-    }
-    public let name: String
-    public let role: Role
-    /// The memory of each node, in bytes.
-    public let memory: Int
-    /// The port; nil: the kernel chooses once, and the choice is kept in the data folder. For a cluster it is the port of the first node;
-    /// the others follow.
-    public let port: UInt16?
-    /// The number of masters. 1: a single server; 3 or more: a cluster.
-    public let masters: Int
-    /// The number of replicas of each master.
-    public let replicas: Int
-    /// The longest time until a dead or hung master of a cluster is replaced.
-    public let failover: Duration
-
-    public init(name: String, role: Role, memory: Int, port: UInt16?, masters: Int, replicas: Int, failover: Duration) {
-        self.name = name
-        self.role = role
-        self.memory = memory
-        self.port = port
-        self.masters = masters
-        self.replicas = replicas
-        self.failover = failover
-    }
-
-    public var isCluster: Bool { masters > 1 }
-    /// The number of servers that run.
-    public var nodes: Int { masters * (replicas + 1) }
 }

@@ -5,7 +5,7 @@ import Measurement
 public struct MeterSource: Sendable {
     /// Kinds of sources, by the names that the metrics use.
     public enum Kind: String, Sendable, CaseIterable {
-        case process, page, gateway, redis, lag
+        case process, page, gateway, store, lag
     }
 
     /// The source's id, which is unique; a source with another id is another one, whose figures begin anew.

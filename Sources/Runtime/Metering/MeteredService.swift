@@ -1,7 +1,6 @@
 import EventLoops
 import Measurement
 import Observability
-import Redis
 
 /// A service whose figures are wanted: which metrics, of which replicas.
 public struct MeteredService: Sendable {
@@ -41,8 +40,9 @@ public struct MeteredService: Sendable {
             case requests, concurrency, latencyMean
             /// From the gateway, of the service only.
             case latencyP95
-            /// Of the service. The client is the caller's, who starts and closes it.
-            case redis(RedisClient, key: String, kind: RedisMeter.Kind)
+            /// Of the service, counted in a store: `read` is called once a turn, and ends by itself within some seconds. Another `id` is
+            /// another count.
+            case counted(id: String, read: @Sendable () async -> Result<MeterFigure, MeterFault>)
             /// Of the service, from an exporter's page.
             case lag(LagMeter)
         }

@@ -159,11 +159,8 @@ public final class ServiceMeters: Sendable {
     ) -> MeterSource? {
         let key = MeterKey(service: service.name, metric: metric.name)
         switch metric.source {
-        case .redis(let client, let name, let kind):
-            let meter = RedisMeter(client, key: name, kind: kind)
-            return MeterSource(id: "redis \(service.name) \(metric.name) \(name) \(kind)", kind: .redis, keys: [key]) {
-                [key: await meter.read()]
-            }
+        case .counted(let id, let read):
+            return MeterSource(id: "store \(service.name) \(metric.name) \(id)", kind: .store, keys: [key]) { [key: await read()] }
         case .lag(let meter):
             return MeterSource(id: "lag \(service.name) \(metric.name) \(meter)", kind: .lag, keys: [key]) { [key: await meter.read()] }
         case .otherPage(let page, let selector):

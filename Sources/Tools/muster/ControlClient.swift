@@ -242,7 +242,7 @@ struct StackHandle: Sendable {
             (root.array ?? []).map { row in
                 PsRow(
                     service: row["service"]?.string ?? "", kind: row["kind"]?.string, replica: row["replica"]?.int ?? 0,
-                    pid: row["pid"]?.int ?? 0, port: row["port"]?.int, state: row["state"]?.string ?? "",
+                    pid: row["pid"]?.int ?? 0, port: row["port"]?.int, address: row["address"]?.string, state: row["state"]?.string ?? "",
                     restarts: row["restarts"]?.int ?? 0, since: row["since"]?.string ?? "", trouble: row["trouble"]?.string ?? "")
             }
         }
@@ -266,6 +266,8 @@ struct PsRow: Sendable {
     let replica: Int
     let pid: Int
     let port: Int?
+    /// Where an external store is.
+    let address: String?
     let state: String
     let restarts: Int
     let since: String

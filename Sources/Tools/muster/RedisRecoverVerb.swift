@@ -161,11 +161,14 @@ private struct RecoveryPlace {
         }
         if arguments.value("--dir") != nil { throw Exit.usage("--dir and --stack exclude each other") }
         let handle = try StackHandle(file)
-        let stores = try handle.stack.stores, isRunning = try handle.isRunning
+        let stores = try handle.stack.stores.compactMap { store in
+            if case .run(.redis(let settings)) = store.form { (name: store.name, isCluster: settings.isCluster) } else { nil }
+        }
+        let isRunning = try handle.isRunning
         let names = stores.map(\.name)
         let parts = (word ?? "").split(separator: "/").map(String.init)
         guard let store = names.first(where: { $0 == parts.first }) ?? (names.count == 1 ? names.first : nil) else {
-            throw Exit.usage("which store? \(file) has \(names.isEmpty ? "none" : names.joined(separator: ", ")): STORE/NUMBER")
+            throw Exit.usage("which store? \(file) has \(names.isEmpty ? "no Redis" : names.joined(separator: ", ")): STORE/NUMBER")
         }
         directory = handle.folder.store(store)
         passwordFile = directory + "/password"

@@ -99,7 +99,7 @@ private func supervise(_ handle: StackHandle, _ counts: [String: Int], _ argumen
     defer { foreground?.finish() }
     let supervisor = Supervisor(
         stack: stack, file: handle.file, counts: counts,
-        manner: .init(isForeground: isForeground, isRestart: arguments.has("--again")),
+        manner: .init(isForeground: isForeground, isRestart: arguments.has("--again")), kinds: storeKinds,
         readStack: { file, variables in try readStack(file, isStarting: true) { variables[$0] } },
         tell: { line in tell("  \(line)") },
         onRunning: {
@@ -240,7 +240,8 @@ func psTable(_ rows: [PsRow], _ running: StackHandle.Running) -> String {
     var cells = [["SERVICE", "REPLICA", "STATE", "PID", "ADDRESS", "RESTARTS", "SINCE (UTC)"]]
     for row in rows {
         cells.append([
-            row.service, String(row.replica), row.state, row.pid > 0 ? String(row.pid) : "-", row.port.map { "127.0.0.1:\($0)" } ?? "-",
+            row.service, String(row.replica), row.state, row.pid > 0 ? String(row.pid) : "-",
+            row.address ?? row.port.map { "127.0.0.1:\($0)" } ?? "-",
             String(row.restarts), String(row.since.dropFirst(11).prefix(8)),
         ])
     }

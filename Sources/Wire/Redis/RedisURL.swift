@@ -46,8 +46,10 @@ public struct RedisURL: Sendable, Equatable {
     }
 
     public struct Failure: Error, Equatable, CustomStringConvertible {
-        public let description: String
-        init(_ text: String) { description = "REDIS_URL: " + text }
+        /// What is wrong, without quoting the URL: there may be a password in it.
+        public let reason: String
+        public var description: String { "REDIS_URL: " + reason }
+        init(_ text: String) { reason = text }
     }
 
     /// Most places that one URL may name.

@@ -177,10 +177,16 @@ enum ControlAPI {
             json.member("service", row.service)
             if let kind = row.kind { json.member("kind", kind) }
             json.member("replica", row.number)
-            json.member("pid", Int(row.pid))
+            json.key("pid")
+            if let pid = row.pid { json.int(Int(pid)) } else { json.null() }
             json.key("port")
             if let port = row.port { json.int(Int(port)) } else { json.null() }
+            if let place = row.place {
+                json.member("external", true)
+                json.member("address", place)
+            }
             json.member("state", row.state)
+            if let role = row.role { json.member("role", role) }
             json.member("restarts", row.restarts)
             json.member("since", CalendarTime.render(row.since))
             if !row.trouble.isEmpty { json.member("trouble", row.trouble) }

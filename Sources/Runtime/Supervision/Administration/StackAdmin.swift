@@ -142,11 +142,17 @@ final class StackAdmin {
 
     struct Row {
         let service: String
+        /// The kind of a store; nil for a service.
         let kind: String?
         let number: Int
-        let pid: Int32
+        /// nil: Muster runs no process for it, because it is an external store.
+        let pid: Int32?
         let port: UInt16?
+        /// Where an external store is.
+        var place: String?
         let state: String
+        /// The part of a store's node in its store.
+        let role: String?
         let restarts: Int
         let since: WallTime
         let trouble: String
@@ -155,15 +161,21 @@ final class StackAdmin {
     var rows: [Row] {
         let units = runner.units
         let order = stack.stores.map(\.name) + stack.tasks.map(\.name) + stack.services.map(\.name)
-        return runner.runners.values.sorted {
-            (order.firstIndex(of: $0.unit) ?? 0, $0.number) < (order.firstIndex(of: $1.unit) ?? 0, $1.number)
-        }.map { runner in
+        let run = runner.runners.values.map { runner in
             Row(
-                service: runner.unit, kind: units.isStore(runner.unit) ? "redis" : runner.machine.settings.isTask ? "task" : nil,
-                number: runner.number, pid: runner.pid,
-                port: self.runner.address(of: runner), state: runner.machine.state, restarts: runner.machine.restarts,
-                since: runner.startedAt,
+                service: runner.unit, kind: units.spec(runner.unit)?.kind.rawValue ?? (runner.machine.settings.isTask ? "task" : nil),
+                number: runner.number, pid: runner.pid, port: self.runner.address(of: runner), state: runner.machine.state,
+                role: runner.role, restarts: runner.machine.restarts,
+                since: runner.startedAt, trouble: runner.machine.note)
+        }
+        let external = runner.externals.values.map { runner in
+            Row(
+                service: runner.unit, kind: units.spec(runner.unit)?.kind.rawValue, number: 1, pid: nil, port: nil,
+                place: runner.machine.place, state: runner.machine.state, role: runner.role, restarts: 0, since: runner.startedAt,
                 trouble: runner.machine.note)
+        }
+        return (run + external).sorted {
+            (order.firstIndex(of: $0.service) ?? 0, $0.number) < (order.firstIndex(of: $1.service) ?? 0, $1.number)
         }
     }
 }

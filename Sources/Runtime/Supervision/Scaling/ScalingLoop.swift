@@ -5,9 +5,9 @@ import Gateway
 import Measurement
 import Metering
 import Observability
-import Redis
 import Rightsizing
 import StackModel
+import StoreKinds
 
 /// What the scaling loop needs of the stack around it. All on the control loop.
 protocol ScalingHost: AnyObject {
@@ -16,7 +16,8 @@ protocol ScalingHost: AnyObject {
     /// With the number of the replica that a roll has added, which is no additional one.
     func size(of service: String) -> (desired: Int, surge: Int?)?
     func runners(of service: String) -> [ReplicaRunner]
-    func storeURL(_ store: String) -> String?
+    /// Counts something in a store of the stack; nil: nothing of the sort can be counted there.
+    func gauge(_ store: String, _ length: MetricOrigin.Length) -> StoreGauge?
     /// Sets the size; of those that go, the ones with the least `work`. False when it was not set, and nothing was told: the stack is ending,
     /// or the service has gone.
     func autoscale(_ service: String, to count: Int, work: [Int: Int], because record: DecisionRecord) -> Bool
@@ -35,7 +36,6 @@ final class ScalingLoop {
     private let meters: ServiceMeters
     private var scalers: [String: ServiceScaler] = [:]
     private var nextPass: [String: MonotonicTime] = [:]
-    private var clients: [String: RedisClient] = [:]
     private var timer: LoopTimer?
     private var metering: Task<Void, Never>?
     private let store: ScalingStore
@@ -116,8 +116,6 @@ final class ScalingLoop {
         timer = nil
         metering?.cancel()
         keep()
-        for client in clients.values { client.close() }
-        clients = [:]
     }
 
     /// A request waits at the gateway for a replica of this service: not later than now.
@@ -317,14 +315,9 @@ final class ScalingLoop {
         case .page(let url, let selector):
             guard let page = page(url), let selector = try? SampleSelector(selector) else { return nil }
             return .otherPage(page, selector)
-        case .redis(let store, let length):
-            guard let client = client(store) else { return nil }
-            switch length {
-            case .list(let key): return .redis(client, key: key, kind: .list)
-            case .sortedSet(let key): return .redis(client, key: key, kind: .sortedSet)
-            case .stream(let key, let group): return .redis(client, key: key, kind: group.map { .group($0) } ?? .stream)
-            }
-        case .kafka(let topic, let group, let url, _):
+        case .length(let store, let length):
+            return host.gauge(store, length).map { .counted(id: "\(store) \($0.id)", read: $0.read) }
+        case .lag(let topic, let group, let url, _):
             guard let page = page(url), let meter = try? LagMeter(page, group: group, topic: topic) else { return nil }
             return .lag(meter)
         }
@@ -336,17 +329,5 @@ final class ScalingLoop {
         let place = rest[..<slash]
         guard let endpoint = Endpoint(place.contains(":") ? String(place) : "\(place):80") else { return nil }
         return PageSource(loop: host.loop, endpoint: endpoint, path: slash == rest.endIndex ? "/metrics" : String(rest[slash...]))
-    }
-
-    private func client(_ store: String) -> RedisClient? {
-        if let known = clients[store] { return known }
-        guard let url = host.storeURL(store).flatMap({ try? RedisURL($0) }) else { return nil }
-        var options = RedisClient.Options()
-        options.maxConnections = 1
-        options.name = "muster-autoscaler"
-        let client = RedisClient(url: url, loop: host.loop, options: options)
-        client.start()
-        clients[store] = client
-        return client
     }
 }

@@ -81,7 +81,7 @@ struct ScalingReadings {
             }
             guard case .value = metric.target, case .samples(let each, _) = read else { return read }
             return .values(each.map(\.value))
-        case .page, .redis, .kafka: return whole(known, scale: 1000)
+        case .page, .length, .lag: return whole(known, scale: 1000)
         }
     }
 

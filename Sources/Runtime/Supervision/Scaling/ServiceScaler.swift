@@ -242,7 +242,7 @@ struct ServiceScaler {
     /// A topic's partitions as they are now: consumers beyond them sit idle.
     private func partitionCeilings(_ readings: [MeterReading]) -> [Ceiling] {
         zip(scaling.origins, ScalingReadings.names(scaling)).compactMap { origin, name in
-            guard case .kafka(let topic, _, _, _) = origin, let figure = readings.first(where: { $0.key.metric == name })?.figure,
+            guard case .lag(let topic, _, _, _) = origin, let figure = readings.first(where: { $0.key.metric == name })?.figure,
                 !figure.partitions.isEmpty
             else {
                 return nil

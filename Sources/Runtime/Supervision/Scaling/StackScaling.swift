@@ -2,6 +2,7 @@ import Basics
 import EventLoops
 import Observability
 import StackModel
+import StoreKinds
 
 /// The stack as its autoscalers see it: begins when the stack runs, and follows its file. On the control loop.
 final class StackScaling: ScalingHost {
@@ -55,7 +56,7 @@ final class StackScaling: ScalingHost {
     var loop: EventLoop { context.loop }
     var tell: (String) -> Void { context.tell }
     func runners(of service: String) -> [ReplicaRunner] { stack.runners(of: service) }
-    func storeURL(_ store: String) -> String? { stack.units.storeURL(store) }
+    func gauge(_ store: String, _ length: MetricOrigin.Length) -> StoreGauge? { stack.units.gauge(store, length) }
     func decided(_ record: DecisionRecord) { stack.decided(record) }
     func passed(_ line: ScalingLine) { context.record.take(line) }
 

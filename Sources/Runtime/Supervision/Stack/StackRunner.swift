@@ -5,13 +5,13 @@ import Gateway
 import Glibc
 import HTTP
 import Observability
-import Redis
 import StackModel
+import StoreKinds
 
 /// Runs a stack on this machine, from `start` until it has stopped: carries out what the `StackMachine` decides, and tells it what the
 /// units' runners say. What is published to the gateway, kept house of, scaled and asked for from outside are parts of their own
 /// (`Publisher`, `Housekeeping`, `StackScaling`, `StackAdmin`). On the control loop.
-final class StackRunner: ReplicaHost {
+final class StackRunner: ReplicaHost, ExternalHost {
     /// How the stack ended.
     enum Ending: Equatable {
         case stopped
@@ -25,11 +25,14 @@ final class StackRunner: ReplicaHost {
     var stack: Stack
     private var machine: StackMachine
     private(set) var runners: [String: ReplicaRunner] = [:]
+    /// By the store's name.
+    private(set) var externals: [String: ExternalRunner] = [:]
     private(set) lazy var publisher = Publisher(
         context, admitted: { [unowned self] in admitted },
         taken: { [unowned self] in apply(.ready(unit: $0.unit, number: $0.number)) })
     private(set) lazy var scaling = StackScaling(self, context, asked: asked, recorded: recorded)
     private let housekeeping: Housekeeping
+    private let board: StoreBoard
     private let asked: [String: Int]
     private let recorded: RecordedScaling?
     /// How often it was asked to hurry while it stops.
@@ -47,7 +50,8 @@ final class StackRunner: ReplicaHost {
     /// `counts`: the sizes that somebody asks for, by service. The others go on with the size that `recorded` has of a supervisor that was
     /// killed, if the stack file allows it, and else begin as the stack file says. Throws when something is missing that the stack needs.
     init(
-        _ stack: Stack, counts: [String: Int], recorded: RecordedScaling?, context: StackContext, housekeeping: EventLoop,
+        _ stack: Stack, counts: [String: Int], recorded: RecordedScaling?, context: StackContext, kinds: [any StoreKind],
+        housekeeping: EventLoop,
         onRunning: @escaping () -> Void,
         onEnd: @escaping (Ending) -> Void
     ) throws(StackFolder.Failure) {
@@ -62,6 +66,7 @@ final class StackRunner: ReplicaHost {
         self.onEnd = onEnd
         httpClient = HTTPClient(loop: context.loop, responseLimit: 1 << 20, passesOver: true)
         self.housekeeping = Housekeeping(context, thread: housekeeping)
+        board = StoreBoard(metrics: context.metrics)
         var wanted: [String: Int] = [:]
         for service in stack.services {
             let before = recorded?.pasts[service.name]?.size
@@ -69,11 +74,13 @@ final class StackRunner: ReplicaHost {
                 [asked[service.name], before].compactMap { $0 }.first { service.refusal(of: $0) == nil }
                 ?? service.replicas.lowerBound
         }
+        // An external store counts as one node, which is waited for and not run.
+        let nodes = stack.stores.map { ($0.name, $0.external == nil ? $0.nodes : 1) }
         machine = StackMachine(
-            stores: Dictionary(uniqueKeysWithValues: stack.stores.map { ($0.name, $0.nodes) }), services: wanted,
+            stores: Dictionary(uniqueKeysWithValues: nodes), services: wanted,
             tasks: stack.tasks.map(\.name), dependencies: stack.dependencies,
             exclusive: Set(stack.services.filter(\.isExclusive).map(\.name)))
-        units = try UnitLauncher(stack, context)
+        units = try UnitLauncher(stack, context, kinds: kinds)
         units.onStoreFailure = { [unowned self] in storeFailed($0) }
     }
 
@@ -154,7 +161,7 @@ final class StackRunner: ReplicaHost {
     private func perform(_ action: StackMachine.Action) {
         switch action {
         case .start(let unit, let number, let generation): start(unit, number, generation)
-        case .stop(let unit, let number): runners["\(unit)/\(number)"]?.stop()
+        case .stop(let unit, let number): stop(unit, number)
         case .startTask(let task): startTask(task)
         case .stopTask(let task): runners["\(task)/1"]?.stop()
         case .rollEnded(let service, let failure): rollEnded(service, failure)
@@ -170,12 +177,28 @@ final class StackRunner: ReplicaHost {
     }
 
     private func start(_ unit: String, _ number: Int, _ generation: Int) {
+        if units.isExternal(unit) {
+            let runner = units.external(unit, host: self)
+            externals[unit] = runner
+            return runner.start()
+        }
         let runner =
             units.isStore(unit)
             ? units.node(of: unit, number, host: self)
             : units.replica(of: stack.service(unit)!, number, generation, stack: stack.name, host: self)
         runners["\(unit)/\(number)"] = runner
         runner.start()
+    }
+
+    private func stop(_ unit: String, _ number: Int) {
+        guard let external = externals.removeValue(forKey: unit) else {
+            runners["\(unit)/\(number)"]?.stop()
+            return
+        }
+        external.stop()
+        let bound = LoopBound(self, on: loop)
+        // After this event, not inside it.
+        loop.execute { bound.value.apply(.stopped(unit: unit, number: number)) }
     }
 
     private func startTask(_ name: String) {
@@ -244,14 +267,41 @@ final class StackRunner: ReplicaHost {
 
     var loop: EventLoop { context.loop }
 
-    func redisClient(_ server: RedisServer) -> RedisClient {
-        var options = RedisClient.Options()
-        options.maxConnections = 1
-        options.name = "muster-supervisor"
-        // The URL is made here of a number and hex digits, so it parses.
-        let client = RedisClient(url: try! RedisURL(server.url), loop: loop, options: options)
-        client.start()
-        return client
+    var tell: (String) -> Void { context.tell }
+
+    func held(_ runner: ReplicaRunner, _ why: String) {
+        let name = "\(runner.unit)/\(runner.number)"
+        context.tell("\(name) is not started: \(why)")
+        context.journal.append(
+            DecisionRecord(
+                .restart, subject: name, inputs: [.init("folder", runner.nodeFolder ?? "")], raw: "start", outcome: "not started",
+                sentence: "\(name) is not started: \(why).", flip: "the folder as it was"))
+    }
+
+    func measured(_ unit: String, _ number: Int, isUp: Bool, _ figures: [StoreFigure]) {
+        guard let spec = units.spec(unit) else { return }
+        board.note(store: unit, kind: spec.kind.rawValue, number: number, isUp: isUp, figures)
+    }
+
+    // MARK: what external stores' runners tell
+
+    func answers(_ runner: ExternalRunner) {
+        context.tell("\(runner.machine.state): \(runner.unit), an external store at \(runner.machine.place)")
+        apply(.ready(unit: runner.unit, number: 1))
+    }
+
+    /// A stack that starts for the first time does not start without it. One whose supervisor has crashed has run without it, or may.
+    func isAway(_ runner: ExternalRunner, _ reason: String) {
+        guard let external = units.spec(runner.unit)?.external else { return }
+        let words =
+            "\(external.place): \(external.key): the store at \(runner.machine.place) is away (\(reason)): start it, or correct the URL"
+        if context.isRestart {
+            context.tell("\(words); the stack goes on without it meanwhile")
+            return apply(.ready(unit: runner.unit, number: 1))
+        }
+        guard machine.phase == .startingStores else { return }
+        startFailure = words
+        shutDown()
     }
 
     func eject(_ service: String) -> PassiveHealth.Settings {

@@ -6,6 +6,7 @@ import Glibc
 import HTTP
 import Observability
 import StackModel
+import StoreKinds
 import Synchronization
 
 /// A stack's supervisor as the whole work of a process: takes the lock, opens the gateway, runs the stack, serves the control socket,
@@ -29,6 +30,7 @@ public final class Supervisor: Sendable {
     private let onRunning: @Sendable () -> Void
     private let readStack: @Sendable (String, [String: String]) throws -> Stack
     private let manner: Manner
+    private let kinds: [any StoreKind]
     private let outcome = Mutex<String?>(nil)
 
     private final class Flag: Sendable { let isSet = Atomic<Bool>(false) }
@@ -46,9 +48,9 @@ public final class Supervisor: Sendable {
         }
     }
 
-    /// `tell` gets a line for each thing that happens; `onRunning` is called when everything is ready.
+    /// `kinds`: the kinds of store that can be run. `tell` gets a line for each thing that happens; `onRunning` is called when everything is ready.
     public init(
-        stack: Stack, file: String, counts: [String: Int], manner: Manner,
+        stack: Stack, file: String, counts: [String: Int], manner: Manner, kinds: [any StoreKind],
         readStack: @escaping @Sendable (String, [String: String]) throws -> Stack,
         tell: @escaping @Sendable (String) -> Void, onRunning: @escaping @Sendable () -> Void
     ) {
@@ -56,6 +58,7 @@ public final class Supervisor: Sendable {
         self.file = file
         self.counts = counts
         self.manner = manner
+        self.kinds = kinds
         self.tell = tell
         self.onRunning = onRunning
         self.readStack = readStack
@@ -94,7 +97,7 @@ public final class Supervisor: Sendable {
             loop: loop, folder: folder, fileFolder: Files.folder(of: Files.absolute(file)), mark: mark, isRestart: manner.isRestart,
             gateway: gateway, journal: journal, record: record, metrics: metrics, tell: tell)
         let runner = try StackRunner(
-            stack, counts: counts, recorded: recorded, context: context, housekeeping: housekeeping, onRunning: onRunning
+            stack, counts: counts, recorded: recorded, context: context, kinds: kinds, housekeeping: housekeeping, onRunning: onRunning
         ) { [self] ending in
             if case .failed(let why) = ending { outcome.withLock { $0 = why } }
             end.value.stop()
@@ -177,14 +180,11 @@ public final class Supervisor: Sendable {
                     + "or change it in \(file)")
         }
         for store in stack.stores {
-            guard let first = store.port else { continue }
-            for node in 0..<store.nodes {
-                let ports = [Int(first) + node] + (store.isCluster ? [Int(first) + node + 10_000] : [])
-                for port in ports.compactMap({ UInt16(exactly: $0) }) where !isFreePort(port) {
-                    throw Failure(
-                        "stores.\(store.name).redis.port: port \(port) is in use: stop what listens there (ss -ltnp 'sport = :\(port)'), or "
-                            + "change it in \(file)")
-                }
+            let ports = kinds.first { $0.name == store.kind }?.fixedPorts(store) ?? []
+            for port in ports where !isFreePort(port) {
+                throw Failure(
+                    "\(store.key).port: port \(port) is in use: stop what listens there (ss -ltnp 'sport = :\(port)'), or "
+                        + "change it in \(file)")
             }
         }
     }

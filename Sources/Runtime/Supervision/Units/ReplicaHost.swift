@@ -3,13 +3,12 @@ import Basics
 import EventLoops
 import Gateway
 import HTTP
-import Redis
+import StoreKinds
 
 /// What a replica's runner needs from the stack around it. All on the control loop.
 protocol ReplicaHost: AnyObject {
     var loop: EventLoop { get }
     var httpClient: HTTPClient { get }
-    func redisClient(_ server: RedisServer) -> RedisClient
     func eject(_ service: String) -> PassiveHealth.Settings
     /// A number for the next process; each is given once.
     func nextLife() -> Int
@@ -21,6 +20,10 @@ protocol ReplicaHost: AnyObject {
     /// Sends a signal to processes of that life outside of its process group.
     func signalStrays(_ runner: ReplicaRunner, life: Int, _ signal: Int32)
     func serving(_ runner: ReplicaRunner, _ isServing: Bool)
+    /// The keeper of its store does not let it start, for this reason, which is not the one that was told last.
+    func held(_ runner: ReplicaRunner, _ why: String)
+    /// Figures of a store's node; none that were not read this time.
+    func measured(_ unit: String, _ number: Int, isUp: Bool, _ figures: [StoreFigure])
     func failedToStart(_ runner: ReplicaRunner)
     /// Its process has ended by itself and is not started again. `failure`: nil when it ended with success.
     func completed(_ runner: ReplicaRunner, failure: String?)

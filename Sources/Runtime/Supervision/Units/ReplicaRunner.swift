@@ -5,8 +5,8 @@ import Gateway
 import Glibc
 import HTTP
 import Observability
-import Redis
 import StackModel
+import StoreKinds
 
 /// Carries out what a `ReplicaMachine` says, for one process: starts it, watches its end, probes it, signals it, admits it to the
 /// gateway. On the control loop.
@@ -20,8 +20,8 @@ final class ReplicaRunner {
         case checked(CheckSpec)
         /// It ends by itself.
         case task
-        /// A single server, or a node of what its keeper keeps together.
-        case redis(RedisServer, RedisClusterKeeper?)
+        /// A node of a store, which has its own probe and keeps its port.
+        case node(NodePlan, any Store)
     }
 
     let unit: String
@@ -52,7 +52,14 @@ final class ReplicaRunner {
     private var timer: LoopTimer?
     private var probeTimer: LoopTimer?
     private var drainTimer: LoopTimer?
-    private var redis: RedisClient?
+    /// Of the process that runs; nil for a service.
+    private var nodeProbe: (any NodeProbe)?
+    /// The node's part in its store, as it said last.
+    private(set) var role: String?
+    /// Asks the keeper again whether a node that is held back may start, and what was told of that last.
+    private var holdTimer: LoopTimer?
+    private var heldBecause: String?
+    private var probes = 0
     /// Which process of the supervisor's it is: no two have the same, for a number is used again while the one before is being searched for.
     private var life = 0
     /// Whether the process that runs, or has just ended, got a SIGKILL from here.
@@ -69,7 +76,8 @@ final class ReplicaRunner {
     private static let probeTime = Duration.seconds(2)
     /// For a second question, of one that gave no answer to the first.
     private static let liveTime = Duration.seconds(1)
-    private static let firstWordsTime = Duration.seconds(1)
+    /// How soon a keeper that holds a node back is asked again.
+    private static let holdInterval = Duration.seconds(1)
 
     init(
         unit: String, number: Int, generation: Int, kind: Kind, settings: ReplicaMachine.Settings, log: String,
@@ -113,7 +121,7 @@ final class ReplicaRunner {
         }
         if machine.restarts > restarts, !everReady { host.failedToStart(self) }
         if actions.contains(.finished) {
-            for timer in [timer, probeTimer, drainTimer] { timer?.cancel() }
+            for timer in [timer, probeTimer, drainTimer, holdTimer] { timer?.cancel() }
             host.finished(self)
         }
     }
@@ -157,22 +165,43 @@ final class ReplicaRunner {
 
     // MARK: starting and ending
 
-    /// A node whose successor is being chosen waits for it.
+    private var keeper: (any StoreKeeper)? { if case .node(_, let store) = kind { store.keeper } else { nil } }
+
+    /// A node that its keeper holds back waits for it.
     private func spawnWhenAllowed() {
-        guard case .redis(_, let keeper?) = kind else { return spawn() }
-        var isNow = true
-        keeper.whenMayStart(number, isWanted: { [weak self] in isNow || self?.machine.phase == .starting }) { [weak self] in
-            guard let self else { return }
-            if isNow { return spawn() }
-            if machine.phase == .starting {
-                // The time for a start begins now: it was held for as long as its folder was not fit.
-                for action in machine.begins(.now) { perform(action) }
-                return spawn()
-            }
-            handle(.exited("was not started again"))
+        guard keeper != nil else { return spawn() }
+        let bound = LoopBound(self, on: loop)
+        // Ends with the keeper's verdict, which may wait for a successor to be chosen.
+        Task(executorPreference: loop) {
+            if let verdict = await bound.value.askKeeper() { bound.value.mayStart(verdict) }
         }
-        isNow = false
     }
+
+    private func askKeeper() async -> StartVerdict? { await keeper?.mayStart(number) }
+
+    private func mayStart(_ verdict: StartVerdict) {
+        holdTimer = nil
+        defer { if verdict == .start { keeper?.began(number) } }
+        guard machine.phase == .starting else {
+            heldBecause = nil
+            return handle(.exited("was not started again"))
+        }
+        switch verdict {
+        case .start:
+            heldBecause = nil
+            // The time for a start begins now: until now it was held back.
+            for action in machine.begins(.now) { perform(action) }
+            spawn()
+        case .hold(let why):
+            if heldBecause != why { host.held(self, why) }
+            heldBecause = why
+            holdTimer = LoopTimer(loop: loop) { [weak self] in self?.spawnWhenAllowed() }
+            holdTimer?.schedule(after: ReplicaRunner.holdInterval)
+        }
+    }
+
+    /// The folder of a store's node; nil for a service.
+    var nodeFolder: String? { if case .node(let plan, _) = kind { plan.folder } else { nil } }
 
     private func spawn() {
         life = host.nextLife()
@@ -207,13 +236,13 @@ final class ReplicaRunner {
                 name: "\(unit)/\(number)", endpoint: .address(.loopback(port: port)), startsDown: true, isNew: true, eject: host.eject(unit)
             )
         }
-        if case .redis(let server, _) = kind { redis = host.redisClient(server) }
+        if case .node(let plan, let store) = kind { nodeProbe = store.probe(plan) }
         probe(after: ReplicaRunner.startingInterval)
     }
 
     private func choosePort() throws -> UInt16 {
         switch kind {
-        case .redis(let server, _): server.port
+        case .node(let plan, _): plan.port
         case .service(let http?) where http.isFixed: http.port
         case .service, .checked, .task: try freePort()
         }
@@ -230,9 +259,13 @@ final class ReplicaRunner {
         probeTimer?.cancel()
         drainTimer?.cancel()
         check?.cancel()
-        redis?.close()
-        redis = nil
-        if case .redis(_, let keeper?) = kind, machine.isRunningUnasked { keeper.died(number) }
+        if let nodeProbe {
+            nodeProbe.close()
+            self.nodeProbe = nil
+            role = nil
+            host.measured(unit, number, isUp: false, [])
+        }
+        if machine.isRunningUnasked { keeper?.died(number) }
         if result == 1, code == -SIGKILL, !wasKilledHere { host.killedByOthers(self) }
         handle(.exited(result == 1 ? ending(code) : "gone", isSuccess: result == 1 && code == 0))
     }
@@ -249,23 +282,44 @@ final class ReplicaRunner {
     private func ask(_ asked: Int) {
         guard asked == life, pid > 0, let port else { return }
         let bound = LoopBound(self, on: loop)
-        let client = host.httpClient, redis = redis, http: HTTPInterface?
+        let client = host.httpClient, http: HTTPInterface?
         if case .service(let interface) = kind { http = interface } else { http = nil }
         if case .checked(let spec) = kind { return runCheck(spec, asked, port) }
         if case .task = kind { return }
+        if nodeProbe != nil { return askNode(asked) }
         // Ends with its answer or its time limit; the next one is only asked then.
         Task(executorPreference: loop) {
-            let result: ReplicaMachine.Probe
-            if let redis {
-                result = await ReplicaRunner.ask(redis, bound)
-            } else if let http {
-                result = await ReplicaRunner.ask(client, http, port)
-            } else {
-                // Nothing to ask: a process that has lived for a moment is taken for well.
-                result = .ready
-            }
+            // Without anything to ask, a process that has lived for a moment is taken for well.
+            let result = if let http { await ReplicaRunner.ask(client, http, port) } else { ReplicaMachine.Probe.ready }
             bound.value.answered(asked, result)
         }
+    }
+
+    private func askNode(_ asked: Int) {
+        probes += 1
+        let bound = LoopBound(self, on: loop), isMeasuring = machine.isServing && probes % ExternalRunner.turnsPerMeasurement == 1
+        // Ends with the probe's answer or its time limit; the next one is only asked then.
+        Task(executorPreference: loop) {
+            guard let report = await bound.value.report() else { return }
+            bound.value.answered(asked, report)
+            guard isMeasuring, let figures = await bound.value.nodeProbe?.figures() else { return }
+            bound.value.measured(asked, figures)
+        }
+    }
+
+    /// nil: its process has ended meanwhile.
+    private func report() async -> ProbeReport? { await nodeProbe?.ask() }
+
+    private func answered(_ asked: Int, _ report: ProbeReport) {
+        guard asked == life, pid > 0 else { return }
+        let report = keeper?.answered(number, report) ?? report, served = machine.isServing
+        role = report.role
+        answered(asked, ReplicaMachine.Probe(report.answer))
+        if machine.isServing != served { host.measured(unit, number, isUp: machine.isServing, []) }
+    }
+
+    private func measured(_ asked: Int, _ figures: [StoreFigure]) {
+        if asked == life, pid > 0, machine.isServing { host.measured(unit, number, isUp: true, figures) }
     }
 
     private func answered(_ asked: Int, _ result: ReplicaMachine.Probe) {
@@ -286,7 +340,7 @@ final class ReplicaRunner {
     private func runCheck(_ spec: CheckSpec, _ asked: Int, _ port: UInt16) {
         check = CheckRun(
             spec, port: port, program: { [makeCheck] in try makeCheck(port, asked) }, loop: loop,
-            isShort: { ReplicaRunner.isShortOfDescriptors }
+            isShort: { isShortOfDescriptors }
         ) { [weak self] in self?.answered(asked, $0) }
         check?.start()
     }
@@ -312,48 +366,6 @@ final class ReplicaRunner {
 
     /// Nonsense, too much, or a connection that the server ends itself: it does something.
     private static func isAnswer(_ error: HTTPClientError) -> Bool { [.malformed, .tooLarge, .lost].contains(error.code) }
-
-    private static func ask(_ redis: RedisClient, _ runner: LoopBound<ReplicaRunner>) async -> ReplicaMachine.Probe {
-        do throws(RedisError) {
-            _ = try await redis.send(RedisCommand("PING"))
-            guard case .redis(_, let keeper?) = runner.value.kind else { return .ready }
-            guard keeper.store.spec.isCluster else { return .ready }
-            keeper.answered(runner.value.number)
-            guard keeper.isFormed else { return .occupied("the cluster is not formed yet") }
-            let info = try await redis.send(RedisCommand("CLUSTER INFO")).string ?? ""
-            return info.hasPrefix("cluster_state:ok") ? .ready : .degraded("CLUSTER INFO: the cluster does not serve all slots")
-        } catch {
-            if let probe = answer(error.message, isAnswer: [.server, .authentication, .malformed].contains(error.code)) { return probe }
-            if isShortOfDescriptors { return .unasked("too many open files here") }
-            let port = runner.value.port ?? 0, loop = runner.value.loop
-            // The client says why it has no connection, not whether the server reacts.
-            let said = await withUnsafeContinuation { continuation in
-                FirstWords.ask(port: port, within: firstWordsTime, on: loop) { continuation.resume(returning: $0) }
-            }
-            guard let said else { return .failed("PING on 127.0.0.1:\(port): \(error.message)") }
-            return answer(said, isAnswer: said.hasPrefix("-") && !said.hasPrefix("-NOAUTH"))
-                ?? .unready("PING on 127.0.0.1:\(port): \(error.message)")
-        }
-    }
-
-    /// What an error of Redis means: it answers, and says what ails it. nil: `text` is no answer of the server's.
-    private static func answer(_ text: String, isAnswer: Bool) -> ReplicaMachine.Probe? {
-        guard isAnswer else { return nil }
-        let words = "PING was answered with: \(text.hasPrefix("-") ? String(text.dropFirst()) : text)"
-        return switch text.drop(while: { $0 == "-" }).prefix(while: { $0 != " " }) {
-        case "LOADING", "BUSY": .occupied(words)
-        // It reads and answers; what it refuses, its clients are told.
-        case "MISCONF", "MASTERDOWN", "OOM", "READONLY", "NOREPLICAS", "CLUSTERDOWN", "TRYAGAIN": .degraded(words)
-        default: .unready(words)
-        }
-    }
-
-    /// Whether this process can open no further file or socket: then nobody else is to blame.
-    private static var isShortOfDescriptors: Bool {
-        let spare = dup(2)
-        if spare >= 0 { close(spare) }
-        return spare < 0 && (errno == EMFILE || errno == ENFILE)
-    }
 
     /// One that gave no answer is looked at: does it work? The first silence only makes the sample that the next one is compared with.
     private func judge(_ result: ReplicaMachine.Probe) -> ReplicaMachine.Probe {
@@ -382,5 +394,20 @@ final class ReplicaRunner {
         quietChecks = replica?.inFlight ?? 0 == 0 ? quietChecks + 1 : 0
         if quietChecks >= 2 { return handle(.drained) }
         drainTimer?.schedule(after: .milliseconds(10))
+    }
+}
+
+extension ReplicaMachine.Probe {
+    /// What a probe of a store's node has found, in the machine's words.
+    init(_ answer: NodeAnswer) {
+        self =
+            switch answer {
+            case .ready: .ready
+            case .degraded(let detail): .degraded(detail)
+            case .unready(let detail): .unready(detail)
+            case .occupied(let detail): .occupied(detail)
+            case .failed(let detail): .failed(detail)
+            case .unasked(let detail): .unasked(detail)
+            }
     }
 }

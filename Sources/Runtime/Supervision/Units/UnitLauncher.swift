@@ -1,24 +1,32 @@
 import Basics
-import Provisioning
-import Redis
+import EventLoops
 import StackModel
+import StoreKinds
 
-/// Makes the runners of a stack's units: which program each one starts, with which arguments and environment, and who keeps a store's nodes
-/// together. On the control loop.
-final class UnitLauncher {
+/// Makes the runners of a stack's units: which program each one starts, with which arguments and environment. Opens the stack's stores. On
+/// the control loop.
+final class UnitLauncher: StoreHost {
     private let context: StackContext
-    private var stores: [String: RedisStore] = [:]
-    private var keepers: [String: RedisClusterKeeper] = [:]
+    private var stores: [String: any Store] = [:]
+    private var specs: [String: StoreSpec] = [:]
     /// What every process gets of this one's environment.
     private let environment: Environment
     /// Called with the reason when a store's nodes, which never were one store, cannot be made one.
     var onStoreFailure: (String) -> Void = { _ in }
 
-    /// Throws when a program is missing that the stack needs.
-    init(_ stack: Stack, _ context: StackContext) throws(StackFolder.Failure) {
+    /// Throws when a program is missing that the stack needs, or a store cannot be run on what lies in its folder.
+    init(_ stack: Stack, _ context: StackContext, kinds: [any StoreKind]) throws(StackFolder.Failure) {
         self.context = context
         environment = Environment.inherited.clean
-        for store in stack.stores { stores[store.name] = try RedisStore(store, folder: context.folder.store(store.name)) }
+        for spec in stack.stores {
+            guard let kind = kinds.first(where: { $0.name == spec.kind }) else {
+                throw StackFolder.Failure("\(spec.place): \(spec.key): this program runs no store of this kind")
+            }
+            do throws(StoreFailure) {
+                stores[spec.name] = try kind.open(StorePlan(spec: spec, folder: context.folder.store(spec.name), host: self))
+            } catch { throw StackFolder.Failure(error.description) }
+            specs[spec.name] = spec
+        }
         for service in stack.services {
             try checkProgram(of: service.process, "service \(service.name)")
             if let check = service.check?.command {
@@ -26,11 +34,15 @@ final class UnitLauncher {
             }
         }
         for task in stack.tasks { try checkProgram(of: task.process, "task \(task.name)") }
-        if !stack.stores.isEmpty, Program.find("redis-server", folder: context.fileFolder) == nil {
-            throw StackFolder.Failure(
-                "store \(stack.stores[0].name) needs redis-server, which is not installed: apt-get install redis-server")
-        }
     }
+
+    // MARK: what stores ask and tell
+
+    var loop: EventLoop { context.loop }
+    var tell: (String) -> Void { context.tell }
+    func program(_ name: String) -> String? { Program.find(name, folder: context.fileFolder) }
+    func decided(_ record: DecisionRecord) { context.journal.append(record) }
+    func failed(_ reason: String) { onStoreFailure(reason) }
 
     private func checkProgram(of process: ProcessSpec, _ whose: String) throws(StackFolder.Failure) {
         guard ProcessLaunch.program(process, fileFolder: context.fileFolder) == nil else { return }
@@ -44,38 +56,30 @@ final class UnitLauncher {
     }
 
     func isStore(_ unit: String) -> Bool { stores[unit] != nil }
-    func storeURL(_ store: String) -> String? { stores[store]?.url }
+    func isExternal(_ unit: String) -> Bool { specs[unit]?.external != nil }
+    /// What the stack file says of a store; nil for a service.
+    func spec(_ unit: String) -> StoreSpec? { specs[unit] }
+    /// Counts something in a store; nil: nothing of the sort can be counted there.
+    func gauge(_ store: String, _ length: MetricOrigin.Length) -> StoreGauge? { stores[store]?.gauge(length) }
 
     /// Node `number` (from 1) of a store of the stack.
-    func node(of store: String, _ number: Int, host: any ReplicaHost) -> ReplicaRunner {
-        let store = stores[store]!
-        let path = Program.find("redis-server", folder: context.fileFolder) ?? "redis-server"
+    func node(of name: String, _ number: Int, host: any ReplicaHost) -> ReplicaRunner {
+        let store = stores[name]!, plan = store.nodes[number - 1]
         let environment = environment
-        let server = store.nodes[number - 1]
         return ReplicaRunner(
-            unit: store.spec.name, number: number, generation: 1, kind: .redis(server, keeper(store)),
-            // Loading a large file takes its time, and PING fails meanwhile.
-            settings: .init(startTime: .seconds(600)),
-            log: context.folder.log(store.spec.name, number), host: host
+            unit: name, number: number, generation: 1, kind: .node(plan, store), settings: .init(startTime: plan.startTime),
+            log: context.folder.log(name, number), host: host
         ) { [mark = context.mark] _, life in
             var environment = environment
-            environment[ProcessMark.variable] = mark.value(.init(unit: server.spec.name, number: number, life: life))
-            return server.program(path, environment: environment)
+            environment[ProcessMark.variable] = mark.value(.init(unit: name, number: number, life: life))
+            return Program(
+                path: plan.program, arguments: plan.arguments, environment: environment, folder: plan.folder, input: plan.input)
         }
     }
 
-    private func keeper(_ store: RedisStore) -> RedisClusterKeeper {
-        if let known = keepers[store.spec.name] { return known }
-        let journal = context.journal, tell = context.tell
-        let keeper = RedisClusterKeeper(
-            store, loop: context.loop, tell: tell, decided: { journal.append($0) },
-            onFailure: { [unowned self] reason in
-                // A cluster that was formed before is mended while its nodes run: ending them would leave nobody who could take over.
-                if FormedMark.exists(for: store.folder) { return tell("\(reason); it is tried again") }
-                onStoreFailure(reason)
-            })
-        keepers[store.spec.name] = keeper
-        return keeper
+    /// The probing of an external store.
+    func external(_ name: String, host: any ExternalHost) -> ExternalRunner {
+        ExternalRunner(unit: name, store: stores[name]!, host: host)
     }
 
     /// A replica of a service.
@@ -107,12 +111,14 @@ final class UnitLauncher {
         }
     }
 
-    private func launch(_ process: ProcessSpec, uses: [String], name: String, _ number: Int, stack: String) -> ProcessLaunch {
+    private func launch(_ process: ProcessSpec, uses: [StoreUse], name: String, _ number: Int, stack: String) -> ProcessLaunch {
         var given = ["HOST": "127.0.0.1", "INSTANCE_ID": String(number), "MUSTER_STACK": stack, "MUSTER_SERVICE": name]
-        for store in uses { given["REDIS_URL"] = stores[store]?.url }
+        for use in uses {
+            for variable in stores[use.store]?.environment(for: use) ?? [] { given[variable.name] = variable.value.reveal }
+        }
         return ProcessLaunch(process, fileFolder: context.fileFolder, inherited: environment, given: given)
     }
 
     /// The stack has stopped.
-    func close() { for keeper in keepers.values { keeper.close() } }
+    func close() { for store in stores.values { store.close() } }
 }

@@ -2,25 +2,42 @@ import Basics
 import EventLoops
 import Glibc
 import Provisioning
+import Redis
 import Sharding
 import StackModel
+import StoreKinds
 
 /// A declared Redis store as it is run: one server, or the nodes of a cluster. Ports and password are chosen once and kept in its folder.
-struct RedisStore {
-    let spec: StoreSpec
+final class RedisStore: Store {
+    let name: String
+    let spec: RedisSettings
     let folder: String
     let password: String
     /// Number 1 and on.
-    let nodes: [RedisServer]
+    let servers: [RedisServer]
+    let nodes: [NodePlan]
+    let place = ""
+    private unowned let host: any StoreHost
+    private lazy var kept = RedisClusterKeeper(self, host: host)
+    private lazy var gauges = RedisGauges(login(url), loop: host.loop)
 
-    init(_ spec: StoreSpec, folder: String) throws(StackFolder.Failure) {
+    /// Loading a large file takes its time, and PING fails meanwhile.
+    private static let startTime = Duration.seconds(600)
+
+    init(_ plan: StorePlan, _ spec: RedisSettings) throws(StoreFailure) {
+        let folder = plan.folder, name = plan.spec.name
         self.spec = spec
+        self.name = name
         self.folder = folder
-        if let other = RedisStore.otherLayout(spec, folder) { throw StackFolder.Failure("store \(spec.name): \(other)") }
+        host = plan.host
+        guard let program = plan.host.program("redis-server") else {
+            throw StoreFailure("store \(name) needs redis-server, which is not installed: apt-get install redis-server")
+        }
+        if let other = RedisStore.otherLayout(spec, folder) { throw StoreFailure("store \(name): \(other)") }
         if !spec.isCluster, spec.role == .state,
             let why = NodeFolders.refusal(single: folder, wasFormed: FormedMark.exists(for: folder))
         {
-            throw StackFolder.Failure("store \(spec.name): nothing was started. \(why)")
+            throw StoreFailure("store \(name): nothing was started. \(why)")
         }
         do throws(SystemError) {
             try Files.makeFolder(folder, mode: 0o700)
@@ -32,24 +49,26 @@ struct RedisStore {
                 try Files.replace(passwordFile, with: Array((password + "\n").utf8), mode: 0o600)
             }
             try Files.replace(folder + "/layout", with: Array((RedisStore.layout(spec) + "\n").utf8))
-            var nodes: [RedisServer] = []
+            var servers: [RedisServer] = []
             for number in 1...spec.nodes {
                 let place = spec.isCluster ? "\(folder)/node-\(number)" : folder
                 let declared = spec.port.map { $0 + UInt16(number - 1) }
-                nodes.append(
-                    try RedisServer(spec, number: number, folder: place, password: password, port: declared, taken: nodes.map(\.port)))
+                servers.append(
+                    try RedisServer(
+                        spec, of: name, number: number, folder: place, password: password, port: declared, taken: servers.map(\.port)))
             }
-            self.nodes = nodes
+            self.servers = servers
+            nodes = servers.map { $0.plan(program, startTime: RedisStore.startTime) }
             if spec.isCluster {
-                try NodeFolders.keepRoster(nodes.map { ("node-\($0.number)", $0.port) }, in: folder)
+                try NodeFolders.keepRoster(servers.map { ("node-\($0.number)", $0.port) }, in: folder)
             } else {
                 try beginSingle()
             }
-        } catch { throw StackFolder.Failure("store \(spec.name): \(error)") }
+        } catch { throw StoreFailure("store \(name): \(error)") }
         let refused = census().refusals
         if let first = refused.first {
             let more = refused.count > 1 ? " (and \(refused.count - 1) more)" : ""
-            throw StackFolder.Failure("store \(spec.name): nothing was started. \(first)\(more)")
+            throw StoreFailure("store \(name): nothing was started. \(first)\(more)")
         }
     }
 
@@ -67,7 +86,7 @@ struct RedisStore {
     func census(starting number: Int? = nil) -> FolderCensus {
         guard spec.isCluster else { return FolderCensus([], wasFormed: false, place: "") }
         return FolderCensus(
-            nodes.map { node in
+            servers.map { node in
                 NodeTestimony(
                     folder: node.folder, address: node.address, runs: node.number != number && !isFreePort(node.port), keepsData: keepsData)
             }, wasFormed: FormedMark.exists(for: folder), place: "--dir \(folder)")
@@ -89,7 +108,7 @@ struct RedisStore {
         guard spec.isCluster else {
             return keepsData ? NodeFolders.refusal(single: folder, wasFormed: FormedMark.exists(for: folder)) : nil
         }
-        let census = census(starting: number), node = nodes[number - 1]
+        let census = census(starting: number), node = servers[number - 1]
         guard let one = census.testimonies.first(where: { $0.address == node.address }) else { return nil }
         switch census.verdict(of: one) {
         case .start: break
@@ -98,17 +117,17 @@ struct RedisStore {
             do {
                 try node.prepare()
                 try Files.replace(node.folder + "/nodes.conf", with: Array(file.text.utf8), mode: 0o600)
-                tell("\(spec.name)/\(number): \(sentence)")
+                tell("\(name)/\(number): \(sentence)")
             } catch { return "\(error)" }
         }
         // Without the mark the folder is judged more severely the next time; on a full disk that is no reason not to start.
-        do { try StartMark.draw(node.folder) } catch { tell("\(spec.name)/\(number): \(error)") }
+        do { try StartMark.draw(node.folder) } catch { tell("\(name)/\(number): \(error)") }
         return nil
     }
 
     /// A single server's data is no cluster's, and a cluster grows and shrinks by moving slots, not by another number in the file: what is
     /// on disk must fit.
-    private static func otherLayout(_ spec: StoreSpec, _ folder: String) -> String? {
+    private static func otherLayout(_ spec: RedisSettings, _ folder: String) -> String? {
         let layout = layout(spec)
         let hasData = Files.exists(folder + "/port") || Files.exists(folder + "/node-1")
         let known = Files.text(folder + "/layout")?.split(separator: "\n").first.map(String.init) ?? (hasData ? "single" : layout)
@@ -123,40 +142,64 @@ struct RedisStore {
             + "--from DIR' with the new port and password"
     }
 
-    private static func layout(_ spec: StoreSpec) -> String {
+    private static func layout(_ spec: RedisSettings) -> String {
         spec.isCluster ? "cluster \(spec.masters) \(spec.replicas)" : "single"
     }
 
-    /// What services get as REDIS_URL.
-    var url: String {
-        let places = nodes.map { "127.0.0.1:\($0.port)" }.joined(separator: ",")
+    var keeper: (any StoreKeeper)? { kept }
+
+    func probe(_ node: NodePlan?) -> any NodeProbe {
+        let server = servers[(node?.number ?? 1) - 1]
+        return RedisProbe(login(server.url), port: server.port, isCluster: spec.isCluster, loop: host.loop)
+    }
+
+    func environment(for use: StoreUse) -> [(name: String, value: Secret)] { [(use.variable, Secret(url))] }
+    func gauge(_ length: MetricOrigin.Length) -> StoreGauge? { gauges.gauge(length) }
+
+    func close() {
+        kept.close()
+        gauges.close()
+    }
+
+    /// The URL is made here of numbers and hex digits, so it parses.
+    private func login(_ url: String) -> RedisURL { try! RedisURL(url) }
+
+    /// What services get.
+    private var url: String {
+        let places = servers.map { "127.0.0.1:\($0.port)" }.joined(separator: ",")
         return "redis\(spec.isCluster ? "+cluster" : "")://:\(password)@\(places)"
     }
 }
 
 /// One redis-server of a store: its folder, port, password and configuration.
 struct RedisServer {
-    let spec: StoreSpec
+    let spec: RedisSettings
+    /// The store's name.
+    let store: String
     let number: Int
     let folder: String
     let port: UInt16
     let password: String
 
     /// The port that was chosen the last time is taken again, if it is free: a cluster's nodes know each other by it.
-    init(_ spec: StoreSpec, number: Int, folder: String, password: String, port declared: UInt16?, taken: [UInt16]) throws(SystemError) {
+    init(
+        _ spec: RedisSettings, of store: String, number: Int, folder: String, password: String, port declared: UInt16?, taken: [UInt16]
+    ) throws(SystemError) {
         self.spec = spec
+        self.store = store
         self.number = number
         self.folder = folder
         self.password = password
         let known =
-            Files.text(folder + "/port")?.split(separator: "\n").first.flatMap { UInt16($0) }
+            KeptPort.known(in: folder)
             ?? NodeFolders.port(of: "node-\(number)", in: Files.folder(of: folder))
         if let declared {
             port = declared
         } else if let known, isFreePort(known) {
             port = known
         } else {
-            port = try RedisServer.choose(isCluster: spec.isCluster, taken)
+            // A node of a cluster needs the port 10,000 above for its bus.
+            port = try spec.isCluster ? KeptPort.choose(besides: taken, above: 10_000) : KeptPort.choose()
         }
         try prepare()
     }
@@ -165,7 +208,7 @@ struct RedisServer {
     func prepare() throws(SystemError) {
         try Files.makeFolder(folder, mode: 0o700)
         try beginKeeping()
-        try Files.replace(folder + "/port", with: Array("\(port)\n".utf8))
+        try KeptPort.keep(port, in: folder)
         try Files.replace(folder + "/redis.conf", with: Array(try configuration().utf8))
     }
 
@@ -178,18 +221,6 @@ struct RedisServer {
         }
     }
 
-    /// A node of a cluster needs the port 10,000 above for its bus.
-    private static func choose(isCluster: Bool, _ taken: [UInt16]) throws(SystemError) -> UInt16 {
-        if !isCluster { return try freePort() }
-        // Below the ports that the kernel gives to outgoing connections (from 32768 on), and so is the bus: an outgoing connection could
-        // have it at the next start.
-        for _ in 0..<200 {
-            let port = UInt16.random(in: 11_000...20_000)
-            if !taken.contains(port), isFreePort(port), isFreePort(port + 10_000) { return port }
-        }
-        throw SystemError("there is no free port that leaves room for a bus port 10000 above it", 0)
-    }
-
     var address: NodeAddress { NodeAddress(host: "127.0.0.1", port: port) }
 
     /// Loopback only, password always. A store of state never evicts (F1.1): when it is full, writes fail and say so.
@@ -197,7 +228,7 @@ struct RedisServer {
         var cluster: RedisConfiguration.Cluster?
         if spec.isCluster {
             let timeout: Duration
-            do { timeout = try FailoverTime.nodeTimeout(promise: spec.failover, subject: spec.name).result } catch {
+            do { timeout = try FailoverTime.nodeTimeout(promise: spec.failover, subject: store).result } catch {
                 throw SystemError(error.description, 0)
             }
             // A source of its own, so that a partition between two nodes can be tried on one machine.
@@ -209,10 +240,10 @@ struct RedisServer {
     }
 
     /// The password comes by standard input: it stands in no argument and in no configuration file.
-    func program(_ path: String, environment: Environment) -> Program {
-        Program(
-            path: path, arguments: [folder + "/redis.conf", "-"], environment: environment, folder: folder,
-            input: Array(RedisConfiguration.secrets(password: password, isCluster: spec.isCluster).utf8))
+    func plan(_ program: String, startTime: Duration) -> NodePlan {
+        NodePlan(
+            number: number, program: program, arguments: [folder + "/redis.conf", "-"], folder: folder,
+            input: Array(RedisConfiguration.secrets(password: password, isCluster: spec.isCluster).utf8), port: port, startTime: startTime)
     }
 
     var url: String { "redis://:\(password)@127.0.0.1:\(port)" }

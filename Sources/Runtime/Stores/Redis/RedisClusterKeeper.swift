@@ -5,7 +5,7 @@ import Observability
 import Provisioning
 import Redis
 import Sharding
-import StackModel
+import StoreKinds
 
 /// Keeps one store: a node is started only on a folder that is fit for it (`FolderCensus`). The nodes of a cluster it keeps together: it
 /// forms the cluster when all nodes answer for the first time, and lets a replica take over when a master's process has ended, long before
@@ -13,15 +13,14 @@ import StackModel
 ///
 /// The supervisor knows of a death by the kernel, at once; the cluster only after its node timeout. So the most advanced replica that has
 /// a whole copy is told `CLUSTER FAILOVER FORCE`: it need not wait, and the other masters' votes are still needed, so that a supervisor
-/// that errs makes no second master. Redis does not ask a replica that is told so how old its copy is: `Heir` does. The dead process is started again when that is decided: before, it would come back as the master that it was. Hangs and
-/// partitions are left to the cluster's own detection. On the control loop.
-final class RedisClusterKeeper {
-    let store: RedisStore
+/// that errs makes no second master. Redis does not ask a replica that is told so how old its copy is: `Heir` does. The dead process is
+/// started again when that is decided: before, it would come back as the master that it was. Hangs and partitions are left to the cluster's
+/// own detection. On the control loop.
+final class RedisClusterKeeper: StoreKeeper {
+    private unowned let store: RedisStore
+    private unowned let host: any StoreHost
     private let loop: EventLoop
     private let session: ClusterSession
-    private let tell: (String) -> Void
-    private let decided: (DecisionRecord) -> Void
-    private let onFailure: (String) -> Void
     /// The nodes belong together: they serve.
     private(set) var isFormed: Bool
     private var isForming = false
@@ -30,10 +29,9 @@ final class RedisClusterKeeper {
     private var answering: Set<Int> = []
     /// Deaths that are being dealt with, and who waits to be started again.
     private var open: [Int: [() -> Void]] = [:]
-    /// Nodes that are not started because of what their folders say, and what was told of them last.
-    private var held: [Int: LoopTimer] = [:]
-    private var told: [Int: String] = [:]
-    private var isClosed = false
+    /// How many nodes may start and have not begun to, and the lock that is held for them; -1: none is.
+    private var starts = 0
+    private var folderLock: Int32 = -1
 
     /// Nodes that do not answer within this are not waited for.
     private static let questionTime = Duration.milliseconds(500)
@@ -42,38 +40,37 @@ final class RedisClusterKeeper {
     /// What is wrong is seldom gone in less, and each attempt is told.
     private static let formAgain = Duration.seconds(5)
 
-    init(
-        _ store: RedisStore, loop: EventLoop, tell: @escaping (String) -> Void, decided: @escaping (DecisionRecord) -> Void,
-        onFailure: @escaping (String) -> Void
-    ) {
+    init(_ store: RedisStore, host: any StoreHost) {
         self.store = store
+        self.host = host
+        loop = host.loop
         isFormed = !store.spec.isCluster
-        self.loop = loop
-        self.tell = tell
-        self.decided = decided
-        self.onFailure = onFailure
         session = ClusterSession(
-            seeds: store.nodes.map(\.address), credentials: RedisCredentials(password: store.password), loop: loop,
+            seeds: store.servers.map(\.address), credentials: RedisCredentials(password: store.password), loop: loop,
             commandTime: RedisClusterKeeper.questionTime)
     }
 
-    func close() {
-        isClosed = true
-        for timer in held.values { timer.cancel() }
-        held = [:]
-        session.close()
-    }
+    func close() { session.close() }
 
     // MARK: forming
 
-    /// Node `number` answers. When all do, they are formed into a cluster, unless they are one.
-    func answered(_ number: Int) {
+    /// When all nodes answer, they are formed into a cluster, unless they are one. Until then none of them serves.
+    func answered(_ node: Int, _ report: ProbeReport) -> ProbeReport {
+        switch report.answer {
+        case .ready, .degraded: break
+        case .unready, .occupied, .failed, .unasked: return report
+        }
+        if !isFormed { isThere(node) }
+        return isFormed ? report : ProbeReport(.occupied("the cluster is not formed yet"), role: report.role)
+    }
+
+    private func isThere(_ number: Int) {
         answering.insert(number)
-        guard !isFormed, !isForming, answering.count == store.nodes.count, .now >= nextForming else { return }
+        guard !isFormed, !isForming, answering.count == store.servers.count, .now >= nextForming else { return }
         isForming = true
         let bound = LoopBound(self, on: loop)
-        let nodes = store.nodes.map(\.address), replicas = store.spec.replicas, credentials = session.credentials, loop = loop,
-            name = store.spec.name
+        let nodes = store.servers.map(\.address), replicas = store.spec.replicas, credentials = session.credentials, loop = loop,
+            name = store.name
         let mark = FormedMark.path(beside: store.folder)
         // Ends when the cluster serves, or cannot be made to: after 60 s at most beyond what its steps and the loading of data take.
         Task(executorPreference: loop) {
@@ -89,18 +86,20 @@ final class RedisClusterKeeper {
         isForming = false
         isFormed = true
         let spec = store.spec, serves = outcome.copying.isEmpty ? "the cluster is whole again:" : "the cluster serves again:"
-        tell(
-            "\(spec.name): \(outcome.isChanged ? "formed a cluster of" : serves) \(spec.masters) masters with \(spec.replicas) "
+        host.tell(
+            "\(store.name): \(outcome.isChanged ? "formed a cluster of" : serves) \(spec.masters) masters with \(spec.replicas) "
                 + "replica\(spec.replicas == 1 ? "" : "s") each"
         )
-        for note in outcome.copying { tell("\(spec.name): \(note); until then nobody can take over from its master") }
+        for note in outcome.copying { host.tell("\(store.name): \(note); until then nobody can take over from its master") }
     }
 
     private func notFormed(_ reason: String) {
         isForming = false
         answering = []
         nextForming = .now + RedisClusterKeeper.formAgain
-        onFailure(reason)
+        // A cluster that was formed before is mended while its nodes run: ending them would leave nobody who could take over.
+        if FormedMark.exists(for: store.folder) { return host.tell("\(reason); it is tried again") }
+        host.failed(reason)
     }
 
     // MARK: deaths
@@ -118,46 +117,46 @@ final class RedisClusterKeeper {
         }
     }
 
-    /// Calls `go` when node `number` may be started (again): when its successor is chosen, and when its folder is fit to be started on.
-    /// A folder that is not, or that `muster redis` is at work on, is looked at again every second, until it has been put back or recovered.
-    ///
-    /// `isWanted` is asked meanwhile: when the node is not to be started any more, `go` is called for that.
-    func whenMayStart(_ number: Int, isWanted: @escaping () -> Bool, _ go: @escaping () -> Void) {
-        if open[number] == nil { look(number, isWanted, go) } else { open[number]?.append { [self] in look(number, isWanted, go) } }
+    /// A dead node waits until its successor is chosen; then its folder must be fit to be started on. A folder that is not, or that
+    /// `muster redis` is at work on, holds it. From `start` until `began` the folder is locked: nobody may change it between the look and the
+    /// start.
+    func mayStart(_ node: Int) async -> StartVerdict {
+        if open[node] != nil {
+            await withUnsafeContinuation { (continuation: UnsafeContinuation<Void, Never>) in open[node]?.append { continuation.resume() } }
+        }
+        if let busy = lockFolder() { return .hold(busy) }
+        guard let why = store.obstacle(to: node, tell: host.tell) else { return .start }
+        began(node)
+        return .hold(why)
+    }
+
+    func began(_ node: Int) {
+        starts -= 1
+        guard starts == 0, folderLock >= 0 else { return }
+        Glibc.close(folderLock)
+        folderLock = -1
+    }
+
+    /// One lock for all nodes that are about to start. Why there is none now, or nil: it is held, and `began` lets it go.
+    private func lockFolder() -> String? {
+        if starts == 0 {
+            let (descriptor, busy) = store.lock()
+            if let busy { return busy }
+            folderLock = descriptor
+        }
+        starts += 1
+        return nil
     }
 
     private func settled(_ number: Int) {
-        for look in open.removeValue(forKey: number) ?? [] { look() }
+        for go in open.removeValue(forKey: number) ?? [] { go() }
     }
 
-    private func look(_ number: Int, _ isWanted: @escaping () -> Bool, _ go: @escaping () -> Void) {
-        if isClosed { return }
-        // Held until the process is started: folders must not be changed between the look at them and the start.
-        let (lock, busy) = isWanted() ? store.lock() : (-1, nil)
-        defer { if lock >= 0 { Glibc.close(lock) } }
-        guard isWanted(), let why = busy ?? store.obstacle(to: number, tell: tell) else {
-            told[number] = nil
-            held[number] = nil
-            return go()
-        }
-        if told[number] != why {
-            told[number] = why
-            tell("\(name(number)) is not started: \(why)")
-            decided(
-                DecisionRecord(
-                    .restart, subject: name(number), inputs: [.init("folder", store.nodes[number - 1].folder)], raw: "start",
-                    outcome: "not started", sentence: "\(name(number)) is not started: \(why).", flip: "the folder as it was"))
-        }
-        let timer = LoopTimer(loop: loop) { [weak self] in self?.look(number, isWanted, go) }
-        held[number] = timer
-        timer.schedule(after: .seconds(1))
-    }
-
-    private func name(_ number: Int) -> String { "\(store.spec.name)/\(number)" }
+    private func name(_ number: Int) -> String { "\(store.name)/\(number)" }
 
     private func succeed(_ number: Int, _ died: MonotonicTime) async {
-        let dead = store.nodes[number - 1]
-        let others = store.nodes.filter { $0.number != number && open[$0.number] == nil }
+        let dead = store.servers[number - 1]
+        let others = store.servers.filter { $0.number != number && open[$0.number] == nil }
         let views = await ask(others, replacing: dead.port)
         // Whoever answers knows the dead node by its port.
         guard let seen = views.lazy.compactMap({ $0.nodes.nodes.first { $0.address.port == dead.port } }).first else { return }
@@ -168,11 +167,11 @@ final class RedisClusterKeeper {
         }
         let choice = Heir.choose(
             of: name(number), slots: seen.slots, sinceDeath: .now - died, among: heirs.map { .init(name: name($0.number), copy: $0.copy) })
-        decided(choice.record)
-        guard let heir = heirs.first(where: { name($0.number) == choice.result }) else { return tell(choice.record.sentence) }
+        host.decided(choice.record)
+        guard let heir = heirs.first(where: { name($0.number) == choice.result }) else { return host.tell(choice.record.sentence) }
         let isDone = await takeOver(heir.number, died + store.spec.failover)
         let took = (MonotonicTime.now - died).brief
-        tell(
+        host.tell(
             isDone
                 ? "\(name(heir.number)) has taken over from \(name(number)), \(took) after its death"
                 : "\(name(heir.number)) has not taken over from \(name(number)) within \(took): it is left to the cluster")
@@ -254,7 +253,7 @@ final class RedisClusterKeeper {
 
     /// Until the heir is master, or the time is over.
     private func takeOver(_ heir: Int, _ deadline: MonotonicTime) async -> Bool {
-        guard let client = try? session.client(store.nodes[heir - 1].address) else { return false }
+        guard let client = try? session.client(store.servers[heir - 1].address) else { return false }
         var asked: MonotonicTime?
         while MonotonicTime.now < deadline {
             if asked.map({ MonotonicTime.now - $0 >= RedisClusterKeeper.askAgain }) ?? true {
