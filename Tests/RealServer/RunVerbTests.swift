@@ -40,7 +40,8 @@ import Testing
             #expect(try await shell(stack, "$M run plain --stack s.yaml -- sh -c 'kill -TERM $$'; exit $?").status == 128 + SIGTERM)
             // A broken pipe ends the command as it would end it anywhere.
             #expect(try await shell(stack, "$M run plain --stack s.yaml -- yes | head -1; exit ${PIPESTATUS[0]}").status == 128 + SIGPIPE)
-            #expect(try await stack.muster("run", "plain", "--stack", "s.yaml", "--", "echo", "--help").output == "--help\n")
+            let help = try await stack.muster("run", "plain", "--stack", "s.yaml", "--", "sh", "-c", "echo $1", "sh", "--help")
+            #expect(help.output == "--help\n", "\(help.output)")
         }
     }
 
@@ -60,8 +61,9 @@ import Testing
             let early = try await stack.muster("run", "stored", "--stack", "s.yaml", "--", "true")
             #expect(early.status == 1 && early.output.contains("start the stack first"), "\(early.output)")
             try await stack.up()
-            let (status, output) = try await stack.muster(
-                "run", "stored", "--stack", "s.yaml", "--", "sh", "-c", "redis-cli -u $REDIS_URL --no-auth-warning PING")
+            // redis-cli 7.0 takes an empty user of a URL for a user's name.
+            let ping = "at=${REDIS_URL#redis://:} port=${REDIS_URL##*:}; redis-cli -p ${port%%/*} -a ${at%%@*} --no-auth-warning PING"
+            let (status, output) = try await stack.muster("run", "stored", "--stack", "s.yaml", "--", "sh", "-c", ping)
             #expect(status == 0 && output == "PONG\n", "\(output)")
             #expect(try await stack.muster("run", "plain", "--stack", "s.yaml", "--", "sh", "-c", "echo [$REDIS_URL]").output == "[]\n")
             #expect(try await stack.muster("down", "s.yaml").status == 0)
