@@ -53,7 +53,8 @@ enum Interpolation {
         return .variable(name: Substring(name), fallback: nil)
     }
 
-    private static func isNameByte(_ byte: UInt8) -> Bool { (byte | 32) &- 97 < 26 || byte &- 48 < 10 || byte == 95 }
+    /// Whether a variable's name may have this byte.
+    static func isNameByte(_ byte: UInt8) -> Bool { (byte | 32) &- 97 < 26 || byte &- 48 < 10 || byte == 95 }
 
     /// Letters, digits and underscores.
     static func isName(_ text: some StringProtocol) -> Bool { !text.isEmpty && text.utf8.allSatisfy(isNameByte) }

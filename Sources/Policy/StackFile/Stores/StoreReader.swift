@@ -137,7 +137,7 @@ extension StackReader {
 
     static func isVariable(_ name: String) -> Bool {
         guard let first = name.utf8.first, !(first &- 48 < 10) else { return false }
-        return name.utf8.allSatisfy { ($0 | 32) &- 97 < 26 || $0 &- 48 < 10 || $0 == 95 }
+        return name.utf8.allSatisfy(Interpolation.isNameByte)
     }
 }
 

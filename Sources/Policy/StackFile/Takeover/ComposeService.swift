@@ -221,7 +221,7 @@ struct ComposeService {
         }
         var taken: [String: Int] = [:]
         for (name, text, line) in found {
-            let isPlain = !name.isEmpty && name.utf8.allSatisfy { ($0 | 32) &- 97 < 26 || $0 &- 48 < 10 || $0 == 95 }
+            let isPlain = !name.isEmpty && name.utf8.allSatisfy(Interpolation.isNameByte)
             guard isPlain, name != "MUSTER_REPLICA" else {
                 remarks.append((line, "'\(name)' is no name of an environment variable here"))
                 continue
