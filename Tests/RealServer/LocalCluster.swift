@@ -17,16 +17,12 @@ final class LocalCluster: Sendable {
     var passwordFile: String { folder + "/password" }
     var directory: String { folder + "/nodes" }
 
-    /// Eight ports in a row: six to begin with and two to grow. Below the ports that the kernel gives to outgoing connections, and so are
-    /// their buses.
+    /// Eight ports in a row: six to begin with and two to grow.
     init(folder: String, loop: EventLoop) throws {
         self.folder = folder
         self.loop = loop
         password = secretHex(bytes: 16)
-        var first = UInt16.random(in: 11_000...20_000)
-        while (first..<first + 8).contains(where: { port in [port, port + 10_000].contains { (try? RawSocket(port: $0)) != nil } }) {
-            first = UInt16.random(in: 11_000...20_000)
-        }
+        let first = ClusterPorts.first(of: 8)
         ports = Array(first..<first + 8)
         try Files.replace(passwordFile, with: Array((password + "\n").utf8), mode: 0o600)
     }

@@ -211,6 +211,11 @@ import Testing
                 }
                 let cut = try await altered(snapshot, Array(good.dropLast(100)))
                 #expect(cut.contains("cut off"))
+                // Cut where it happens to look like an end: the byte before the last eight says "end".
+                var lucky = Array(good.dropLast(100))
+                lucky[lucky.count - 9] = 0xFF
+                let endsWell = try await altered(snapshot, lucky)
+                #expect(endsWell.contains("cut off"))
                 var bytes = good
                 bytes[bytes.count / 2] ^= 4
                 let flipped = try await altered(snapshot, bytes)

@@ -42,7 +42,7 @@ public final class RedisClusterFixture: Sendable {
         self.extra = extra
         var nodes: [Node] = []
         for i in 0..<masters * (replicas + 1) {
-            let port = RedisClusterFixture.port(besides: nodes.map(\.port))
+            let port = ClusterPorts.first(besides: nodes.map(\.port))
             let path = "\(folder)/node-\(i)"
             try Files.makeFolder(path, mode: 0o700)
             nodes.append(Node(port: port, folder: path))
@@ -65,14 +65,6 @@ public final class RedisClusterFixture: Sendable {
             }
         }
         if form { try await self.form(loop) }
-    }
-
-    /// The bus is at port + 10000, so both must be free, and below the ports that the kernel gives to outgoing connections.
-    private static func port(besides taken: [UInt16]) -> UInt16 {
-        while true {
-            let port = UInt16.random(in: 11_000...20_000)
-            if !taken.contains(port), (try? RawSocket(port: port)) == nil, (try? RawSocket(port: port + 10_000)) == nil { return port }
-        }
     }
 
     /// Starts node `i`, again after it was killed.

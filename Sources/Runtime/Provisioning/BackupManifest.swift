@@ -200,11 +200,7 @@ public struct BackupManifest: Sendable, Equatable {
         var memory = 0
         for shard in shards {
             let path = "\(folder)/\(shard.file)"
-            let file = try BackupManifest.inspect(path)
-            guard file.bytes == shard.bytes else {
-                throw ProvisioningFailure(
-                    .refused, "\(path) has \(file.bytes) bytes; the manifest says \(shard.bytes): it is cut off or altered")
-            }
+            let file = try BackupManifest.inspect(path, expected: shard.bytes)
             guard file.sha256 == shard.sha256 else {
                 throw ProvisioningFailure(
                     .refused,
@@ -223,7 +219,7 @@ public struct BackupManifest: Sendable, Equatable {
         return memory
     }
 
-    static func inspect(_ path: String) throws(ProvisioningFailure) -> RDBFile {
-        do { return try RDBFile(path) } catch { throw ProvisioningFailure(.refused, error.description) }
+    static func inspect(_ path: String, expected: Int? = nil) throws(ProvisioningFailure) -> RDBFile {
+        do { return try RDBFile(path, expected: expected) } catch { throw ProvisioningFailure(.refused, error.description) }
     }
 }

@@ -25,14 +25,18 @@ public struct RDBFile: Sendable, Equatable {
         public let description: String
     }
 
-    /// Reads all of it once: SHA-256, CRC-64, the mark of its end, its header.
-    public init(_ path: String) throws(Failure) {
+    /// Reads all of it once: SHA-256, CRC-64, the mark of its end, its header. A file of another size than `expected` (bytes, where somebody
+    /// wrote down how many there were) is refused unread.
+    public init(_ path: String, expected: Int? = nil) throws(Failure) {
         let fd = open(path, O_RDONLY | O_CLOEXEC)
         guard fd >= 0 else { throw Failure(description: "\(SystemError("open \(path)"))") }
         defer { close(fd) }
         var info = stat()
         guard fstat(fd, &info) == 0, info.st_mode & S_IFMT == S_IFREG else { throw Failure(description: "\(path) is no file") }
         let size = Int(info.st_size)
+        if let expected, size != expected {
+            throw Failure(description: "\(path) has \(size) bytes; the manifest says \(expected): it is cut off or altered")
+        }
         // Magic, end, checksum: the shortest that can be.
         guard size >= 18 else { throw Failure(description: "\(path) has \(size) bytes: it is cut off, or no snapshot of Redis") }
         var reader = RDBReader(fd, path)
