@@ -192,7 +192,7 @@ let package = Package(
         tests(
             "Golden", uses: ["Replaying", "Drawing", "Autoscaling", "LoadPlanning", "StackFile", "StackModel", "Basics", "TestSupport"],
             exclude: ["Replay", "Takeover", "Wrong", "Scenarios", "K6", "schema.json.expected"]),
-        tests("Tidy", uses: ["Basics"]),
+        tests("Tidy", uses: ["Basics", "TestSupport"]),
     ],
     cxxLanguageStandard: .cxx17
 )

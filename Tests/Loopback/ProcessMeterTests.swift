@@ -40,7 +40,7 @@ import Testing
     func cpuIsThatOfTheGroup(script: String) async throws {
         try await withChild(script) { child in
             let meter = ProcessMeter(window: .seconds(300), bounds: MachineBounds(processors: 64, memory: 1e15))
-            meter.follow([MeteredProcess(service: "s", replica: 1, pid: child.pid, started: ProcessIdentity.startTime(child.pid))])
+            meter.follow([MeteredProcess(service: "s", replica: 1, pid: child.pid, started: try ProcessIdentity.startTime(child.pid))])
             #expect(await eventually { ticks(child.pid) > 5 })
             let before = ticks(child.pid)
             #expect(failure(meter.read()[cpu]) == .tooEarly)
@@ -78,7 +78,7 @@ import Testing
     @Test func anotherProcessOfTheSameNumberIsNotTaken() async throws {
         try await withChild("exec sleep 600") { child in
             let meter = ProcessMeter(window: .seconds(1))
-            let started = try #require(ProcessIdentity.startTime(child.pid))
+            let started = try #require(try ProcessIdentity.startTime(child.pid))
             meter.follow([MeteredProcess(service: "s", replica: 1, pid: child.pid, started: started - 1)])
             #expect(failure(meter.read()[cpu]) == .gone && failure(meter.read()[memory]) == .gone)
             meter.follow([MeteredProcess(service: "s", replica: 1, pid: child.pid, started: started)])

@@ -61,7 +61,7 @@ import Testing
             let (supervisor, watcher) = try stack.supervisor(of: try await stack.row("web/2"))
             kill(watcher, SIGKILL)
             kill(supervisor, SIGKILL)
-            #expect(await eventually { ProcessIdentity.startTime(supervisor) == nil })
+            #expect(await eventually { !isAlive(supervisor) })
             let killed = try await why(stack, "web")
             #expect(killed.status == 0 && killed.output.contains("web is rolled") && !killed.output.contains("damaged"), "\(killed.output)")
             // Cut in its last line: the one before it stays.

@@ -131,10 +131,10 @@ import Testing
             let busy = try Child(try systemProgram("sh"), ["-c", "(while :; do :; done) & wait"], log: folder + "/busy")
             let idle = try Child(try systemProgram("sleep"), ["60"], log: folder + "/idle")
             try await Task.sleep(for: .milliseconds(200))
-            let first = (ProcessWork.sample(group: busy.pid), ProcessWork.sample(group: idle.pid))
+            let first = (try ProcessWork.sample(group: busy.pid), try ProcessWork.sample(group: idle.pid))
             try await Task.sleep(for: .milliseconds(500))
-            #expect(ProcessWork.sample(group: busy.pid).isWork(since: first.0))
-            #expect(!ProcessWork.sample(group: idle.pid).isWork(since: first.1))
+            #expect(try ProcessWork.sample(group: busy.pid).isWork(since: first.0))
+            #expect(try !ProcessWork.sample(group: idle.pid).isWork(since: first.1))
             await busy.destroy()
             await idle.destroy()
         }

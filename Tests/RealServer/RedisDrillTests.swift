@@ -48,7 +48,7 @@ import Testing
             let isIn = try await eventually(.seconds(30)) {
                 switch fault {
                 case "stop": (Files.text("/proc/\(pid)/status") ?? "").contains("State:\tT")
-                case "kill": ProcessIdentity.startTime(pid) == nil || (Files.text("/proc/\(pid)/status") ?? "").contains("State:\tZ")
+                case "kill": !isAlive(pid) || (Files.text("/proc/\(pid)/status") ?? "").contains("State:\tZ")
                 default: try await run("/usr/sbin/iptables", ["-w", "5", "-S"]).output.contains("-j MUSTER-DRILL-")
                 }
             }
@@ -66,7 +66,7 @@ import Testing
             let isWhole = try await eventually(.seconds(30)) { try await cluster.status().isWhole }
             #expect(isWhole)
             // What was started again is one of ours.
-            #expect(cluster.pid(0) > 0 && ProcessIdentity.startTime(cluster.pid(0)) != nil)
+            #expect(cluster.pid(0) > 0 && isAlive(cluster.pid(0)))
             let stopped = try await cluster.muster(["stop", "--dir", cluster.directory, "--yes"])
             #expect(stopped.output.contains("6 nodes have ended"), "\(stopped.output)")
         }

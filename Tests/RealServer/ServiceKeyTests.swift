@@ -96,7 +96,7 @@ import Testing
             #expect(environment.contains("USER=nobody") && environment.contains("HOME=\(String(cString: nobody.pw_dir))"))
             // It is stopped, and no other process of it is left.
             #expect(try await stack.muster("down", "s.yaml").status == 0)
-            #expect(ProcessIdentity.startTime(pid) == nil)
+            #expect(!isAlive(pid))
             // What that user may not start is told as such.
             try Files.makeFolder(stack.folder + "/closed", mode: 0o700)
             try stack.put(

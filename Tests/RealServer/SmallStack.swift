@@ -105,7 +105,7 @@ final class SmallStack: Sendable {
             let count = readlink("/proc/\(pid)/cwd", &buffer, buffer.count)
             guard pid != getpid(), count > 0 else { return false }
             let place = String(decoding: buffer[..<count].map { UInt8(bitPattern: $0) }, as: UTF8.self)
-            return place.hasPrefix(folder) && ProcessIdentity.startTime(pid) != nil
+            return place.hasPrefix(folder) && isAlive(pid)
         }
     }
 

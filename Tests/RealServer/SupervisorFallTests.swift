@@ -22,7 +22,7 @@ import Testing
             // Swift's own handler shows a crash first, and what did not crash by itself goes on after it: then it is sent again.
             let isDead = await eventually(.seconds(15)) {
                 kill(supervisor, signal)
-                return ProcessIdentity.startTime(supervisor) == nil
+                return !isAlive(supervisor)
             }
             #expect(isDead)
             let isBack = try await eventually(.seconds(20)) {
@@ -33,7 +33,7 @@ import Testing
             let rows1 = try await stack.rows()
             #expect(isBack, "\(rows1)")
             #expect(try await stack.get().text == "w")
-            for row in before { #expect(ProcessIdentity.startTime(row.pid) == nil, "\(row.name) of before lives") }
+            for row in before { #expect(!isAlive(row.pid), "\(row.name) of before lives") }
             let after = try stack.supervisor(of: try await stack.row("web/1"))
             #expect(after.watcher == watcher && after.supervisor != supervisor)
             let why = try await stack.muster("why", "supervisor", "--stack", "s.yaml")

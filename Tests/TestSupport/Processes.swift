@@ -81,3 +81,11 @@ public func run(
         return (status, child.output)
     }
 }
+
+/// Whether a process runs; a zombie does not.
+public func isAlive(_ pid: Int32) -> Bool { (try? ProcessIdentity.startTime(pid)) != nil }
+
+extension Files {
+    /// The names in a folder, sorted; none when it cannot be read.
+    public static func list(_ path: String) -> [String] { (try? entries(path)) ?? [] }
+}

@@ -1,4 +1,5 @@
 import Basics
+import TestSupport
 
 /// One Swift file of the project, taken apart into words and signs: as much as the rules need, and no compiler.
 struct SourceFile: Sendable {

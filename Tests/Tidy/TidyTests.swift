@@ -1,4 +1,5 @@
 import Basics
+import TestSupport
 import Testing
 
 /// The house's rules, as far as a text can tell.

@@ -103,9 +103,6 @@ public enum Files {
 
     public static func exists(_ path: String) -> Bool { access(path, F_OK) == 0 }
 
-    /// The names in a folder, sorted, without `.` and `..`; empty if it cannot be read.
-    public static func list(_ path: String) -> [String] { (try? entries(path)) ?? [] }
-
     /// The names in a folder, sorted, without `.` and `..`.
     public static func entries(_ path: String) throws(SystemError) -> [String] {
         guard let folder = opendir(path) else { throw SystemError("open \(path)") }
@@ -129,7 +126,8 @@ public enum Files {
         var info = stat()
         guard lstat(path, &info) == 0 else { return }
         if info.st_mode & S_IFMT == S_IFDIR {
-            for name in list(path) { remove(path + "/" + name) }
+            // What cannot be listed stays, and so does its folder.
+            for name in (try? entries(path)) ?? [] { remove(path + "/" + name) }
             rmdir(path)
         } else {
             unlink(path)

@@ -112,7 +112,8 @@ public struct FailoverDrill: Sendable {
         victimID = report.id
         slots = report.nodes.myself.slots
         nodeTimeout = report.nodeTimeout ?? .seconds(15)
-        guard victim.isLoopback, let pid = report.info["process_id"].flatMap({ Int32($0) }), let started = ProcessIdentity.startTime(pid),
+        guard victim.isLoopback, let pid = report.info["process_id"].flatMap({ Int32($0) }),
+            let started = try? ProcessIdentity.startTime(pid),
             (Files.text("/proc/\(pid)/comm") ?? "").hasPrefix("redis-server")
         else { throw ProvisioningFailure(.refused, "does not run on this machine: a drill signals processes", node: victim) }
         self.pid = pid
@@ -229,8 +230,8 @@ public struct FailoverDrill: Sendable {
             if isHealed { return }
             switch fault {
             case .kill: if !isSupervised { _ = try process.start(password: session.credentials.password ?? "") }
-            // One that has ended meanwhile is not stopped any more.
-            case .stop: if ProcessIdentity.startTime(pid) == pidStarted { try signal(SIGCONT) }
+            // One that has ended meanwhile is not stopped any more. One that cannot be looked at is: the signal does no harm to another.
+            case .stop: if (try? ProcessIdentity.isRunning(pid, since: pidStarted)) ?? true { try send(SIGCONT) }
             case .partition: try partition?.heal()
             }
             isHealed = true
@@ -300,9 +301,17 @@ public struct FailoverDrill: Sendable {
 
     /// To the process that the plan names, and to no other one that has its number by now.
     private func signal(_ number: Int32) throws(ProvisioningFailure) {
-        guard ProcessIdentity.startTime(pid) == pidStarted else {
+        let isThere: Bool
+        do { isThere = try ProcessIdentity.isRunning(pid, since: pidStarted) } catch {
+            throw ProvisioningFailure(.local, "its process \(pid) cannot be looked at, so nothing was done to it: \(error)", node: victim)
+        }
+        guard isThere else {
             throw ProvisioningFailure(.unfinished, "its process \(pid) has ended meanwhile: nothing was done to it", node: victim)
         }
+        try send(number)
+    }
+
+    private func send(_ number: Int32) throws(ProvisioningFailure) {
         guard Glibc.kill(pid, number) == 0 else {
             throw ProvisioningFailure(.local, "\(SystemError("signal the process \(pid)"))", node: victim)
         }

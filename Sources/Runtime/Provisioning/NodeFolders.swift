@@ -66,15 +66,15 @@ public struct NodeFolders: Sendable {
             guard let number = UInt16(name.dropFirst(5)) else { continue }
             let folder = "\(directory)/\(name)"
             let known = NodeFolders.port(of: folder) ?? roster.first { $0.name == name }?.port ?? (number >= 1024 ? number : nil)
-            if let known { nodes.append(NodeFolders.node(name, folder, known)) }
+            if let known { nodes.append(try NodeFolders.node(name, folder, known)) }
         }
         for entry in roster where !nodes.contains(where: { $0.name == entry.name }) {
-            nodes.append(NodeFolders.node(entry.name, "\(directory)/\(entry.name)", entry.port))
+            nodes.append(try NodeFolders.node(entry.name, "\(directory)/\(entry.name)", entry.port))
         }
         isSingle = nodes.isEmpty
         if nodes.isEmpty {
             if let port = NodeFolders.port(of: directory) {
-                nodes = [NodeFolders.node("", directory, port)]
+                nodes = [try NodeFolders.node("", directory, port)]
             } else if Files.exists(FormedMark.path(beside: directory)) {
                 // All of it is gone, the port that it had as well.
                 let address = NodeAddress(host: "127.0.0.1", port: 0)
@@ -84,26 +84,31 @@ public struct NodeFolders: Sendable {
         guard !nodes.isEmpty else {
             throw ProvisioningFailure(.local, "\(directory) has no folders of nodes (node-…), and is not that of a server")
         }
-        if !isSingle, roster.isEmpty { nodes += NodeFolders.missing(directory, nodes) }
+        if !isSingle, roster.isEmpty { nodes += try NodeFolders.missing(directory, nodes) }
         self.directory = directory
         self.nodes = nodes.sorted { ($0.address.port, $0.name) < ($1.address.port, $1.name) }
         wasFormed = FormedMark.exists(for: directory)
     }
 
-    private static func node(_ name: String, _ folder: String, _ port: UInt16) -> Node {
-        Node(
+    private static func node(_ name: String, _ folder: String, _ port: UInt16) throws(ProvisioningFailure) -> Node {
+        let runs: Bool
+        do { runs = try !isFreePort(port) || hasServer(folder) } catch {
+            throw ProvisioningFailure(.local, "whether a server works in \(folder) cannot be seen: \(error)")
+        }
+        return Node(
             name: name, folder: folder, address: NodeAddress(host: "127.0.0.1", port: port),
-            keepsData: NodeTestimony.keepsData(configuration: folder + "/redis.conf"), runs: !isFreePort(port) || hasServer(folder))
+            keepsData: NodeTestimony.keepsData(configuration: folder + "/redis.conf"), runs: runs)
     }
 
     /// Whether a server works in this folder, by the working folders of this machine's processes: one that was started a moment ago does not
-    /// listen yet. Processes of other users are not seen.
-    public static func hasServer(_ folder: String) -> Bool {
+    /// listen yet. Processes of other users are not seen. Throws when not all of them could be looked at.
+    public static func hasServer(_ folder: String) throws(SystemError) -> Bool {
         let place = Files.absolute(folder)
-        return Files.list("/proc").compactMap { Int32($0) }.contains { pid in
-            guard let name = Files.text("/proc/\(pid)/comm"), name.hasPrefix("redis") || name.hasPrefix("valkey") else { return false }
-            return Files.absolute("/proc/\(pid)/cwd") == place
+        for pid in try ProcessList.all() {
+            guard let name = try ProcessList.read(pid, "comm").map({ String(decoding: $0, as: UTF8.self) }) else { continue }
+            if name.hasPrefix("redis") || name.hasPrefix("valkey"), Files.absolute("/proc/\(pid)/cwd") == place { return true }
         }
+        return false
     }
 
     /// One operation at a time on the folders of nodes: `muster redis` holds this lock while it changes them or starts nodes on them, and a
@@ -143,7 +148,7 @@ public struct NodeFolders: Sendable {
     }
 
     /// Of `create`, which names a folder by its port.
-    private static func missing(_ directory: String, _ nodes: [Node]) -> [Node] {
+    private static func missing(_ directory: String, _ nodes: [Node]) throws(ProvisioningFailure) -> [Node] {
         var ports: Set<UInt16> = []
         for node in nodes {
             guard let text = Files.text(node.folder + "/nodes.conf"), let file = try? NodesFile(text) else { continue }
@@ -152,7 +157,9 @@ public struct NodeFolders: Sendable {
             }
         }
         for node in nodes { ports.remove(node.address.port) }
-        return ports.filter { isFreePort($0) }.map { NodeFolders.node("node-\($0)", "\(directory)/node-\($0)", $0) }
+        return try ports.filter { isFreePort($0) }.map { port throws(ProvisioningFailure) in
+            try NodeFolders.node("node-\(port)", "\(directory)/node-\(port)", port)
+        }
     }
 
     // MARK: judging

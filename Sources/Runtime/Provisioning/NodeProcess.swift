@@ -47,7 +47,7 @@ public struct NodeProcess: Sendable {
         }
         let words = String(decoding: text, as: UTF8.self).split(whereSeparator: \.isWhitespace)
         guard words.count == 3, words[0] == ProcessIdentity.boot, let pid = Int32(words[1]),
-            ProcessIdentity.startTime(pid) == UInt64(words[2])
+            let started = UInt64(words[2]), try ProcessIdentity.isRunning(pid, since: started)
         else { return nil }
         var target = stat(), own = stat()
         guard stat("/proc/\(pid)/cwd", &target) == 0 else {
@@ -61,15 +61,21 @@ public struct NodeProcess: Sendable {
 
     /// Starts it unless it runs; true when it was started. The password goes by standard input, into no argument and no file.
     public func start(password: String) throws(ProvisioningFailure) -> Bool {
-        if pid != nil { return false }
         do throws(SystemError) {
+            if try look() != nil { return false }
             guard let program = NodeProcess.program else {
                 throw SystemError("redis-server is not installed: apt-get install redis-server", 0)
             }
             try StartMark.draw(folder)
             let pid = try spawn(program, input: Array(input(password: password).utf8))
-            let text = "\(ProcessIdentity.boot) \(pid) \(ProcessIdentity.startTime(pid) ?? 0)\n"
-            try Files.replace(record, with: Array(text.utf8), mode: 0o600)
+            do throws(SystemError) {
+                let text = "\(ProcessIdentity.boot) \(pid) \(try ProcessIdentity.startTime(pid) ?? 0)\n"
+                try Files.replace(record, with: Array(text.utf8), mode: 0o600)
+            } catch {
+                // A server that nobody could find again does not stay.
+                kill(pid, SIGTERM)
+                throw error
+            }
             return true
         } catch { throw ProvisioningFailure(.local, "\(error)") }
     }

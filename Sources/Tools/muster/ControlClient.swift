@@ -159,7 +159,12 @@ struct StackHandle: Sendable {
     func standing() throws(Exit) -> StackFolder.Standing { try StackHandle.standing(folder) }
 
     /// The supervisor that goes on although its folder was removed.
-    func removedSupervisor() throws(Exit) -> Int32? { try standing() == .absent ? Supervisor.ofRemovedFolder(folder) : nil }
+    func removedSupervisor() throws(Exit) -> Int32? {
+        guard try standing() == .absent else { return nil }
+        do { return try Supervisor.ofRemovedFolder(folder) } catch {
+            throw .failed("whether a supervisor still runs cannot be seen: \(error)")
+        }
+    }
 
     var isRunning: Bool { get throws(Exit) { try standing() == .running } }
 

@@ -34,7 +34,7 @@ final class Foreground: Sendable {
         words = Foreground.sink(2)
         isColoured = isColouredTerminal(1)
         var known: [String: LogTail] = [:]
-        for name in Files.list(folder).compactMap(logName) {
+        for name in try Files.entries(folder).compactMap(logName) {
             known[name] = try? LogTail(path: "\(folder)/\(name).log", lines: 0) { _, _, _ in }
         }
         self.known = Mutex(known)
@@ -86,7 +86,8 @@ final class Foreground: Sendable {
         }
     }
 
-    private func showAll() -> Int { Files.list(folder).compactMap(logName).reduce(0) { $0 + showNew($1) } }
+    /// What cannot be listed now is shown when it is written to again.
+    private func showAll() -> Int { ((try? Files.entries(folder)) ?? []).compactMap(logName).reduce(0) { $0 + showNew($1) } }
 
     private func showNew(_ name: String) -> Int {
         // `web-1` is the first replica of `web`.

@@ -113,7 +113,7 @@ enum NodeFolder {
             for node in nodes {
                 if try node.look() != nil {
                     running.append(node)
-                } else if NodeFolders.hasServer(node.folder) {
+                } else if try NodeFolders.hasServer(node.folder) {
                     throw SystemError(
                         "a server works in \(node.folder), and \(node.folder)/process does not name it: 'create' did not start it, or "
                             + "that file is lost. End it by hand (SIGTERM)", 0)

@@ -64,7 +64,7 @@ let downVerb = Verb(
         throw Exit.failed("the stack was started again meanwhile; nothing was removed")
     }
     if ended.count > 0 { printError("ended \(ended.count) processes that a killed supervisor had left") }
-    if !ended.left.isEmpty { throw Exit.failed("these processes of the stack do not end: \(ended.left)") }
+    if let trouble = ended.trouble { throw Exit.failed(trouble) }
     if purge { printError("removed \(handle.folder.path)") }
 }
 

@@ -78,14 +78,15 @@ final class Housekeeping {
         let life = ProcessMark.Life(unit: runner.unit, number: runner.number, life: life)
         let mark = mark, bound = LoopBound(self, on: loop), loop = loop
         thread.execute {
-            let (ended, left) = mark.end(life)
-            if ended > 0 || !left.isEmpty { loop.execute { bound.value.tellStrays("\(life.unit)/\(life.number)", ended, left) } }
+            let outcome = mark.end(life)
+            loop.execute { bound.value.tellStrays("\(life.unit)/\(life.number)", outcome) }
         }
     }
 
-    private func tellStrays(_ name: String, _ ended: Int, _ left: [Int32]) {
+    private func tellStrays(_ name: String, _ outcome: ProcessMark.Ended) {
+        let ended = outcome.ended
         if ended > 0 { tell("ended \(ended) process\(ended == 1 ? "" : "es") that \(name) had started outside of its process group") }
-        if !left.isEmpty { tell("\(name) has left processes that do not end: \(left)") }
+        if let trouble = outcome.trouble(of: name) { tell(trouble) }
     }
 
     private func saveTable() {
@@ -104,7 +105,15 @@ final class Housekeeping {
     func signalStrays(_ runner: ReplicaRunner, life: Int, _ signal: Int32) {
         let group = runner.pid, mark = mark
         let life = ProcessMark.Life(unit: runner.unit, number: runner.number, life: life)
-        thread.execute { for pid in mark.processes(of: life) where getpgid(pid) != group { kill(pid, signal) } }
+        let bound = LoopBound(self, on: loop), loop = loop
+        thread.execute {
+            do throws(SystemError) {
+                for pid in try mark.processes(of: life) where getpgid(pid) != group { kill(pid, signal) }
+            } catch {
+                let trouble = "the signal \(signal) reached only the process group of \(life.unit)/\(life.number): \(error)"
+                loop.execute { bound.value.tell(trouble) }
+            }
+        }
     }
 
     // MARK: orphans
@@ -113,9 +122,14 @@ final class Housekeeping {
     func childEnded() { if orphans?.isArmed == false { orphans?.schedule(after: Housekeeping.orphanDelay) } }
 
     private func reapOrphans(_ runnersPids: @escaping () -> Set<Int32>) {
-        let known = LoopBound(runnersPids, on: loop), loop = loop
+        let known = LoopBound(runnersPids, on: loop), bound = LoopBound(self, on: loop), loop = loop
         thread.execute {
-            let zombies = Orphans.children().filter(\.isZombie).map(\.pid)
+            guard let children = try? Orphans.children() else {
+                // They are zombies a little longer: looked for again.
+                loop.execute { bound.value.childEnded() }
+                return
+            }
+            let zombies = children.filter(\.isZombie).map(\.pid)
             if zombies.isEmpty { return }
             loop.execute {
                 // A runner's own child is its to reap; only the control loop knows which those are.

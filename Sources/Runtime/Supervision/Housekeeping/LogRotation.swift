@@ -12,7 +12,9 @@ enum LogRotation {
     /// Returns what went wrong, one sentence a file. A log that could not be copied (the disk is full, say) is not emptied.
     static func rotate(_ folder: String, limit: Int = limit) -> [String] {
         var troubles: [String] = []
-        for name in Files.list(folder) where name.hasSuffix(".log") {
+        let names: [String]
+        do { names = try Files.entries(folder) } catch { return ["no log is rotated, because they cannot be listed: \(error)"] }
+        for name in names where name.hasSuffix(".log") {
             let path = "\(folder)/\(name)"
             guard let size = try? Files.size(path), size > limit else { continue }
             do throws(SystemError) {

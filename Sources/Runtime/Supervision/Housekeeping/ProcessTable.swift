@@ -15,6 +15,8 @@ struct ProcessTable {
         let isStore: Bool
         /// From SIGTERM to SIGKILL, as the stack file says.
         let grace: Duration
+
+        func isRunning() throws(SystemError) -> Bool { try ProcessIdentity.isRunning(pid, since: started) }
     }
 
     private(set) var entries: [Entry] = []
@@ -24,10 +26,16 @@ struct ProcessTable {
     init(identity: String?) { self.identity = identity }
 
     /// Reads what a supervisor before this one has written. Versions before this one wrote no identity, and neither kind nor grace of an
-    /// entry: those are services with 10 s.
-    init(file: String, identity: String?) {
+    /// entry: those are services with 10 s. Empty where there is no file; throws where it cannot be read.
+    init(file: String, identity: String?) throws(SystemError) {
         self.identity = identity
-        guard let lines = Files.text(file)?.split(separator: "\n"), let head = lines.first?.split(separator: " ") else { return }
+        let bytes: [UInt8]
+        do { bytes = try Files.read(file) } catch {
+            if error.code == ENOENT { return }
+            throw error
+        }
+        let lines = String(decoding: bytes, as: UTF8.self).split(separator: "\n")
+        guard let head = lines.first?.split(separator: " ") else { return }
         // A table of another boot names processes that are gone, and numbers that others have now.
         guard head.count >= 2, head[0] == "boot", head[1] == ProcessIdentity.boot, head.count == 2 || String(head[2]) == identity else {
             return
@@ -46,9 +54,9 @@ struct ProcessTable {
     }
 
     mutating func add(unit: String, number: Int, pid: Int32, isStore: Bool, grace: Duration) {
-        entries.append(
-            Entry(
-                unit: unit, number: number, pid: pid, started: ProcessIdentity.startTime(pid) ?? 0, isStore: isStore, grace: grace))
+        // Without a start time, which our own want alone can cause, it is found again by its mark only.
+        let started = (try? ProcessIdentity.startTime(pid)) ?? 0
+        entries.append(Entry(unit: unit, number: number, pid: pid, started: started, isStore: isStore, grace: grace))
     }
 
     mutating func remove(pid: Int32) { entries.removeAll { $0.pid == pid } }
@@ -61,25 +69,38 @@ struct ProcessTable {
             }.joined()
     }
 
-    /// Those of the table that still run.
-    var alive: [Entry] { entries.filter { ProcessIdentity.startTime($0.pid) == $0.started } }
+    /// Those of the table that still run. Throws when one of them could not be looked at.
+    func alive() throws(SystemError) -> [Entry] {
+        var alive: [Entry] = []
+        for entry in entries where try entry.isRunning() { alive.append(entry) }
+        return alive
+    }
 
     /// Ends everything that a supervisor has left: SIGTERM to each group, SIGKILL to what remains after its grace. Services before stores,
-    /// so that they can still write. Then whatever else bears the stack's `mark`. Returns how many were ended, and what could not be.
-    func endAll(_ mark: ProcessMark?) -> (ended: Int, left: [Int32]) {
-        let left = alive
+    /// so that they can still write. Then whatever else bears the stack's `mark`. Returns how many were ended, and what could not be. Throws
+    /// before anything is done when it cannot be seen what runs.
+    func endAll(_ mark: ProcessMark?) throws(SystemError) -> ProcessMark.Ended {
+        let left = try alive()
         for group in [left.filter { !$0.isStore }, left.filter(\.isStore)] where !group.isEmpty {
             for entry in group { kill(-entry.pid, SIGTERM) }
-            let deadline = MonotonicTime.now + (group.map(\.grace).max() ?? .zero)
-            while group.contains(where: { ProcessIdentity.startTime($0.pid) == $0.started }), .now < deadline { usleep(20_000) }
+            ProcessTable.await(group, until: .now + (group.map(\.grace).max() ?? .zero))
             // The whole groups, also where the leader has ended and left its children.
             for entry in group { kill(-entry.pid, SIGKILL) }
-            let killed = MonotonicTime.now + .seconds(2)
-            while group.contains(where: { ProcessIdentity.startTime($0.pid) == $0.started }), .now < killed { usleep(20_000) }
+            ProcessTable.await(group, until: .now + .seconds(2))
         }
         // A group outlives its leader, and its number is not given to another process while it does.
-        for entry in entries where !left.contains(entry) && ProcessIdentity.startTime(entry.pid) == nil { kill(-entry.pid, SIGKILL) }
-        let strays = mark?.end() ?? (ended: 0, left: [])
-        return (left.count + strays.ended, strays.left)
+        var unseen: SystemError?
+        for entry in entries where !left.contains(entry) {
+            do throws(SystemError) { if try ProcessIdentity.startTime(entry.pid) == nil { kill(-entry.pid, SIGKILL) } } catch { unseen = error }
+        }
+        var outcome = mark?.end() ?? ProcessMark.Ended()
+        outcome.unseen = outcome.unseen ?? unseen
+        outcome.ended += left.count
+        return outcome
+    }
+
+    /// Waits until none of them runs. One that cannot be looked at is waited for.
+    private static func await(_ group: [Entry], until deadline: MonotonicTime) {
+        while group.contains(where: { (try? $0.isRunning()) ?? true }), .now < deadline { usleep(20_000) }
     }
 }

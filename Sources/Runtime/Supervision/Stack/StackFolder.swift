@@ -174,19 +174,27 @@ public struct StackFolder: Sendable {
         return ""
     }
 
+    /// nil: no file. One that cannot be read is not absent.
+    private func version(in file: String) throws(SystemError) -> Substring? {
+        do { return String(decoding: try Files.read(file), as: UTF8.self).split(separator: "\n").first } catch {
+            if error.code == ENOENT { return nil }
+            throw error
+        }
+    }
+
     /// Makes the folder, or checks that the one there is of this version.
     func prepare() throws(Failure) {
         let versionFile = path + "/VERSION"
         do {
             try Files.makeFolder(path, mode: 0o700)
-            if let found = Files.text(versionFile)?.split(separator: "\n").first {
+            if let found = try version(in: versionFile) {
                 guard found == StackFolder.version else {
                     throw Failure(
                         "\(path) was made by another version of Muster (layout \(found), this one writes \(StackFolder.version)): move it "
                             + "away, or remove it with its data"
                     )
                 }
-            } else if Files.list(path).contains(where: { !["lock", "logs", "id", "file", "socket", "watcher"].contains($0) }) {
+            } else if try Files.entries(path).contains(where: { !["lock", "logs", "id", "file", "socket", "watcher"].contains($0) }) {
                 throw Failure("\(path) has files but no VERSION, so it is not Muster's: move it away")
             }
             try Files.makeFolder(logs, mode: 0o700)

@@ -164,10 +164,10 @@ public final class Supervisor: Sendable {
 
     /// Before ports are chosen: a store that was left behind still holds its own.
     private func endLeftovers(_ mark: ProcessMark) throws {
-        let (ended, left) = ProcessTable(file: folder.processes, identity: mark.stack).endAll(mark)
+        let outcome = try ProcessTable(file: folder.processes, identity: mark.stack).endAll(mark)
         try Files.replace(folder.processes, with: Array(ProcessTable(identity: mark.stack).text.utf8))
-        if ended > 0 { tell("ended \(ended) processes that a supervisor before this one had left") }
-        if !left.isEmpty { throw Failure("processes of this stack do not end, so it cannot be started: \(left)") }
+        if outcome.ended > 0 { tell("ended \(outcome.ended) processes that a supervisor before this one had left") }
+        if let trouble = outcome.trouble(of: "a supervisor before this one") { throw Failure("\(trouble), so the stack cannot be started") }
     }
 
     /// A store's server would say it only in its log.
@@ -197,7 +197,7 @@ public final class Supervisor: Sendable {
         let strays = mark.end()
         let orphans = Orphans.endAll()
         if strays.ended + orphans > 0 { tell("ended \(strays.ended + orphans) processes that services had left") }
-        if !strays.left.isEmpty { tell("these processes do not end: \(strays.left)") }
+        if let trouble = strays.trouble(of: "the stack") { tell(trouble) }
     }
 
     /// Another verb's look at the lock holds it for a moment: only a second of refusals means that a supervisor lives.
@@ -275,14 +275,14 @@ public final class Supervisor: Sendable {
     }
 
     /// Without a supervisor: ends what a killed one has left, and with `purge` removes the folder, all under the stack's lock. Returns how
-    /// many processes ended, and which did not (then nothing is removed); nil when a supervisor lives (nothing is done then).
-    public static func endLeftovers(in folder: StackFolder, purge: Bool) throws -> (count: Int, left: [Int32])? {
-        guard try folder.standing() != .absent else { return (0, []) }
+    /// many processes ended, and what is wrong with others (then nothing is removed); nil when a supervisor lives (nothing is done then).
+    public static func endLeftovers(in folder: StackFolder, purge: Bool) throws -> (count: Int, trouble: String?)? {
+        guard try folder.standing() != .absent else { return (0, nil) }
         guard let lock = try folder.lock() else { return nil }
         defer { close(lock) }
         let identity = try folder.knownIdentity()
-        let (ended, left) = ProcessTable(file: folder.processes, identity: identity).endAll(identity.map { ProcessMark(stack: $0) })
-        if !left.isEmpty { return (ended, left) }
+        let outcome = try ProcessTable(file: folder.processes, identity: identity).endAll(identity.map { ProcessMark(stack: $0) })
+        if let trouble = outcome.trouble(of: "the stack") { return (outcome.ended, trouble) }
         if Files.exists(folder.processes) {
             try Files.replace(folder.processes, with: Array(ProcessTable(identity: identity).text.utf8))
         }
@@ -290,18 +290,18 @@ public final class Supervisor: Sendable {
             Files.remove(folder.path)
             if Files.exists(folder.path) { throw Failure("not everything in \(folder.path) could be removed: see what is left there") }
         }
-        return (ended, [])
+        return (outcome.ended, nil)
     }
 
     /// The supervisor of a folder that was removed while it ran: nothing but the process itself tells of it then. In this view of the file
     /// system: a path of another container's is another folder.
-    public static func ofRemovedFolder(_ folder: StackFolder) -> Int32? {
+    public static func ofRemovedFolder(_ folder: StackFolder) throws(SystemError) -> Int32? {
         let entry = Array("\(Watcher.folderVariable)=\(folder.path)".utf8)
         func view(_ pid: String) -> UInt64 {
             var info = stat()
             return stat("/proc/\(pid)/ns/mnt", &info) == 0 ? UInt64(info.st_ino) : 0
         }
         let own = view("self")
-        return ProcessMark.pids { $0.elementsEqual(entry) }.first { view(String($0)) == own }
+        return try ProcessMark.pids { $0.elementsEqual(entry) }.first { view(String($0)) == own }
     }
 }

@@ -38,7 +38,7 @@ public struct Watcher {
     public mutating func run() throws -> Int32 {
         guard muster_block_signals(Watcher.signals, Int32(Watcher.signals.count)) == 0 else { throw SystemError("pthread_sigmask") }
         try takeLock()
-        strangers = Orphans.identified()
+        strangers = try Orphans.identified()
         // What a crashed supervisor leaves comes here, and can be found when all is over.
         guard muster_become_subreaper() == 0 else { throw SystemError("prctl") }
         var crash: String?

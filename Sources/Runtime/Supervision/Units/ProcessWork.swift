@@ -27,20 +27,19 @@ struct ProcessWork: Equatable {
         return ran >= elapsed / UInt64(ProcessWork.share) || moved >= ProcessWork.movement
     }
 
-    /// The processes of group `group`. Reads /proc of the whole machine: for processes that do not answer, not for every probe.
-    static func sample(group: Int32) -> ProcessWork {
+    /// The processes of group `group`. Reads /proc of the whole machine: for processes that do not answer, not for every probe. Throws when
+    /// they could not all be looked at: half of their work is no sample.
+    static func sample(group: Int32) throws(SystemError) -> ProcessWork {
         var work = ProcessWork()
-        for name in Files.list("/proc") {
-            guard let pid = Int32(name), getpgid(pid) == group else { continue }
-            for thread in Files.list("/proc/\(pid)/task") {
-                let path = "/proc/\(pid)/task/\(thread)"
-                let times = (Files.text(path + "/schedstat") ?? "").split(separator: " ")
+        for pid in try ProcessList.all() where getpgid(pid) == group {
+            for thread in try ProcessList.entries(pid, "task") ?? [] {
+                let part = "task/\(thread)/"
+                let times = String(decoding: try ProcessList.read(pid, part + "schedstat") ?? [], as: UTF8.self).split(separator: " ")
                 for time in times.prefix(2) { work.demand &+= UInt64(time) ?? 0 }
-                guard let stat = Files.text(path + "/stat"), let end = stat.lastIndex(of: ")") else { continue }
-                if stat[stat.index(after: end)...].split(separator: " ").first == "D" { work.waitsForDisk = true }
+                if try ProcessList.status(pid, of: part)?.first == "D" { work.waitsForDisk = true }
             }
-            for line in (Files.text("/proc/\(pid)/io") ?? "").split(separator: "\n")
-            where line.hasPrefix("rchar") || line.hasPrefix("wchar") {
+            let counts = String(decoding: try ProcessList.read(pid, "io") ?? [], as: UTF8.self)
+            for line in counts.split(separator: "\n") where line.hasPrefix("rchar") || line.hasPrefix("wchar") {
                 work.bytes &+= line.split(separator: " ").last.flatMap { UInt64($0) } ?? 0
             }
         }

@@ -373,9 +373,11 @@ final class ReplicaRunner {
             lastWork = nil
             return result
         }
-        let work = ProcessWork.sample(group: pid)
-        defer { lastWork = work }
-        return lastWork.map(work.isWork) == true ? .working(detail + ", while its processes are at work") : result
+        do throws(SystemError) {
+            let work = try ProcessWork.sample(group: pid)
+            defer { lastWork = work }
+            return lastWork.map(work.isWork) == true ? .working(detail + ", while its processes are at work") : result
+        } catch { return .unasked("\(detail), and whether its processes are at work cannot be seen: \(error)") }
     }
 
     // MARK: draining
