@@ -35,9 +35,9 @@ struct UnseenProcessTests {
             }
             let troubles = LogRotation.rotate(folder)
             guard troubles.count == 1, troubles[0].contains("Too many open files") else { exit(12) }
-            // One is free: the processes can be listed, and none can be read.
+            // One is enough to see.
             close(63)
-            guard isUnseen({ () throws(SystemError) in _ = try Orphans.children() }) else { exit(13) }
+            guard (try? ProcessIdentity.isRunning(own, since: started)) == true, (try? Orphans.children()) != nil else { exit(13) }
             for descriptor in 3..<63 { close(Int32(descriptor)) }
             guard (try? ProcessIdentity.isRunning(own, since: started)) == true, mark.end().unseen == nil else { exit(14) }
             Files.remove(folder)
