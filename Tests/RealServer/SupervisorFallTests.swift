@@ -30,8 +30,8 @@ import Testing
                 return rows.count == 4 && rows.allSatisfy { $0.state == "ready" }
                     && Set(rows.map(\.pid)).isDisjoint(with: before.map(\.pid))
             }
-            let rows1 = try await stack.rows()
-            #expect(isBack, "\(rows1)")
+            let said = try await stack.muster("ps", "s.yaml").output
+            #expect(isBack, "\(said)\n\(Files.text("\(stack.folder)/.muster/s/logs/supervisor.log") ?? "")")
             #expect(try await stack.get().text == "w")
             for row in before { #expect(!isAlive(row.pid), "\(row.name) of before lives") }
             let after = try stack.supervisor(of: try await stack.row("web/1"))

@@ -30,7 +30,8 @@ public func withServer<T>(
 public func eventually(_ limit: Duration = .seconds(10), _ condition: () async throws -> Bool) async rethrows -> Bool {
     let deadline = MonotonicTime.now + limit
     var asked = 0
-    while MonotonicTime.now < deadline || asked < 50 {
+    // A condition that takes seconds to be asked is not asked fifty times.
+    while MonotonicTime.now < deadline || (asked < 50 && MonotonicTime.now < deadline + limit) {
         asked += 1
         if try await condition() { return true }
         try? await Task.sleep(for: .milliseconds(20))
