@@ -25,8 +25,9 @@ public func withServer<T>(
     return try result.get()
 }
 
-/// Waits until `condition` holds; false when `limit` passed first and it was asked at least 50 times (a machine that is busy elsewhere lets
-/// time pass without letting us ask). Real things take real time: this is the only waiting in tests.
+/// Waits until `condition` holds. False when `limit` passed first and the condition was asked at least 50 times, because a machine that is
+/// busy elsewhere lets time pass without letting us ask; in any case when twice `limit` passed. Real things take real time: this is the only
+/// waiting in tests.
 public func eventually(_ limit: Duration = .seconds(10), _ condition: () async throws -> Bool) async rethrows -> Bool {
     let deadline = MonotonicTime.now + limit
     var asked = 0
