@@ -78,6 +78,40 @@ import Testing
         #expect(file.functions.map { $0.body.map { file.tokens[$0.upperBound].line } } == [4, 5, nil, nil, 10])
     }
 
+    /// The picture of the house shows every floor and every room.
+    @Test func thePictureShowsEveryRoom() throws {
+        let picture = String(decoding: try Files.read("\(Self.root)/docs/pictures/house.svg"), as: UTF8.self)
+        let floors = try Files.entries("\(Self.root)/Sources")
+        #expect(floors.count == 7)
+        for floor in floors {
+            #expect(picture.contains(">\(floor)</text>"), "the floor \(floor)")
+            for room in try Files.entries("\(Self.root)/Sources/\(floor)") {
+                let isShown =
+                    picture.contains(">\(room)</text>") || picture.contains(">\(room)/</text>") || picture.contains("\(room), ")
+                    || picture.contains(", \(room)</text>")
+                #expect(isShown, "the room \(floor)/\(room)")
+            }
+        }
+    }
+
+    /// A source file or a folder of the house that ARCHITECTURE.md names is there.
+    @Test func whatTheArchitectureNamesIsThere() throws {
+        let text = String(decoding: try Files.read("\(Self.root)/ARCHITECTURE.md"), as: UTF8.self)
+        let files = Self.sources + Self.tests, folders = Set(files.map { Files.folder(of: $0) })
+        var named = 0
+        for name in text.split(separator: "`") where !name.contains(" ") {
+            let isFolder = name.hasSuffix("/") && name.first?.isUppercase == true && name != "Sources/"
+            // Folders of the floor System hold no Swift.
+            guard name.hasSuffix(".swift") || isFolder, !name.contains("*"), !name.hasPrefix("System/") else { continue }
+            named += 1
+            let isThere =
+                isFolder
+                ? folders.contains { "\($0)/".contains("/\(name)") } : files.contains { "/\($0)".hasSuffix("/\(name)") }
+            #expect(isThere, "ARCHITECTURE.md names \(name)")
+        }
+        #expect(named > 50)
+    }
+
     /// Each floor may use those below it; the rooms of Wire meet only in EventLoops.
     @Test func importsRunDownward() {
         let floors = ["Core", "Policy", "Wire", "Runtime", "Services", "Tools"]
