@@ -13,7 +13,7 @@ import Testing
         _ dependencies: [String: [String]] = ["migrate": ["db"], "web": ["migrate"]]
     ) -> StackMachine {
         StackMachine(
-            stores: [:], services: Dictionary(uniqueKeysWithValues: services.map { ($0, 1) }), tasks: tasks, dependencies: dependencies)
+            .init(services: Dictionary(uniqueKeysWithValues: services.map { ($0, 1) }), tasks: tasks, dependencies: dependencies))
     }
 
     private func started(_ unit: String, _ number: Int = 1, generation: Int = 1) -> Action {
@@ -58,7 +58,7 @@ import Testing
 
     @Test func whatBeginsWithNoReplicaIsWaitedForNoLonger() {
         var machine = StackMachine(
-            stores: [:], services: ["a": 1, "b": 0, "c": 0], tasks: ["t"], dependencies: ["a": ["b"], "b": ["c"], "t": ["b"]])
+            .init(services: ["a": 1, "b": 0, "c": 0], tasks: ["t"], dependencies: ["a": ["b"], "b": ["c"], "t": ["b"]]))
         let actions = machine.handle(.begin)
         #expect(actions.contains(started("a")) && actions.contains(.startTask("t")))
     }

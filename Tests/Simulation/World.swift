@@ -53,7 +53,7 @@ struct World {
 
     init(seed: UInt64, services: [String: Int], stormy: Bool) {
         random = SeededRandom(seed: seed)
-        machine = StackMachine(stores: ["state": 1], services: services)
+        machine = StackMachine(.init(stores: ["state": 1], services: services))
         isStormy = stormy
     }
 
@@ -94,7 +94,7 @@ struct World {
             handle(key, .start)
         case .stop(let unit, let number): handle("\(unit)/\(number)", .stop)
         case .rollEnded(_, let failure): rollResults.append(failure)
-        case .entered, .startTask, .stopTask: break
+        case .entered, .startTask, .stopTask, .removed: break
         }
     }
 

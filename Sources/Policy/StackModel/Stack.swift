@@ -31,6 +31,22 @@ public struct Stack: Sendable, Equatable {
         Stack(name: name, services: services.map { $0.name == service.name ? service : $0 }, tasks: tasks, stores: stores, gateway: gateway)
     }
 
+    /// The same stack, and what it lacks of the services, tasks and stores of another one.
+    public func adding(_ other: Stack) -> Stack {
+        Stack(
+            name: name, services: services + other.services.filter { service($0.name) == nil },
+            tasks: tasks + other.tasks.filter { task($0.name) == nil },
+            stores: stores + other.stores.filter { store in !stores.contains { $0.name == store.name } }, gateway: gateway)
+    }
+
+    /// The same stack without these stores.
+    public func removing(stores gone: Set<String>) -> Stack {
+        Stack(name: name, services: services, tasks: tasks, stores: stores.filter { !gone.contains($0.name) }, gateway: gateway)
+    }
+
+    /// The names of all services, tasks and stores.
+    public var units: [String] { services.map(\.name) + tasks.map(\.name) + stores.map(\.name) }
+
     /// The same stack with other routes.
     public func replacing(gateway: GatewaySpec) -> Stack {
         Stack(name: name, services: services, tasks: tasks, stores: stores, gateway: gateway)

@@ -15,7 +15,8 @@ let upVerb = Verb(
         Runs the stack (default: muster.yaml here, else stacks/correlation.yaml): stores first, then services, and the gateway before
         them. In the foreground until Ctrl-C, with the services' lines in the order in which they are written, each with its replica's name;
         a second Ctrl-C ends the services at once, a third one the stores as well. With -d it returns when everything is ready. If the stack
-        runs already, it is changed to what the file says now: counts are scaled, changed services are rolled, routes replaced.
+        runs already, it is changed to what the file says now: what is new is started, routes are replaced, counts scaled, changed
+        services rolled, and what the file has no longer is stopped. The data of a store stays until 'muster down --purge'.
 
           -d                       leave it running in the background
           --replicas SERVICE=N     so many replicas instead of what the file says

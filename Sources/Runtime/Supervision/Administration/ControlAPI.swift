@@ -136,34 +136,9 @@ enum ControlAPI {
         if let name = counts.keys.sorted().first(where: { stack.service($0) == nil }) {
             throw APIError(404, "no_such_service", "the stack has no service '\(name)'", field: "replicas.\(name)")
         }
-        let hasNewRoutes = stack.gateway != admin.value.runner.stack.gateway
-        // First what can be refused, and only when it is done the rest: what the answer says has happened.
-        try await admin.value.takeRoutes(of: stack, counts: counts)
-        let failures = RollResults()
-        let done: [String] = try await withUnsafeThrowingContinuation { continuation in
-            do throws(APIError) {
-                let (changes, rolls) = try admin.value.reconcile(stack, counts: counts) { service, failure in
-                    if let failure { failures.list.append("\(service): \(failure)") }
-                    failures.ended += 1
-                    if failures.ended == failures.expected { continuation.resume(returning: failures.done) }
-                }
-                let done = (hasNewRoutes ? ["routes replaced"] : []) + changes
-                failures.done = done
-                failures.expected = rolls
-                if rolls == failures.ended { continuation.resume(returning: done) }
-            } catch { continuation.resume(throwing: error) }
-        }
-        if let first = failures.list.first { throw APIError(500, "roll_failed", first) }
+        let done = try await admin.value.change(to: stack, counts: counts)
         try admin.value.runner.context.folder.setOwner(file)
         return .json { $0.member("changes", done) }
-    }
-
-    /// Filled on the control loop only, between one await and its resumption.
-    private final class RollResults {
-        var list: [String] = []
-        var done: [String] = []
-        var ended = 0
-        var expected = -1
     }
 
     /// Reads a body that is an object with these keys and no others; nothing stands in the query.

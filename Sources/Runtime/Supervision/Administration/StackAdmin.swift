@@ -6,13 +6,13 @@ import StackModel
 /// What people and verbs ask of a running stack: another size, a roll, a changed stack file, and what runs. On the control loop.
 final class StackAdmin {
     let runner: StackRunner
-    /// The gateway is taking the routes of a changed stack file.
-    private var isApplying = false
+    /// A changed stack file is being taken, and has not come to its rolls yet.
+    var isChanging = false
 
     init(_ runner: StackRunner) { self.runner = runner }
 
-    private var context: StackContext { runner.context }
-    private var stack: Stack { runner.stack }
+    var context: StackContext { runner.context }
+    var stack: Stack { runner.stack }
 
     /// What `muster run` gives a command: what Muster tells the service's replicas.
     func given(to service: String) throws(APIError) -> [String: String] {
@@ -48,7 +48,7 @@ final class StackAdmin {
         runner.setSize(service, wanted)
     }
 
-    private func check(_ count: Int, _ spec: ServiceSpec) throws(APIError) {
+    func check(_ count: Int, _ spec: ServiceSpec) throws(APIError) {
         if let reason = spec.refusal(of: count) { throw APIError(400, "out_of_range", reason, field: "replicas") }
     }
 
@@ -67,81 +67,6 @@ final class StackAdmin {
     private func unknown(_ service: String) -> APIError {
         let hint = nearestWord(to: service, in: stack.services.map(\.name)).map { "; did you mean '\($0)'?" } ?? ""
         return APIError(404, "no_such_service", "the stack has no service '\(service)'\(hint)", field: "service")
-    }
-
-    /// Gives the gateway the routes of a changed stack file, and answers when every loop of the gateway has them. Throws, and nothing has
-    /// changed, when the gateway does not take them (a file that a route names cannot be read), or when `reconcile` would refuse.
-    func takeRoutes(of new: Stack, counts: [String: Int]) async throws(APIError) {
-        try checkChange(to: new, counts)
-        guard let spec = new.gateway, spec != stack.gateway else { return }
-        guard !isApplying else { throw APIError(409, "busy", "another change of the stack is being made: try again when it is done") }
-        isApplying = true
-        defer { isApplying = false }
-        switch await runner.publisher.publish(spec) {
-        case .taken: runner.stack = stack.replacing(gateway: spec)
-        case .refused(let reason):
-            throw APIError(409, "routes_refused", "the gateway keeps the routes that it has, and nothing was changed: \(reason)")
-        }
-    }
-
-    private func checkChange(to new: Stack, _ counts: [String: Int]) throws(APIError) {
-        let same =
-            Set(new.services.map(\.name)) == Set(stack.services.map(\.name)) && new.stores == stack.stores
-            && Set(new.tasks.map(\.name)) == Set(stack.tasks.map(\.name)) && new.dependencies == stack.dependencies
-            && new.gateway?.listen == stack.gateway?.listen && new.gateway?.admin == stack.gateway?.admin
-            && new.gateway?.threads == stack.gateway?.threads && new.gateway?.accessLog == stack.gateway?.accessLog
-            && new.name == stack.name
-            && new.gateway?.limits == stack.gateway?.limits && new.gateway?.tracing == stack.gateway?.tracing
-            && new.gateway?.limitStore == stack.gateway?.limitStore
-        guard same else {
-            throw APIError(
-                409, "needs_restart",
-                "services, tasks, what they depend on, stores or the gateway's addresses were added, removed or changed: run muster down, then muster up"
-            )
-        }
-        guard runner.phase == "running" else {
-            throw APIError(409, "not_running", "the stack is \(runner.phase); change it when it runs")
-        }
-        for spec in new.services {
-            if let count = counts[spec.name] { try check(count, spec) }
-        }
-    }
-
-    /// Takes the services of a changed stack file while it runs, when the gateway has taken its routes (`takeRoutes`): counts are scaled
-    /// and changed services rolled (`rolled` is called once for each, with why it was given up). Returns what is being done; throws, before
-    /// anything has changed, when a change needs a new start.
-    func reconcile(_ new: Stack, counts: [String: Int], rolled: @escaping (String, String?) -> Void) throws(APIError) -> (
-        done: [String], rolls: Int
-    ) {
-        try checkChange(to: new, counts)
-        let old = stack
-        runner.stack = new
-        var done: [String] = []
-        var rolls = 0
-        runner.scaling.follow()
-        let tasks = runner.runTasks(changed: Set(new.tasks.filter { old.task($0.name) != $0 }.map(\.name)))
-        done += tasks.map { "the task \($0) runs again" }
-        for spec in new.services {
-            let before = old.service(spec.name)!
-            // A count that the file does not allow (it was scaled, or the file has changed) goes back to what the file says.
-            // One that scales by itself finds its own way there.
-            let fits =
-                spec.scaling != nil
-                || spec.replicas == before.replicas && spec.replicas.contains(runner.size(of: spec.name) ?? 0)
-            let wanted = counts[spec.name] ?? (fits ? nil : spec.replicas.lowerBound)
-            if let wanted, wanted != runner.size(of: spec.name) {
-                try scale(spec.name, to: wanted, isAsked: counts[spec.name] != nil)
-                done.append("\(spec.name) goes to \(wanted) replicas")
-            }
-            if !spec.runsLike(before) {
-                done.append("\(spec.name) is rolled to its new definition")
-                rolls += 1
-                // A fixed port has no room for the old replica beside the new one: what runs after a failed roll is the new one, tried
-                // again.
-                try roll(spec.name, from: spec.isExclusive ? nil : before) { failure in rolled(spec.name, failure) }
-            }
-        }
-        return (done, rolls)
     }
 
     // MARK: what is shown
@@ -183,13 +108,5 @@ final class StackAdmin {
         return (run + external).sorted {
             (order.firstIndex(of: $0.service) ?? 0, $0.number) < (order.firstIndex(of: $1.service) ?? 0, $1.number)
         }
-    }
-}
-
-extension ServiceSpec {
-    /// Nothing differs that a running process would have to be replaced for.
-    func runsLike(_ other: ServiceSpec) -> Bool {
-        process == other.process && http == other.http && check == other.check && restart == other.restart && uses == other.uses
-            && cpu == other.cpu && memory == other.memory && grace == other.grace && startTime == other.startTime
     }
 }

@@ -27,6 +27,12 @@ final class StoreBoard {
         show()
     }
 
+    /// The stack has this store no longer.
+    func forget(_ store: String) {
+        nodes = nodes.filter { !$0.key.hasPrefix(store + "/") }
+        show()
+    }
+
     private func show() {
         let all = nodes.sorted { $0.key < $1.key }.map(\.value)
         metrics.setGauges(

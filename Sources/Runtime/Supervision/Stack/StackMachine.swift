@@ -1,7 +1,21 @@
 import Basics
 
-/// The whole stack: stores first, then services and tasks, each when what it depends on is ready; backwards when it ends. Pure.
+/// The whole stack: stores first, then services and tasks, each when what it depends on is ready; backwards when it ends. Units may be added
+/// and removed while it runs. Pure.
 struct StackMachine {
+    /// What a stack consists of.
+    struct Layout: Equatable {
+        /// The number of servers of each store.
+        var stores: [String: Int] = [:]
+        /// The number of replicas each service begins with.
+        var services: [String: Int] = [:]
+        var tasks: [String] = []
+        /// What each service and task waits for, by name. Without cycles.
+        var dependencies: [String: [String]] = [:]
+        /// Services whose replicas cannot run side by side.
+        var exclusive: Set<String> = []
+    }
+
     enum Phase: String, Equatable {
         case idle
         case startingStores = "starting-stores"
@@ -18,6 +32,8 @@ struct StackMachine {
         case startTask(String)
         case stopTask(String)
         case rollEnded(service: String, failure: String?)
+        /// Nothing of a unit that was to be removed runs any more.
+        case removed(String)
         case entered(Phase)
     }
 
@@ -36,6 +52,11 @@ struct StackMachine {
         case scale(service: String, count: Int, work: [Int: Int] = [:])
         /// `isExclusive`: its replicas cannot run side by side.
         case roll(service: String, isExclusive: Bool = false)
+        /// The stack is to have these units too: those that it does not have begin, new stores before all else. What units wait for is as the
+        /// layout says. Nothing is removed.
+        case add(Layout)
+        /// Units are to go, and are forgotten when nothing of them runs any more.
+        case remove([String])
         case shutDown
     }
 
@@ -43,14 +64,18 @@ struct StackMachine {
     private(set) var stores: [String: ServiceMachine] = [:]
     private(set) var services: [String: ServiceMachine] = [:]
     private(set) var tasks: [String: TaskState] = [:]
-    private var counts: [String: Int]
-    private let nodes: [String: Int]
+    private var counts: [String: Int] = [:]
+    private var nodes: [String: Int] = [:]
     /// What each service and task waits for, by name.
-    private let dependencies: [String: [String]]
+    private var dependencies: [String: [String]] = [:]
     /// The same the other way round.
-    private let waitedBy: [String: [String]]
+    private var waitedBy: [String: [String]] = [:]
     /// All services and tasks, each after what it waits for.
     private var order: [String] = []
+    /// Stores that were added while the stack ran, until they are ready for the first time. Nothing begins meanwhile: it may use them.
+    private var newStores: Set<String> = []
+    /// Units that are to go, until nothing of them runs any more.
+    private var leaving: Set<String> = []
     /// Services that were started: what they depend on was ready once.
     private var begun: Set<String> = []
     /// Rolls that wait for a task.
@@ -67,30 +92,43 @@ struct StackMachine {
         case failed(String)
     }
 
-    /// `stores` with the number of servers of each, `services` with the number of replicas each begins with. `dependencies` have no cycles.
-    init(
-        stores: [String: Int], services: [String: Int], tasks: [String] = [], dependencies: [String: [String]] = [:],
-        exclusive: Set<String> = []
-    ) {
-        for store in stores.keys { self.stores[store] = ServiceMachine(name: store, desired: 0) }
-        nodes = stores
-        for service in services.keys { self.services[service] = ServiceMachine(name: service, desired: 0) }
-        for service in exclusive { self.services[service]?.isExclusive = true }
-        for task in tasks { self.tasks[task] = .waiting }
-        self.dependencies = dependencies
-        var waitedBy: [String: [String]] = [:]
+    init(_ layout: Layout) { take(layout) }
+
+    /// Makes places for the units of a layout that have none. Returns the stores among them.
+    @discardableResult
+    private mutating func take(_ layout: Layout) -> [String] {
+        let new = layout.stores.keys.filter { stores[$0] == nil }.sorted()
+        for store in new {
+            stores[store] = ServiceMachine(name: store, desired: 0)
+            nodes[store] = layout.stores[store]
+        }
+        for (service, count) in layout.services where services[service] == nil {
+            services[service] = ServiceMachine(name: service, desired: 0)
+            services[service]?.isExclusive = layout.exclusive.contains(service)
+            counts[service] = count
+        }
+        for task in layout.tasks where tasks[task] == nil { tasks[task] = .waiting }
+        // Units that the layout does not have wait for what they waited for: they are to go, or have their own places.
+        let known = Set(layout.services.keys).union(layout.tasks)
+        dependencies = dependencies.filter { !known.contains($0.key) }.merging(layout.dependencies) { $1 }
+        sortUnits()
+        return new
+    }
+
+    /// Brings services and tasks into an order in which each stands behind what it waits for.
+    private mutating func sortUnits() {
+        waitedBy = [:]
         for (unit, wanted) in dependencies.sorted(by: { $0.key < $1.key }) {
             for name in wanted { waitedBy[name, default: []].append(unit) }
         }
-        self.waitedBy = waitedBy
-        let units = Set(services.keys).union(tasks)
+        let units = Set(services.keys).union(tasks.keys)
         var left = dependencies.mapValues { Set($0).intersection(units) }
         var free = units.filter { left[$0]?.isEmpty ?? true }.sorted(by: >)
+        order = []
         while let name = free.popLast() {
             order.append(name)
             for unit in waitedBy[name] ?? [] where left[unit]?.remove(name) != nil && left[unit]!.isEmpty { free.append(unit) }
         }
-        counts = services
     }
 
     /// Services and tasks that are not started, and will not be without somebody's doing, each with the failed task that holds it.
@@ -115,7 +153,13 @@ struct StackMachine {
     }
 
     /// Nothing runs or waits that will end or begin by itself.
-    var isQuiet: Bool { phase == .running && pendingRolls.isEmpty && isAsFarAsItGets }
+    var isQuiet: Bool { phase == .running && pendingRolls.isEmpty && newStores.isEmpty && leaving.isEmpty && isAsFarAsItGets }
+
+    /// Whether a unit has got as far as it is to get: a store or a service that is ready, a task that is done.
+    func isReady(_ unit: String) -> Bool { stores[unit]?.isSettled ?? isSatisfied(unit) }
+
+    /// Whether there is a unit of this name, also one that is to go and has not ended yet.
+    func has(_ unit: String) -> Bool { stores[unit] != nil || services[unit] != nil || tasks[unit] != nil }
 
     /// How many replicas a service is to have, also when it is not started yet.
     func size(of service: String) -> Int? { begun.contains(service) ? services[service]?.desired : counts[service] }
@@ -131,9 +175,11 @@ struct StackMachine {
 
     /// Starts what waits for nothing any more.
     private mutating func begin() -> [Action] {
+        newStores = newStores.filter { stores[$0]?.isSettled == false }
+        guard newStores.isEmpty else { return [] }
         var actions: [Action] = []
         // Each after what it waits for: one that begins with no replica is ready with that, and nothing else would tell so.
-        for name in order where canBegin(name) {
+        for name in order where !leaving.contains(name) && canBegin(name) {
             if tasks[name] == .waiting {
                 tasks[name] = .running
                 actions.append(.startTask(name))
@@ -176,7 +222,9 @@ struct StackMachine {
             if tasks[task] != nil { tasks[task] = failure.map(TaskState.failed) ?? .done }
             return []
         case .runTasks(let names):
-            for name in names where phase == .running && tasks[name] != nil && tasks[name] != .running { tasks[name] = .waiting }
+            for name in names where phase == .running && tasks[name] != nil && tasks[name] != .running && !leaving.contains(name) {
+                tasks[name] = .waiting
+            }
             return []
         case .scale(let service, let count, let work):
             guard phase == .running || phase == .startingServices else { return [] }
@@ -193,6 +241,13 @@ struct StackMachine {
             guard begun.contains(service) else { return [.rollEnded(service: service, failure: nil)] }
             pendingRolls.insert(service)
             return []
+        case .add(let layout):
+            guard phase == .running else { return [] }
+            let new = take(layout)
+            newStores.formUnion(new)
+            let nodes = nodes
+            return new.flatMap { store in change(store) { $0.setDesired(nodes[store] ?? 1) } }
+        case .remove(let units): return phase == .running ? remove(units) : []
         case .shutDown:
             guard phase != .stopped, phase != .stoppingServices, phase != .stoppingStores else { return [] }
             phase = .stoppingServices
@@ -202,6 +257,35 @@ struct StackMachine {
                 + tasks.filter { $0.value == .running }.keys.sorted().map(Action.stopTask)
                 + StackMachine.each(&services) { $0.setDesired(0) }
         }
+    }
+
+    private mutating func remove(_ units: [String]) -> [Action] {
+        var actions: [Action] = []
+        for unit in units where has(unit) && leaving.insert(unit).inserted {
+            if pendingRolls.remove(unit) != nil { actions.append(.rollEnded(service: unit, failure: "\(unit) is to be removed")) }
+            if tasks[unit] == .running { actions.append(.stopTask(unit)) }
+            actions += change(unit) { $0.setDesired(0) }
+        }
+        return actions
+    }
+
+    /// Forgets units that were to go and of which nothing runs any more.
+    private mutating func forgetGone() -> [Action] {
+        let gone = leaving.filter { (stores[$0] ?? services[$0])?.isGone ?? (tasks[$0] != .running) }.sorted()
+        guard !gone.isEmpty else { return [] }
+        for unit in gone {
+            stores[unit] = nil
+            services[unit] = nil
+            tasks[unit] = nil
+            nodes[unit] = nil
+            counts[unit] = nil
+            dependencies[unit] = nil
+            begun.remove(unit)
+            newStores.remove(unit)
+            leaving.remove(unit)
+        }
+        sortUnits()
+        return gone.map(Action.removed)
     }
 
     /// Goes on to the next phase where the present one is done; several at once when a stack has no stores or no services.
@@ -215,7 +299,7 @@ struct StackMachine {
             guard isAsFarAsItGets else { return actions }
             phase = .running
             return actions + [.entered(phase)]
-        case .running: return begin()
+        case .running: return forgetGone() + begin()
         case .stoppingServices where services.values.allSatisfy(\.isGone) && !tasks.values.contains(.running):
             phase = .stoppingStores
             return [.entered(phase)] + StackMachine.each(&stores) { $0.setDesired(0) } + advance()

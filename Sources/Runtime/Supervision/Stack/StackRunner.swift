@@ -33,6 +33,7 @@ final class StackRunner: ReplicaHost, ExternalHost {
     private(set) lazy var scaling = StackScaling(self, context, asked: asked, recorded: recorded)
     private let housekeeping: Housekeeping
     private let board: StoreBoard
+    private let changes = UnitChanges()
     private let asked: [String: Int]
     private let recorded: RecordedScaling?
     /// How often it was asked to hurry while it stops.
@@ -74,12 +75,7 @@ final class StackRunner: ReplicaHost, ExternalHost {
                 [asked[service.name], before].compactMap { $0 }.first { service.refusal(of: $0) == nil }
                 ?? service.replicas.lowerBound
         }
-        // An external store counts as one node, which is waited for and not run.
-        let nodes = stack.stores.map { ($0.name, $0.external == nil ? $0.nodes : 1) }
-        machine = StackMachine(
-            stores: Dictionary(uniqueKeysWithValues: nodes), services: wanted,
-            tasks: stack.tasks.map(\.name), dependencies: stack.dependencies,
-            exclusive: Set(stack.services.filter(\.isExclusive).map(\.name)))
+        machine = StackMachine(StackRunner.layout(stack, wanted))
         units = try UnitLauncher(stack, context, kinds: kinds)
         units.onStoreFailure = { [unowned self] in storeFailed($0) }
     }
@@ -146,8 +142,11 @@ final class StackRunner: ReplicaHost, ExternalHost {
     }
 
     private func storeFailed(_ reason: String) {
-        // After a crash the nodes may be copying from each other, for as long as that takes.
-        if context.isRestart { return context.tell("\(reason); it is tried again") }
+        // After a crash the nodes may be copying from each other, for as long as that takes. One that was added stops nobody else.
+        guard machine.phase == .startingStores, !context.isRestart else {
+            for unit in changes.new where units.isStore(unit) { changes.failed(unit, reason) }
+            return context.tell("\(reason); it is tried again")
+        }
         startFailure = reason
         shutDown()
     }
@@ -156,6 +155,7 @@ final class StackRunner: ReplicaHost, ExternalHost {
 
     private func apply(_ event: StackMachine.Event) {
         for action in machine.handle(event) { perform(action) }
+        changes.follow(machine)
     }
 
     private func perform(_ action: StackMachine.Action) {
@@ -165,6 +165,7 @@ final class StackRunner: ReplicaHost, ExternalHost {
         case .startTask(let task): startTask(task)
         case .stopTask(let task): runners["\(task)/1"]?.stop()
         case .rollEnded(let service, let failure): rollEnded(service, failure)
+        case .removed(let unit): removed(unit)
         case .entered(.running):
             scaling.follow()
             onRunning()
@@ -211,7 +212,7 @@ final class StackRunner: ReplicaHost, ExternalHost {
 
     func completed(_ runner: ReplicaRunner, failure: String?) {
         let name = runner.unit
-        if stack.task(name) == nil {
+        if !runner.machine.settings.isTask {
             scaling.replicasChanged()
             return apply(failure == nil ? .ready(unit: name, number: runner.number) : .over(unit: name, number: runner.number))
         }
@@ -258,6 +259,47 @@ final class StackRunner: ReplicaHost, ExternalHost {
         apply(.roll(service: service, isExclusive: stack.service(service)?.isExclusive ?? false))
     }
 
+    /// Starts the units of a changed stack that this one does not have; one such change at a time. Calls `ready` with nil when all of them are
+    /// ready, or with why they are not: they are tried again then until they are removed. Throws, and nothing has happened, when one of them
+    /// cannot be started at all.
+    func add(_ new: Stack, counts: [String: Int], _ ready: @escaping (String?) -> Void) throws(StackFolder.Failure) {
+        try units.add(new)
+        let added = new.units.filter { !machine.has($0) }
+        stack = stack.adding(new)
+        for unit in added { context.tell("the stack file has \(unit) now: it is started") }
+        changes.add(added, ready)
+        apply(.add(StackRunner.layout(new, counts)))
+    }
+
+    /// Ends units, and calls `gone` when nothing of them runs any more. What stores have stored stays.
+    func remove(_ units: [String], _ gone: @escaping () -> Void) {
+        guard !units.isEmpty else { return gone() }
+        changes.remove(units, gone)
+        apply(.remove(units))
+    }
+
+    private func removed(_ unit: String) {
+        if units.isStore(unit) { board.forget(unit) }
+        units.remove(unit)
+        // Of a task, or a worker that is over, the runner has stayed.
+        runners = runners.filter { $0.value.unit != unit }
+        changes.removed(unit)
+        context.tell("\(unit) is removed")
+    }
+
+    /// Whether a unit of this name runs, or is still ending.
+    func has(_ unit: String) -> Bool { machine.has(unit) }
+
+    /// An external store counts as one node, which is waited for and not run.
+    private static func layout(_ stack: Stack, _ sizes: [String: Int]) -> StackMachine.Layout {
+        StackMachine.Layout(
+            stores: Dictionary(uniqueKeysWithValues: stack.stores.map { ($0.name, $0.external == nil ? $0.nodes : 1) }),
+            services: Dictionary(
+                uniqueKeysWithValues: stack.services.map { ($0.name, sizes[$0.name] ?? $0.replicas.lowerBound) }),
+            tasks: stack.tasks.map(\.name), dependencies: stack.dependencies,
+            exclusive: Set(stack.services.filter(\.isExclusive).map(\.name)))
+    }
+
     /// The port that a replica was told to listen on; nil for a worker, which listens on none that is known.
     func address(of runner: ReplicaRunner) -> UInt16? {
         units.isStore(runner.unit) || stack.service(runner.unit)?.http != nil ? runner.port : nil
@@ -299,6 +341,7 @@ final class StackRunner: ReplicaHost, ExternalHost {
             context.tell("\(words); the stack goes on without it meanwhile")
             return apply(.ready(unit: runner.unit, number: 1))
         }
+        changes.failed(runner.unit, words)
         guard machine.phase == .startingStores else { return }
         startFailure = words
         shutDown()
@@ -345,10 +388,11 @@ final class StackRunner: ReplicaHost, ExternalHost {
         context.tell("\(name) ended before it was ready: \(trouble)")
         apply(.failedToStart(unit: runner.unit, number: runner.number, reason: trouble))
         let isStarting = machine.phase == .startingStores || machine.phase == .startingServices
-        guard isStarting, !context.isRestart,
-            runner.machine.isLooping || runner.machine.phase == .completed || trouble.hasPrefix("not ready")
-        else { return }
-        startFailure = "\(name) does not start: \(trouble)\n\(lastLines(context.folder.log(runner.unit, runner.number)))"
+        guard runner.machine.isLooping || runner.machine.phase == .completed || trouble.hasPrefix("not ready") else { return }
+        let words = "\(name) does not start: \(trouble)\n\(lastLines(context.folder.log(runner.unit, runner.number)))"
+        changes.failed(runner.unit, words)
+        guard isStarting, !context.isRestart else { return }
+        startFailure = words
         shutDown()
     }
 
@@ -362,7 +406,7 @@ final class StackRunner: ReplicaHost, ExternalHost {
     func finished(_ runner: ReplicaRunner) {
         runners["\(runner.unit)/\(runner.number)"] = nil
         context.tell("stopped: \(runner.unit)/\(runner.number)")
-        if stack.task(runner.unit) != nil {
+        if runner.machine.settings.isTask {
             apply(.taskEnded(runner.unit, failure: "it was stopped"))
         } else {
             apply(.stopped(unit: runner.unit, number: runner.number))

@@ -9,6 +9,7 @@ final class UnitLauncher: StoreHost {
     private let context: StackContext
     private var stores: [String: any Store] = [:]
     private var specs: [String: StoreSpec] = [:]
+    private let kinds: [any StoreKind]
     /// What every process gets of this one's environment.
     private let environment: Environment
     /// Called with the reason when a store's nodes, which never were one store, cannot be made one.
@@ -18,15 +19,13 @@ final class UnitLauncher: StoreHost {
     init(_ stack: Stack, _ context: StackContext, kinds: [any StoreKind]) throws(StackFolder.Failure) {
         self.context = context
         environment = Environment.inherited.clean
-        for spec in stack.stores {
-            guard let kind = kinds.first(where: { $0.name == spec.kind }) else {
-                throw StackFolder.Failure("\(spec.place): \(spec.key): this program runs no store of this kind")
-            }
-            do throws(StoreFailure) {
-                stores[spec.name] = try kind.open(StorePlan(spec: spec, folder: context.folder.store(spec.name), host: self))
-            } catch { throw StackFolder.Failure(error.description) }
-            specs[spec.name] = spec
-        }
+        self.kinds = kinds
+        try add(stack)
+    }
+
+    /// Opens the stores of a stack that are not open, when every program is there that its services and tasks need. Throws, and opens none,
+    /// when one is missing or a store cannot be run on what lies in its folder.
+    func add(_ stack: Stack) throws(StackFolder.Failure) {
         for service in stack.services {
             try checkProgram(of: service.process, "service \(service.name)")
             if let check = service.check?.command {
@@ -34,6 +33,32 @@ final class UnitLauncher: StoreHost {
             }
         }
         for task in stack.tasks { try checkProgram(of: task.process, "task \(task.name)") }
+        var opened: [(StoreSpec, any Store)] = []
+        do throws(StackFolder.Failure) {
+            for spec in stack.stores where stores[spec.name] == nil { opened.append((spec, try open(spec))) }
+        } catch {
+            for (_, store) in opened { store.close() }
+            throw error
+        }
+        for (spec, store) in opened {
+            stores[spec.name] = store
+            specs[spec.name] = spec
+        }
+    }
+
+    private func open(_ spec: StoreSpec) throws(StackFolder.Failure) -> any Store {
+        guard let kind = kinds.first(where: { $0.name == spec.kind }) else {
+            throw StackFolder.Failure("\(spec.place): \(spec.key): this program runs no store of this kind")
+        }
+        do throws(StoreFailure) {
+            return try kind.open(StorePlan(spec: spec, folder: context.folder.store(spec.name), host: self))
+        } catch { throw StackFolder.Failure(error.description) }
+    }
+
+    /// Nothing of a unit runs any more, and nothing of it is to. What a store has stored stays in its folder.
+    func remove(_ unit: String) {
+        stores.removeValue(forKey: unit)?.close()
+        specs[unit] = nil
     }
 
     // MARK: what stores ask and tell

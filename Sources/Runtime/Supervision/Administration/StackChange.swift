@@ -1,0 +1,218 @@
+import Basics
+import HTTP
+import Observability
+import StackModel
+
+/// A changed stack file is taken while the stack runs: first what is new is started, then the gateway gets the routes, then what is changed
+/// is rolled and what is gone is stopped, stores last. So no route leads to what is not ready, and nothing goes that is still used. What can be
+/// refused is refused before it has begun. On the control loop.
+extension StackAdmin {
+    /// Changes the stack to what `new` says; `counts` are the sizes that somebody asks for. Returns what was done, a line each, when all of it
+    /// has happened. Throws what could not be done, and what stands then.
+    func change(to new: Stack, counts: [String: Int]) async throws(APIError) -> [String] {
+        try check(new, counts)
+        guard !isChanging else {
+            throw APIError(
+                409, "busy", "another change of the stack is being made: try again when it is done (muster ps shows what is starting)")
+        }
+        isChanging = true
+        defer { isChanging = false }
+        var done = try await addUnits(of: new, counts)
+        try check(new, counts)
+        done += try await takeRoutes(of: new, hasAdded: !done.isEmpty)
+        try check(new, counts)
+        let removed = stack.units.filter { !new.units.contains($0) }
+        let work = Gathering()
+        done += try reconcile(new, counts, removed, work)
+        isChanging = false
+        await work.wait()
+        guard work.failures.isEmpty else {
+            let left = stack.stores.map(\.name).filter { removed.contains($0) }
+            let stores = left.isEmpty ? "" : "; kept, because what runs may use it: \(left.joined(separator: ", "))"
+            throw APIError(500, "roll_failed", work.failures[0] + stores)
+        }
+        return done + (await removeStores(removed))
+    }
+
+    private func check(_ new: Stack, _ counts: [String: Int]) throws(APIError) {
+        if let reason = StackChange.refusal(of: new, from: stack) {
+            throw APIError(409, "needs_restart", "\(reason): run muster down, then muster up")
+        }
+        guard runner.phase == "running" else {
+            throw APIError(409, "not_running", "the stack is \(runner.phase); change it when it runs")
+        }
+        if let ending = new.units.first(where: { runner.has($0) && !stack.units.contains($0) }) {
+            throw APIError(409, "busy", "\(ending) was removed and is still ending: try again when it has ended")
+        }
+        for spec in new.services {
+            if let count = counts[spec.name] { try check(count, spec) }
+        }
+    }
+
+    /// Starts what the stack does not have yet, and waits until it is ready. What does not get ready is stopped again, with all that came with
+    /// it.
+    private func addUnits(of new: Stack, _ counts: [String: Int]) async throws(APIError) -> [String] {
+        let before = stack, added = new.units.filter { !before.units.contains($0) }
+        if added.isEmpty { return [] }
+        let waiting = Gathering()
+        do throws(StackFolder.Failure) {
+            waiting.begin()
+            try runner.add(new, counts: counts) { waiting.ended($0) }
+        } catch {
+            waiting.ended(nil)
+            throw APIError(409, "cannot_be_added", "nothing was changed: \(error.description)")
+        }
+        await waiting.wait()
+        guard let failure = waiting.failures.first else {
+            for spec in new.services where added.contains(spec.name) {
+                tellSize(spec.name, from: 0, to: runner.size(of: spec.name) ?? 0, "the stack file has it now")
+            }
+            return added.map { "\($0) is new, and ready" }
+        }
+        runner.stack = before
+        let gone = Gathering()
+        gone.begin()
+        runner.remove(added) { gone.ended(nil) }
+        await gone.wait()
+        throw APIError(
+            500, "start_failed", "\(failure)\nnothing was changed; what was new is stopped again: \(added.joined(separator: ", "))")
+    }
+
+    /// Gives the gateway the routes, and returns when every loop of the gateway has them. Throws when the gateway does not take them (a file
+    /// that a route names cannot be read).
+    private func takeRoutes(of new: Stack, hasAdded: Bool) async throws(APIError) -> [String] {
+        guard let spec = new.gateway, spec != stack.gateway else { return [] }
+        switch await runner.publisher.publish(spec) {
+        case .taken:
+            runner.stack = stack.replacing(gateway: spec)
+            return ["routes replaced"]
+        case .refused(let reason):
+            let rest = hasAdded ? "what is new runs, and nothing else was changed" : "nothing was changed"
+            throw APIError(409, "routes_refused", "the gateway keeps the routes that it has, and \(rest): \(reason)")
+        }
+    }
+
+    /// Sets sizes, rolls what is changed, runs tasks that are changed or have failed, and stops what is gone but for stores, which may be in
+    /// use until the rolls have ended.
+    private func reconcile(_ new: Stack, _ counts: [String: Int], _ removed: [String], _ work: Gathering) throws(APIError) -> [String] {
+        let old = stack, stores = Stack(name: new.name, services: [], stores: old.stores, gateway: nil)
+        runner.stack = new.adding(stores)
+        runner.scaling.follow()
+        let tasks = runner.runTasks(changed: Set(new.tasks.filter { task in old.task(task.name).map { $0 != task } ?? false }.map(\.name)))
+        var done = tasks.map { "the task \($0) runs again" }
+        for spec in new.services {
+            let before = old.service(spec.name)!
+            // A count that the file does not allow (it was scaled, or the file has changed) goes back to what the file says.
+            // One that scales by itself finds its own way there.
+            let fits =
+                spec.scaling != nil
+                || spec.replicas == before.replicas && spec.replicas.contains(runner.size(of: spec.name) ?? 0)
+            let wanted = counts[spec.name] ?? (fits ? nil : spec.replicas.lowerBound)
+            if let wanted, wanted != runner.size(of: spec.name) {
+                try scale(spec.name, to: wanted, isAsked: counts[spec.name] != nil)
+                done.append("\(spec.name) goes to \(wanted) replicas")
+            }
+            if !spec.runsLike(before) {
+                done.append("\(spec.name) is rolled to its new definition")
+                work.begin()
+                // A fixed port has no room for the old replica beside the new one: what runs after a failed roll is the new one, tried
+                // again.
+                try roll(spec.name, from: spec.isExclusive ? nil : before) { failure in
+                    work.ended(failure.map { "\(spec.name): \($0)" })
+                }
+            }
+        }
+        let gone = removed.filter { unit in !old.stores.contains { $0.name == unit } }
+        for spec in old.services where gone.contains(spec.name) {
+            tellSize(spec.name, from: runner.size(of: spec.name) ?? 0, to: 0, "the stack file has it no longer")
+        }
+        work.begin()
+        runner.remove(gone) { work.ended(nil) }
+        return done + gone.map { "\($0) is removed" }
+    }
+
+    /// Stops stores that the stack file has no longer. What they have stored stays in their folders.
+    private func removeStores(_ removed: [String]) async -> [String] {
+        let stores = stack.stores.map(\.name).filter { removed.contains($0) }
+        if stores.isEmpty { return [] }
+        let work = Gathering()
+        work.begin()
+        runner.remove(stores) { work.ended(nil) }
+        await work.wait()
+        let own = stack.stores.filter { stores.contains($0.name) && $0.external == nil }.map(\.name)
+        runner.stack = stack.removing(stores: Set(stores))
+        return stores.map { store in
+            own.contains(store)
+                ? "the store \(store) is removed; its data stays in \(context.folder.store(store)) until muster down --purge"
+                : "the store \(store) is removed"
+        }
+    }
+
+    private func tellSize(_ service: String, from before: Int, to count: Int, _ why: String) {
+        context.journal.append(
+            DecisionRecord(
+                .scale, subject: service, inputs: [.init("before", before)], raw: String(count), outcome: String(count),
+                sentence: "\(service) goes from \(before) to \(count) replicas: \(why).", flip: "another stack file"))
+    }
+
+    /// Several things that were begun, until all have ended. On the control loop.
+    private final class Gathering {
+        private(set) var failures: [String] = []
+        private var open = 0
+        private var waiting: UnsafeContinuation<Void, Never>?
+
+        func begin() { open += 1 }
+
+        func ended(_ failure: String?) {
+            if let failure { failures.append(failure) }
+            open -= 1
+            if open == 0, let waiting {
+                self.waiting = nil
+                waiting.resume()
+            }
+        }
+
+        func wait() async {
+            if open == 0 { return }
+            await withUnsafeContinuation { waiting = $0 }
+        }
+    }
+}
+
+/// What of a changed stack file a running stack can take.
+enum StackChange {
+    /// What cannot be changed while the stack runs; nil: nothing of it.
+    static func refusal(of new: Stack, from old: Stack) -> String? {
+        if new.name != old.name { return "the stack has another name, \(new.name)" }
+        for store in new.stores {
+            if let before = old.stores.first(where: { $0.name == store.name }), before != store {
+                return "the store \(store.name) is changed"
+            }
+        }
+        func kinds(_ stack: Stack) -> [String: String] {
+            Dictionary(
+                stack.services.map { ($0.name, "a service") } + stack.tasks.map { ($0.name, "a task") }
+                    + stack.stores.map { ($0.name, "a store") }, uniquingKeysWith: { $1 })
+        }
+        let before = kinds(old)
+        for (name, kind) in kinds(new).sorted(by: { $0.key < $1.key }) {
+            if let was = before[name], was != kind { return "\(name) was \(was) and is \(kind)" }
+        }
+        let a = new.gateway, b = old.gateway
+        if (a == nil) != (b == nil) { return "the gateway was \(a == nil ? "removed" : "added")" }
+        let parts: [(String, Bool)] = [
+            ("listen", a?.listeners == b?.listeners), ("admin", a?.admin == b?.admin), ("threads", a?.threads == b?.threads),
+            ("access-log", a?.accessLog == b?.accessLog), ("limits", a?.limits == b?.limits), ("tracing", a?.tracing == b?.tracing),
+            ("limit-store", a?.limitStore == b?.limitStore),
+        ]
+        return parts.first { !$0.1 }.map { "gateway.\($0.0) is changed" }
+    }
+}
+
+extension ServiceSpec {
+    /// Nothing differs that a running process would have to be replaced for.
+    func runsLike(_ other: ServiceSpec) -> Bool {
+        process == other.process && http == other.http && check == other.check && restart == other.restart && uses == other.uses
+            && cpu == other.cpu && memory == other.memory && grace == other.grace && startTime == other.startTime
+    }
+}

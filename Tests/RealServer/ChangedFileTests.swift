@@ -1,0 +1,147 @@
+import Basics
+import EventLoops
+import Glibc
+import Redis
+import TestSupport
+import Testing
+
+/// `muster up` of a file that has changed, on a stack that runs.
+@Suite(.serialized) struct ChangedFileTests {
+    private static let state = "  state: { redis: { role: state, memory: 32Mi } }\n"
+    private static let cache = "  cache: { memcached: { memory: 16Mi } }\n"
+
+    private func text(_ stack: SmallStack, stores: String, services: String, tasks: String = "", routes: String) throws -> String {
+        "stack: s\n" + (stores.isEmpty ? "" : "stores:\n\(stores)") + (tasks.isEmpty ? "" : "tasks:\n\(tasks)") + "services:\n\(services)"
+            + "gateway:\n  listen: 127.0.0.1:\(stack.port)\n  routes: [\(routes)]\n"
+    }
+
+    private static let toWeb = "{ path: /, service: web }", toBoth = "{ path: /api, service: api }, { path: /, service: web }"
+
+    /// The processes of a unit.
+    private func pids(_ stack: SmallStack, _ unit: String) async throws -> Set<Int32> {
+        Set(try await stack.rows().filter { $0.name.hasPrefix(unit + "/") }.map(\.pid))
+    }
+
+    @Test func whatIsNewBeginsAndWhatIsGoneEnds() async throws {
+        try await withSmallStack { stack in
+            let web = try stack.service("web", environment: "WHO: w")
+            try stack.put("s.yaml", try text(stack, stores: Self.state, services: web, routes: Self.toWeb))
+            try await stack.up()
+            let before = try await pids(stack, "web")
+            let redis = try stack.redis("state", stack: "s")
+            _ = try await redis.send(RedisCommand("SET", "kept", "yes"))
+            redis.close()
+
+            // A store, a task that writes a file, and a service that uses the one and waits for the other.
+            let api = try stack.service("api", environment: "WHO: a", "replicas: 2", "uses: [cache]", "depends-on: [migrate]")
+            let migrate = "  migrate: { command: \"sh -c 'echo done > migrated'\" }\n"
+            try stack.put(
+                "s.yaml",
+                try text(stack, stores: Self.state + Self.cache, services: web + api, tasks: migrate, routes: Self.toBoth))
+            let added = try await stack.muster("up", "-d", "s.yaml")
+            #expect(added.status == 0, "\(added.output)")
+            for line in ["api is new, and ready", "migrate is new, and ready", "cache is new, and ready", "routes replaced"] {
+                #expect(added.output.contains(line), "\(line): \(added.output)")
+            }
+            #expect(try await stack.get("/api").text == "a")
+            let variable = try await stack.get("/api/../env?name=MEMCACHED_SERVERS").status
+            #expect(variable == 200 || variable == 400)
+            #expect(try await pids(stack, "api").count == 2)
+            #expect(Files.text("\(stack.folder)/migrated") == "done\n")
+            #expect(try await pids(stack, "web") == before)
+            // The same file again changes nothing, and runs no task again.
+            Files.remove("\(stack.folder)/migrated")
+            let again = try await stack.muster("up", "-d", "s.yaml")
+            #expect(again.status == 0 && again.output.contains("runs already, as the file says"), "\(again.output)")
+            #expect(!Files.exists("\(stack.folder)/migrated"))
+
+            // All of it goes, and the first store too, under requests to what stays.
+            try stack.put("s.yaml", try text(stack, stores: "", services: web, routes: Self.toWeb))
+            let gone = try await stack.muster("up", "-d", "s.yaml")
+            #expect(gone.status == 0, "\(gone.output)")
+            for line in [
+                "api is removed", "migrate is removed", "the store cache is removed", "the store state is removed; its data stays in",
+            ] {
+                #expect(gone.output.contains(line), "\(line): \(gone.output)")
+            }
+            #expect(try await stack.rows().map(\.name) == ["web/1"])
+            #expect(try await pids(stack, "web") == before)
+            #expect(try await stack.get("/api").text == "w")
+            let why = try await stack.muster("why", "api", "--stack", "s.yaml")
+            #expect(why.output.contains("the stack file has it no longer"), "\(why.output)")
+
+            // The store comes again with what it had.
+            try stack.put("s.yaml", try text(stack, stores: Self.state, services: web, routes: Self.toWeb))
+            #expect(try await stack.muster("up", "-d", "s.yaml").status == 0)
+            let back = try stack.redis("state", stack: "s")
+            #expect(try await back.send(RedisCommand("GET", "kept")).string == "yes")
+            back.close()
+            #expect(try await stack.muster("down", "s.yaml").status == 0)
+        }
+    }
+
+    /// What does not get ready is stopped again with all that came with it; the old stack serves on.
+    @Test func whatDoesNotStartChangesNothing() async throws {
+        try await withSmallStack { stack in
+            let web = try stack.service("web", environment: "WHO: w")
+            let first = try text(stack, stores: "", services: web, routes: Self.toWeb)
+            try stack.put("s.yaml", first)
+            try await stack.up()
+            let before = try await pids(stack, "web")
+            func refused(_ services: String, tasks: String = "", _ words: String...) async throws {
+                try stack.put("s.yaml", try text(stack, stores: Self.cache, services: web + services, tasks: tasks, routes: Self.toBoth))
+                let said = try await stack.muster("up", "-d", "s.yaml")
+                #expect(said.status != 0)
+                for word in words { #expect(said.output.contains(word), "\(word): \(said.output)") }
+                #expect(try await stack.rows().map(\.name) == ["web/1"])
+                #expect(try await pids(stack, "web") == before)
+                #expect(try await stack.get("/api").text == "w")
+            }
+            let broken = "  api: { command: \"sh -c 'echo no database here; exit 3'\", http: { port: 8000, ready: / } }\n"
+            try await refused(
+                broken, "api/1 does not start", "no database here", "nothing was changed; what was new is stopped again: api, cache")
+            let missing = "  api: { command: [no-such-program], http: { port: 8000, ready: / } }\n"
+            try await refused(missing, "nothing was changed: service api: there is no program 'no-such-program'")
+            let held = try stack.service("api", "depends-on: [migrate]")
+            try await refused(held, tasks: "  migrate: { command: \"sh -c 'exit 4'\" }\n", "the task migrate failed", "nothing was changed")
+
+            // A file whose routes the gateway refuses, after what is new was ready.
+            let api = try stack.service("api", environment: "WHO: a")
+            let guarded = "{ path: /api, service: api, auth: { basic: nobody } }, " + Self.toWeb
+            try stack.put("s.yaml", try text(stack, stores: "", services: web + api, routes: guarded))
+            let unread = try await stack.muster("up", "-d", "s.yaml")
+            #expect(unread.status != 0 && unread.output.contains("nobody"), "\(unread.output)")
+            // What is mended is taken.
+            try stack.put("s.yaml", try text(stack, stores: "", services: web + api, routes: Self.toBoth))
+            let mended = try await stack.muster("up", "-d", "s.yaml")
+            #expect(mended.status == 0, "\(mended.output)")
+            #expect(try await stack.get("/api").text == "a")
+            #expect(try await stack.muster("down", "s.yaml").status == 0)
+        }
+    }
+
+    /// What cannot change while the stack runs is told by its name.
+    @Test func whatNeedsANewStartIsTold() async throws {
+        try await withSmallStack { stack in
+            let web = try stack.service("web", environment: "WHO: w")
+            try stack.put("s.yaml", try text(stack, stores: Self.state, services: web, routes: Self.toWeb))
+            try await stack.up()
+            func refused(_ text: String, _ words: String) async throws {
+                try stack.put("s.yaml", text)
+                let said = try await stack.muster("up", "-d", "s.yaml")
+                #expect(said.status != 0 && said.output.contains(words), "\(words): \(said.output)")
+            }
+            try await refused(
+                try text(stack, stores: Self.state.replacing("32Mi", with: "64Mi"), services: web, routes: Self.toWeb),
+                "the store state is changed: run muster down, then muster up")
+            try await refused(
+                try text(stack, stores: Self.state, services: web, routes: Self.toWeb) + "  admin: 127.0.0.1:\(try freePort())\n",
+                "gateway.admin is changed")
+            try await refused(
+                try text(stack, stores: "", services: web + (try stack.service("state")), routes: Self.toWeb),
+                "state was a store and is a service")
+            #expect(try await stack.get().text == "w")
+            #expect(try await stack.muster("down", "s.yaml").status == 0)
+        }
+    }
+}
