@@ -6,6 +6,8 @@ import Basics
 /// drives the real `StackMachine` and `ReplicaMachine`s as the runner does, and checks after every step what must always hold.
 struct World {
     struct Member {
+        let unit: String
+        let number: Int
         var machine: ReplicaMachine
         let generation: Int
         var process: Int?
@@ -50,6 +52,8 @@ struct World {
     private var nextProcess = 1
     private var alive: Set<Int> = []
     private var random: SeededRandom
+    /// Something has happened since the last `check` that it looks at. Most probes change nothing.
+    private var hasChanged = true
 
     init(seed: UInt64, services: [String: Int], stormy: Bool) {
         random = SeededRandom(seed: seed)
@@ -61,6 +65,7 @@ struct World {
     private func chance(_ percent: Int, _ random: inout SeededRandom) -> Bool { Int.random(in: 0..<100, using: &random) < percent }
 
     mutating func tell(_ event: StackMachine.Event) {
+        hasChanged = true
         for action in machine.handle(event) { perform(action) }
         check()
     }
@@ -90,7 +95,8 @@ struct World {
             if members[key] != nil { violations.append("\(key) is started twice") }
             lives += 1
             members[key] = Member(
-                machine: ReplicaMachine(subject: key, settings: .init(), now: .init(nanoseconds: now)), generation: generation, life: lives)
+                unit: unit, number: number, machine: ReplicaMachine(subject: key, settings: .init(), now: .init(nanoseconds: now)),
+                generation: generation, life: lives)
             handle(key, .start)
         case .stop(let unit, let number): handle("\(unit)/\(number)", .stop)
         case .rollEnded(_, let failure): rollResults.append(failure)
@@ -100,10 +106,10 @@ struct World {
 
     private mutating func handle(_ key: String, _ event: ReplicaMachine.Event) {
         guard var member = members[key] else { return }
-        let parts = key.split(separator: "/")
-        let unit = String(parts[0]), number = Int(parts[1])!
-        let served = member.machine.isServing, restarts = member.machine.restarts
+        let (unit, number) = (member.unit, member.number)
+        let served = member.machine.isServing, restarts = member.machine.restarts, phase = member.machine.phase
         let actions = member.machine.handle(event, now: .init(nanoseconds: now))
+        if !actions.isEmpty || member.machine.phase != phase || member.machine.isServing != served { hasChanged = true }
         members[key] = member
         for action in actions { carryOut(action, key, unit, number) }
         guard let after = members[key] else { return }
@@ -169,6 +175,7 @@ struct World {
 
     private mutating func die(_ key: String, _ process: Int, _ how: String) {
         alive.remove(process)
+        hasChanged = true
         members[key]!.process = nil
         handle(key, .exited(how))
     }
@@ -199,6 +206,8 @@ struct World {
     // MARK: what must always hold
 
     private mutating func check() {
+        guard hasChanged else { return }
+        hasChanged = false
         let running = members.values.compactMap(\.process)
         if Set(running) != alive || running.count != alive.count { violations.append("\(now): an orphan, or a process that nobody knows") }
         for (name, service) in machine.services {
@@ -206,7 +215,7 @@ struct World {
             let staying = here.filter { !$0.isLeaving }.count
             if staying > service.desired + 1 { violations.append("\(now): \(name) has \(staying) of \(service.desired)") }
             if Set(here.map(\.number)).count != here.count { violations.append("a number twice") }
-            serving[name] = members.filter { $0.key.hasPrefix(name + "/") && $0.value.machine.isServing }.count
+            serving[name] = members.values.count { $0.unit == name && $0.machine.isServing }
         }
         for (key, member) in members where member.machine.phase == .stopped { violations.append("\(key) is stopped and still here") }
     }
