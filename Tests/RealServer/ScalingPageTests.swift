@@ -46,6 +46,9 @@ import Testing
             #expect(isSeen)
             let dom = try await page(stack)
             #expect(dom.contains("<section id=\"scaling\" aria-labelledby=\"scales\"><h2"), "the section is hidden")
+            // The store is beside the replicas.
+            let isListed = dom.contains("aria-labelledby=\"rest\"><h2") && dom.contains(">state/1</button>") && dom.contains("<td>redis")
+            #expect(isListed, "the store is not on the page")
             for part in ["1 to 4 allowed", "target 95 %", "target 500/s", "correlation-engine stays at 1 replica", "role=\"slider\""] {
                 #expect(dom.contains(part), "\(part)")
             }

@@ -27,6 +27,11 @@ static const unsigned char figures_js[] = {
 #embed "page/figures.js"
 };
 
+// A table of what the stack runs beside the gateway's replicas: stores, workers and tasks, from /api/replicas. Hidden where there is none.
+static const unsigned char units_js[] = {
+#embed "page/units.js"
+};
+
 // How services that scale by themselves came to their size: replicas, what was wanted and what was measured over the last hour. The figures
 // come from /api/scaling, asked as often as the autoscaler decides, within two to five seconds. Hidden where nothing scales.
 static const unsigned char scaling_js[] = {
@@ -45,7 +50,8 @@ static const struct {
 } files[] = {
     {"page.html", page_html, sizeof page_html},       {"page.css", page_css, sizeof page_css},
     {"scaling.css", scaling_css, sizeof scaling_css}, {"figures.js", figures_js, sizeof figures_js},
-    {"scaling.js", scaling_js, sizeof scaling_js},    {"decisions.js", decisions_js, sizeof decisions_js},
+    {"units.js", units_js, sizeof units_js},          {"scaling.js", scaling_js, sizeof scaling_js},
+    {"decisions.js", decisions_js, sizeof decisions_js},
 };
 
 const unsigned char *admin_page_file(const char *name, size_t *count) {

@@ -6,7 +6,7 @@ import CAdminPage
 /// Its files are in `Sources/System/CAdminPage/page`, and compiled in.
 enum AdminPage {
     /// The files that go into `page.html`, each where a line `{{its name}}` stands.
-    static let parts = ["page.css", "scaling.css", "figures.js", "scaling.js", "decisions.js"]
+    static let parts = ["page.css", "scaling.css", "figures.js", "units.js", "scaling.js", "decisions.js"]
 
     /// The whole page, in one piece. Made once.
     static let html = parts.reduce(file("page.html")) { $0.replacing("{{\($1)}}\n", with: file($1)) }

@@ -103,10 +103,11 @@ async function turn() {
     try {
       const state = await ask('/api/state');
       if (!isPaused) {
-        if (show(state)) { newUntil = began + 60000; scalingDue = 0; }
+        if (show(state)) { newUntil = began + 60000; scalingDue = unitsDue = 0; }
         goneSince = null;
         tell(began < newUntil ? 'It began anew a moment ago; its counts with it.' : '', false);
         await askWhy();
+        await askUnits(began);
         await askScaling(began);
       }
     } catch (error) {
