@@ -23,7 +23,8 @@ import Testing
     private func replay(_ folder: String, _ arguments: [String]) async throws -> (status: Int32, output: String) {
         try Files.replace(folder + "/muster.yaml", with: Array(Self.stack.utf8))
         try Files.replace(folder + "/wide.yaml", with: Array(Self.stack.replacing("1..10", with: "4..10").utf8))
-        return try await run(builtProgram("muster"), ["replay"] + arguments, folder: folder)
+        // A build for tests computes slowly, and others compute beside it.
+        return try await run(builtProgram("muster"), ["replay"] + arguments, folder: folder, limit: .seconds(240))
     }
 
     private struct Figures {

@@ -1,13 +1,9 @@
 import Basics
-import CLinux
-import EventLoops
 import Gateway
 import Glibc
-import HTTP
 import Observability
 import StackFile
 import StackModel
-import Synchronization
 
 let gatewayVerb = Verb(
     name: "gateway", summary: "run the gateway alone, for containers and ingress",
@@ -37,7 +33,16 @@ let gatewayVerb = Verb(
 ) { arguments in
     try arguments.atMost(1, "one file")
     guard let file = arguments.positional.first else { throw Exit.usage("which file?") }
-    try StandaloneGateway(file: file).run()
+    let logger = Logger(level: .info, format: environmentValue("LOG_FORMAT") == "json" ? .json : .text, descriptor: 2, immediate: true)
+    let gateway = StandaloneGateway(file: file, successor: ["gateway", file], logger: logger) { () throws(StandaloneGateway.Failure) in
+        do throws(Exit) { return try readStack(file).gateway } catch { throw .wrongFile(error.message) }
+    }
+    do { try gateway.run() } catch let failure as StandaloneGateway.Failure {
+        switch failure {
+        case .wrongFile(let message): throw Exit.usage(message)
+        case .failed(let message): throw Exit.failed(message)
+        }
+    }
 }
 
 /// Reads a stack file; what is wrong with it becomes status 2.
@@ -51,246 +56,4 @@ func readStack(
     } catch {
         throw .usage("the file is wrong:\n\(error)")
     }
-}
-
-/// The gateway as a process of its own.
-private final class StandaloneGateway: Sendable {
-    private let file: String
-    private let logger = Logger(
-        level: .info, format: environmentValue("LOG_FORMAT") == "json" ? .json : .text, descriptor: 2, immediate: true)
-    private let state = Mutex(State())
-    private static let grace = Duration.seconds(30)
-    /// How long the first answers of discovery are waited for. A successor has longer than a name server may take (30 s): it is missed by
-    /// nobody.
-    private static let patience = Duration.seconds(3)
-    private static let successorsPatience = Duration.seconds(35)
-
-    private struct State {
-        var failure: Exit?
-        var spec: GatewaySpec?
-        var adminListener: Int32 = -1
-        var successor: Int32 = 0
-        var isStopping = false
-        var logFile: String?
-        var logDescriptor: Int32 = -1
-    }
-
-    /// What belongs to the running process, made once.
-    private struct Parts: Sendable {
-        let gateway: Gateway
-        let prober: Prober
-        let discovery: Discovery
-        let loop: EventLoop
-    }
-
-    init(file: String) { self.file = file }
-
-    func run() throws {
-        let stack = try readStack(file)
-        guard let spec = stack.gateway else { throw Exit.usage("\(file) has no gateway") }
-        state.withLock { $0.spec = spec }
-        let loop = try EventLoop()
-        let events = Mutex<(@Sendable (Int32) -> Void)?>(nil)
-        let watch = try SignalWatch([SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR2, SIGCHLD], loop: loop) { signal in
-            events.withLock { $0 }?(signal)
-        }
-        let metrics = MetricsRegistry()
-        metrics.addProcessMetrics()
-        let gateway: Gateway
-        do { gateway = try Gateway(spec, metrics: metrics, journal: Journal(), logger: logger, accessLog: try openLog(spec)) } catch let
-            error as Gateway.Failure
-        {
-            throw Exit.usage(error.description)
-        }
-        let prober = Prober(gateway: gateway, loop: loop)
-        let discovery = Discovery(gateway: gateway, loop: loop, logger: logger) { prober.follow() }
-        let parts = Parts(gateway: gateway, prober: prober, discovery: discovery, loop: loop)
-        events.withLock { slot in
-            slot = { signal in
-                // Ends with its reload, its replacement, or with the process.
-                Task(executorPreference: loop) { await self.handle(signal, parts) }
-            }
-        }
-        let begin = LoopBound(watch, on: loop)
-        loop.execute { try? begin.value.start() }
-        // Ends when all listens; a failure stops the loop.
-        Task(executorPreference: loop) { [self] in
-            do { try await start(parts, spec) } catch {
-                state.withLock { $0.failure = (error as? Exit) ?? Exit.failed("\(error)") }
-                loop.stop()
-            }
-        }
-        loop.run()
-        gateway.stop()
-        if let exit = state.withLock({ $0.failure }) { throw exit }
-    }
-
-    private func openLog(_ spec: GatewaySpec) throws -> Int32 {
-        guard spec.accessLog.format != .none else { return -1 }
-        guard let path = spec.accessLog.file else { return 1 }
-        let descriptor = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0o640)
-        if descriptor < 0 { throw Exit.failed("gateway.access-log: \(SystemError("open \(path)"))") }
-        state.withLock { ($0.logFile, $0.logDescriptor) = (path, descriptor) }
-        return descriptor
-    }
-
-    private func handle(_ signal: Int32, _ parts: Parts) async {
-        switch signal {
-        case SIGHUP: await reload(parts)
-        case SIGUSR2: await replace(parts)
-        case SIGCHLD: reapSuccessor()
-        case SIGQUIT: await stop(parts, gently: true)
-        default: await stop(parts, gently: false)
-        }
-    }
-
-    private func start(_ parts: Parts, _ spec: GatewaySpec) async throws {
-        let inherited = Succession.inherited(
-            for: ["listen": spec.listeners.map(\.description), "admin": spec.admin.map { [$0.description] } ?? []])
-        try await apply(spec, to: parts.gateway)
-        parts.prober.follow()
-        parts.discovery.follow()
-        // Clients come only when it is known where to send them. A predecessor knows; where there is none, an answer of the gateway's own is
-        // better than a port that is closed for long.
-        let isSuccessor = !inherited.isEmpty
-        let unknown = await parts.discovery.firstRound(
-            within: isSuccessor ? StandaloneGateway.successorsPatience : StandaloneGateway.patience)
-        if isSuccessor, let route = unknown.first {
-            throw Exit.failed(
-                "route \(route): no backends were found and none are declared; the process before goes on: mend what "
-                    + "backends-file or backends-dns names (the line backends_not_found says what is wrong), then send it SIGUSR2 again")
-        }
-        for place in spec.listeners {
-            let taken = inherited.filter { $0.name == "listen" && $0.address == place.description }
-            try await parts.gateway.listen(on: try socketAddress(place), inherited: taken.map(\.descriptor))
-        }
-        for place in spec.listeners {
-            logger.info("gateway_listening", .init("address", place), .init("routes", spec.routes.count))
-        }
-        if let admin = spec.admin {
-            var router = Router()
-            AdminAPI.add(
-                to: &router, gateway: parts.gateway, onChange: { parts.prober.follow() }, reload: { try await self.tryReload(parts) })
-            let loop = parts.loop
-            let server = LoopBound(HTTPServer(loop: loop, router: router), on: loop)
-            let address = try socketAddress(admin)
-            let taken = inherited.first { $0.name == "admin" }?.descriptor
-            let descriptor = try await loop.run {
-                try server.value.listen(on: address, inherited: taken)
-                return server.value.listening.first ?? -1
-            }
-            state.withLock { $0.adminListener = descriptor }
-            logger.info("admin_listening", .init("address", admin))
-        }
-        Succession.tellPredecessor()
-    }
-
-    private func apply(_ spec: GatewaySpec, to gateway: Gateway) async throws {
-        if spec.routes.contains(where: { if case .service = $0.target { true } else { $0.canary?.service != nil } }) {
-            throw Exit.usage("a route names a service; the gateway alone knows only backends (muster up runs services)")
-        }
-        do { try await gateway.apply(spec) { _ in [] } } catch { throw Exit.usage(error.description) }
-    }
-
-    // MARK: reload
-
-    private func reload(_ parts: Parts) async {
-        do { try await tryReload(parts) } catch {
-            logger.error("reload_failed", .init("error", "\(error)"), .init("kept", "the configuration before"))
-        }
-    }
-
-    private struct NotReloaded: Error, CustomStringConvertible {
-        let description: String
-    }
-
-    private func tryReload(_ parts: Parts) async throws(NotReloaded) {
-        do {
-            guard let spec = try readStack(file).gateway, let old = state.withLock({ $0.spec }) else {
-                throw Exit.usage("\(file) has no gateway any more")
-            }
-            if StandaloneGateway.needsReplacement(old, spec) {
-                logger.warning(
-                    "reload_partial",
-                    .init(
-                        "reason",
-                        "listen, admin, threads, access-log, limits, tracing and limit-store take effect when the process is replaced "
-                            + "(SIGUSR2) or started anew"
-                    ))
-            }
-            try await apply(spec, to: parts.gateway)
-            parts.prober.follow()
-            parts.discovery.follow()
-            reopenLog()
-            logger.info("reloaded", .init("routes", spec.routes.count))
-        } catch { throw NotReloaded(description: (error as? Exit)?.message ?? "\(error)") }
-    }
-
-    /// The log's file may have been moved away: the descriptor goes on as the one that stands at its path now.
-    private func reopenLog() {
-        guard let (path, descriptor) = state.withLock({ state in state.logFile.map { ($0, state.logDescriptor) } }) else { return }
-        let fresh = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0o640)
-        guard fresh >= 0 else { return logger.warning("log_not_reopened", .init("error", "\(SystemError("open \(path)"))")) }
-        if dup2(fresh, descriptor) < 0 { logger.warning("log_not_reopened", .init("error", "\(SystemError("dup2 \(path)"))")) }
-        _ = fcntl(descriptor, F_SETFD, FD_CLOEXEC)
-        close(fresh)
-    }
-
-    private static func needsReplacement(_ old: GatewaySpec, _ new: GatewaySpec) -> Bool {
-        old.listeners != new.listeners || old.admin != new.admin || old.threads != new.threads || old.accessLog != new.accessLog
-            || old.limits != new.limits
-            || old.tracing != new.tracing || old.limitStore != new.limitStore
-    }
-
-    // MARK: replacement
-
-    /// Starts the program that stands at our place now, with our listening sockets. It tells us to go once it serves.
-    private func replace(_ parts: Parts) async {
-        guard getpid() != 1 else {
-            return logger.warning(
-                "replace_refused", .init("reason", "as process 1 of a container its end is the container's: start a new container instead"))
-        }
-        guard let spec = state.withLock({ $0.successor == 0 && !$0.isStopping ? $0.spec : nil }) else {
-            return logger.warning("replace_refused", .init("reason", "a successor is starting already"))
-        }
-        var sockets: [Succession.Socket] = []
-        // In the order in which they were opened, which is the file's.
-        for (place, descriptors) in zip(spec.listeners, await parts.gateway.listening) {
-            for descriptor in descriptors { sockets.append(.init(name: "listen", address: place.description, descriptor: descriptor)) }
-        }
-        let admin = state.withLock { $0.adminListener }
-        if admin >= 0, let address = spec.admin { sockets.append(.init(name: "admin", address: address.description, descriptor: admin)) }
-        do {
-            let pid = try Succession.start(["gateway", file], sockets)
-            state.withLock { $0.successor = pid }
-            logger.info("successor_started", .init("pid", Int(pid)))
-        } catch { logger.error("replace_failed", .init("error", "\(error)"), .init("kept", "this process")) }
-    }
-
-    private func reapSuccessor() {
-        let pid = state.withLock { $0.successor }
-        var code: Int32 = 0
-        guard pid > 0, muster_reap(pid, &code) == 1 else { return }
-        state.withLock { $0.successor = 0 }
-        logger.error("successor_ended", .init("pid", Int(pid)), .init("code", Int(code)), .init("kept", "this process"))
-    }
-
-    private func stop(_ parts: Parts, gently: Bool) async {
-        let isFirst = state.withLock { state in
-            defer { state.isStopping = true }
-            return !state.isStopping
-        }
-        guard isFirst else { return }
-        logger.info("draining", .init("grace", StandaloneGateway.grace.brief))
-        let cut = await parts.gateway.drain(grace: StandaloneGateway.grace, gently: gently)
-        logger.info("stopped", .init("connections_cut", cut))
-        parts.loop.stop()
-    }
-}
-
-func socketAddress(_ address: ListenAddress) throws(Exit) -> SocketAddress {
-    guard let socket = SocketAddress(host: address.host, port: address.port) else {
-        throw .usage("'\(address)' is no address to listen on")
-    }
-    return socket
 }
