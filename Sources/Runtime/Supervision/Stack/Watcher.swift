@@ -97,6 +97,9 @@ public struct Watcher {
         environment[Watcher.watcherVariable] = String(getpid())
         environment[Watcher.folderVariable] = folder.path
         environment[Watcher.crashVariable] = crash
+        // Swift's own report of a crash holds the dying process for seconds, with its lock and its ports, while nobody serves; and a second
+        // signal meanwhile leaves it half dead for good. Whoever wants the report sets the variable.
+        if environment["SWIFT_BACKTRACE"] == nil { environment["SWIFT_BACKTRACE"] = "enable=no" }
         let words = arguments + (isForeground ? [] : ["--background"]) + (crash == nil ? [] : ["--again"])
         return try Detached.again(words, environment).start(output: 1, errors: 2)
     }
