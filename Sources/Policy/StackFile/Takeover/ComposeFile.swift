@@ -25,7 +25,7 @@ struct ComposeFile {
     /// What a service of the compose file becomes.
     enum Part {
         case service(String)
-        case store(String)
+        case store(StackDraft.Store)
         /// Nothing; with the port that it publishes on this machine.
         case none(published: UInt16?)
     }
@@ -99,13 +99,15 @@ struct ComposeFile {
     private mutating func place(_ service: ComposeService) {
         let name = name(for: service)
         let image = service.image
-        if service.keys["build"] == nil, let image, ComposeFile.isRedis(image) {
-            draft.stores.append(name)
-            parts[service.name] = .store(name)
+        if service.keys["build"] == nil, let image, let kind = ComposeFile.kind(image) {
+            let store = StackDraft.Store(name: name, kind: kind)
+            draft.stores.append(store)
+            parts[service.name] = .store(store)
+            let program = kind == .redis ? "redis-server of this machine, with a password of its own" : "memcached of this machine"
             draft.remark(
                 name, service.key.line,
-                "the image \(image) became a store: Muster runs redis-server of this machine, with a password of its own; services with "
-                    + "uses: [\(name)] get its address as REDIS_URL")
+                "the image \(image) became a store: Muster runs \(program); services with uses: [\(name)] get its address as \(kind.variable)"
+            )
             return
         }
         let hasWords = service.keys["command"] != nil || service.keys["entrypoint"] != nil
@@ -117,14 +119,17 @@ struct ComposeFile {
         parts[service.name] = .service(name)
     }
 
-    private static func isRedis(_ image: String) -> Bool {
+    /// The kind of store that an image is; nil: none that Muster runs.
+    private static func kind(_ image: String) -> StoreKindName? {
         let others = ["exporter", "insight", "commander", "sentinel", "cluster"]
-        return ["redis", "valkey"].contains { image.hasPrefix($0) } && !others.contains { image.contains($0) }
+        if others.contains(where: { image.contains($0) }) { return nil }
+        if image.hasPrefix("memcached") { return .memcached }
+        return image.hasPrefix("redis") || image.hasPrefix("valkey") ? .redis : nil
     }
 
     /// Images that are run as they are, whatever their command says.
     private static let servers: Set<String> = [
-        "postgres", "postgresql", "postgis", "timescaledb", "mysql", "mariadb", "mongo", "mongodb", "memcached", "rabbitmq", "kafka",
+        "postgres", "postgresql", "postgis", "timescaledb", "mysql", "mariadb", "mongo", "mongodb", "rabbitmq", "kafka",
         "zookeeper",
         "elasticsearch", "opensearch", "minio", "influxdb", "prometheus", "grafana", "loki", "tempo", "nginx", "traefik", "caddy",
         "haproxy",
@@ -136,7 +141,7 @@ struct ComposeFile {
     private mutating func name(for service: ComposeService) -> String {
         var base = SchemaChecker.isName(service.name) ? service.name : Stack.defaultName(of: service.name)
         let simple = service.name.replacing("_", with: "-").replacing(".", with: "-")
-        let taken = Set(draft.services.map(\.name) + draft.stores)
+        let taken = Set(draft.services.map(\.name) + draft.stores.map(\.name))
         if SchemaChecker.isName(simple), !taken.contains(simple) { base = simple }
         var number = 2
         while taken.contains(base) {
@@ -157,12 +162,14 @@ struct ComposeFile {
             let remarks = service.fill(&made, parts, read)
             draft.services[index] = made
             for remark in remarks { draft.remark(name, remark.line, remark.text) }
-        case .store(let name)?:
+        case .store(let store)?:
+            let name = store.name
             for key in ["command", "volumes", "ports"] {
                 guard let found = service.keys[key] else { continue }
                 let reason =
                     key == "ports"
-                    ? "its port is chosen by Muster, or give redis: a 'port'" : "Muster writes its configuration itself, and keeps its data"
+                    ? "its port is chosen by Muster, or give \(store.kind.rawValue): a 'port'"
+                    : "Muster writes its configuration itself, and keeps its data"
                 draft.remark(name, found.key.line, "'\(key)' is not taken over: \(reason)")
             }
         case .none(let published)?:

@@ -256,12 +256,17 @@ struct ComposeService {
             guard let part = parts[String(value[range])] else { continue }
             switch part {
             case .store(let store):
-                if !made.uses.contains(store) { made.uses.append(store) }
-                if name == "REDIS_URL" { return nil }
+                // The variable holds the address and nothing else: it arrives under this name.
+                if ComposeService.isAddress(value, of: store.kind, at: range) {
+                    let use = StackDraft.Use(store: store, variable: name == store.kind.variable ? nil : name)
+                    if !made.uses.contains(use) { made.uses.append(use) }
+                    return nil
+                }
+                if !made.uses.contains(where: { $0.store == store }) { made.uses.append(.init(store: store)) }
                 remarks.append(
                     (
                         line,
-                        "\(name) named the store '\(store)': its address, port and password arrive as REDIS_URL here; let the program read that"
+                        "\(name) named the store '\(store.name)': its address arrives as \(store.kind.variable) here; let the program read that"
                     ))
                 return value
             case .service(let other):
@@ -282,6 +287,14 @@ struct ComposeService {
             }
         }
         return value
+    }
+
+    /// Whether a value is the address of a store's host at `range`, and says no more: no database but the first, no name of a user.
+    private static func isAddress(_ value: String, of kind: StoreKindName, at range: Range<String.Index>) -> Bool {
+        let before = value[..<range.lowerBound]
+        var rest = value[range.upperBound...]
+        if rest.first == ":" { rest = rest.dropFirst().drop { $0.isASCII && $0.isNumber } }
+        return kind == .redis ? before == "redis://" && ["", "/", "/0"].contains(rest) : before.isEmpty && rest.isEmpty
     }
 
     /// Where a host may stand: the whole value, after `//` or `@`, or before a port.
@@ -387,7 +400,7 @@ struct ComposeService {
     private func takeDependencies(_ made: inout StackDraft.Service, _ parts: [String: ComposeFile.Part]) {
         for name in dependencies.prefix(ComposeService.dependencyLimit) {
             switch parts[name] {
-            case .store(let store)?: if !made.uses.contains(store) { made.uses.append(store) }
+            case .store(let store)?: if !made.uses.contains(where: { $0.store == store }) { made.uses.append(.init(store: store)) }
             case .service(let other)?: if !made.dependsOn.contains(other) { made.dependsOn.append(other) }
             case Optional<ComposeFile.Part>.none, .some(.none): break
             }

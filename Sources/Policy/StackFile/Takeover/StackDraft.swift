@@ -1,3 +1,5 @@
+import StackModel
+
 /// A stack file in the making: what was understood of another file, and what was not. `text` is the stack file.
 public struct StackDraft: Sendable, Equatable {
     /// What could not be taken over as it stood, or what is to be looked at: about which service, and where it stands.
@@ -27,7 +29,7 @@ public struct StackDraft: Sendable, Equatable {
         var cpu: String?
         var memory: Int?
         var grace: Duration?
-        var uses: [String] = []
+        var uses: [Use] = []
         /// In the stack file's own writing: `${NAME:-default}`, and `$$` for a dollar.
         var environment: [(name: String, value: String)] = []
 
@@ -37,14 +39,25 @@ public struct StackDraft: Sendable, Equatable {
         }
     }
 
+    struct Store: Equatable {
+        let name: String
+        let kind: StoreKindName
+    }
+
+    /// A service's use of a store.
+    struct Use: Equatable {
+        let store: Store
+        /// The variable in which the store's address arrives; nil: its kind's own.
+        var variable: String?
+    }
+
     /// What it was made from, for the first line.
     var origin: String
     var stack: String?
     var services: [Service] = []
     /// What runs once before the services.
     var tasks: [Service] = []
-    /// Redis stores.
-    var stores: [String] = []
+    var stores: [Store] = []
     /// What the gateway listens on.
     var listen = "8080"
     /// The services that the gateway has a route for: the first has all requests, the others those for the host `NAME.localhost`.
@@ -82,8 +95,8 @@ public struct StackDraft: Sendable, Equatable {
         if !stores.isEmpty {
             out += "stores:\n"
             for store in stores {
-                for remark in remarks where remark.about == store { out += "  # \(line(of: remark))\n" }
-                out += "  \(yaml(store)): { redis: { role: state } }\n"
+                for remark in remarks where remark.about == store.name { out += "  # \(line(of: remark))\n" }
+                out += "  \(yaml(store.name)): { \(store.kind == .redis ? "redis: { role: state }" : "memcached: {}") }\n"
             }
         }
         guard !routed.isEmpty else { return out }
@@ -110,12 +123,24 @@ public struct StackDraft: Sendable, Equatable {
         if let restart = service.restart { out += "    restart: \(restart)\n" }
         if !service.dependsOn.isEmpty { out += "    depends-on: [\(service.dependsOn.map(yaml).joined(separator: ", "))]\n" }
         if !service.files.isEmpty { out += "    env-file: [\(service.files.map(yaml).joined(separator: ", "))]\n" }
-        if !service.uses.isEmpty { out += "    uses: [\(service.uses.map(yaml).joined(separator: ", "))]\n" }
+        if !service.uses.isEmpty { out += "    uses: [\(text(of: service.uses).joined(separator: ", "))]\n" }
         if !service.environment.isEmpty {
             out += "    environment:\n"
             for variable in service.environment { out += "      \(yaml(variable.name)): \(yaml(variable.value))\n" }
         }
         return out
+    }
+
+    /// The second store of a kind whose own variable would have to hold two addresses arrives under its name.
+    private func text(of uses: [Use]) -> [String] {
+        var taken: Set<StoreKindName> = []
+        return uses.map { use in
+            var variable = use.variable
+            if variable == nil, !taken.insert(use.store.kind).inserted {
+                variable = use.store.name.uppercased().replacing("-", with: "_") + "_URL"
+            }
+            return variable.map { "{ store: \(yaml(use.store.name)), as: \(yaml($0)) }" } ?? yaml(use.store.name)
+        }
     }
 
     private func line(of remark: Remark) -> String {
