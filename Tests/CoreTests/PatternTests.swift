@@ -38,7 +38,8 @@ import Testing
         let pattern = try Pattern(text)
         for letter in ["a", "x"] { #expect(pattern.matches(String(repeating: letter, count: 5000) + "!") != .yes) }
         let all = ["a", "x"].map { pattern.matches(String(repeating: $0, count: 5000) + "!") }
-        #expect(all.contains(.undecided), "\(all)")
+        // Where a letter that is needed is not there, nothing is tried.
+        #expect(all.contains(.undecided) || text.hasSuffix("y"), "\(all)")
     }
 
     /// A long path needs more stack than PCRE2 takes by itself; that alone leaves nothing undecided.

@@ -73,14 +73,14 @@ import Testing
         }
     }
 
-    /// Without a limit of its steps, one of these would take longer than the universe has.
+    /// Without a limit of its steps, one of these would take longer than the universe has. What it cuts off falls to no other route.
     @Test func anExpressionThatBacktracksCostsLittle() async throws {
         try await withGateway(page("slow", "regex: \"^/(a+)+$\""), page("never", "regex: \"^/(a|a)*b$\""), page("root", "path: /")) {
             gateway in
             let many = String(repeating: "a", count: 4000)
             for _ in 0..<5 {
                 let answer = try gateway.ask("GET /\(many)!")
-                #expect(answer.body == "root")
+                #expect(answer.status == 400 && answer.body.contains("bad_path"))
             }
             let match = try gateway.ask("GET /aaa")
             #expect(match.body == "slow")
