@@ -93,7 +93,7 @@ import Testing
         for place in Where.allCases {
             var machine = machine(place)
             if place == .leaving { check(machine.drained(start), .farewell) }
-            check(machine.timePassed(0, machine.deadline ?? start, limits), expected[place], "\(place)")
+            check(machine.timePassed(.init(), machine.deadline ?? start, limits), expected[place], "\(place)")
         }
     }
 
@@ -101,19 +101,24 @@ import Testing
     @Test func whoeverReadsKeepsItsConnection() {
         for place in [Where.answering, .leaving, .tunnel] {
             var machine = machine(place)
-            machine.watchWriting(1000, start, limits)
+            machine.watchWriting(.init(waiting: 1000), start, limits)
             check(machine.deadline, start + limits.writeTime)
-            check(machine.timePassed(999, start + limits.writeTime, limits), .nothing)
+            // What is added to what waits gives no more time; what has left does.
+            machine.watchWriting(.init(waiting: 2000), start + .seconds(30), limits)
+            check(machine.deadline, start + limits.writeTime)
+            check(machine.timePassed(.init(waiting: 2000, left: 1), start + limits.writeTime, limits), .nothing)
             check(machine.deadline, start + limits.writeTime + limits.writeTime)
-            check(machine.timePassed(999, start + .seconds(120), limits), .close(.ours))
+            check(machine.timePassed(.init(waiting: 2000, left: 1), start + .seconds(120), limits), .close(.ours))
+            machine.watchWriting(.init(waiting: 1000, left: 2), start + .seconds(90), limits)
+            check(machine.deadline, start + .seconds(90) + limits.writeTime)
         }
         // The same of a client whose body is not read; that its body's time stands still gives it no more to read in.
         var machine = machine(.fixedBody)
         machine.holdBody(true, start, limits)
         check(machine.deadline, nil)
-        check(machine.timePassed(0, start, limits), .nothing)
-        machine.watchWriting(10, start, limits)
-        check(machine.timePassed(10, start + limits.writeTime, limits), .close(.ours))
+        check(machine.timePassed(.init(), start, limits), .nothing)
+        machine.watchWriting(.init(waiting: 10), start, limits)
+        check(machine.timePassed(.init(waiting: 10), start + limits.writeTime, limits), .close(.ours))
     }
 
     /// What a client sends, and that its body is held or read again, buys it no time to read in.
@@ -122,24 +127,24 @@ import Testing
         for place in [Where.fixedBody, .chunkedBody] {
             var held = machine(place)
             _ = held.beginAnswer(isDraining: false)
-            held.watchWriting(10, start, limits)
+            held.watchWriting(.init(waiting: 10), start, limits)
             held.holdBody(true, start + .seconds(1), limits)
             check(held.deadline, end, "\(place)")
             held.holdBody(false, start + .seconds(20), limits)
             check(held.deadline, end, "\(place)")
-            check(held.timePassed(10, end, limits), .close(.ours), "\(place)")
+            check(held.timePassed(.init(waiting: 10), end, limits), .close(.ours), "\(place)")
             check(held.cuts(waiting: 10), true)
         }
         // The last byte of its body comes while the answer waits for it.
         var last = machine(.fixedBody)
         _ = last.beginAnswer(isDraining: false)
-        last.watchWriting(10, start, limits)
+        last.watchWriting(.init(waiting: 10), start, limits)
         let (part, isLast) = last.tookBody(100, start + .seconds(5), limits)
         #expect(part == 100 && isLast)
         check(last.deadline, end)
         check(last.bodyEnded(.init(waiting: 10), start + .seconds(5), limits), .endRequest)
         check(last.deadline, end)
-        check(last.timePassed(10, end, limits), .close(.ours))
+        check(last.timePassed(.init(waiting: 10), end, limits), .close(.ours))
         // A further request, whose answer is not there yet, changes nothing about those before.
         var next = machine(.answering)
         check(next.finishAnswer(close: false, .init(input: 10, waiting: 10), start, limits), .next)
@@ -148,17 +153,17 @@ import Testing
         check(next.deadline, end)
         // The earlier of the two counts, and the other one is kept.
         var body = machine(.fixedBody)
-        body.watchWriting(10, start + .seconds(10), limits)
+        body.watchWriting(.init(waiting: 10), start + .seconds(10), limits)
         check(body.deadline, start + limits.bodyTime)
-        body.watchWriting(10, start + .seconds(-10), limits)
+        body.watchWriting(.init(waiting: 10, left: 1), start + .seconds(-10), limits)
         check(body.deadline, start + .seconds(50))
         _ = body.takeDeadline()
-        check(body.timePassed(9, start + .seconds(50), limits), .nothing)
+        check(body.timePassed(.init(waiting: 9, left: 2), start + .seconds(50), limits), .nothing)
         check(body.takeDeadline(), .some(start + limits.bodyTime))
-        check(body.timePassed(9, start + limits.bodyTime, limits), .refuse(.bodyTimeout))
+        check(body.timePassed(.init(waiting: 9), start + limits.bodyTime, limits), .refuse(.bodyTimeout))
         // When all has left, nobody watches.
         var left = machine(.answering)
-        left.watchWriting(10, start, limits)
+        left.watchWriting(.init(waiting: 10), start, limits)
         check(left.answersLeft(.init(waiting: 1), start, limits), .nothing)
         check(left.deadline, end)
         check(left.answersLeft(.init(), start, limits), .nothing)
@@ -237,7 +242,7 @@ import Testing
         var machine = machine(.leaving)
         check(machine.drained(start), .farewell)
         check(machine.deadline, start + Machine.lingerTime)
-        check(machine.timePassed(0, start + Machine.lingerTime, limits), .close(.ours))
+        check(machine.timePassed(.init(), start + Machine.lingerTime, limits), .close(.ours))
         var ended = self.machine(.answering)
         _ = ended.peerEnds(input: 0)
         ended.leave()
@@ -333,7 +338,7 @@ import Testing
         check(machine.deadline, start + limits.writeTime)
         machine.holdPipeline(Machine.pipelineLimit + 1, waiting: much)
         check(machine.holdsReading, true)
-        check(machine.timePassed(much - 1, start + limits.writeTime, limits), .nothing)
+        check(machine.timePassed(.init(waiting: much, left: 1), start + limits.writeTime, limits), .nothing)
         check(machine.answersLeft(.init(input: 10), start, limits), .next)
         check(machine.deadline, start + limits.headTime)
         machine.holdPipeline(10)

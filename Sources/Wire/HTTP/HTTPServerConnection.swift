@@ -137,7 +137,7 @@ open class HTTPServerConnection: Stream {
     }
 
     private var facts: ServerConnectionMachine.Facts {
-        .init(input: input.count, waiting: waiting, isProcessing: isProcessing, isDraining: context.isDraining)
+        .init(input: input.count, waiting: waiting, left: leftLater, isProcessing: isProcessing, isDraining: context.isDraining)
     }
 
     /// Sets the timer to the machine's deadline.
@@ -419,11 +419,11 @@ open class HTTPServerConnection: Stream {
     /// Watches that a client that reads makes progress: some of what waits for it has to leave within `writeTime`.
     public func watchWriting() {
         guard isOpen, waiting > 0 else { return }
-        machine.watchWriting(waiting, loop.now, context.limits)
+        machine.watchWriting(facts, loop.now, context.limits)
         keepDeadline()
     }
 
-    private func timePassed() { carryOut(machine.timePassed(waiting, loop.now, context.limits)) }
+    private func timePassed() { carryOut(machine.timePassed(facts, loop.now, context.limits)) }
 
     fileprivate func closeIfIdle(gently: Bool) {
         guard isOpen else { return }

@@ -30,6 +30,8 @@ struct ServerConnectionMachine: ~Copyable {
         var input = 0
         /// Bytes that wait for the peer to take them.
         var waiting = 0
+        /// How many of those that waited have left, in all.
+        var left = 0
         /// Whether bytes are being looked at further up the stack.
         var isProcessing = false
         /// Whether the server takes no further requests.
@@ -79,7 +81,8 @@ struct ServerConnectionMachine: ~Copyable {
     private var bodyStarted = MonotonicTime(nanoseconds: 0)
     /// Since when the body's time limit stands still.
     private var bodySuspended: MonotonicTime?
-    private var lastWaiting = 0
+    /// How much had left when `writeBy` was set.
+    private var lastLeft = 0
 
     /// Most bytes that may wait here while a response is under way; beyond it the kernel keeps the rest.
     static let pipelineLimit = 65536
@@ -237,7 +240,7 @@ struct ServerConnectionMachine: ~Copyable {
         // The peer's time for another request begins when the answers before have left.
         if facts.waiting > 0 {
             readBy = nil
-            watchWriting(facts.waiting, now, limits)
+            watchWriting(facts, now, limits)
         } else {
             awaitRequest(facts, now, limits)
         }
@@ -342,15 +345,15 @@ struct ServerConnectionMachine: ~Copyable {
     }
 
     /// Watches that a client that reads makes progress: within `writeTime` some of what waits for it has to leave, whatever it sends
-    /// meanwhile.
-    mutating func watchWriting(_ waiting: Int, _ now: MonotonicTime, _ limits: borrowing HTTPLimits) {
-        guard waiting > 0 else { return }
-        lastWaiting = waiting
+    /// meanwhile, and whatever is added to what waits.
+    mutating func watchWriting(_ facts: Facts, _ now: MonotonicTime, _ limits: borrowing HTTPLimits) {
+        guard facts.waiting > 0, writeBy == nil || facts.left != lastLeft else { return }
+        lastLeft = facts.left
         writeBy = now + limits.writeTime
     }
 
     /// The deadline has come.
-    mutating func timePassed(_ waiting: Int, _ now: MonotonicTime, _ limits: borrowing HTTPLimits) -> Action {
+    mutating func timePassed(_ facts: Facts, _ now: MonotonicTime, _ limits: borrowing HTTPLimits) -> Action {
         // The timer has run out: it is to be set again, if only one of the two times is over.
         deadlineMoved = true
         if let readBy, readBy <= now {
@@ -363,12 +366,9 @@ struct ServerConnectionMachine: ~Copyable {
             }
         }
         guard let writeBy, writeBy <= now else { return .nothing }
-        guard waiting > 0 else {
-            self.writeBy = nil
-            return .nothing
-        }
-        if waiting >= lastWaiting { return .close(.ours) }
-        watchWriting(waiting, now, limits)
+        if facts.waiting > 0, facts.left == lastLeft { return .close(.ours) }
+        self.writeBy = nil
+        watchWriting(facts, now, limits)
         return .nothing
     }
 
