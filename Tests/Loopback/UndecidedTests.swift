@@ -113,6 +113,20 @@ import Testing
         }
     }
 
+    /// Nor is it passed on in a spelling that a server may take for it.
+    @Test func otherSpellingsOfSuchFieldsAreDropped() async throws {
+        try await withEcho { port, _ in
+            let backends = "backends: [127.0.0.1:\(port)]", limit = "limit: [{ rate: 1/h, by: \"header:X-Key\" }]"
+            try await withGateway(
+                "{ path: /, headers: { X-Admin: 'yes' }, \(backends) }", "{ path: /limited, \(limit), \(backends) }",
+                "{ path: /, \(backends) }"
+            ) { gateway in
+                let seen = try gateway.ask("GET /", ["X_Admin: 1", "x.key: 2", "X_Other: 3"]).body
+                #expect(seen.contains("X_Other: 3") && !seen.contains("X_Admin") && !seen.contains("x.key"), "\(seen)")
+            }
+        }
+    }
+
     @Test func whatARouteAsksForComesOnce() async throws {
         try await withTokens { auth in
             try await withEcho { port, asked in

@@ -158,6 +158,7 @@ final class Exchange {
         case .stays?, nil: break
         }
         forwarding.host = route.host
+        forwarding.guarded = gateway.routes.fieldsGoneBy
         if let wanted = table.upgrade, route.upgrades.contains(where: { $0.withUnsafeBytes { equalIgnoringCase($0, wanted) } }) {
             forwarding.upgrade = wanted
             request.upgrades = true

@@ -130,6 +130,8 @@ final class RouteTableOnLoop {
     /// Each route once, in the file's order.
     let routes: [RouteOnLoop]
     private let places: [Place]
+    /// Names, in lower case, of the fields by which routes are chosen and limits count.
+    let fieldsGoneBy: [[UInt8]]
     /// Whether only path prefixes have to be compared.
     private let isSimple: Bool
 
@@ -159,6 +161,7 @@ final class RouteTableOnLoop {
             let hosts = route.route.hosts.isEmpty ? [HostPattern.any] : route.route.hosts
             for host in hosts { places.append(Place(host: host, route: route, number: number)) }
         }
+        fieldsGoneBy = Array(Set(routes.flatMap { $0.singleFields + $0.headers.map(\.name) }))
         self.places = places.sorted { $0.rank < $1.rank }
         isSimple = routes.allSatisfy { $0.hosts.isEmpty && $0.methods.isEmpty && $0.headers.isEmpty && $0.path.rank == 2 }
     }
