@@ -89,6 +89,6 @@ import Testing
 
     /// The order of a route's filters: who may not ask at all is told first, and what lets other origins read the answer comes last.
     @Test func filtersStandInTheirOrder() {
-        #expect(RouteFilter.allCases == [.addresses, .deniedPaths, .preflight, .credentials, .fixedAnswer, .sharing])
+        #expect(RouteFilter.allCases == [.addresses, .deniedPaths, .preflight, .repeats, .credentials, .fixedAnswer, .sharing])
     }
 }

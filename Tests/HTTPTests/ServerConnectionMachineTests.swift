@@ -92,7 +92,8 @@ import Testing
         ]
         for place in Where.allCases {
             var machine = machine(place)
-            check(machine.timePassed(0, start), expected[place], "\(place)")
+            if place == .leaving { check(machine.drained(start), .farewell) }
+            check(machine.timePassed(.init(), machine.deadline ?? start, limits), expected[place], "\(place)")
         }
     }
 
@@ -100,19 +101,88 @@ import Testing
     @Test func whoeverReadsKeepsItsConnection() {
         for place in [Where.answering, .leaving, .tunnel] {
             var machine = machine(place)
-            machine.watchWriting(1000, start)
-            check(machine.deadline, start + Machine.writeTime)
-            check(machine.timePassed(999, start + Machine.writeTime), .nothing)
-            check(machine.deadline, start + Machine.writeTime + Machine.writeTime)
-            check(machine.timePassed(999, start + .seconds(120)), .close(.ours))
+            machine.watchWriting(.init(waiting: 1000), start, limits)
+            check(machine.deadline, start + limits.writeTime)
+            // What is added to what waits gives no more time; what has left does.
+            machine.watchWriting(.init(waiting: 2000), start + .seconds(30), limits)
+            check(machine.deadline, start + limits.writeTime)
+            check(machine.timePassed(.init(waiting: 2000, left: 1), start + limits.writeTime, limits), .nothing)
+            check(machine.deadline, start + limits.writeTime + limits.writeTime)
+            check(machine.timePassed(.init(waiting: 2000, left: 1), start + .seconds(120), limits), .close(.ours))
+            machine.watchWriting(.init(waiting: 1000, left: 2), start + .seconds(90), limits)
+            check(machine.deadline, start + .seconds(90) + limits.writeTime)
         }
         // The same of a client whose body is not read; that its body's time stands still gives it no more to read in.
         var machine = machine(.fixedBody)
         machine.holdBody(true, start, limits)
         check(machine.deadline, nil)
-        check(machine.timePassed(0, start), .nothing)
-        machine.watchWriting(10, start)
-        check(machine.timePassed(10, start + Machine.writeTime), .close(.ours))
+        check(machine.timePassed(.init(), start, limits), .nothing)
+        machine.watchWriting(.init(waiting: 10), start, limits)
+        check(machine.timePassed(.init(waiting: 10), start + limits.writeTime, limits), .close(.ours))
+    }
+
+    /// What a client sends, and that its body is held or read again, buys it no time to read in.
+    @Test func theBodysTimeIsNotThatOfWriting() {
+        let end = start + limits.writeTime
+        for place in [Where.fixedBody, .chunkedBody] {
+            var held = machine(place)
+            _ = held.beginAnswer(isDraining: false)
+            held.watchWriting(.init(waiting: 10), start, limits)
+            held.holdBody(true, start + .seconds(1), limits)
+            check(held.deadline, end, "\(place)")
+            held.holdBody(false, start + .seconds(20), limits)
+            check(held.deadline, end, "\(place)")
+            check(held.timePassed(.init(waiting: 10), end, limits), .close(.ours), "\(place)")
+            check(held.cuts(waiting: 10), true)
+        }
+        // The last byte of its body comes while the answer waits for it.
+        var last = machine(.fixedBody)
+        _ = last.beginAnswer(isDraining: false)
+        last.watchWriting(.init(waiting: 10), start, limits)
+        let (part, isLast) = last.tookBody(100, start + .seconds(5), limits)
+        #expect(part == 100 && isLast)
+        check(last.deadline, end)
+        check(last.bodyEnded(.init(waiting: 10), start + .seconds(5), limits), .endRequest)
+        check(last.deadline, end)
+        check(last.timePassed(.init(waiting: 10), end, limits), .close(.ours))
+        // A further request, whose answer is not there yet, changes nothing about those before.
+        var next = machine(.answering)
+        check(next.finishAnswer(close: false, .init(input: 10, waiting: 10), start, limits), .next)
+        next.tookHead()
+        take(.none, start + .seconds(1), &next)
+        check(next.deadline, end)
+        // The earlier of the two counts, and the other one is kept.
+        var body = machine(.fixedBody)
+        body.watchWriting(.init(waiting: 10), start + .seconds(10), limits)
+        check(body.deadline, start + limits.bodyTime)
+        body.watchWriting(.init(waiting: 10, left: 1), start + .seconds(-10), limits)
+        check(body.deadline, start + .seconds(50))
+        _ = body.takeDeadline()
+        check(body.timePassed(.init(waiting: 9, left: 2), start + .seconds(50), limits), .nothing)
+        check(body.takeDeadline(), .some(start + limits.bodyTime))
+        check(body.timePassed(.init(waiting: 9), start + limits.bodyTime, limits), .refuse(.bodyTimeout))
+        // When all has left, nobody watches.
+        var left = machine(.answering)
+        left.watchWriting(.init(waiting: 10), start, limits)
+        check(left.answersLeft(.init(waiting: 1), start, limits), .nothing)
+        check(left.deadline, end)
+        check(left.answersLeft(.init(), start, limits), .nothing)
+        check(left.deadline, nil)
+    }
+
+    /// An end in good order would make a part of an answer look whole to a client of HTTP/1.0.
+    @Test func whatAnEndCutsOff() {
+        for place in Where.allCases {
+            let machine = machine(place)
+            check(machine.cuts(waiting: 0), false, "\(place)")
+            check(machine.cuts(waiting: 1), (place == .leaving), "\(place)")
+        }
+        var begun = machine(.answering)
+        _ = begun.beginAnswer(isDraining: false)
+        check(begun.cuts(waiting: 0), true)
+        check(begun.finishAnswer(close: true, .init(), start, limits), .leave)
+        check(begun.cuts(waiting: 0), false)
+        check(begun.cuts(waiting: 1), true)
     }
 
     @Test func aRefusalDependsOnHowFarTheAnswerIs() {
@@ -172,7 +242,7 @@ import Testing
         var machine = machine(.leaving)
         check(machine.drained(start), .farewell)
         check(machine.deadline, start + Machine.lingerTime)
-        check(machine.timePassed(0, start + Machine.lingerTime), .close(.ours))
+        check(machine.timePassed(.init(), start + Machine.lingerTime, limits), .close(.ours))
         var ended = self.machine(.answering)
         _ = ended.peerEnds(input: 0)
         ended.leave()
@@ -265,10 +335,10 @@ import Testing
         check(Machine.takesHead(Machine.answerLimit), true)
         var machine = machine(.answering)
         check(machine.finishAnswer(close: false, .init(input: 10, waiting: much), start, limits), .next)
-        check(machine.deadline, start + Machine.writeTime)
+        check(machine.deadline, start + limits.writeTime)
         machine.holdPipeline(Machine.pipelineLimit + 1, waiting: much)
         check(machine.holdsReading, true)
-        check(machine.timePassed(much - 1, start + Machine.writeTime), .nothing)
+        check(machine.timePassed(.init(waiting: much, left: 1), start + limits.writeTime, limits), .nothing)
         check(machine.answersLeft(.init(input: 10), start, limits), .next)
         check(machine.deadline, start + limits.headTime)
         machine.holdPipeline(10)

@@ -105,6 +105,54 @@ import Testing
         override func connectionClosed(_ reason: CloseReason) { ended?.add() }
     }
 
+    /// Answers at once with more than the kernels keep, and goes on as a proxy does whose backend answers before it has read.
+    private final class Hasty: HTTPServerConnection {
+        var holds = false
+        var begun: Tally?
+        var ended: Tally?
+        var whole: Tally?
+
+        override func requestHead(_ table: HeadTable) {
+            _ = mustClose()
+            Array("HTTP/1.1 200 OK\r\nContent-Length: 33554432\r\n\r\n".utf8).withUnsafeBytes { write($0) }
+            [UInt8](repeating: 120, count: 32 << 20).withUnsafeBytes { write($0) }
+            watchWriting()
+            if holds { holdBody(true) }
+            begun?.add()
+        }
+        override func requestEnd() { whole?.add() }
+        override func connectionClosed(_ reason: CloseReason) { ended?.add() }
+    }
+
+    /// A client that does not read its answer is not kept: neither because its body ends meanwhile, nor because its body is not read.
+    @Test(arguments: [false, true]) func whoDoesNotReadIsNotKept(holds: Bool) async throws {
+        try await withLoop { loop in
+            let begun = Tally(), ended = Tally(), whole = Tally()
+            let (listener, port) = try await loop.run {
+                var limits = HTTPLimits()
+                limits.writeTime = .seconds(1)
+                let context = HTTPServerContext(loop: loop, limits: limits)
+                let listener = try Listener(loop: loop, address: .loopback(port: 0)) { fd, peer in
+                    let connection = Hasty(context: context, peer: peer)
+                    connection.holds = holds
+                    connection.begun = begun
+                    connection.ended = ended
+                    connection.whole = whole
+                    try? connection.start(fd)
+                }
+                return (LoopBound(listener, on: loop), listener.address.port!)
+            }
+            let client = try RawPeer(port: port, receiveBuffer: 8192)
+            client.send("GET /big HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\n")
+            let hasBegun = await eventually { begun.count == 1 }
+            client.send("x")
+            let isSeen = await eventually { holds || whole.count == 1 || ended.count == 1 }
+            let isEnded = await eventually { ended.count == 1 }
+            #expect(hasBegun && isSeen && isEnded)
+            try await loop.run { listener.value.close() }
+        }
+    }
+
     /// What frames a body is no progress of it, and does not buy it time.
     @Test func framingBuysNoTime() async throws {
         try await withPatient(.zero) { client in

@@ -394,6 +394,27 @@ import Testing
         }
     }
 
+    /// Who leaves the backends and comes back is still taken out, until somebody puts it back: also while it is not there.
+    @Test func whoLeavesAndComesBackIsStillTakenOut() async throws {
+        try await withAPI(token: true) { gateway, a, ask in
+            let target = "/api/replicas?name=127.0.0.1:\(a)&state=", home = "{\"backends\": [\"127.0.0.1:\(a)\"]}"
+            let elsewhere = "{\"backends\": [\"127.0.0.1:1\"]}"
+            _ = try await ask("POST", target + "disabled", Self.bearer, nil)
+            _ = try await ask("PUT", "/api/backends?route=/", Self.bearer, elsewhere)
+            #expect(gateway.states == ["ready"])
+            _ = try await ask("PUT", "/api/backends?route=/", Self.bearer, home)
+            let nobody = try await gateway.send()
+            #expect(gateway.states == ["disabled"] && nobody.status == 503)
+            _ = try await ask("PUT", "/api/backends?route=/", Self.bearer, elsewhere)
+            let back = try await ask("POST", target + "ready", Self.bearer, nil)
+            let again = try await ask("POST", target + "ready", Self.bearer, nil)
+            #expect(back.status == 200 && back.text.contains("ready") && again.status == 404)
+            _ = try await ask("PUT", "/api/backends?route=/", Self.bearer, home)
+            let served = try await gateway.send()
+            #expect(gateway.states == ["ready"] && served.status == 200)
+        }
+    }
+
     /// What somebody took out stays out, and what is down stays down, whatever its share and its turn are set to.
     @Test func anotherWeightChangesNothingElse() async throws {
         try await withAPI(token: true) { gateway, a, ask in

@@ -43,6 +43,17 @@ import Testing
         #expect(places(pool((0, 10), (0, 60), (0, 10))) == [] && places(pool((0, 10), (0, 61), (0, 10))) == [1])
     }
 
+    /// The mean is that of the answers, however many more were asked; who has too few is not judged by them.
+    @Test func aMeanIsThatOfTheAnswers() {
+        func pool(_ answers: Int) -> [Sample] {
+            [answers, 1000, 1000].enumerated().map { place, answers in
+                let time: Int64 = place == 0 ? 300_000_000 : 5_000_000
+                return Sample("r\(place)", requests: 1000, failures: 0, answers: answers, latency: time * Int64(answers))
+            }
+        }
+        #expect(places(pool(150)) == [0] && places(pool(99)) == [] && places(pool(0)) == [])
+    }
+
     @Test func aPoolThatSuffersAsAWholeHasNoOutlier() {
         #expect(places(pool((1000, 10), (1000, 10), (1000, 10), (1000, 10), (1000, 10))) == [])
         #expect(places(pool((400, 9000), (420, 9100), (390, 8900), (410, 9000), (400, 9000))) == [])

@@ -4,6 +4,7 @@ import Gateway
 import Glibc
 import HTTP
 import Observability
+import Redis
 import StackFile
 import StackModel
 import TestSupport
@@ -114,6 +115,38 @@ import Testing
             #expect(isTogether && seen == expected, "\(limits): \(seen)")
         }
     }
+
+    /// Redis' clock may go back, with another master: what was written by the clock before holds nobody up for longer than the limit does.
+    @Test func aClockThatGoesBackHoldsNobodyUp() async throws {
+        try await withRedis { redis in
+            try await withGateways("{ rate: 10/s, burst: 0, by: route, shared: true }", store: redis.url, count: 1) { pair in
+                try await withLoop { loop in
+                    try await redis.withClient(loop) { client in
+                        /// Whether the store, and not the gateway, has let one through.
+                        func isAllowed() async throws -> Bool {
+                            let before = pair.counter("gateway_limit_local_total")
+                            return try await pair.ask(0, key: "a").status == 200 && pair.counter("gateway_limit_local_total") == before
+                        }
+                        let isCounted = try await eventually { try await isAllowed() }
+                        let names = try await client.send(RedisCommand("KEYS", SharedLimitTests.tag + "/*")).array ?? []
+                        #expect(isCounted && names.count == 1)
+                        let name = try #require(names.first?.string)
+                        let time = try await client.send(RedisCommand("TIME")).array?.compactMap { $0.string.flatMap { Int($0) } } ?? []
+                        let ahead = try #require(time.first) + 3600
+                        _ = try await client.send(RedisCommand("SET", name, "\(ahead)000000", "EX", "7200"))
+                        _ = try await client.send(RedisCommand("ZADD", SharedLimitTests.tag + "gateways", "\(ahead)", "gone"))
+                        let isBack = try await eventually { try await isAllowed() }
+                        #expect(isBack)
+                        // Nor does a gateway that has gone count for an hour.
+                        let members = try await client.send(RedisCommand("ZCARD", SharedLimitTests.tag + "gateways")).int
+                        #expect(members == 1)
+                    }
+                }
+            }
+        }
+    }
+
+    private static let tag = "{muster:limit}:"
 
     /// Half of the rate and of the burst each; told once; and together again when Redis is back.
     @Test func withoutRedisEachCountsItsShare() async throws {

@@ -9,6 +9,8 @@ public final class RawPeer: @unchecked Sendable {
     private var kept: [UInt8] = []
     /// Whether the peer has ended its side in good order.
     public private(set) var sawEnd = false
+    /// Whether the peer has cut the connection off.
+    public private(set) var sawReset = false
 
     public init(_ descriptor: Int32, timeout: Int = 20) {
         fd = descriptor
@@ -50,6 +52,7 @@ public final class RawPeer: @unchecked Sendable {
         var chunk = [UInt8](repeating: 0, count: 65536)
         let got = recv(fd, &chunk, chunk.count, 0)
         if got == 0 { sawEnd = true }
+        if got < 0, errno == ECONNRESET { sawReset = true }
         guard got > 0 else { return false }
         kept += chunk[..<got]
         return true

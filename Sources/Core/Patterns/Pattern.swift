@@ -2,8 +2,9 @@ import CPCRE2
 
 /// A regular expression (PCRE2, what nginx and HAProxy use), compiled once, shared by all threads.
 ///
-/// Bounds: a pattern has at most 1,024 bytes; a match takes at most `stepLimit` steps, and one that would take more counts as no match. So
-/// an expression that backtracks without end (`(a+)+$`) costs a bounded time, whatever a client sends.
+/// Bounds: a pattern has at most 1,024 bytes; a match takes at most `stepLimit` steps and `stackLimit` bytes of stack, and what would take
+/// more is `undecided`. So an expression that backtracks without end (`(a+)+$`) costs a bounded time, whatever a client sends. Whoever asks
+/// must not take what was not decided for a no: the length of a subject would choose the answer then.
 public final class Pattern: @unchecked Sendable {
     // @unchecked: the compiled code is never written after `init`; PCRE2 allows any number of threads to match with it.
     private let code: OpaquePointer
@@ -14,6 +15,19 @@ public final class Pattern: @unchecked Sendable {
     /// About a millisecond of backtracking here.
     static let stepLimit: UInt32 = 100_000
     static let lengthLimit = 1024
+    /// In bytes. What PCRE2 takes by itself, 32 KiB, is spent after 1,411 characters of `(.|/)*`; this is enough for those of a longest
+    /// request line (8 KiB) several times over, and is asked for only then.
+    static let stackLimit = 1 << 20
+    /// Where there is no JIT, the memory that takes the stack's place, in KiB.
+    static let heapLimit: UInt32 = 8192
+
+    /// What became of a search.
+    public enum Outcome<Found> {
+        case found(Found)
+        case none
+        /// A bound was reached before the search had ended.
+        case undecided
+    }
 
     public struct Failure: Error, CustomStringConvertible {
         public let description: String
@@ -40,11 +54,10 @@ public final class Pattern: @unchecked Sendable {
 
     deinit { pcre2_code_free_8(code) }
 
-    /// The places of a match and of its groups: `[0]` is the whole match; a group that took no part is nil. The result is nil when nothing
-    /// matches (or the step limit was reached).
-    public func match(_ subject: UnsafeRawBufferPointer) -> [Range<Int>?]? {
+    /// The places of a match and of its groups: `[0]` is the whole match; a group that took no part is nil.
+    public func match(_ subject: UnsafeRawBufferPointer) -> Outcome<[Range<Int>?]> {
         withMatch(subject) { data, count in
-            guard let vector = pcre2_get_ovector_pointer_8(data) else { return nil }
+            guard let vector = pcre2_get_ovector_pointer_8(data) else { return [] }
             var out: [Range<Int>?] = []
             for i in 0...groups {
                 // PCRE2_UNSET, -1 here, is a group that took no part; beyond `count` nothing was set.
@@ -55,26 +68,62 @@ public final class Pattern: @unchecked Sendable {
         }
     }
 
-    public func matches(_ subject: UnsafeRawBufferPointer) -> Bool { withMatch(subject) { _, _ in true } ?? false }
+    /// Whether the pattern is somewhere in `subject`.
+    public func matches(_ subject: UnsafeRawBufferPointer) -> MatchVerdict {
+        switch withMatch(subject, { _, _ in () }) {
+        case .found: .yes
+        case .none: .no
+        case .undecided: .undecided
+        }
+    }
 
-    public func matches(_ text: String) -> Bool {
+    public func matches(_ text: String) -> MatchVerdict {
         var text = text
         return text.withUTF8 { matches(UnsafeRawBufferPointer($0)) }
     }
 
-    private func withMatch<T>(_ subject: UnsafeRawBufferPointer, _ body: (OpaquePointer, Int) -> T?) -> T? {
+    private func withMatch<T>(_ subject: UnsafeRawBufferPointer, _ body: (OpaquePointer, Int) -> T) -> Outcome<T> {
         guard let data = pcre2_match_data_create_from_pattern_8(code, nil), let context = pcre2_match_context_create_8(nil) else {
-            return nil
+            return .undecided
         }
         defer {
             pcre2_match_data_free_8(data)
             pcre2_match_context_free_8(context)
         }
         pcre2_set_match_limit_8(context, Pattern.stepLimit)
+        pcre2_set_heap_limit_8(context, Pattern.heapLimit)
         let empty: StaticString = ""
         let base = subject.baseAddress?.assumingMemoryBound(to: UInt8.self) ?? empty.utf8Start
-        let count = pcre2_match_8(code, base, subject.count, 0, 0, data, context)
-        return count > 0 ? body(data, Int(count)) : nil
+        var count = pcre2_match_8(code, base, subject.count, 0, 0, data, context)
+        if count == PCRE2_ERROR_JIT_STACKLIMIT, let stack = pcre2_jit_stack_create_8(32_768, Pattern.stackLimit, nil) {
+            // The stack is this match's own: no two threads may have one at a time.
+            pcre2_jit_stack_assign_8(context, nil, UnsafeMutableRawPointer(stack))
+            count = pcre2_match_8(code, base, subject.count, 0, 0, data, context)
+            pcre2_jit_stack_assign_8(context, nil, nil)
+            pcre2_jit_stack_free_8(stack)
+        }
+        if count > 0 { return .found(body(data, Int(count))) }
+        return count == PCRE2_ERROR_NOMATCH ? .none : .undecided
+    }
+}
+
+/// The answer to a question that may be beyond its bounds.
+public enum MatchVerdict: Sendable, Equatable {
+    case yes, no
+    case undecided
+
+    /// This, or else what `other` says: yes if either is, and no only if both are.
+    public func or(_ other: @autoclosure () -> MatchVerdict) -> MatchVerdict {
+        if self == .yes { return .yes }
+        let second = other()
+        return second == .no ? self : second
+    }
+
+    /// This and what `other` says: no if either is, and yes only if both are.
+    public func and(_ other: @autoclosure () -> MatchVerdict) -> MatchVerdict {
+        if self == .no { return .no }
+        let second = other()
+        return second == .yes ? self : second
     }
 }
 

@@ -6,33 +6,38 @@ import Basics
 /// `successGap` below the mean. Worse in time: a mean latency over `latencyFactor` times the median of the pool and more than `latencyGap`
 /// above it. All compared strictly. A pool that fails or slows down as a whole has no outlier.
 ///
-/// Replicas with fewer than `requests` in the interval, or already ejected, are neither judged nor part of the mean and the median. Pure,
-/// and called once an interval: O(n log n), and it may allocate.
+/// Replicas with fewer than `requests` in the interval, or already ejected, are neither judged nor part of the mean and the median; those
+/// with fewer answers than that are not judged by their latency, and no part of the median. Pure, and called once an interval: O(n log n), and it may allocate.
 public struct OutlierDetection: Sendable, Equatable {
     /// The results of one replica over the interval.
     public struct Sample: Sendable, Equatable {
         /// The replica as `service/replica`, the subject of its record.
         public let name: String
-        /// The requests that ended within the interval.
+        /// The requests that the replica was sent within the interval.
         public let requests: Int
         /// How many of the requests failed.
         public let failures: Int
-        /// The sum of the latencies of the requests, in nanoseconds.
+        /// How many latencies are known: of answers, and of requests that were given up without one.
+        public let answers: Int
+        /// The sum of these latencies, in nanoseconds.
         public let latency: Int64
         /// Whether the replica is out already: it is not judged, but counts against the cap.
         public let isEjected: Bool
 
-        /// Counts come from outside: negative ones count as 0, and more failures than requests count as all of them.
-        public init(_ name: String, requests: Int, failures: Int, latency: Int64, isEjected: Bool = false) {
+        /// Counts come from outside: negative ones count as 0, and more failures than requests count as all of them. `answers`: nil for as
+        /// many as there were requests.
+        public init(_ name: String, requests: Int, failures: Int, answers: Int? = nil, latency: Int64, isEjected: Bool = false) {
             self.name = name
             self.requests = max(requests, 0)
             self.failures = min(max(failures, 0), max(requests, 0))
+            self.answers = max(answers ?? requests, 0)
             self.latency = max(latency, 0)
             self.isEjected = isEjected
         }
 
         var successRate: Double { 1 - Double(failures) / Double(requests) }
-        var meanLatency: Double { Double(latency) / Double(requests) }
+        /// Of a sample with answers.
+        var meanLatency: Double { Double(latency) / Double(answers) }
     }
 
     /// The bounds of the judgement, and the source of each.
@@ -135,6 +140,7 @@ public struct OutlierDetection: Sendable, Equatable {
     }
 
     private func slow(_ judged: [Int], of samples: [Sample]) -> [Outlier] {
+        let judged = judged.filter { samples[$0].answers >= max(settings.requests, 1) }
         guard judged.count >= max(settings.latencyReplicas, 2) else { return [] }
         let sorted = judged.map { samples[$0].meanLatency }.sorted()
         let middle = sorted.count / 2
@@ -146,7 +152,7 @@ public struct OutlierDetection: Sendable, Equatable {
                 place: place,
                 inputs: [
                     .init("mean_latency", latency), .init("pool_median", time(median)), .init("limit", time(limit)),
-                    .init("requests", samples[place].requests),
+                    .init("requests", samples[place].answers),
                     .init("replicas", judged.count),
                 ],
                 because: "its requests took \(latency) on average, while the median of its pool is \(time(median))",

@@ -37,6 +37,8 @@ public final class Gateway: Sendable {
         var found: [String: [BackendSpec]] = [:]
         /// The backends that were set over the API, by route: until the next reload the route has these and no others.
         var set: [String: [BackendSpec]] = [:]
+        /// The names of replicas that were taken out by hand, the latest last: one that leaves and comes back stays out.
+        var takenOut: [String] = []
 
         /// The backends of a route that declares `declared`.
         func backends(_ label: String, _ declared: [BackendSpec]) -> [BackendSpec] {
@@ -170,7 +172,7 @@ public final class Gateway: Sendable {
             for route in prepared {
                 let old = known[route.label]
                 let main = try members(route.spec, next, old?.replicas ?? [], isFirst: isFirst, replicas)
-                let canary = try canaries(route.spec, old?.canaryReplicas ?? [], isFirst: isFirst, replicas)
+                let canary = try canaries(route.spec, next, old?.canaryReplicas ?? [], isFirst: isFirst, replicas)
                 next.routes.append(Route(route, replicas: main, canaryReplicas: canary))
             }
             next.settings = settings
@@ -233,24 +235,24 @@ public final class Gateway: Sendable {
         switch spec.target {
         case .service(let name): return replicas(name)
         case .backends(let declared):
-            return try Gateway.replicas(state.backends(spec.label, declared), spec, known, isFirst: isFirst)
+            return try Gateway.replicas(state.backends(spec.label, declared), spec, known, state.takenOut, isFirst: isFirst)
         case .answer, .redirect: return []
         }
     }
 
-    private func canaries(_ spec: RouteSpec, _ known: [Replica], isFirst: Bool, _ replicas: (String) -> [Replica]) throws(Failure)
-        -> [Replica]
-    {
+    private func canaries(
+        _ spec: RouteSpec, _ state: State, _ known: [Replica], isFirst: Bool, _ replicas: (String) -> [Replica]
+    ) throws(Failure) -> [Replica] {
         guard let canary = spec.canary else { return [] }
         if let service = canary.service { return replicas(service) }
-        return try Gateway.replicas(canary.backends, spec, known, isFirst: isFirst)
+        return try Gateway.replicas(canary.backends, spec, known, state.takenOut, isFirst: isFirst)
     }
 
     /// A replica for each backend, in their order. A replica that is known at the same address is kept, with all that is known of it, also
     /// when its weight or priority changes: `follow` tells it those once nothing can fail any more.
-    private static func replicas(_ backends: [BackendSpec], _ spec: RouteSpec, _ known: [Replica], isFirst: Bool) throws(Failure)
-        -> [Replica]
-    {
+    private static func replicas(
+        _ backends: [BackendSpec], _ spec: RouteSpec, _ known: [Replica], _ takenOut: [String], isFirst: Bool
+    ) throws(Failure) -> [Replica] {
         var endpoints: [Endpoint] = []
         for backend in backends {
             guard let endpoint = Endpoint(backend.address) else {
@@ -272,11 +274,15 @@ public final class Gateway: Sendable {
         }
         for place in backends.indices where out[place] == nil {
             let backend = backends[place]
-            out[place] =
-                taken(place) { _ in true }
-                ?? Replica(
-                    name: backend.address, endpoint: endpoints[place], weight: backend.weight, priority: backend.priority, isNew: !isFirst,
-                    eject: eject(spec))
+            if let known = taken(place, where: { _ in true }) {
+                out[place] = known
+                continue
+            }
+            let new = Replica(
+                name: backend.address, endpoint: endpoints[place], weight: backend.weight, priority: backend.priority, isNew: !isFirst,
+                eject: eject(spec))
+            if takenOut.contains(new.name) { new.add(.disabled, because: "taken out by hand, over the API, before it left and came back") }
+            out[place] = new
         }
         return out.compactMap(\.self)
     }
@@ -299,6 +305,35 @@ public final class Gateway: Sendable {
         try await changeBackends(of: label) { $0.set[label] = backends }
     }
 
+    /// The most replicas that are remembered as taken out while they are not there; beyond it the first are forgotten.
+    private static let takenOutLimit = 1000
+
+    /// Takes all replicas of a name out by hand, or puts them back. It is remembered as long as this process runs: who leaves the backends and
+    /// comes back stays as it was set. Returns the replica's state then; nil when there is no such replica, and none was taken out.
+    func setByHand(_ name: String, isOut: Bool) -> String? {
+        let (replicas, wasOut) = state.withLock { state in
+            let replicas = state.routes.flatMap { $0.allReplicas }.filter { $0.name == name }
+            let before = state.takenOut.count
+            state.takenOut.removeAll { $0 == name }
+            let wasOut = state.takenOut.count < before
+            if isOut, wasOut || !replicas.isEmpty {
+                if state.takenOut.count >= Gateway.takenOutLimit { state.takenOut.removeFirst() }
+                state.takenOut.append(name)
+            }
+            return (replicas, wasOut)
+        }
+        for replica in replicas {
+            if isOut {
+                replica.add(.disabled, because: "taken out by hand, over the API")
+            } else {
+                replica.remove(.disabled, because: "put back by hand, over the API")
+                replica.seenServing()
+            }
+        }
+        replicasChanged()
+        return replicas.first?.state ?? (wasOut ? (isOut ? "disabled" : "ready") : nil)
+    }
+
     /// Takes the backends that discovery has found for a route, beside those that it declares.
     func setFound(_ backends: [BackendSpec], of label: String) async throws(Failure) {
         try await changeBackends(of: label) { $0.found[label] = backends }
@@ -312,7 +347,7 @@ public final class Gateway: Sendable {
             var next = state
             change(&next)
             let old = state.routes[place], backends = next.backends(label, declared)
-            let replicas = try Gateway.replicas(backends, old.spec, old.replicas, isFirst: old.replicas.isEmpty)
+            let replicas = try Gateway.replicas(backends, old.spec, old.replicas, next.takenOut, isFirst: old.replicas.isEmpty)
             next.routes[place] = Route(old, replicas: replicas, canaryReplicas: old.canaryReplicas)
             // From here on nothing can fail.
             state = next

@@ -46,6 +46,8 @@ open class Stream: Pollable {
     public final var tls: TLSSession?
     /// How many bytes were still waiting when the connection ended: they never left this machine. What was sealed by TLS counts as sent.
     public final private(set) var unsentAtClose = 0
+    /// How many bytes have left after they had waited, in all: as long as some wait, this grows only when the peer has read.
+    public final private(set) var leftLater = 0
     private final var fd: Int32 = -1
     private final var slot = 0
     final private(set) var output = ByteBuffer()
@@ -385,6 +387,7 @@ open class Stream: Pollable {
             let bytes = output.bytes
             let sent = send(fd, bytes.baseAddress, bytes.count, Int32(MSG_NOSIGNAL))
             if sent > 0 {
+                leftLater &+= sent
                 output.consume(sent)
             } else if sent < 0, errno == EINTR {
                 continue
@@ -480,6 +483,7 @@ open class Stream: Pollable {
             let bytes = tls.sealed.bytes
             let sent = send(fd, bytes.baseAddress, bytes.count, Int32(MSG_NOSIGNAL))
             if sent > 0 {
+                leftLater &+= sent
                 tls.sealed.consume(sent)
             } else if errno != EINTR {
                 if errno == EAGAIN { blocked = true } else { sendingFailed(.system(SystemError("send"))) }

@@ -19,6 +19,8 @@ public struct HTTPLimits: Sendable {
     public var bodyTime = Duration.seconds(60)
     /// Time between two requests; beyond: the connection is closed without a word.
     public var idleTime = Duration.seconds(75)
+    /// Time in which some of what waits for the peer has to leave (nginx's `send_timeout`); beyond: the connection is cut.
+    public var writeTime = Duration.seconds(60)
 
     public init() {}
 }

@@ -305,7 +305,7 @@ final class ServiceConnection: HTTPServerConnection {
     private func endStream(complete: Bool, plain: Bool) {
         server.active -= 1
         guard isOpen else { return }
-        if !complete { return close() }
+        if !complete { return end(.ours) }
         if !plain, !isHead { write(ServiceConnection.lastChunk) }
         responseFinished(close: plain)
     }

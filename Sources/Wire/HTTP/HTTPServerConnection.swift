@@ -36,8 +36,9 @@ open class HTTPServerContext {
         for connection in Array(connections.values) { connection.closeIfIdle(gently: gently) }
     }
 
+    /// Ends all connections. Whoever has a part of an answer sees that the rest is missing.
     public func closeAll() {
-        for connection in Array(connections.values) { connection.close() }
+        for connection in Array(connections.values) { connection.end(.ours) }
     }
 
     /// Closes up to `most` connections on which no request is under way, because something else needs their descriptors. Those that have not
@@ -136,7 +137,7 @@ open class HTTPServerConnection: Stream {
     }
 
     private var facts: ServerConnectionMachine.Facts {
-        .init(input: input.count, waiting: waiting, isProcessing: isProcessing, isDraining: context.isDraining)
+        .init(input: input.count, waiting: waiting, left: leftLater, isProcessing: isProcessing, isDraining: context.isDraining)
     }
 
     /// Sets the timer to the machine's deadline.
@@ -304,7 +305,7 @@ open class HTTPServerConnection: Stream {
         keepDeadline()
         switch action {
         case .nothing: break
-        case .close(let reason): close(reason)
+        case .close(let reason): end(reason)
         case .refuse(let failure): refuse(failure)
         case .leave: leave()
         case .farewell: shutdownSending()
@@ -316,6 +317,12 @@ open class HTTPServerConnection: Stream {
             readNow()
             if isOpen, machine.isIdle(.init(input: input.count)) { close(.ours) }
         }
+    }
+
+    /// Ends the connection: by a reset, where an end in good order would make a part of an answer look whole.
+    func end(_ reason: CloseReason) {
+        if machine.cuts(waiting: waiting) { resetOnClose() }
+        close(reason)
     }
 
     // MARK: answering
@@ -409,14 +416,14 @@ open class HTTPServerConnection: Stream {
         carryOut(machine.hungUp(seen: machine.isInBody ? input.count + unread : 0, isExact: tls == nil))
     }
 
-    /// Watches that a client that reads makes progress: some of what waits for it has to leave within a minute.
+    /// Watches that a client that reads makes progress: some of what waits for it has to leave within `writeTime`.
     public func watchWriting() {
         guard isOpen, waiting > 0 else { return }
-        machine.watchWriting(waiting, loop.now)
+        machine.watchWriting(facts, loop.now, context.limits)
         keepDeadline()
     }
 
-    private func timePassed() { carryOut(machine.timePassed(waiting, loop.now)) }
+    private func timePassed() { carryOut(machine.timePassed(facts, loop.now, context.limits)) }
 
     fileprivate func closeIfIdle(gently: Bool) {
         guard isOpen else { return }

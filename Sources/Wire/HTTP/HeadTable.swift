@@ -184,6 +184,16 @@ public final class HeadTable {
         return nil
     }
 
+    /// How many fields have this name (ASCII in lower case), and how many of these have a value that fits.
+    public func count(_ name: [UInt8], where fits: (UnsafeRawBufferPointer) -> Bool) -> (all: Int, fitting: Int) {
+        var all = 0, fitting = 0
+        for field in fields where Int(field.name.count) == name.count && name.withUnsafeBytes({ equalIgnoringCase($0, text(field.name)) }) {
+            all += 1
+            if fits(text(field.value)) { fitting += 1 }
+        }
+        return (all, fitting)
+    }
+
     /// The one protocol that `Upgrade` names. nil when no upgrade is asked for, or a choice of several.
     public var upgrade: UnsafeRawBufferPointer? {
         guard wantsUpgrade, framing == .none, minorVersion == 1, let name = first(.upgrade), !name.isEmpty, !name.contains(44) else {

@@ -30,6 +30,8 @@ struct ServerConnectionMachine: ~Copyable {
         var input = 0
         /// Bytes that wait for the peer to take them.
         var waiting = 0
+        /// How many of those that waited have left, in all.
+        var left = 0
         /// Whether bytes are being looked at further up the stack.
         var isProcessing = false
         /// Whether the server takes no further requests.
@@ -38,7 +40,7 @@ struct ServerConnectionMachine: ~Copyable {
 
     enum Action: Equatable {
         case nothing
-        /// End the connection.
+        /// End the connection, by a reset where it cuts an answer off (see `cuts`).
         case close(CloseReason)
         /// Refuse the request (see `refusal`).
         case refuse(HTTPFailure)
@@ -59,8 +61,10 @@ struct ServerConnectionMachine: ~Copyable {
 
     private(set) var state = State.head(begun: false)
     private(set) var answer = Answer.none
-    /// By when something must have happened; nil: nothing is waited for. `timePassed` is to be told when it comes.
-    private(set) var deadline: MonotonicTime? { didSet { deadlineMoved = true } }
+    /// By when the peer must have sent what is expected of it next (a head, a body, another request), or must have gone; nil: nothing is.
+    private var readBy: MonotonicTime? { didSet { deadlineMoved = true } }
+    /// By when some of what waits for the peer must have left; nil: nothing waits, or nobody watches. What the peer sends moves it not.
+    private var writeBy: MonotonicTime? { didSet { deadlineMoved = true } }
     private var deadlineMoved = false
     /// Whether the client waits for `100 Continue`, and none has been sent to it.
     private(set) var wantsContinue = false
@@ -77,7 +81,8 @@ struct ServerConnectionMachine: ~Copyable {
     private var bodyStarted = MonotonicTime(nanoseconds: 0)
     /// Since when the body's time limit stands still.
     private var bodySuspended: MonotonicTime?
-    private var lastWaiting = 0
+    /// How much had left when `writeBy` was set.
+    private var lastLeft = 0
 
     /// Most bytes that may wait here while a response is under way; beyond it the kernel keeps the rest.
     static let pipelineLimit = 65536
@@ -85,17 +90,21 @@ struct ServerConnectionMachine: ~Copyable {
     static let answerLimit = 256 << 10
     /// How long a refused connection may go on sending, so that the peer can read why.
     static let lingerTime = Duration.seconds(2)
-    /// As nginx's send_timeout.
-    static let writeTime = Duration.seconds(60)
     /// How long an idle connection may still ask when the server drains gently, or when it has not asked yet.
     static let hurryTime = Duration.seconds(1)
+
+    /// By when something must have happened, the earlier of the two; nil: nothing is waited for. `timePassed` is to be told when it comes.
+    var deadline: MonotonicTime? {
+        guard let readBy, let writeBy else { return readBy ?? writeBy }
+        return min(readBy, writeBy)
+    }
 
     // MARK: the request
 
     /// The connection was accepted.
     mutating func start(expectsProxyHeader: Bool, _ now: MonotonicTime, _ limits: borrowing HTTPLimits) {
         if expectsProxyHeader { state = .proxyHeader }
-        deadline = now + limits.headTime
+        readBy = now + limits.headTime
     }
 
     mutating func tookProxyHeader() { state = .head(begun: false) }
@@ -104,7 +113,7 @@ struct ServerConnectionMachine: ~Copyable {
     mutating func tookPartOfHead(_ now: MonotonicTime, _ limits: borrowing HTTPLimits) {
         guard case .head(begun: false) = state else { return }
         state = .head(begun: true)
-        deadline = now + limits.headTime
+        readBy = now + limits.headTime
     }
 
     /// A head is whole: from now on it is not this connection's fault any more if it takes time.
@@ -126,13 +135,13 @@ struct ServerConnectionMachine: ~Copyable {
         case .length(let count):
             if count > limits.body { throw .bodyTooLarge }
             state = .fixedBody(remaining: count)
-            deadline = now + limits.bodyTime
+            readBy = now + limits.bodyTime
         case .chunked:
             state = .chunkedBody(ChunkDecoder())
-            deadline = now + limits.bodyTime
+            readBy = now + limits.bodyTime
         case .none, .untilClose:
             state = .answering
-            deadline = nil
+            readBy = nil
         }
     }
 
@@ -165,13 +174,13 @@ struct ServerConnectionMachine: ~Copyable {
         bodyBytes += count
         if bodySuspended != nil { return }
         let wholeBody = bodyStarted + limits.bodyTime + .seconds(bodyBytes / 1024)
-        deadline = min(wholeBody, now + limits.bodyTime)
+        readBy = min(wholeBody, now + limits.bodyTime)
     }
 
     /// The body is whole.
     mutating func bodyEnded(_ facts: Facts, _ now: MonotonicTime, _ limits: borrowing HTTPLimits) -> Action {
         guard isInBody else { return .nothing }
-        deadline = nil
+        readBy = nil
         state = .answering
         return answer == .whole ? next(facts, now, limits) : .endRequest
     }
@@ -182,11 +191,11 @@ struct ServerConnectionMachine: ~Copyable {
         bodyHeld = hold
         if hold, bodySuspended == nil {
             bodySuspended = now
-            if isInBody { deadline = nil }
+            if isInBody { readBy = nil }
         } else if !hold, let since = bodySuspended {
             bodySuspended = nil
             bodyStarted = bodyStarted + (now - since)
-            if isInBody { deadline = now + limits.bodyTime }
+            if isInBody { readBy = now + limits.bodyTime }
         }
     }
 
@@ -229,16 +238,23 @@ struct ServerConnectionMachine: ~Copyable {
         answer = .none
         bodyHeld = false
         // The peer's time for another request begins when the answers before have left.
-        if facts.waiting > 0 { watchWriting(facts.waiting, now) } else { awaitRequest(facts, now, limits) }
+        if facts.waiting > 0 {
+            readBy = nil
+            watchWriting(facts, now, limits)
+        } else {
+            awaitRequest(facts, now, limits)
+        }
         return .next
     }
 
     private mutating func awaitRequest(_ facts: Facts, _ now: MonotonicTime, _ limits: borrowing HTTPLimits) {
-        deadline = now + (facts.input == 0 ? limits.idleTime : limits.headTime)
+        readBy = now + (facts.input == 0 ? limits.idleTime : limits.headTime)
     }
 
-    /// All that waited for the peer has left, and the connection goes on: the next request is looked at, or waited for.
+    /// All that waited for the peer has left, and the connection goes on: the next request is looked at, or waited for. (`facts.waiting` is
+    /// not 0 when more was written meanwhile.)
     mutating func answersLeft(_ facts: Facts, _ now: MonotonicTime, _ limits: borrowing HTTPLimits) -> Action {
+        if facts.waiting == 0 { writeBy = nil }
         guard case .head(begun: false) = state else { return .nothing }
         awaitRequest(facts, now, limits)
         return .next
@@ -249,10 +265,15 @@ struct ServerConnectionMachine: ~Copyable {
         state = .tunnel
         answer = .whole
         pipelineHeld = false
-        deadline = nil
+        readBy = nil
+        writeBy = nil
     }
 
     // MARK: the end
+
+    /// Whether an end of the connection now would cut an answer off that may have no other end than the connection's (HTTP/1.0): a part of it
+    /// was never written, or waits here still. The peer must see a reset then, because an end in good order would make it look whole.
+    func cuts(waiting: Int) -> Bool { answer == .begun || (isLeaving && waiting > 0) }
 
     /// What is to be done about a request that is refused by the connection itself.
     enum Refusal { case nothing, close, reset, leave, answer }
@@ -277,14 +298,16 @@ struct ServerConnectionMachine: ~Copyable {
         state = .leaving
         pipelineHeld = false
         bodyHeld = false
+        readBy = nil
         return .leave
     }
 
     /// All that waited has been sent.
     mutating func drained(_ now: MonotonicTime) -> Action {
         guard isLeaving else { return .nothing }
+        writeBy = nil
         if peerEnded { return .close(.ours) }
-        deadline = now + ServerConnectionMachine.lingerTime
+        readBy = now + ServerConnectionMachine.lingerTime
         return .farewell
     }
 
@@ -321,26 +344,31 @@ struct ServerConnectionMachine: ~Copyable {
         }
     }
 
-    /// Watches that a client that reads makes progress: within `writeTime` some of what waits for it has to leave.
-    mutating func watchWriting(_ waiting: Int, _ now: MonotonicTime) {
-        guard waiting > 0 else { return }
-        lastWaiting = waiting
-        deadline = now + ServerConnectionMachine.writeTime
+    /// Watches that a client that reads makes progress: within `writeTime` some of what waits for it has to leave, whatever it sends
+    /// meanwhile, and whatever is added to what waits.
+    mutating func watchWriting(_ facts: Facts, _ now: MonotonicTime, _ limits: borrowing HTTPLimits) {
+        guard facts.waiting > 0, writeBy == nil || facts.left != lastLeft else { return }
+        lastLeft = facts.left
+        writeBy = now + limits.writeTime
     }
 
     /// The deadline has come.
-    mutating func timePassed(_ waiting: Int, _ now: MonotonicTime) -> Action {
-        switch state {
-        case .head(begun: true): return .refuse(.headTimeout)
-        // Its body is not read now, so the time that has passed is that of what is written to it.
-        case .fixedBody where bodySuspended != nil, .chunkedBody where bodySuspended != nil: if waiting == 0 { return .nothing }
-        case .fixedBody, .chunkedBody: return .refuse(.bodyTimeout)
-        case .answering where waiting == 0, .tunnel where waiting == 0: return .nothing
-        case .proxyHeader: return .close(.ours)
-        default: break
+    mutating func timePassed(_ facts: Facts, _ now: MonotonicTime, _ limits: borrowing HTTPLimits) -> Action {
+        // The timer has run out: it is to be set again, if only one of the two times is over.
+        deadlineMoved = true
+        if let readBy, readBy <= now {
+            switch state {
+            case .head(begun: true): return .refuse(.headTimeout)
+            case .fixedBody, .chunkedBody: return .refuse(.bodyTimeout)
+            case .proxyHeader, .head(begun: false), .leaving: return .close(.ours)
+            // Nothing is expected of it.
+            case .answering, .tunnel: self.readBy = nil
+            }
         }
-        guard waiting > 0, waiting < lastWaiting else { return .close(.ours) }
-        watchWriting(waiting, now)
+        guard let writeBy, writeBy <= now else { return .nothing }
+        if facts.waiting > 0, facts.left == lastLeft { return .close(.ours) }
+        self.writeBy = nil
+        watchWriting(facts, now, limits)
         return .nothing
     }
 
@@ -352,7 +380,7 @@ struct ServerConnectionMachine: ~Copyable {
         // The second is given once: asked again and again, it would never pass.
         if isHurried { return .nothing }
         isHurried = true
-        deadline = now + ServerConnectionMachine.hurryTime
+        readBy = now + ServerConnectionMachine.hurryTime
         return .nothing
     }
 

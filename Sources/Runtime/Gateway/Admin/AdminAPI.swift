@@ -71,20 +71,12 @@ public enum AdminAPI {
             guard ["disabled", "ready"].contains(state) else {
                 throw APIError(400, "bad_state", "state is 'disabled' or 'ready'", field: "state")
             }
-            let replicas = gateway.routes.flatMap { $0.allReplicas }.filter { $0.name == name }
-            if replicas.isEmpty { throw APIError(404, "unknown_replica", "no route has a replica '\(name)'") }
-            for replica in replicas {
-                if state == "disabled" {
-                    replica.add(.disabled, because: "taken out by hand, over the API")
-                } else {
-                    replica.remove(.disabled, because: "put back by hand, over the API")
-                    replica.seenServing()
-                }
+            guard let now = gateway.setByHand(name, isOut: state == "disabled") else {
+                throw APIError(404, "unknown_replica", "no route has a replica '\(name)'")
             }
-            gateway.replicasChanged()
             return .json {
                 $0.member("name", name)
-                $0.member("state", replicas[0].state)
+                $0.member("state", now)
             }
         }
     }
@@ -260,7 +252,7 @@ public enum AdminAPI {
         json.key("latency_ms")
         json.double(Double(replica.latency.current / 1000) / 1000)
         json.key("mean_ms")
-        let answered = replica.requests.current - replica.failures.current
+        let answered = replica.answers.current
         if answered > 0 { json.double(Double(replica.latency.current / answered / 1000) / 1000) } else { json.null() }
         json.endObject()
     }

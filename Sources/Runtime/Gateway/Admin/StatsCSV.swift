@@ -51,7 +51,7 @@ enum StatsCSV {
 
     private static func server(_ replica: Replica, _ shared: [String: String], _ number: Int) -> String {
         let words = ["ready": "UP", "down": "DOWN", "ejected": "DOWN", "draining": "DRAIN", "disabled": "MAINT"]
-        let answered = replica.requests.current - replica.failures.current
+        let answered = replica.answers.current
         let seconds = (WallTime.now.milliseconds - replica.reason.at.milliseconds) / 1000
         return line(
             shared.merging([

@@ -78,13 +78,14 @@ extension Exchange {
     private func askSecond() {
         guard let route, let pool else { return }
         let decision = attempts.take(.hedgeTime(others: pool.replicas.count > 1), now: loop.now, budget: &route.budget)
-        guard decision.action == .hedge, let attempt = nextAttempt() else { return }
+        guard decision.action == .hedge, var attempt = nextAttempt() else { return }
         guard attempt.replica !== questions.first?.replica else {
             attempt.upstream.abandon()
             attempt.replica.ended()
             _ = attempts.take(.hedgeFell, now: loop.now, budget: &route.budget)
             return questions.noteAsked(questions.first)
         }
+        if request.isWhole { attempt.sentWhole = loop.now }
         questions.second = attempt
         route.route.metrics.hedges.add()
         attempt.upstream.send(outgoing.bytes)
@@ -92,12 +93,24 @@ extension Exchange {
     }
 
     func abandonAttempts() {
-        for attempt in [questions.first, questions.second] {
-            attempt?.upstream.abandon()
-            attempt?.replica.ended()
-        }
+        if let first = questions.first { giveUp(first) }
+        if let second = questions.second { giveUp(second) }
         questions.first = nil
         questions.second = nil
+    }
+
+    /// Ends a question that nobody wants an answer to any more. Where none has begun, the time that the replica had counts as its answer's:
+    /// the answer would have taken at least that long. So a replica is not fast because others answer in its place, or because clients leave
+    /// it. Less time than it takes on average says nothing, unless it was enough for a hedge: whoever leaves early makes nobody slow, nor
+    /// fast.
+    func giveUp(_ attempt: Attempt) {
+        let replica = attempt.replica
+        if attempt.sentWhole.nanoseconds > 0, !answer.hasBegun, attempts.state != .tunnel {
+            let time = MonotonicTime.now - attempt.sentWhole
+            if time >= replica.meanLatency || route?.route.spec.retry.hedge.map({ time >= $0 }) == true { replica.took(time) }
+        }
+        attempt.upstream.abandon()
+        replica.ended()
     }
 
     // MARK: failure

@@ -1,4 +1,5 @@
 import Balancing
+import Basics
 
 /// A question to one replica.
 struct Attempt {
@@ -7,6 +8,8 @@ struct Attempt {
     let selection: Selection
     /// Whether a second replica is asked when this one takes its time.
     let hedges: Bool
+    /// When the whole request had been sent to this replica; zero: not yet.
+    var sentWhole = MonotonicTime(nanoseconds: 0)
 }
 
 /// Who was asked for one request: the questions under way, and what explanations tell of the choice.

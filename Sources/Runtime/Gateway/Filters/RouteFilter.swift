@@ -13,6 +13,8 @@ enum RouteFilter: UInt8, CaseIterable, Sendable {
     case deniedPaths
     /// Questions of browsers whether a request may be made.
     case preflight
+    /// Fields that decide here and are passed on, and came more than once: the backend could read another line than the one that was checked.
+    case repeats
     /// Users and tokens.
     case credentials
     /// Redirects and pages, where nothing else is behind the route.
@@ -21,12 +23,13 @@ enum RouteFilter: UInt8, CaseIterable, Sendable {
     case sharing
 
     /// The filters that a route has, in their order.
-    static func needed(_ access: AccessRules, denies: Bool, answers: Bool) -> [RouteFilter] {
+    static func needed(_ access: AccessRules, denies: Bool, answers: Bool, hasSingleFields: Bool) -> [RouteFilter] {
         allCases.filter { filter in
             switch filter {
             case .addresses: !access.allowed.isEmpty || !access.refused.isEmpty
             case .deniedPaths: denies
             case .preflight, .sharing: access.cors != nil
+            case .repeats: hasSingleFields
             case .credentials: access.credentials != nil
             case .fixedAnswer: answers
             }
@@ -50,6 +53,11 @@ enum RouteFilter: UInt8, CaseIterable, Sendable {
         case .addresses: return route.access.admits(client) ? nil : .failure(.addressRefused)
         case .deniedPaths: return route.denies(table.targetText) ? .failure(.denied) : nil
         case .preflight: return CrossOrigin.isPreflight(table) ? .preflight : nil
+        case .repeats:
+            guard let name = route.repeatedField(table) else { return nil }
+            return .failure(
+                .repeatedField,
+                "this route goes by the field \(String(decoding: name, as: UTF8.self)), which came more than once; send it once")
         case .credentials:
             guard let credentials = route.access.credentials, !credentials.admits(table.value(Array("authorization".utf8))) else {
                 return nil

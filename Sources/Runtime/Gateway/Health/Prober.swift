@@ -137,6 +137,7 @@ public final class Prober: Sendable {
     private struct Totals {
         var requests = 0
         var failures = 0
+        var answers = 0
         var latency = 0
     }
 
@@ -150,13 +151,13 @@ public final class Prober: Sendable {
                 let totals = Totals(
                     requests: replica.requests.current,
                     failures: replica.failures.current + (route.spec.eject.countsErrors ? 0 : replica.errors.current),
-                    latency: replica.latency.current)
+                    answers: replica.answers.current, latency: replica.latency.current)
                 now[ObjectIdentifier(replica)] = totals
                 let old = before[ObjectIdentifier(replica)] ?? totals
                 samples.append(
                     .init(
                         replica.name, requests: totals.requests - old.requests, failures: totals.failures - old.failures,
-                        latency: Int64(totals.latency - old.latency),
+                        answers: totals.answers - old.answers, latency: Int64(totals.latency - old.latency),
                         isEjected: replica.obstacles.contains(.ejected)))
             }
             before = now

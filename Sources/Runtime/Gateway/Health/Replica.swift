@@ -36,9 +36,10 @@ public final class Replica: Sendable {
     public let errors = Tally()
     public let bytesIn = Tally()
     public let bytesOut = Tally()
-    /// Number of answers whose head came; `latency` is the sum over these.
+    /// Number of requests that `latency` is the sum over: those whose answer's head came after the whole request had been sent, and those
+    /// that were given up without one (see `Exchange.giveUp`).
     public let answers = Tally()
-    /// Time from a request's last byte to the head of its answer, summed over all answers, in nanoseconds.
+    /// Time from a request's last byte to the head of its answer, or until it was given up, summed over `answers`, in nanoseconds.
     public let latency = Tally()
     private let flags: Atomic<Int>
     private let underWay = Atomic<Int>(0)
@@ -86,6 +87,18 @@ public final class Replica: Sendable {
         private let value = Atomic<Int>(0)
         public var current: Int { value.load(ordering: .relaxed) }
         func add(_ amount: Int = 1) { value.wrappingAdd(amount, ordering: .relaxed) }
+    }
+
+    /// Notes how long an answer took.
+    func took(_ time: Duration) {
+        latency.add(Int(time.nanoseconds))
+        answers.add()
+    }
+
+    /// Zero when nothing was answered yet.
+    var meanLatency: Duration {
+        let answers = answers.current
+        return answers > 0 ? .nanoseconds(Int64(latency.current / answers)) : .zero
     }
 
     public var obstacles: Obstacle { Obstacle(rawValue: flags.load(ordering: .relaxed)) }

@@ -136,7 +136,7 @@ extension Exchange {
 
     private func give(_ ready: ReadyAnswer) {
         switch ready {
-        case .failure(let failure): refuse(failure)
+        case .failure(let failure, let message): refuse(failure, message)
         case .page(let status, let body, let type):
             if status == 503 { answer.fields.field("Retry-After", decimal: 60) }
             respond(status, type: type, body: body)

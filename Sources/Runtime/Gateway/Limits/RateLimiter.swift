@@ -53,7 +53,9 @@ final class RateLimiter: Sendable {
         case .route: return 0
         case .client: return client.map { ClientAddressKey.address(ipv6High: $0.high, low: $0.low) } ?? 1
         case .header(let name):
-            guard let value = table.value(Array(name.utf8)), !value.isEmpty else { return 2 }
+            let name = Array(name.utf8)
+            // A request with several of them is refused (`RouteFilter.repeats`), and counts as one without any.
+            guard let value = table.value(name), !value.isEmpty, table.count(name, where: { _ in true }).all == 1 else { return 2 }
             // Byte for byte: keys may differ in their case alone.
             return RecentRequests.key(value)
         }

@@ -228,21 +228,26 @@ final class SharedRateLimits {
 
     /// The generic cell rate algorithm on Redis' own clock, for many requests at once. Of each request all keys are looked at first, and
     /// charged only when each of them allows it. The script also counts the gateways: one that has not asked for fifteen seconds is gone.
+    ///
+    /// That clock may go back: another master's may be behind. A time that lies further ahead than any charge could have put it is of the
+    /// clock before, and is written anew, also for a request that is refused: else the limit would stand still until the old time has come.
     static let script = RedisScript(
         """
         local t = redis.call('TIME')
         local now = t[1] * 1000000 + t[2]
         redis.call('ZADD', KEYS[1], t[1], ARGV[1])
         redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', t[1] - 15)
+        redis.call('ZREMRANGEBYSCORE', KEYS[1], t[1] + 15, '+inf')
         redis.call('EXPIRE', KEYS[1], 60)
         local out = {redis.call('ZCARD', KEYS[1])}
         local key, at = 2, 2
         while key <= #KEYS do
           local size = tonumber(ARGV[at])
-          local debts, all = {}, true
+          local debts, ahead, all = {}, {}, true
           for i = 1, size do
             local interval, span = tonumber(ARGV[at + 2 * i - 1]), tonumber(ARGV[at + 2 * i])
             local debt = (tonumber(redis.call('GET', KEYS[key + i - 1])) or 0) - now
+            ahead[i] = debt > span
             if debt < 0 then debt = 0 elseif debt > span then debt = span end
             debts[i] = debt
             if debt + interval > span then all = false end
@@ -250,8 +255,8 @@ final class SharedRateLimits {
           for i = 1, size do
             local interval, span = tonumber(ARGV[at + 2 * i - 1]), tonumber(ARGV[at + 2 * i])
             out[#out + 1] = debts[i] + interval <= span and 1 or 0
-            if all then
-              debts[i] = debts[i] + interval
+            if all then debts[i] = debts[i] + interval end
+            if all or ahead[i] then
               redis.call(
                 'SET', KEYS[key + i - 1], string.format('%.0f', now + debts[i]), 'PX', math.ceil(debts[i] / 1000) + 1000)
             end

@@ -114,13 +114,34 @@ final class Tracer {
         Task(executorPreference: loop) {
             let response = try? await client.send(
                 "POST", path, to: endpoint, headers: [("Content-Type", "application/x-protobuf")], body: body)
-            bound.value.answered(batch.count, response?.status)
+            let isTaken = response.map { (200..<300).contains($0.status) } ?? false
+            bound.value.answered(batch.count, rejected: isTaken ? Tracer.rejected(response?.body ?? [], of: batch.count) : batch.count)
         }
     }
 
-    private func answered(_ count: Int, _ status: Int?) {
+    /// How many of `count` spans a collector has rejected, by its answer to all of them (`ExportTraceServiceResponse`: partial_success = 1 {
+    /// rejected_spans = 1 }). An answer that cannot be read says nothing of any.
+    static func rejected(_ answer: [UInt8], of count: Int) -> Int {
+        answer.withUnsafeBytes { bytes in
+            guard let partial = field(1, .bytes, in: bytes), let rejected = field(1, .varint, in: partial.bytes) else { return 0 }
+            // An int64: a number below 0 is none.
+            return min(max(Int(truncatingIfNeeded: rejected.scalar), 0), count)
+        }
+    }
+
+    /// The last field of this number: that one counts, by protobuf's rules.
+    private static func field(_ number: Int, _ wire: ProtobufField.Wire, in bytes: UnsafeRawBufferPointer) -> ProtobufField? {
+        var reader = ProtobufReader(bytes), found: ProtobufField?
+        do throws(ProtobufFailure) {
+            while let field = try reader.next() { if field.number == number, field.wire == wire { found = field } }
+        } catch { return nil }
+        return found
+    }
+
+    private func answered(_ count: Int, rejected: Int) {
         isSending = false
-        if let status, (200..<300).contains(status) { sent.add(count) } else { dropped.add(count) }
+        if rejected < count { sent.add(count - rejected) }
+        if rejected > 0 { dropped.add(rejected) }
         if isEnding { flush() } else if !spans.isEmpty { timer?.schedule(after: Tracer.interval) }
     }
 

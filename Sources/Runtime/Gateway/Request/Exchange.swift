@@ -59,14 +59,15 @@ final class Exchange {
         if let given = table.first(.xMusterExplain) { request.wantsReason = gateway.settings.isAdminToken(given) }
         gateway.accessLog.noteFields(table, into: self)
         guard let found = gateway.routes.find(table) else { return refuse(.noRoute) }
-        route = found
-        let route = found.route
+        self.route = found.route
+        let onLoop = found.route, route = onLoop.route
+        answer.ready = gateway.routes.refusal(found, table)
         for filter in route.filters {
             filter.apply(table, route, client: request.clientAddress, scheme: scheme(table, client), &answer)
         }
-        pool = found.main
-        if route.spec.balancing.sticky != nil || route.canary != nil { choosePool(table, found) }
-        if answer.ready == nil { answer.ready = gateway.routes.verdict(on: table, found) }
+        pool = onLoop.main
+        if route.spec.balancing.sticky != nil || route.canary != nil { choosePool(table, onLoop) }
+        if answer.ready == nil { answer.ready = gateway.routes.verdict(on: table, onLoop) }
         if answer.ready == nil, table.forwardsLeft == 0 { answer.ready = .lastRecipient(trace: HeadRewriter.trace(table)) }
         if case .length(let count) = table.framing, count > route.spec.bodyLimit { answer.ready = answer.ready ?? .failure(.bodyTooLarge) }
         request.key = hashKey(table, route)
@@ -149,8 +150,15 @@ final class Exchange {
         forwarding.client = request.clientAddress
         forwarding.isTrusted = client.comesFromTrusted
         forwarding.peer = client.peer.ip
-        forwarding.target = route.rewrite?.apply(table.targetText)
+        switch route.rewrite?.apply(table.targetText) {
+        case .refused(let why)?:
+            answer.ready = .failure(.badPath, why)
+            return
+        case .to(let target)?: forwarding.target = target
+        case .stays?, nil: break
+        }
         forwarding.host = route.host
+        forwarding.guarded = gateway.routes.fieldsGoneBy
         if let wanted = table.upgrade, route.upgrades.contains(where: { $0.withUnsafeBytes { equalIgnoringCase($0, wanted) } }) {
             forwarding.upgrade = wanted
             request.upgrades = true

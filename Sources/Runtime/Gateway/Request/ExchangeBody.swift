@@ -57,7 +57,7 @@ extension Exchange {
         guard let upstream = questions.first?.upstream else { return }
         upstream.send(outgoing.unsent)
         outgoing.allSent()
-        if request.isWhole { answer.sentWhole = loop.now }
+        if request.isWhole { questions.first?.sentWhole = loop.now }
         upstream.watchAnswer()
         if outgoing.count > (route?.route.spec.retry.keptBody ?? 0) + 32_768, !request.isWhole || outgoing.count > 1 << 20 {
             attempts.forgotBody()

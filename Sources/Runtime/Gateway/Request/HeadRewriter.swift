@@ -17,6 +17,8 @@ struct Forwarding {
     /// Whether a deadline is written into the head, and again at each try.
     var hasDeadline = false
     var trace: TraceContext?
+    /// Names, in lower case, of fields by which routes are chosen and limits count: other spellings of them are not passed on.
+    var guarded: [[UInt8]] = []
     /// Whether the trace begins here: then what a client says of another trace is not passed on.
     var beginsTrace = false
 }
@@ -42,7 +44,7 @@ enum HeadRewriter {
             switch field.known {
             case .other, .idempotencyKey, .contentType, .date, .via:
                 if table.nominatesFields, table.isNominated(field.name) { continue }
-                if table.hasOddNames, readsAsGuarded(table.text(field.name), edits) { continue }
+                if table.hasOddNames, readsAsGuarded(table.text(field.name), edits, forwarding.guarded) { continue }
                 if forwarding.trace != nil, field.known == .other, table.text(field.name).equals("traceparent") { continue }
                 if field.known == .other, !forwarding.isTrusted, speaksForOthers(table.text(field.name)) { continue }
                 if forwarding.beginsTrace, field.known == .other, table.text(field.name).equals("tracestate") { continue }
@@ -109,9 +111,9 @@ enum HeadRewriter {
     }
 
     /// Whether a server that maps names to variables (CGI, WSGI, PHP: every character but letters and digits becomes `_`) would take this
-    /// name for one that the gateway writes, guards or edits: `X_Forwarded_For`, `X.Real.IP`, `Content_Length`. Such a spelling is trusted
+    /// name for one that the gateway writes, goes by or edits: `X_Forwarded_For`, `X.Real.IP`, `Content_Length`. Such a spelling is trusted
     /// from nobody: a trusted proxy writes the real name, and passes on what its own clients made up.
-    private static func readsAsGuarded(_ name: UnsafeRawBufferPointer, _ edits: HeaderEdits?) -> Bool {
+    private static func readsAsGuarded(_ name: UnsafeRawBufferPointer, _ edits: HeaderEdits?, _ guarded: [[UInt8]]) -> Bool {
         guard name.contains(where: { !(($0 | 32) &- 97 < 26 || $0 &- 48 < 10 || $0 == 45) }), name.count <= 64 else { return false }
         return withUnsafeTemporaryAllocation(byteCount: name.count, alignment: 1) { folded in
             for i in 0..<name.count {
@@ -121,7 +123,7 @@ enum HeadRewriter {
             let folded = UnsafeRawBufferPointer(folded)
             // `identify` knows every name that somebody on the way looks at, hop-by-hop fields and framing among them.
             if KnownHeader.identify(Span<UInt8>(_unsafeBytes: folded)) != .other || speaksForOthers(folded) { return true }
-            return edits?.leavesOut(folded) == true
+            return edits?.leavesOut(folded) == true || guarded.contains { $0.elementsEqual(folded) }
         }
     }
 

@@ -11,8 +11,6 @@ struct AnswerState: ~Copyable {
     var hasBegun = false
     /// Bytes of the body that went to the client, without their framing.
     var bytes = 0
-    /// When the whole request had been sent to the replica; zero: not yet.
-    var sentWhole = MonotonicTime(nanoseconds: 0)
     /// How long the replica took to answer the whole request.
     var upstreamTime: Duration?
 
@@ -23,14 +21,14 @@ struct AnswerState: ~Copyable {
         status = 0
         hasBegun = false
         bytes = 0
-        sentWhole = MonotonicTime(nanoseconds: 0)
         upstreamTime = nil
     }
 }
 
 /// An answer that needs no replica.
 enum ReadyAnswer {
-    case failure(GatewayFailure)
+    /// With a message that says more than the failure's own, if there is one.
+    case failure(GatewayFailure, String? = nil)
     case page(status: Int, body: [UInt8], type: String)
     case redirect(to: String, status: Int)
     case preflight

@@ -38,12 +38,10 @@ extension Exchange {
     private func keepWinner(_ side: AttemptSide) {
         guard let other = questions.second else { return }
         if side == .second {
-            questions.first?.upstream.abandon()
-            questions.first?.replica.ended()
+            if let first = questions.first { giveUp(first) }
             questions.first = other
         } else {
-            other.upstream.abandon()
-            other.replica.ended()
+            giveUp(other)
         }
         questions.second = nil
         questions.noteAsked(questions.first)
@@ -51,11 +49,10 @@ extension Exchange {
 
     private func noteAnswer(_ replica: Replica, _ route: RouteOnLoop) {
         // What it took to answer a request that it did not have whole is the client's time as well: it is not measured.
-        if request.isWhole, answer.sentWhole.nanoseconds > 0 {
-            let time = MonotonicTime.now - answer.sentWhole
+        if let sent = questions.first?.sentWhole, request.isWhole, sent.nanoseconds > 0 {
+            let time = MonotonicTime.now - sent
             answer.upstreamTime = time
-            replica.latency.add(Int(time.nanoseconds))
-            replica.answers.add()
+            replica.took(time)
         }
         guard answer.status >= 500 else {
             limits.isJudged = true

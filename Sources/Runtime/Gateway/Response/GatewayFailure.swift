@@ -13,6 +13,7 @@ enum GatewayFailure: String, CaseIterable {
     case deadline = "deadline_exceeded"
     case badPath = "bad_path"
     case noHost = "no_host"
+    case repeatedField = "repeated_field"
     case bodyTooLarge = "body_too_large"
     case noReplica = "no_replica"
     case wakingUp = "waking_up"
@@ -53,7 +54,7 @@ enum GatewayFailure: String, CaseIterable {
         case .rateLimited: 429
         case .overloaded, .breakerOpen: 503
         case .deadline: 504
-        case .badPath, .noHost: 400
+        case .badPath, .noHost, .repeatedField: 400
         case .bodyTooLarge: 413
         case .noReplica, .wakingUp, .wakeTimeout, .holdEnded, .shortage: 503
         case .unreachable, .noResponse, .brokenResponse: 502
@@ -75,6 +76,7 @@ enum GatewayFailure: String, CaseIterable {
             "the path can be read in more than one way ('.' or '..' segments, a backslash, a bad escape; or an escape, '//' or ';' by "
                 + "which it may be another route's); send it in its simplest form"
         case .noHost: "this path redirects to the host that the request names, and it names none; send Host"
+        case .repeatedField: "a field by which the route of this request is chosen came more than once; send it once"
         case .bodyTooLarge: "the body is larger than this route takes"
         case .noReplica: "no replica is running; send again in a moment"
         case .wakingUp:

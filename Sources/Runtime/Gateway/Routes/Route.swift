@@ -34,6 +34,9 @@ public final class Route: Sendable {
     let host: [UInt8]?
     let upgrades: [[UInt8]]
     let answer: FixedAnswer?
+    /// Names, in lower case, of the fields whose value decides here and is passed on: one of them that came twice could be read otherwise by
+    /// the backend.
+    let singleFields: [[UInt8]]
     /// What has to be looked at before a replica is chosen; empty for most routes.
     let filters: [RouteFilter]
 
@@ -63,7 +66,8 @@ public final class Route: Sendable {
         host = spec.edits.host.map { Array($0.utf8) }
         upgrades = spec.upgrades.map { Array($0.utf8) }
         answer = try FixedAnswer(spec.target, route: label)
-        filters = RouteFilter.needed(access, denies: !deny.isEmpty, answers: answer != nil)
+        singleFields = Route.singleFields(access, spec)
+        filters = RouteFilter.needed(access, denies: !deny.isEmpty, answers: answer != nil, hasSingleFields: !singleFields.isEmpty)
     }
 
     /// The same route with other replicas. What was read from files (credentials, pages) is taken over, so this cannot fail.
@@ -90,7 +94,13 @@ public final class Route: Sendable {
         host = old.host
         upgrades = old.upgrades
         answer = old.answer
+        singleFields = old.singleFields
         filters = old.filters
+    }
+
+    private static func singleFields(_ access: AccessRules, _ spec: RouteSpec) -> [[UInt8]] {
+        let counted = spec.guards.limits.compactMap { limit in if case .header(let name) = limit.key { name } else { nil } }
+        return ((access.credentials == nil ? [] : ["authorization"]) + counted).map { Array($0.utf8) }
     }
 
     /// How long the route's requests took, from the head to the end of the answer, since the gateway began: the buckets' upper bounds, and
@@ -104,20 +114,34 @@ public final class Route: Sendable {
     func denies(_ target: UnsafeRawBufferPointer) -> Bool {
         if deny.isEmpty { return false }
         if PathRules.isDenied(target, deny) { return true }
-        return rewrite?.apply(target)?.withUnsafeBytes { PathRules.isDenied($0, deny) } == true
+        // What cannot be rewritten is not sent at all.
+        guard case .to(let new)? = rewrite?.apply(target) else { return false }
+        return new.withUnsafeBytes { PathRules.isDenied($0, deny) }
     }
 
-    /// Whether the request has one of the route's methods and all of its header fields.
-    func takesFields(_ table: HeadTable) -> Bool {
+    /// Whether the request has one of the route's methods and all of its header fields. Undecided where a field came several times and one
+    /// of its lines is what the route asks for: the backend may read the first, the last, or all of them as one.
+    func takesFields(_ table: HeadTable) -> MatchVerdict {
         if !methods.isEmpty {
             let method = table.methodText
-            if !methods.contains(where: { $0.count == method.count && $0.elementsEqual(method) }) { return false }
+            if !methods.contains(where: { $0.count == method.count && $0.elementsEqual(method) }) { return .no }
         }
+        var verdict = MatchVerdict.yes
         for (name, value) in headers {
-            guard let found = table.value(name), found.elementsEqual(value) else { return false }
+            let lines = table.count(name) { $0.elementsEqual(value) }
+            if lines.all <= 1 {
+                if lines.fitting == 0 { return .no }
+            } else if lines.fitting > 0 || value.contains(44) {
+                verdict = .undecided
+            } else {
+                return .no
+            }
         }
-        return true
+        return verdict
     }
+
+    /// The first of `singleFields` that came more than once.
+    func repeatedField(_ table: HeadTable) -> [UInt8]? { singleFields.first { table.count($0) { _ in true }.all > 1 } }
 }
 
 /// Matches a target's path: as it is written, and in its simplest writing (see `PathForm`).
@@ -167,34 +191,36 @@ struct PathMatcher: Sendable {
     }
 
     /// `capitals`: the target with the digits of its escapes in capitals; nil when they are in capitals already.
-    func matches(_ target: UnsafeRawBufferPointer, capitals: UnsafeRawBufferPointer?) -> Bool {
+    func matches(_ target: UnsafeRawBufferPointer, capitals: UnsafeRawBufferPointer?) -> MatchVerdict {
         switch pattern {
-        case .prefix(let prefix): return PathRules.begins(capitals ?? target, with: prefix)
+        case .prefix(let prefix): return PathRules.begins(capitals ?? target, with: prefix) ? .yes : .no
         case .exact(let path):
             let target = capitals ?? target
-            guard target.count >= path.count else { return false }
-            for i in 0..<path.count where target[i] != path[i] { return false }
-            return target.count == path.count || target[path.count] == 63
+            guard target.count >= path.count else { return .no }
+            for i in 0..<path.count where target[i] != path[i] { return .no }
+            return target.count == path.count || target[path.count] == 63 ? .yes : .no
         case .regex(let pattern):
-            if pattern.matches(PathRules.path(target)) { return true }
-            return capitals.map { pattern.matches(PathRules.path($0)) } ?? false
+            return pattern.matches(PathRules.path(target)).or(capitals.map { pattern.matches(PathRules.path($0)) } ?? .no)
         }
     }
 
     /// Whether a backend that reads a target in its simplest writing could take it for this path.
-    func mayMean(_ readings: inout PathReadings) -> Bool {
+    func mayMean(_ readings: inout PathReadings) -> MatchVerdict {
         switch pattern {
-        case .prefix: return readings[kept].withUnsafeBytes { PathRules.begins($0, with: simplest, orParameters: !kept.isEmpty) }
+        case .prefix:
+            return readings[kept].withUnsafeBytes { PathRules.begins($0, with: simplest, orParameters: !kept.isEmpty) } ? .yes : .no
         case .exact:
             let reading = readings[kept]
-            guard reading.starts(with: simplest) else { return false }
-            return reading.count == simplest.count || (!kept.isEmpty && reading[simplest.count] == 59)
+            guard reading.starts(with: simplest) else { return .no }
+            return reading.count == simplest.count || (!kept.isEmpty && reading[simplest.count] == 59) ? .yes : .no
         case .regex(let pattern):
             let forms: [PathForm.Kept] = kept.isEmpty ? [[]] : [[], kept, .parameters, .slashes]
+            var verdict = MatchVerdict.no
             for form in forms where kept.isSuperset(of: form) {
-                if readings[form].withUnsafeBytes(pattern.matches) { return true }
+                verdict = verdict.or(readings[form].withUnsafeBytes { pattern.matches($0) })
+                if verdict == .yes { break }
             }
-            return false
+            return verdict
         }
     }
 }
@@ -217,8 +243,17 @@ enum Rewrite: Sendable {
         }
     }
 
-    /// The new target; nil when the target stays as it is, or when the new one may not be sent.
-    func apply(_ target: UnsafeRawBufferPointer) -> [UInt8]? {
+    /// What becomes of a target. A path that may not be sent rewritten is not sent as it was either: it would be up to the client then
+    /// whether its path is rewritten.
+    enum Outcome: Equatable {
+        /// The expression does not match.
+        case stays
+        case to([UInt8])
+        /// Why the request is refused.
+        case refused(String)
+    }
+
+    func apply(_ target: UnsafeRawBufferPointer) -> Outcome {
         let path = PathRules.path(target)
         var new: [UInt8]
         switch self {
@@ -229,14 +264,31 @@ enum Rewrite: Sendable {
             if new.last != 47, let first = rest.first, first != 47 { new.append(47) }
             new += rest
         case .regex(let pattern, let replacement):
-            guard let match = pattern.match(path), let whole = match[0] else { return nil }
-            new = Array(path[..<whole.lowerBound]) + replacement.fill(match, of: path) + Array(path[whole.upperBound...])
+            switch pattern.match(path) {
+            case .none: return .stays
+            case .undecided: return .refused(Rewrite.isUndecided)
+            case .found(let match):
+                guard let whole = match.first ?? nil else { return .refused(Rewrite.isUndecided) }
+                new = Array(path[..<whole.lowerBound]) + replacement.fill(match, of: path) + Array(path[whole.upperBound...])
+            }
         }
-        guard new.first == 47, new.count <= 8192, new.allSatisfy({ $0 > 32 && $0 < 127 && $0 != 35 }) else { return nil }
+        if new.count > Rewrite.lengthLimit { return .refused(Rewrite.isTooLong) }
+        guard new.first == 47, new.allSatisfy({ $0 > 32 && $0 < 127 && $0 != 35 }) else { return .refused(Rewrite.isNoPath) }
         // An expression can take away what kept two dots from being a segment.
-        if new.withUnsafeBytes(PathForm.isAmbiguous) { return nil }
-        return new + target[path.count...]
+        if new.withUnsafeBytes(PathForm.isAmbiguous) { return .refused(Rewrite.isAmbiguous) }
+        return .to(new + target[path.count...])
     }
+
+    /// As long as a request line may be.
+    private static let lengthLimit = 8192
+    private static let isUndecided =
+        "whether this path is to be rewritten could not be decided within the steps that an expression has; send a shorter path"
+    private static let isTooLong = "what this path is rewritten to is longer than \(lengthLimit) bytes; send a shorter path"
+    private static let isNoPath =
+        "what this path is rewritten to is no path that could be sent on; ask whoever wrote the rewrite of this route"
+    private static let isAmbiguous =
+        "what this path is rewritten to can be read in more than one way ('.' or '..' segments, a backslash, a bad escape); send it in its "
+        + "simplest form"
 }
 
 /// Counters of one route, made once.

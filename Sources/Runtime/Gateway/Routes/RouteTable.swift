@@ -2,6 +2,7 @@ import Balancing
 import Basics
 import HTTP
 import Observability
+import Patterns
 import Resilience
 import StackModel
 
@@ -129,6 +130,8 @@ final class RouteTableOnLoop {
     /// Each route once, in the file's order.
     let routes: [RouteOnLoop]
     private let places: [Place]
+    /// Names, in lower case, of the fields by which routes are chosen and limits count.
+    let fieldsGoneBy: [[UInt8]]
     /// Whether only path prefixes have to be compared.
     private let isSimple: Bool
 
@@ -158,20 +161,35 @@ final class RouteTableOnLoop {
             let hosts = route.route.hosts.isEmpty ? [HostPattern.any] : route.route.hosts
             for host in hosts { places.append(Place(host: host, route: route, number: number)) }
         }
+        fieldsGoneBy = Array(Set(routes.flatMap { $0.singleFields + $0.headers.map(\.name) }))
         self.places = places.sorted { $0.rank < $1.rank }
         isSimple = routes.allSatisfy { $0.hosts.isEmpty && $0.methods.isEmpty && $0.headers.isEmpty && $0.path.rank == 2 }
     }
 
+    /// A route that takes a request, or might: what could not be decided may not fall to a route behind it.
+    struct Found {
+        let route: RouteOnLoop
+        let isDecided: Bool
+    }
+
     /// Finds the route of a request.
-    func find(_ table: HeadTable) -> RouteOnLoop? {
+    func find(_ table: HeadTable) -> Found? {
         let target = table.targetText
         guard PathForm.hasSmallEscapes(target) else { return find(table, target, capitals: nil) }
         // `%c3` and `%C3` are one escape (RFC 3986, 6.2.2.1).
         return PathForm.capitalEscapes(Array(target)).withUnsafeBytes { find(table, target, capitals: $0) }
     }
 
-    private func find(_ table: HeadTable, _ target: UnsafeRawBufferPointer, capitals: UnsafeRawBufferPointer?) -> RouteOnLoop? {
+    private func find(_ table: HeadTable, _ target: UnsafeRawBufferPointer, capitals: UnsafeRawBufferPointer?) -> Found? {
         first(table) { $0.matches(target, capitals: capitals) }
+    }
+
+    /// The answer to a request of which it could not be decided whether the route takes it; nil where it was decided.
+    func refusal(_ found: Found, _ table: HeadTable) -> ReadyAnswer? {
+        if found.isDecided { return nil }
+        if found.route.route.takesFields(table) == .undecided { return .failure(.repeatedField) }
+        return .failure(
+            .badPath, "which route takes this path could not be decided within the steps that an expression has; send a shorter path")
     }
 
     /// The answer to a path that can be read in more than one way, or as another route's; nil for one that can not.
@@ -184,17 +202,19 @@ final class RouteTableOnLoop {
     private func mayMeanAnother(_ table: HeadTable, than found: RouteOnLoop) -> Bool {
         guard PathForm.maySimplify(table.targetText) else { return false }
         var readings = PathReadings(table.targetText)
-        return first(table) { $0.mayMean(&readings) } !== found
+        guard let other = first(table, where: { $0.mayMean(&readings) }) else { return true }
+        return other.route !== found || !other.isDecided
     }
 
-    private func first(_ table: HeadTable, where matches: (PathMatcher) -> Bool) -> RouteOnLoop? {
+    private func first(_ table: HeadTable, where matches: (PathMatcher) -> MatchVerdict) -> Found? {
         if isSimple {
-            for place in places where matches(place.route.route.path) { return place.route }
+            for place in places where matches(place.route.route.path) == .yes { return Found(route: place.route, isDecided: true) }
             return nil
         }
         let host = HostPattern.name(of: table)
-        for place in places where place.host.takes(host) && place.route.route.takesFields(table) && matches(place.route.route.path) {
-            return place.route
+        for place in places where place.host.takes(host) {
+            let verdict = place.route.route.takesFields(table).and(matches(place.route.route.path))
+            if verdict != .no { return Found(route: place.route, isDecided: verdict == .yes) }
         }
         return nil
     }
