@@ -36,7 +36,8 @@ import Testing
     @Test(arguments: ["full", "deaf", "gone"]) func anotherOneIsAskedAndItIsBlamed(kind: String) async throws {
         try await withSocket(kind) { path in
             try await withNamed("good") { port in
-                try await withLive("{ path: /, eject: { failures: 2 }, backends: ['unix:\(path)', 127.0.0.1:\(port)] }") { gateway in
+                try await withLive("{ path: /, eject: { failures: 2, for: 60s }, backends: ['unix:\(path)', 127.0.0.1:\(port)] }") {
+                    gateway in
                     let statuses = try await gateway.statuses(12, "POST")
                     #expect(statuses == Array(repeating: 200, count: 12))
                     #expect(gateway.replicas[0].failures.current >= 2 && gateway.replicas[1].failures.current == 0)
