@@ -19,6 +19,7 @@ def small(connections):
 
 ROWS = {
     "get": small(64),
+    "unix": ("GET, 100 B, backends at Unix sockets", 64, ["--path", "/unix", "--expect", str(SMALL)]),
     "get8": small(8),
     "get256": small(256),
     "get512": small(512),
@@ -29,6 +30,14 @@ ROWS = {
     "close": ("GET, 100 B, a new connection each", 64, ["--path", "/", "--expect", str(SMALL), "--close", "--spread", "16"]),
     "ws": ("WebSocket echo, 100 B", 64, ["--path", "/ws", "--websocket", "100"]),
 }
+
+
+# Rows of some peers only: the others are not configured for them.
+ONLY = {"unix": ["nginx", "nginx-bare", "muster"]}
+
+
+def takes_part(name, row):
+    return name in ONLY.get(row, [name])
 
 
 class Load:

@@ -23,7 +23,7 @@ SMALL = 100
 
 
 class Backend:
-    """nginx with one worker on three ports, and the WebSocket echo program."""
+    """nginx with one worker on three ports and at three Unix sockets, and the WebSocket echo program."""
 
     def __init__(self, dir, echo):
         self.dir = Path(dir, "backend")
@@ -32,7 +32,9 @@ class Backend:
         for path, size in SIZES.items():
             (files / path[1:]).write_bytes(b"0123456789" * (size // 10))
         self.ports, self.echo_port = [free_port() for _ in range(3)], free_port()
-        listen = " ".join(f"listen 127.0.0.1:{p} backlog=4096;" for p in self.ports)
+        self.sockets = [self.dir / f"{i}.sock" for i in range(3)]
+        places = [*(f"127.0.0.1:{p}" for p in self.ports), *(f"unix:{s}" for s in self.sockets)]
+        listen = " ".join(f"listen {p} backlog=4096;" for p in places)
         config = nginx_main(self.dir) + f"""
 http {{ {nginx_paths(self.dir)} access_log off; keepalive_requests 1000000000; keepalive_timeout 600s; sendfile on; tcp_nopush on; open_file_cache max=10;
   server {{ {listen} root {files}; location / {{ return 200 "{'0123456789' * (SMALL // 10)}"; }} location = /10k {{ }} location = /1m {{ }}
@@ -73,6 +75,7 @@ def nginx_bare(binary, dir, port, backend):
 
 def nginx(binary, dir, port, backend, bare=False):
     servers = " ".join(f"server 127.0.0.1:{p};" for p in backend.ports)
+    sockets = " ".join(f"server unix:{s};" for s in backend.sockets)
     forward = """proxy_http_version 1.1; proxy_set_header Host $host; proxy_set_header X-Real-IP $remote_addr;
     proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for; proxy_set_header X-Forwarded-Proto $scheme; proxy_set_header X-Forwarded-Host $host;
     proxy_set_header X-Request-Id $request_id;"""
@@ -82,9 +85,11 @@ def nginx(binary, dir, port, backend, bare=False):
 http {{ {nginx_paths(dir)} access_log off; keepalive_requests 1000000000; keepalive_timeout 600s; proxy_buffers 16 16k; proxy_busy_buffers_size 64k;
   proxy_max_temp_file_size 0; proxy_next_upstream error timeout; proxy_next_upstream_tries 2;
   upstream b {{ least_conn; {servers} keepalive 1024; keepalive_requests 1000000000; }}
+  upstream u {{ least_conn; {sockets} keepalive 1024; keepalive_requests 1000000000; }}
   upstream ws {{ server 127.0.0.1:{backend.echo_port}; }}
   server {{ listen 127.0.0.1:{port} backlog=4096; {forward}
     location / {{ proxy_pass http://b; proxy_set_header Connection ""; {forward} }}
+    location /unix {{ proxy_pass http://u; proxy_set_header Connection ""; {forward} }}
     location /ws {{ proxy_pass http://ws; proxy_read_timeout 600s; proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection "upgrade"; {forward} }} }} }}
 """)
     return [binary, "-p", str(dir), "-e", str(dir / "log"), "-c", str(dir / "nginx.conf")], {}
@@ -246,6 +251,7 @@ def caddy(binary, dir, port, backend):
 
 def muster(binary, dir, port, backend):
     servers = ", ".join(f"127.0.0.1:{p}" for p in backend.ports)
+    sockets = ", ".join(f"'unix:{s}'" for s in backend.sockets)
     (dir / "gateway.yaml").write_text(f"""gateway:
   listen: 127.0.0.1:{port}
   admin: 127.0.0.1:{free_port()}
@@ -253,6 +259,7 @@ def muster(binary, dir, port, backend):
   access-log: {os.environ.get("ACCESS_LOG", "false")}
   routes:
     - {{ path: /, balance: least-connections, backends: [{servers}], probe: {{ path: /, interval: 2s }} }}
+    - {{ path: /unix, balance: least-connections, backends: [{sockets}], probe: {{ path: /, interval: 2s }} }}
     - {{ path: /ws, backends: [127.0.0.1:{backend.echo_port}] }}
 """)
     return [binary, "gateway", str(dir / "gateway.yaml")], {}

@@ -56,6 +56,18 @@ def row_table(row, data, titles):
     return compared(f"{title}, {connections} connections", columns, figures, titles, data["failures"], notes)
 
 
+def sockets_table(rows, titles):
+    """What it saves, at both ends, that the backends are asked at Unix sockets and not on ports; as fast as it goes."""
+    lines = []
+    for peer in rows["unix"]["full"]:
+        both = [rows[row]["full"].get(peer) or [] for row in ("get", "unix")]
+        if all(both) and not any(peer in rows[row]["failures"] for row in ("get", "unix")):
+            figures = [[medians(rounds, key) for rounds in both] for key in ("cpu_us", "backend_us")]
+            lines.append([titles[peer], *(cell for port, socket in figures for cell in (number(port), number(socket), f"{socket / port:.2f}" if port else "-"))])
+    head = ["", "CPU us, ports", "sockets", "ratio", "backend's CPU us, ports", "sockets", "ratio"]
+    return "### Ports and Unix sockets: GET, 100 B\n\n" + table(head, lines)
+
+
 def idle_table(data, titles):
     columns = [("RSS, bytes a connection", False, 0), ("PSS, bytes a connection", False, 0), ("RSS before, MB", False, 1), ("RSS with them, MB", False, 1)]
     figures = {p: [medians(r, "rss"), medians(r, "pss"), medians(r, "base_rss", 1e-6), medians(r, "all_rss", 1e-6)] for p, r in data["rounds"].items() if r and p not in data["failures"]}
@@ -105,6 +117,8 @@ def everything(results):
         " a request was due. " + f"Medians of {results['rounds']} interleaved rounds of {results['seconds']:g} s. " + disturbance(results)
     ]
     parts += [row_table(row, data, titles) for row, data in results["rows"].items()]
+    if {"get", "unix"} <= set(results["rows"]):
+        parts.append(sockets_table(results["rows"], titles))
     if "idle" in results:
         parts.append(idle_table(results["idle"], titles))
     if "clients" in results:

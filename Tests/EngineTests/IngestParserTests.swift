@@ -129,8 +129,16 @@ import Testing
                 && configuration.instanceID == "3")
     }
 
+    @Test func aSocketIsAPathThatASocketCanHave() throws {
+        #expect(try read([:]).socket == nil && read(["SOCKET": ""]).socket == nil)
+        let longest = "/" + String(repeating: "s", count: 106)
+        #expect(try read(["SOCKET": longest]).socket == longest)
+        let failure = #expect(throws: Configuration.Failure.self) { try read(["SOCKET": longest + "s"]) }
+        #expect(failure?.description.contains("at most 107 bytes") == true)
+    }
+
     @Test(arguments: [
-        "PORT", "USE_REDIS_STATE", "CORRELATION_TTL_SECONDS", "LOG_LEVEL", "LOG_FORMAT", "REDIS_MAX_CONNECTIONS",
+        "PORT", "SOCKET", "USE_REDIS_STATE", "CORRELATION_TTL_SECONDS", "LOG_LEVEL", "LOG_FORMAT", "REDIS_MAX_CONNECTIONS",
         "MAX_CORRELATION_AGE_HOURS", "LOKI_URL", "TEMPO_URL",
         "CORRELATION_QUIET_SECONDS", "CORRELATION_COMPLETE", "EXPORT_QUEUE_CAPACITY", "CORRELATION_MEMORY_MB",
     ])

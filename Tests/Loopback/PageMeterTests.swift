@@ -39,6 +39,26 @@ import Testing
         }
     }
 
+    /// A replica that listens at a socket is read there, and a fault names the socket.
+    @Test func aPageAtASocketIsRead() async throws {
+        var router = Router()
+        router.get("/metrics") { _, _ in .text("up 1\n", type: "text/plain") }
+        try await withFolder { folder in
+            try await withLoop { loop in
+                let address = SocketAddress.unix(folder + "/s"), server = LoopBound(HTTPServer(loop: loop, router: router), on: loop)
+                let page = PageSource(loop: loop, endpoint: .address(address))
+                let meter = PageMeter(page, [PageMetric("up", try SampleSelector("up"))], window: .seconds(300), bounds: machine)
+                guard case .failure(let fault)? = await meter.read().first else { throw SystemError("it was read without a server", 0) }
+                #expect("\(fault)".contains("/metrics at unix:\(folder)/s"), "\(fault)")
+                try await loop.run { _ = try server.value.listen(on: address) }
+                let result = await meter.read().first
+                guard case .success(let reading)? = result else { throw SystemError("\(String(describing: result))", 0) }
+                #expect(reading.value == 1)
+                try await loop.run { server.value.drain(grace: .zero) {} }
+            }
+        }
+    }
+
     @Test func aPageGivesItsFigures() async throws {
         let asked = Tally()
         let backend = try RawBackend { peer, number in

@@ -193,6 +193,9 @@ import Testing
         #expect(try service("restart: on-failure").restart == .onFailure && service().restart == .always)
         let fixed = try service("http: { port: 8000, fixed: true }")
         #expect(fixed.isExclusive && fixed.refusal(of: 2) != nil && fixed.refusal(of: 1) == nil)
+        #expect(try service("http: { socket: true }").http?.hasSocket == true && service("http: {}").http?.hasSocket == false)
+        let socket = try read("services: { a: { command: \"x $SOCKET\", http: { socket: true } } }").services[0].process.command
+        #expect(socket.words { ["SOCKET": "/s/1.sock"][$0] } == ["x", "/s/1.sock"])
         let secret = try read("services: { a: { command: \"x $DB_FILE\", secrets: { DB: key } } }").services[0].process.command
         #expect(secret.words { ["DB_FILE": "/s/key"][$0] } == ["x", "/s/key"])
     }

@@ -21,9 +21,11 @@ final class SmallStack: Sendable {
         try put("web.py", SmallStack.web)
     }
 
-    /// One request at a time. `/work?seconds=N` computes, `/env?name=X` answers with a variable's bytes in hex, all else with `WHO`.
+    /// Listens at PORT, and at SOCKET where it is given one, unless DEAF is set; one request at a time at each. `/work?seconds=N` computes,
+    /// `/env?name=X` answers with a variable's bytes in hex, `/where` with `socket` or `port`, `/lose` after it has removed the socket, all
+    /// else with `WHO`.
     private static let web = """
-        import http.server, os, sys, time, urllib.parse
+        import http.server, os, socket, socketserver, sys, threading, time, urllib.parse
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_GET(self):
                 url = urllib.parse.urlparse(self.path); query = dict(urllib.parse.parse_qsl(url.query))
@@ -32,12 +34,17 @@ final class SmallStack: Sendable {
                     end = time.time() + float(query["seconds"])
                     while time.time() < end: pass
                 if url.path == "/env": body = os.environb.get(query["name"].encode(), b"").hex().encode()
+                if url.path == "/where": body = b"socket" if self.server.address_family == socket.AF_UNIX else b"port"
+                if url.path == "/lose": os.unlink(os.environ["SOCKET"])
                 self.send_response(int(os.environ.get("STATUS", "200")))
                 self.send_header("content-length", str(len(body)))
                 self.end_headers()
                 self.wfile.write(body)
             def log_message(self, *a): pass
+        class Unix(socketserver.UnixStreamServer): request_queue_size = 128
         time.sleep(float(os.environ.get("DELAY", "0")))
+        if "SOCKET" in os.environ and "DEAF" not in os.environ:
+            threading.Thread(target=Unix(os.environ["SOCKET"], Handler).serve_forever, daemon=True).start()
         http.server.HTTPServer(("127.0.0.1", int(os.environ["PORT"])), Handler).serve_forever()
         """
 

@@ -40,7 +40,7 @@ final class StackFixture: Sendable {
               correlation-engine:
                 command: \(command)
                 replicas: \(replicas)
-                http: { metrics: /metrics }
+                http: { socket: true, metrics: /metrics }
                 uses: [state]
                 environment: { USE_REDIS_STATE: "${USE_REDIS_STATE:-true}", LOG_LEVEL: \(level)\(more) }
                 \(keys)

@@ -10,13 +10,17 @@ extension StackReader {
     private static let fileLimit = 32
 
     /// Why a variable may not be declared: its value is Muster's, and another one would be dropped without a word.
-    private static func taken(_ variable: String, hasHTTP: Bool) -> String? {
+    private static func taken(_ variable: String, hasHTTP: Bool, hasSocket: Bool) -> String? {
         switch variable {
+        case "SOCKET" where hasSocket: "each replica of a service with http.socket gets a socket of its own as SOCKET; leave it out"
         case "PORT" where hasHTTP: "each replica of a service with http gets a port of its own as PORT; leave it out"
         case "MUSTER_REPLICA": "Muster knows the processes of a replica by it; leave it out"
         default: nil
         }
     }
+
+    /// Whether an object is a service whose replicas get a SOCKET.
+    private static func hasSocket(_ object: CheckedObject) -> Bool { object.object("http")?.boolean("socket") == true }
 
     /// `path` is where it stands, such as `services.web`; `storeVariables` are those in which it is told where its stores are.
     mutating func process(_ path: String, _ object: CheckedObject, hasHTTP: Bool, storeVariables: StoreVariables) -> ProcessSpec {
@@ -67,6 +71,7 @@ extension StackReader {
         }
         var given: Set<String> = ["PORT", "HOST", "INSTANCE_ID", "MUSTER_STACK", "MUSTER_SERVICE"]
         if process.user != nil { given.formUnion(["HOME", "USER", "LOGNAME"]) }
+        if StackReader.hasSocket(object) { given.insert("SOCKET") }
         given.formUnion(process.secrets.map(\.variable))
         given.formUnion(storeVariables.plain)
         let secret = storeVariables.secret
@@ -92,6 +97,7 @@ extension StackReader {
     private mutating func environment(_ path: String, _ object: CheckedObject, hasHTTP: Bool) -> [EnvironmentVariable] {
         var found: [EnvironmentVariable] = []
         var places: [String: Int] = [:]
+        let hasSocket = StackReader.hasSocket(object)
         func add(_ name: String, _ value: String) {
             if let place = places[name] {
                 found[place] = EnvironmentVariable(name: name, value: value)
@@ -101,7 +107,7 @@ extension StackReader {
             }
         }
         for entry in fileEntries(path, object) {
-            if let reason = StackReader.taken(entry.entry.name, hasHTTP: hasHTTP) {
+            if let reason = StackReader.taken(entry.entry.name, hasHTTP: hasHTTP, hasSocket: hasSocket) {
                 variables.report(entry.file, entry.entry.line, entry.entry.column, "\(entry.entry.name), for \(path): \(reason)")
             }
             add(entry.entry.name, entry.entry.value)
@@ -111,7 +117,7 @@ extension StackReader {
             if !Interpolation.isName(entry.name) {
                 checker.report(entry.line, entry.column, "'\(entry.name)' is no name of an environment variable")
             }
-            if let reason = StackReader.taken(entry.name, hasHTTP: hasHTTP) {
+            if let reason = StackReader.taken(entry.name, hasHTTP: hasHTTP, hasSocket: hasSocket) {
                 checker.report(entry.line, entry.column, "\(path).environment.\(entry.name): \(reason)")
             }
             let variables = variables

@@ -12,6 +12,12 @@ extension StackReader {
         }
         let cpu = object.object("resources")?.integer("cpu"), memory = object.object("resources")?.integer("memory")
         let replicas = object.range("replicas") ?? 1...1, http = object.object("http").map(http)
+        if http?.hasSocket == true, process.user != nil, let place = object.object("http")?.places["socket"] {
+            checker.report(
+                place.line, place.column,
+                "\(path).http.socket: its socket stands in a folder that only the user who starts the stack may enter: leave 'user' or "
+                    + "'socket' out")
+        }
         return ServiceSpec(
             name: name, process: process, image: object.string("image"), replicas: replicas, http: http,
             check: check(path, object, process, storeVariables), restart: restart, dependsOn: object.strings("depends-on"),
@@ -25,7 +31,7 @@ extension StackReader {
     private func http(_ object: CheckedObject) -> HTTPInterface {
         HTTPInterface(
             port: UInt16(object.integer("port") ?? 8080), isFixed: object.boolean("fixed") ?? false,
-            live: object.string("live") ?? "/health/live",
+            hasSocket: object.boolean("socket") ?? false, live: object.string("live") ?? "/health/live",
             ready: object.string("ready") ?? "/health/ready", metrics: object.string("metrics"))
     }
 }

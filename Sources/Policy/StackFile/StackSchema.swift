@@ -7,6 +7,9 @@ enum StackSchema {
         [
             KeySpec("port", .integer(1...65535), "the port in a container; on one machine each replica gets its own, as PORT"),
             KeySpec("fixed", .boolean, "true: the one replica listens on 'port' on this machine, too; default false"),
+            KeySpec(
+                "socket", .boolean,
+                "true: each replica also listens at a Unix socket, SOCKET, and the gateway sends to it there; default false"),
             KeySpec("live", .path, "answers 200 while the process runs; default /health/live"),
             KeySpec("ready", .path, "answers 200 when it can take requests; default /health/ready"),
             KeySpec("metrics", .path, "a page for Prometheus; never served from outside"),

@@ -271,13 +271,16 @@ public struct HTTPInterface: Sendable, Equatable {
     public let port: UInt16
     /// The one replica listens on `port`, also on one machine.
     public let isFixed: Bool
+    /// Each replica also listens at a Unix socket, which it is given as SOCKET, and is asked there and not on its port.
+    public let hasSocket: Bool
     public let live: String
     public let ready: String
     public let metrics: String?
 
-    public init(port: UInt16, isFixed: Bool = false, live: String, ready: String, metrics: String?) {
+    public init(port: UInt16, isFixed: Bool = false, hasSocket: Bool = false, live: String, ready: String, metrics: String?) {
         self.port = port
         self.isFixed = isFixed
+        self.hasSocket = hasSocket
         self.live = live
         self.ready = ready
         self.metrics = metrics

@@ -37,8 +37,11 @@ public struct PageSource: Sendable, CustomStringConvertible {
         self.limits = limits
     }
 
-    /// `http://127.0.0.1:9001/metrics`
-    public var description: String { "http://\(host)\(path)" }
+    /// `http://127.0.0.1:9001/metrics`, or `/metrics at unix:/run/1.sock`
+    public var description: String {
+        if case .address(.unix) = endpoint { return "\(path) at \(endpoint)" }
+        return "http://\(host)\(path)"
+    }
 
     var host: String {
         if case .address(.unix) = endpoint { return "localhost" }

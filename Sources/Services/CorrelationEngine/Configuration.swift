@@ -7,6 +7,8 @@ import Redis
 public struct Configuration: Sendable {
     public var host = "127.0.0.1"
     public var port: UInt16 = 8080
+    /// A Unix socket at which it listens as well; nil: at none.
+    public var socket: String?
     public var instanceID = "1"
     public var usesRedis = false
     public var redis: RedisURL?
@@ -55,6 +57,7 @@ public struct Configuration: Sendable {
         }
         host = environment("HOST") ?? host
         port = UInt16(try whole("PORT", 0...65535, 8080))
+        socket = try Configuration.socket(environment("SOCKET") ?? "")
         instanceID = environment("INSTANCE_ID") ?? instanceID
         // It is a part of names in the store and of labels.
         guard (1...64).contains(instanceID.utf8.count),
@@ -112,6 +115,14 @@ public struct Configuration: Sendable {
         }
         loki = try target("LOKI_URL", LokiFormat.path)
         tempo = try target("TEMPO_URL", TempoFormat.path)
+    }
+
+    private static func socket(_ path: String) throws(Failure) -> String? {
+        if path.isEmpty { return nil }
+        guard path.hasPrefix("/"), path.utf8.count <= 107 else {
+            throw Failure(description: "SOCKET: '\(path)' is no absolute path of at most 107 bytes, which is what a Unix socket can have")
+        }
+        return path
     }
 
     private mutating func readRedis(_ environment: (String) -> String?, _ whole: (String, ClosedRange<Int>, Int) throws(Failure) -> Int)

@@ -31,6 +31,10 @@ public enum EngineProcess {
 
     private static func serve(_ configuration: Configuration, _ logger: Logger) throws {
         let loop = try EventLoop()
+        let onSignal = Box({})
+        // Before there is any other thread (of the log, or that reads bodies): threads inherit the mask that keeps these signals from ending
+        // the process at once.
+        let signals = try SignalWatch([SIGTERM, SIGINT], loop: loop) { _ in onSignal.value() }
         let metrics = MetricsRegistry()
         metrics.addProcessMetrics()
         loop.onTurnEnd = { logger.flush() }
@@ -52,16 +56,10 @@ public enum EngineProcess {
             loop: loop, reader: reader, pause: pause)
         let settler = Settler(store: store, loop: loop, metrics: metrics, logger: logger)
         let server = makeServer(engine, metrics, logger, loop)
-        let signals = try SignalWatch([SIGTERM, SIGINT], loop: loop) { _ in
-            logger.info("draining", .init("grace", grace.brief))
-            engine.drain()
-            server.drain(grace: grace) {
-                stop(exporters.map(\.value), loop) {
-                    reader.stop()
-                    logger.info("stopped")
-                    loop.stop()
-                }
-            }
+        onSignal.value = {
+            // A second signal does not drain a second time.
+            onSignal.value = {}
+            drain(engine, server, exporters.map(\.value), reader, logger, loop)
         }
         let failure = Box<(any Error)?>(nil)
         let start = LoopBound(
@@ -83,14 +81,34 @@ public enum EngineProcess {
         if let error = failure.value { throw error }
     }
 
+    private static func drain(
+        _ engine: Engine, _ server: HTTPServer, _ exporters: [Exporter], _ reader: BodyReader, _ logger: Logger, _ loop: EventLoop
+    ) {
+        logger.info("draining", .init("grace", grace.brief))
+        engine.drain()
+        server.drain(grace: grace) {
+            stop(exporters, loop) {
+                reader.stop()
+                logger.info("stopped")
+                loop.stop()
+            }
+        }
+    }
+
     private static func open(_ server: HTTPServer, _ configuration: Configuration, _ logger: Logger) throws {
         guard let address = SocketAddress(host: configuration.host, port: configuration.port) else {
             throw Configuration.Failure(description: "HOST: '\(configuration.host)' is no numeric address")
         }
         let bound = try server.listen(on: address)
+        if let socket = configuration.socket {
+            // Not even for a moment may other users reach it: the mask is set before the socket appears. Nothing else makes files.
+            let mask = umask(0o077)
+            defer { umask(mask) }
+            try server.listen(on: .unix(socket))
+        }
         logger.info(
-            "Correlation Engine started", .init("address", bound), .init("instance", configuration.instanceID),
-            .init("env", configuration.deployment))
+            "Correlation Engine started", .init("address", bound), .init("socket", configuration.socket ?? "-"),
+            .init("instance", configuration.instanceID), .init("env", configuration.deployment))
     }
 
     private static func makeRedis(

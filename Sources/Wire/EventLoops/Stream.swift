@@ -22,6 +22,9 @@ public enum CloseReason: Equatable, Sendable, CustomStringConvertible {
 
     /// Whether this process lacked something of its own (see `SystemError.isOwnWant`): then the peer has no part in it.
     public var isOwnWant: Bool { if case .system(let error) = self { error.isOwnWant } else { false } }
+
+    /// The number of the system's error; 0: it was none.
+    public var systemCode: Int32 { if case .system(let error) = self { error.code } else { 0 } }
 }
 
 /// A connected socket on a loop. Subclasses are told what arrived and say what to send.

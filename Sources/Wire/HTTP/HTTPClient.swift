@@ -39,6 +39,8 @@ public struct HTTPClientError: Error, Sendable, CustomStringConvertible {
     public let underlying: String
     /// Whether this process lacked something of its own (descriptors, ports, memory): then the place that was asked has no part in it.
     public let isOwnWant: Bool
+    /// The number of the system's error with which connecting failed, such as ENOENT; 0: something else failed.
+    public let systemCode: Int32
     public var description: String { "\(place): \(code.rawValue): \(underlying)" }
 }
 
@@ -178,10 +180,13 @@ private final class ClientExchange {
         callback?(result)
     }
 
-    func fail(_ code: HTTPClientError.Code, _ retry: HTTPClientError.Retry, _ text: String, isOwnWant: Bool = false) {
+    func fail(
+        _ code: HTTPClientError.Code, _ retry: HTTPClientError.Retry, _ text: String, isOwnWant: Bool = false, systemCode: Int32 = 0
+    ) {
         finish(
             .failure(
-                HTTPClientError(code: code, retry: retry, place: endpoint.description, underlying: text, isOwnWant: isOwnWant)))
+                HTTPClientError(
+                    code: code, retry: retry, place: endpoint.description, underlying: text, isOwnWant: isOwnWant, systemCode: systemCode)))
     }
 
     func timedOut() {
@@ -272,7 +277,9 @@ private final class GatheringConnection: HTTPClientConnection {
         }
         self.exchange = nil
         switch failure {
-        case .notConnected(let reason): exchange.fail(.connect, .nothingSent, reason.description, isOwnWant: reason.isOwnWant)
+        case .notConnected(let reason):
+            exchange.fail(
+                .connect, .nothingSent, reason.description, isOwnWant: reason.isOwnWant, systemCode: reason.systemCode)
         case .lost(_, let begun) where reused && !begun && exchange.isIdempotent:
             // The server closed an idle connection as we took it: a fresh one tells more.
             core?.connect(exchange)

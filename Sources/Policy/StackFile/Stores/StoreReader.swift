@@ -126,7 +126,7 @@ extension StackReader {
         guard StackReader.isVariable(name) else {
             return "'\(name)' is no name of an environment variable: letters, digits and _, and no digit first"
         }
-        if ["PORT", "HOST", "INSTANCE_ID", "PATH", "HOME"].contains(name) || name.hasPrefix("MUSTER_") {
+        if ["PORT", "SOCKET", "HOST", "INSTANCE_ID", "PATH", "HOME"].contains(name) || name.hasPrefix("MUSTER_") {
             return "\(name) has a meaning of its own in a service's environment: choose another name"
         }
         if service.map("environment").contains(where: { $0.name == name }) {

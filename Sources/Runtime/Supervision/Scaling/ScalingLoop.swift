@@ -290,7 +290,7 @@ final class ScalingLoop {
         meters.follow(
             services.map { service in
                 let replicas = host.runners(of: service.name).filter { $0.pid > 0 && $0.machine.isServing }.map {
-                    MeteredService.Replica(number: $0.number, pid: $0.pid, endpoint: $0.port.map { .address(.loopback(port: $0)) })
+                    MeteredService.Replica(number: $0.number, pid: $0.pid, endpoint: $0.endpoint)
                 }
                 let usage = [MeteredService.Metric(ResourceRecorder.cpu, .cpu), MeteredService.Metric(ResourceRecorder.memory, .memory)]
                 return MeteredService(name: service.name, metrics: usage + (scalers[service.name].map(metrics) ?? []), replicas: replicas)

@@ -5,7 +5,7 @@ import Glibc
 ///
 /// - `VERSION`: the layout of this folder. - `lock`, `watcher`: held by the supervisor and its watcher while they live. - `control.sock`: how the other verbs
 /// reach it; `socket`: where it is instead. - `file`: the stack file it was started from. - `id`: see `identity`. - `processes`: what it has
-/// started. - `logs/`: a file a replica, and the gateway's access log. - `stores/<name>/`: data. - `scaling/`: what the autoscalers have
+/// started. - `sockets/`: where replicas listen beside their ports, see `socket`. - `logs/`: a file a replica, and the gateway's access log. - `stores/<name>/`: data. - `scaling/`: what the autoscalers have
 /// learned (`.demand`), and what replicas were seen to use (`.usage`). - `journal/`: see `StackJournal`.
 public struct StackFolder: Sendable {
     static let version = "1"
@@ -97,21 +97,70 @@ public struct StackFolder: Sendable {
             unlink(path + "/socket")
             return direct
         }
-        let candidates = [environmentValue("XDG_RUNTIME_DIR"), "/tmp/muster-\(getuid())"].compactMap { $0 }
-        var reason = ""
-        for place in candidates where place.hasPrefix("/") && place.utf8.count <= 60 {
-            if mkdir(place, 0o700) != 0, errno != EEXIST { continue }
-            var info = stat()
-            // Not through a link, and not into a folder that another user has made in time.
-            guard lstat(place, &info) == 0, info.st_mode & S_IFMT == S_IFDIR, info.st_uid == getuid(), info.st_mode & 0o077 == 0 else {
-                reason = "; \(place) is no folder of yours alone"
-                continue
-            }
-            let socket = "\(place)/\(try identity()).sock"
-            try Files.replace(path + "/socket", with: Array((socket + "\n").utf8))
-            return socket
+        let socket = "\(try shortPlace(for: "the control socket"))/\(try identity()).sock"
+        try Files.replace(path + "/socket", with: Array((socket + "\n").utf8))
+        return socket
+    }
+
+    /// Folders with short paths, the best first.
+    private var shortPlaces: [String] {
+        [environmentValue("XDG_RUNTIME_DIR"), "/tmp/muster-\(getuid())"].compactMap { $0 }.filter {
+            $0.hasPrefix("/") && $0.utf8.count <= 60
         }
-        throw Failure("there is no place for the control socket, because \(path) is too long for one\(reason)")
+    }
+
+    /// A folder with a short path that nobody else can enter; it is made where it is not there. `what` is what is to be put there.
+    private func shortPlace(for what: String) throws(Failure) -> String {
+        var reason = ""
+        for place in shortPlaces {
+            if mkdir(place, 0o700) != 0, errno != EEXIST { continue }
+            if StackFolder.isPrivate(place) { return place }
+            reason = "; \(place) is no folder of yours alone"
+        }
+        throw Failure(
+            "there is no place for \(what), because \(path) is too long for one\(reason): move the stack file to a folder with a shorter "
+                + "path, or name one of yours alone in XDG_RUNTIME_DIR")
+    }
+
+    /// Not through a link, and not a folder that another user has made in time.
+    private static func isPrivate(_ place: String) -> Bool {
+        var info = stat()
+        return lstat(place, &info) == 0 && info.st_mode & S_IFMT == S_IFDIR && info.st_uid == getuid() && info.st_mode & 0o077 == 0
+    }
+
+    // MARK: replicas' sockets
+
+    private var sockets: String { path + "/sockets" }
+
+    /// Where a process of a unit listens beside its port, in a folder that is there then. Another life is another socket, so that nobody
+    /// reaches one process who means the one before. A unit with room for the largest numbers has its sockets in the stack's folder, another
+    /// one in a folder with a short path.
+    func socket(_ unit: String, _ number: Int, life: Int) throws(Failure) -> String {
+        do throws(SystemError) {
+            if sockets.utf8.count + unit.utf8.count + "/-1000-1000000000.sock".utf8.count <= 107 {
+                try Files.makeInnerFolder(sockets)
+                return "\(sockets)/\(unit)-\(number)-\(life).sock"
+            }
+        } catch { throw Failure("\(error)") }
+        let folder: String
+        do { folder = "\(try shortPlace(for: "its sockets"))/\(StackFolder.shortName(try identity()))" } catch { throw Failure("\(error)") }
+        if mkdir(folder, 0o700) != 0, errno != EEXIST { throw Failure("\(SystemError("create folder \(folder)"))") }
+        guard StackFolder.isPrivate(folder) else { throw Failure("\(folder) is no folder of yours alone: remove it") }
+        return "\(folder)/\(life).sock"
+    }
+
+    /// Removes the folders of sockets, with what processes have left in them that were killed together with their supervisor.
+    func removeSockets() {
+        Files.remove(sockets)
+        guard let identity = try? knownIdentity() else { return }
+        for place in shortPlaces where StackFolder.isPrivate(place) { Files.remove("\(place)/\(StackFolder.shortName(identity))") }
+    }
+
+    /// Another identity has another name (FNV-1a, 64 bits): the identity itself would take up half of a path.
+    private static func shortName(_ identity: String) -> String {
+        var digest: UInt64 = 0xcbf2_9ce4_8422_2325
+        for byte in identity.utf8 { digest = (digest ^ UInt64(byte)) &* 0x100_0000_01b3 }
+        return "muster-\(String(digest, radix: 36))"
     }
 
     // MARK: whether it runs

@@ -374,8 +374,8 @@ final class StackRunner: ReplicaHost, ExternalHost {
     func serving(_ runner: ReplicaRunner, _ isServing: Bool) {
         scaling.replicasChanged()
         guard isServing else { return apply(.unready(unit: runner.unit, number: runner.number)) }
-        let place = address(of: runner).map { " on 127.0.0.1:\($0)" } ?? ""
-        context.tell("\(runner.machine.state): \(runner.unit)/\(runner.number)\(place) (pid \(runner.pid))")
+        let place = address(of: runner).map { " on 127.0.0.1:\($0)" } ?? "", socket = runner.socket.map { ", asked at unix:\($0)" } ?? ""
+        context.tell("\(runner.machine.state): \(runner.unit)/\(runner.number)\(place)\(socket) (pid \(runner.pid))")
         if context.gateway != nil, runner.replica != nil {
             publisher.serves(runner)
         } else {

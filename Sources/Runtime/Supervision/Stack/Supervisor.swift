@@ -75,6 +75,7 @@ public final class Supervisor: Sendable {
         guard muster_become_subreaper() == 0 else { throw SystemError("prctl") }
         let mark = ProcessMark(stack: try folder.identity())
         try endLeftovers(mark)
+        folder.removeSockets()
         try folder.setOwner(file)
         try checkStorePorts()
         let loop = try EventLoop()
@@ -119,6 +120,7 @@ public final class Supervisor: Sendable {
         }
         loop.run()
         unlink(folder.controlSocket)
+        folder.removeSockets()
         endRest(mark, housekeeping)
         if let why = outcome.withLock({ $0 }) { throw Failure(why) }
     }
@@ -283,6 +285,7 @@ public final class Supervisor: Sendable {
         let identity = try folder.knownIdentity()
         let outcome = try ProcessTable(file: folder.processes, identity: identity).endAll(identity.map { ProcessMark(stack: $0) })
         if let trouble = outcome.trouble(of: "the stack") { return (outcome.ended, trouble) }
+        folder.removeSockets()
         if Files.exists(folder.processes) {
             try Files.replace(folder.processes, with: Array(ProcessTable(identity: identity).text.utf8))
         }

@@ -43,12 +43,18 @@ struct ProcessLaunch {
             spec.command.program, folder: folder(spec, fileFolder), path: spec.environment.first { $0.name == "PATH" }?.value)
     }
 
-    /// One process. `port` is what it gets as PORT, unless the stack file declares another one.
-    func program(port: UInt16, mark: String) throws -> Program { try program(spec.command, port: port, mark: mark) }
+    /// One process. `port` is what it gets as PORT, unless the stack file declares another one; `socket` what it gets as SOCKET.
+    func program(port: UInt16, socket: String? = nil, mark: String) throws -> Program {
+        try program(spec.command, port: port, socket: socket, mark: mark)
+    }
 
     /// Another command as the same process would be started: a check.
-    func program(_ command: CommandLine, port: UInt16, mark: String) throws -> Program {
+    func program(_ command: CommandLine, port: UInt16, socket: String? = nil, mark: String) throws -> Program {
         var environment = environment, given = given
+        if let socket {
+            environment["SOCKET"] = socket
+            given["SOCKET"] = socket
+        }
         if !spec.environment.contains(where: { $0.name == "PORT" }) {
             environment["PORT"] = String(port)
             given["PORT"] = String(port)

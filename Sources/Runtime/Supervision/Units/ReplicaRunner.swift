@@ -31,6 +31,8 @@ final class ReplicaRunner {
     private(set) var machine: ReplicaMachine
     private(set) var pid: Int32 = 0
     private(set) var port: UInt16?
+    /// Where its process listens beside its port; nil: nowhere.
+    private(set) var socket: String?
     private(set) var startedAt = WallTime.now
     /// When its process began, and since when it has or has not served.
     private(set) var bornAt = MonotonicTime.now
@@ -44,6 +46,8 @@ final class ReplicaRunner {
     private let loop: EventLoop
     private let kind: Kind
     private let makeProgram: (UInt16, Int) throws -> Program
+    /// Where the process with this life is to listen beside its port; nil: nowhere.
+    private let makeSocket: (Int) throws -> String?
     /// The program of a check that is a command, for the same process.
     private let makeCheck: (UInt16, Int) throws -> Program
     private var check: CheckRun?
@@ -82,7 +86,7 @@ final class ReplicaRunner {
     init(
         unit: String, number: Int, generation: Int, kind: Kind, settings: ReplicaMachine.Settings, log: String,
         host: any ReplicaHost, makeCheck: @escaping (UInt16, Int) throws -> Program = { _, _ in throw SystemError("no check", 0) },
-        makeProgram: @escaping (UInt16, Int) throws -> Program
+        makeSocket: @escaping (Int) throws -> String? = { _ in nil }, makeProgram: @escaping (UInt16, Int) throws -> Program
     ) {
         self.unit = unit
         self.number = number
@@ -91,6 +95,7 @@ final class ReplicaRunner {
         self.log = log
         self.host = host
         self.makeProgram = makeProgram
+        self.makeSocket = makeSocket
         self.makeCheck = makeCheck
         loop = host.loop
         grace = settings.grace
@@ -209,6 +214,8 @@ final class ReplicaRunner {
         do {
             let port = try choosePort()
             self.port = port
+            socket = try makeSocket(life)
+            dropSocket()
             startedAt = .now
             bornAt = .now
             servingChangedAt = .now
@@ -225,20 +232,25 @@ final class ReplicaRunner {
                 while muster_reap(pid, &code) == 0 { usleep(1000) }
                 host.ended(self, pid, life: life)
                 pid = 0
+                dropSocket()
             }
             let bound = LoopBound(self, on: loop)
             // After this event, not inside it.
             loop.execute { bound.value.handle(.spawnFailed(reason)) }
             return
         }
-        if case .service(_?) = kind, let port {
-            replica = Replica(
-                name: "\(unit)/\(number)", endpoint: .address(.loopback(port: port)), startsDown: true, isNew: true, eject: host.eject(unit)
-            )
+        if case .service(_?) = kind, let endpoint {
+            replica = Replica(name: "\(unit)/\(number)", endpoint: endpoint, startsDown: true, isNew: true, eject: host.eject(unit))
         }
         if case .node(let plan, let store) = kind { nodeProbe = store.probe(plan) }
         probe(after: ReplicaRunner.startingInterval)
     }
+
+    /// Where it is asked, and requests go to: its socket, if it is to have one, else its port. nil: it has not been started yet.
+    var endpoint: Endpoint? { socket.map { .address(.unix($0)) } ?? port.map { .address(.loopback(port: $0)) } }
+
+    /// Before its process begins nobody listens there, and after its end nobody does any more.
+    private func dropSocket() { if let socket { unlink(socket) } }
 
     private func choosePort() throws -> UInt16 {
         switch kind {
@@ -255,6 +267,7 @@ final class ReplicaRunner {
         let result = muster_reap(pid, &code)
         host.ended(self, pid, life: life)
         self.pid = 0
+        dropSocket()
         watch = nil
         probeTimer?.cancel()
         drainTimer?.cancel()
@@ -280,7 +293,7 @@ final class ReplicaRunner {
     }
 
     private func ask(_ asked: Int) {
-        guard asked == life, pid > 0, let port else { return }
+        guard asked == life, pid > 0, let port, let endpoint else { return }
         let bound = LoopBound(self, on: loop)
         let client = host.httpClient, http: HTTPInterface?
         if case .service(let interface) = kind { http = interface } else { http = nil }
@@ -290,7 +303,7 @@ final class ReplicaRunner {
         // Ends with its answer or its time limit; the next one is only asked then.
         Task(executorPreference: loop) {
             // Without anything to ask, a process that has lived for a moment is taken for well.
-            let result = if let http { await ReplicaRunner.ask(client, http, port) } else { ReplicaMachine.Probe.ready }
+            let result = if let http { await ReplicaRunner.ask(client, http, endpoint) } else { ReplicaMachine.Probe.ready }
             bound.value.answered(asked, result)
         }
     }
@@ -345,8 +358,8 @@ final class ReplicaRunner {
         check?.start()
     }
 
-    private static func ask(_ client: HTTPClient, _ http: HTTPInterface, _ port: UInt16) async -> ReplicaMachine.Probe {
-        let question = "GET \(http.ready) on 127.0.0.1:\(port)", place = Endpoint.address(.loopback(port: port))
+    private static func ask(_ client: HTTPClient, _ http: HTTPInterface, _ place: Endpoint) async -> ReplicaMachine.Probe {
+        let question = "GET \(http.ready) on \(place)"
         do throws(HTTPClientError) {
             let response = try await client.send("GET", http.ready, to: place, timeout: probeTime)
             guard (200..<300).contains(response.status) else { return .unready("\(question) was answered with status \(response.status)") }
@@ -354,6 +367,9 @@ final class ReplicaRunner {
         } catch {
             if isAnswer(error) { return .unready("\(question): \(error.underlying)") }
             if isShortOfDescriptors { return .unasked("too many open files here") }
+            if case .address(.unix(let socket)) = place, error.code == .connect {
+                return await notTaken(socket, question, error, client.loop)
+            }
             let silence = "\(question): \(error.underlying)"
             guard error.code == .timeout, http.live != http.ready else { return .failed(silence) }
             // Its readiness may wait for something else, a database say. Whether it lives is another question, and any answer will do.
@@ -361,6 +377,21 @@ final class ReplicaRunner {
                 _ = try await client.send("GET", http.live, to: place, timeout: liveTime)
                 return .unready("\(silence), while \(http.live) is answered")
             } catch { return isAnswer(error) ? .unready("\(silence), while \(http.live) is answered") : .failed(silence) }
+        }
+    }
+
+    /// No connection was made to its socket. One that is not there, or at which nobody listens, is as silent as a port without a listener:
+    /// a process that lets it go does not get it back but by a new start.
+    private static func notTaken(_ socket: String, _ question: String, _ error: HTTPClientError, _ loop: EventLoop) async
+        -> ReplicaMachine.Probe
+    {
+        switch error.systemCode {
+        case ENOENT, ECONNREFUSED: return .failed("it does not listen at its socket (SOCKET=\(socket)), as http.socket says that it does")
+        case EAGAIN:
+            // Its backlog is full. A port would be silent, and the question would take its time; so it does here.
+            await loop.sleep(probeTime + liveTime)
+            return .failed("\(question): more connections wait at its socket than it lets wait")
+        default: return .failed("\(question): \(error.underlying)")
         }
     }
 

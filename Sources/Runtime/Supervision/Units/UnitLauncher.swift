@@ -31,6 +31,7 @@ final class UnitLauncher: StoreHost {
             if let check = service.check?.command {
                 try checkProgram(of: service.process.with(check), "service \(service.name), its check")
             }
+            if service.http?.hasSocket == true { try checkSocket(of: service.name) }
         }
         for task in stack.tasks { try checkProgram(of: task.process, "task \(task.name)") }
         var opened: [(StoreSpec, any Store)] = []
@@ -80,6 +81,13 @@ final class UnitLauncher: StoreHost {
             "\(whose): there is no program '\(word)' (looked in its folder, beside muster, and on PATH)\(hint)")
     }
 
+    /// That there is a place for its sockets is told before anything starts.
+    private func checkSocket(of service: String) throws(StackFolder.Failure) {
+        do throws(StackFolder.Failure) { _ = try context.folder.socket(service, 1, life: 0) } catch {
+            throw StackFolder.Failure("services.\(service).http.socket: \(error)")
+        }
+    }
+
     func isStore(_ unit: String) -> Bool { stores[unit] != nil }
     func isExternal(_ unit: String) -> Bool { specs[unit]?.external != nil }
     /// What the stack file says of a store; nil for a service.
@@ -114,6 +122,9 @@ final class UnitLauncher: StoreHost {
         let launch = launch(spec.process, uses: spec.uses, name: spec.name, number, stack: stack)
         let kind: ReplicaRunner.Kind = spec.check.map { .checked($0) } ?? .service(spec.http)
         func mark(_ life: Int) -> String { context.mark.value(.init(unit: spec.name, number: number, life: life)) }
+        func socket(_ life: Int) throws -> String? {
+            spec.http?.hasSocket == true ? try context.folder.socket(spec.name, number, life: life) : nil
+        }
         return ReplicaRunner(
             unit: spec.name, number: number, generation: generation, kind: kind, settings: settings,
             log: context.folder.log(spec.name, number), host: host,
@@ -121,7 +132,8 @@ final class UnitLauncher: StoreHost {
                 guard let command = spec.check?.command else { throw SystemError("service \(spec.name) has no check", 0) }
                 return try launch.program(command, port: port, mark: mark(life))
             },
-            makeProgram: { port, life in try launch.program(port: port, mark: mark(life)) })
+            makeSocket: socket,
+            makeProgram: { port, life in try launch.program(port: port, socket: try socket(life), mark: mark(life)) })
     }
 
     /// A run of a task.
