@@ -120,6 +120,95 @@ import Testing
         }
     }
 
+    /// A service that scales by itself goes while passes are made, and takes its time: nothing starts it again, and the supervisor lives.
+    @Test func aServiceThatScalesIsRemovedToo() async throws {
+        try await withSmallStack { stack in
+            let web = try stack.service("web", environment: "WHO: w")
+            let slow =
+                "  api:\n    command: [sh, -c, \"trap 'sleep 4; exit 0' TERM; \(try systemProgram("python3")) web.py & wait\"]\n"
+                + "    grace: 10s\n    http: { port: 8000, live: /, ready: / }\n    replicas: 1..3\n    resources: { cpu: 500m }\n"
+                + "    scale: { metrics: [{ cpu: 80% }], every: 1s }\n"
+            try stack.put("s.yaml", try text(stack, stores: "", services: web + slow, routes: Self.toBoth))
+            try await stack.up()
+            let supervisor = try stack.supervisor(of: try await stack.row("web/1")).supervisor
+            try stack.put("s.yaml", try text(stack, stores: "", services: web, routes: Self.toWeb))
+            let gone = try await stack.muster("up", "-d", "s.yaml")
+            #expect(gone.status == 0 && gone.output.contains("api is removed"), "\(gone.output)")
+            #expect(try stack.supervisor(of: try await stack.row("web/1")).supervisor == supervisor)
+            #expect(try await stack.rows().map(\.name) == ["web/1"])
+            #expect(try await stack.muster("down", "s.yaml").status == 0)
+        }
+    }
+
+    /// What is new may wait for a task that failed before, and for a service that is broken: the same file mends them.
+    @Test func whatIsNewMayWaitForWhatIsMended() async throws {
+        try await withSmallStack { stack in
+            let web = try stack.service("web", environment: "WHO: w")
+            func migrate(_ status: Int) -> String { "  migrate: { command: \"sh -c 'exit \(status)'\" }\n" }
+            try stack.put("s.yaml", try text(stack, stores: "", services: web, tasks: migrate(0), routes: Self.toWeb))
+            try await stack.up()
+            try stack.put("s.yaml", try text(stack, stores: "", services: web, tasks: migrate(5), routes: Self.toWeb))
+            #expect(try await stack.muster("up", "-d", "s.yaml").status == 1)
+            let api = try stack.service("api", environment: "WHO: a", "depends-on: [migrate]")
+            try stack.put("s.yaml", try text(stack, stores: "", services: web + api, tasks: migrate(0), routes: Self.toBoth))
+            let mended = try await stack.muster("up", "-d", "s.yaml")
+            #expect(mended.status == 0 && mended.output.contains("the task migrate runs again"), "\(mended.output)")
+            #expect(try await stack.get("/api").text == "a")
+            #expect(try await stack.muster("down", "s.yaml").status == 0)
+        }
+    }
+
+    /// One change at a time, where units come or go; whoever comes meanwhile is told, and nothing of the first is lost.
+    @Test func anotherChangeMeanwhileIsRefused() async throws {
+        try await withSmallStack { stack in
+            let web = try stack.service("web", environment: "WHO: w")
+            try stack.put("s.yaml", try text(stack, stores: "", services: web, routes: Self.toWeb))
+            try await stack.up()
+            // It is ready when the test says so.
+            let api = try stack.service("api", environment: "WHO: a", "depends-on: [gate]")
+            let gate = "  gate: { command: \"sh -c 'until [ -e open ]; do sleep 0.1; done'\" }\n"
+            try stack.put("s.yaml", try text(stack, stores: "", services: web + api, tasks: gate, routes: Self.toBoth))
+            async let first = stack.muster("up", "-d", "s.yaml")
+            let waits = try await eventually(.seconds(20)) { try await stack.rows().contains { $0.name == "gate/1" } }
+            #expect(waits)
+            for verb in [["up", "-d", "s.yaml"], ["roll", "web", "s.yaml"]] {
+                let second = try await run(builtProgram("muster"), verb, folder: stack.folder)
+                #expect(second.status != 0 && second.output.contains("try again when"), "\(verb): \(second.output)")
+            }
+            try stack.put("open", "")
+            let done = try await first
+            #expect(done.status == 0 && done.output.contains("api is new, and ready"), "\(done.output)")
+            #expect(try await stack.muster("roll", "web", "s.yaml").status == 0)
+            #expect(try await stack.muster("down", "s.yaml").status == 0)
+        }
+    }
+
+    /// A store that was never ready leaves nothing behind that would keep another form of it away.
+    @Test func aStoreThatNeverCameMayComeInAnotherForm() async throws {
+        try await withSmallStack { stack in
+            let web = try stack.service("web", environment: "WHO: w")
+            func put(_ store: String, _ services: String) throws {
+                try stack.put("s.yaml", try text(stack, stores: store, services: web + services, routes: Self.toWeb))
+            }
+            try put("", "")
+            try await stack.up()
+            let cluster = "  state: { redis: { role: state, memory: 32Mi, masters: 3 } }\n"
+            try put(cluster, "  jobs: { command: [no-such-program] }\n")
+            #expect(try await stack.muster("up", "-d", "s.yaml").output.contains("no-such-program"))
+            #expect(!Files.exists("\(stack.folder)/.muster/s/stores/state"))
+            try put(Self.state, "")
+            let single = try await stack.muster("up", "-d", "s.yaml")
+            #expect(single.status == 0, "\(single.output)")
+            // One that somebody else runs, and that is away.
+            let away = "  far: { redis: { external: { url: \"redis://127.0.0.1:\(try freePort())\" } } }\n"
+            try put(Self.state + away, "")
+            let told = try await stack.muster("up", "-d", "s.yaml")
+            #expect(told.status != 0 && told.output.contains("is away"), "\(told.output)")
+            #expect(try await stack.rows().map(\.name).sorted() == ["state/1", "web/1"])
+            #expect(try await stack.muster("down", "s.yaml").status == 0)
+        }
+    }
+
     /// What cannot change while the stack runs is told by its name.
     @Test func whatNeedsANewStartIsTold() async throws {
         try await withSmallStack { stack in

@@ -64,6 +64,47 @@ import Testing
         #expect(machine.handle(.shutDown).contains(.stop(unit: "api", number: 1)))
     }
 
+    /// Neither a size nor a roll brings back what is to go, nor is anything started of it.
+    @Test func whatGoesTakesNoOrders() {
+        var machine = running()
+        #expect(machine.handle(.remove(["web"])) == [.stop(unit: "web", number: 1)])
+        #expect(machine.handle(.scale(service: "web", count: 3)).isEmpty)
+        #expect(machine.handle(.roll(service: "web")) == [.rollEnded(service: "web", failure: "web is to be removed")])
+        #expect(machine.isLeaving("web") && machine.handle(.stopped(unit: "web", number: 1)) == [.removed("web")])
+    }
+
+    /// What a unit waits for follows the file, also where nothing is added.
+    @Test func dependenciesFollowTheFile() {
+        var machine = StackMachine(.init(services: ["web": 1], tasks: ["migrate"], dependencies: ["web": ["migrate"]]))
+        _ = machine.handle(.begin)
+        _ = machine.handle(.taskEnded("migrate", failure: "exit status 1"))
+        #expect(machine.held == ["web": "migrate"] && machine.missing(for: "web") == ["migrate"])
+        #expect(machine.handle(.add(.init(services: ["web": 1], tasks: ["migrate"]))) == [started("web")])
+        _ = machine.handle(.ready(unit: "web", number: 1))
+        // And the other way round: the roll waits for the task that runs again.
+        #expect(machine.handle(.add(.init(services: ["web": 1], tasks: ["migrate"], dependencies: ["web": ["migrate"]]))).isEmpty)
+        #expect(machine.handle(.runTasks(["migrate"])) == [.startTask("migrate")])
+        #expect(machine.handle(.roll(service: "web")).isEmpty)
+        #expect(machine.handle(.taskEnded("migrate", failure: nil)) == [.start(unit: "web", number: 2, generation: 2)])
+    }
+
+    @Test func whoWaitsTooLongIsToldForWhat() {
+        var machine = running()
+        let changes = UnitChanges()
+        var said: [String?] = []
+        changes.add(["api", "jobs"]) { said.append($0) }
+        _ = machine.handle(.unready(unit: "web", number: 1))
+        _ = machine.handle(.add(.init(services: ["web": 1, "api": 1, "jobs": 1], dependencies: ["api": ["web"]])))
+        changes.follow(machine)
+        changes.timePassed(machine, .seconds(60))
+        #expect(said == ["not ready within 1m: api, which waits for web; jobs"])
+        // A second one takes the place of the first, which is told.
+        changes.add(["api"]) { _ in }
+        changes.add(["api"]) { said.append($0) }
+        changes.failed("api", "why")
+        #expect(said.count == 2 && said.last == "why")
+    }
+
     @Test func whatHasNotBegunGoesAtOnce() {
         var machine = running()
         _ = machine.handle(.add(.init(services: ["web": 1, "api": 1], tasks: ["seed"], dependencies: ["api": ["seed"]])))

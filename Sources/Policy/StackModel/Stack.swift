@@ -39,9 +39,18 @@ public struct Stack: Sendable, Equatable {
             stores: stores + other.stores.filter { store in !stores.contains { $0.name == store.name } }, gateway: gateway)
     }
 
-    /// The same stack without these stores.
-    public func removing(stores gone: Set<String>) -> Stack {
-        Stack(name: name, services: services, tasks: tasks, stores: stores.filter { !gone.contains($0.name) }, gateway: gateway)
+    /// The same stack without these units.
+    public func removing(_ gone: Set<String>) -> Stack {
+        Stack(
+            name: name, services: services.filter { !gone.contains($0.name) }, tasks: tasks.filter { !gone.contains($0.name) },
+            stores: stores.filter { !gone.contains($0.name) }, gateway: gateway)
+    }
+
+    /// The same stack with the tasks of another one in place of its own of the same names.
+    public func replacing(tasks other: [TaskSpec]) -> Stack {
+        Stack(
+            name: name, services: services, tasks: tasks.map { task in other.first { $0.name == task.name } ?? task }, stores: stores,
+            gateway: gateway)
     }
 
     /// The names of all services, tasks and stores.

@@ -6,8 +6,10 @@ import StackModel
 /// What people and verbs ask of a running stack: another size, a roll, a changed stack file, and what runs. On the control loop.
 final class StackAdmin {
     let runner: StackRunner
-    /// A changed stack file is being taken, and has not come to its rolls yet.
+    /// A changed stack file is being taken: one that adds or removes units until all of it has happened, another until its rolls begin.
     var isChanging = false
+    /// The rolls of a changed stack file are being begun.
+    var isReconciling = false
 
     init(_ runner: StackRunner) { self.runner = runner }
 
@@ -55,6 +57,10 @@ final class StackAdmin {
     /// Calls `done` with nil, or with why the roll was given up. `before` is what the service was, when its definition is another one now.
     func roll(_ service: String, from before: ServiceSpec? = nil, _ done: @escaping (String?) -> Void) throws(APIError) {
         guard stack.service(service) != nil else { throw unknown(service) }
+        // Whoever counts on the rolls of a changed file having ended must know all of them.
+        if before == nil, isChanging, !isReconciling {
+            throw APIError(409, "busy", "a changed stack file is being taken: try again when that is done")
+        }
         context.tell("roll: \(service)")
         context.journal.append(
             DecisionRecord(

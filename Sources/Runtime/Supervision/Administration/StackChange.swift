@@ -11,27 +11,42 @@ extension StackAdmin {
     /// has happened. Throws what could not be done, and what stands then.
     func change(to new: Stack, counts: [String: Int]) async throws(APIError) -> [String] {
         try check(new, counts)
-        guard !isChanging else {
+        let isAnother = Set(new.units) != Set(stack.units)
+        guard !isChanging, !isAnother || !runner.isRolling else {
             throw APIError(
-                409, "busy", "another change of the stack is being made: try again when it is done (muster ps shows what is starting)")
+                409, "busy",
+                "another change of the stack is being made: try again when it is done (muster ps shows what starts and what ends)")
         }
         isChanging = true
-        defer { isChanging = false }
-        var done = try await addUnits(of: new, counts)
-        try check(new, counts)
-        done += try await takeRoutes(of: new, hasAdded: !done.isEmpty)
-        try check(new, counts)
-        let removed = stack.units.filter { !new.units.contains($0) }
-        let work = Gathering()
-        done += try reconcile(new, counts, removed, work)
-        isChanging = false
+        // A file with the same units may follow while the rolls of this one are under way: it overtakes a version that does not start.
+        let work: Gathering, removed: [String]
+        var done: [String]
+        do throws(APIError) { (done, removed, work) = try await begin(new, counts) } catch {
+            isChanging = false
+            throw error
+        }
+        if !isAnother { isChanging = false }
         await work.wait()
+        defer { if isAnother { isChanging = false } }
         guard work.failures.isEmpty else {
             let left = stack.stores.map(\.name).filter { removed.contains($0) }
             let stores = left.isEmpty ? "" : "; kept, because what runs may use it: \(left.joined(separator: ", "))"
             throw APIError(500, "roll_failed", work.failures[0] + stores)
         }
         return done + (await removeStores(removed))
+    }
+
+    /// All but the end of what is rolled and removed.
+    private func begin(_ new: Stack, _ counts: [String: Int]) async throws(APIError) -> ([String], removed: [String], Gathering) {
+        var done = try await addUnits(of: new, counts)
+        try check(new, counts)
+        done += try await takeRoutes(of: new, hasAdded: !done.isEmpty)
+        try check(new, counts)
+        let removed = stack.units.filter { !new.units.contains($0) }, work = Gathering()
+        isReconciling = true
+        defer { isReconciling = false }
+        done += try reconcile(new, counts, removed, work)
+        return (done, removed, work)
     }
 
     private func check(_ new: Stack, _ counts: [String: Int]) throws(APIError) {
@@ -49,33 +64,62 @@ extension StackAdmin {
         }
     }
 
-    /// Starts what the stack does not have yet, and waits until it is ready. What does not get ready is stopped again, with all that came with
-    /// it.
+    /// Starts what the stack does not have yet, and waits until it is ready. Tasks that are changed or have failed run first, because what is
+    /// new may wait for them. What does not get ready is stopped again, with all that came with it.
     private func addUnits(of new: Stack, _ counts: [String: Int]) async throws(APIError) -> [String] {
         let before = stack, added = new.units.filter { !before.units.contains($0) }
         if added.isEmpty { return [] }
-        let waiting = Gathering()
-        do throws(StackFolder.Failure) {
-            waiting.begin()
-            try runner.add(new, counts: counts) { waiting.ended($0) }
-        } catch {
-            waiting.ended(nil)
+        let folders = new.stores.filter { added.contains($0.name) }.map { context.folder.store($0.name) }.filter { !Files.exists($0) }
+        do throws(StackFolder.Failure) { try runner.open(new) } catch {
+            for folder in folders { Files.remove(folder) }
             throw APIError(409, "cannot_be_added", "nothing was changed: \(error.description)")
         }
+        let early = runTasks(of: new) + (try mend(new, Set(added.flatMap { new.dependencies[$0] ?? [] })))
+        let waiting = Gathering()
+        waiting.begin()
+        runner.add(new, counts: counts) { waiting.ended($0) }
         await waiting.wait()
         guard let failure = waiting.failures.first else {
             for spec in new.services where added.contains(spec.name) {
                 tellSize(spec.name, from: 0, to: runner.size(of: spec.name) ?? 0, "the stack file has it now")
             }
-            return added.map { "\($0) is new, and ready" }
+            runner.scaling.follow()
+            return early + added.map { "\($0) is new, and ready" }
         }
-        runner.stack = before
+        let never = new.stores.filter { added.contains($0.name) && !runner.isReady($0.name) }.map { context.folder.store($0.name) }
+        runner.stack = stack.removing(Set(added))
+        runner.takeDependencies(of: before)
+        runner.scaling.follow()
         let gone = Gathering()
         gone.begin()
         runner.remove(added) { gone.ended(nil) }
         await gone.wait()
-        throw APIError(
-            500, "start_failed", "\(failure)\nnothing was changed; what was new is stopped again: \(added.joined(separator: ", "))")
+        // A store that was never ready has stored nothing: what was made for it goes with it, so that another form of it may come.
+        for folder in folders where never.contains(folder) { Files.remove(folder) }
+        let rest = early.isEmpty ? "nothing was changed" : "nothing was changed but that \(early.joined(separator: ", and "))"
+        throw APIError(500, "start_failed", "\(failure)\n\(rest); what was new is stopped again: \(added.joined(separator: ", "))")
+    }
+
+    /// Rolls services that something new waits for, that are not ready, and that the file has changed: the change may be their cure.
+    private func mend(_ new: Stack, _ wanted: Set<String>) throws(APIError) -> [String] {
+        var done: [String] = []
+        for spec in new.services where wanted.contains(spec.name) && !runner.isReady(spec.name) {
+            guard let before = stack.service(spec.name), !spec.runsLike(before) else { continue }
+            runner.stack = stack.replacing(spec)
+            isReconciling = true
+            defer { isReconciling = false }
+            try roll(spec.name) { _ in }
+            done.append("\(spec.name), which is not ready, is rolled to its new definition")
+        }
+        return done
+    }
+
+    /// Runs the tasks that are changed or have failed. Returns what is told of them.
+    private func runTasks(of new: Stack) -> [String] {
+        let old = stack
+        let changed = new.tasks.filter { task in old.task(task.name).map { $0 != task } ?? false }
+        runner.stack = stack.replacing(tasks: changed)
+        return runner.runTasks(changed: Set(changed.map(\.name))).map { "the task \($0) runs again" }
     }
 
     /// Gives the gateway the routes, and returns when every loop of the gateway has them. Throws when the gateway does not take them (a file
@@ -96,10 +140,10 @@ extension StackAdmin {
     /// use until the rolls have ended.
     private func reconcile(_ new: Stack, _ counts: [String: Int], _ removed: [String], _ work: Gathering) throws(APIError) -> [String] {
         let old = stack, stores = Stack(name: new.name, services: [], stores: old.stores, gateway: nil)
+        var done = runTasks(of: new)
         runner.stack = new.adding(stores)
+        runner.takeDependencies(of: new)
         runner.scaling.follow()
-        let tasks = runner.runTasks(changed: Set(new.tasks.filter { task in old.task(task.name).map { $0 != task } ?? false }.map(\.name)))
-        var done = tasks.map { "the task \($0) runs again" }
         for spec in new.services {
             let before = old.service(spec.name)!
             // A count that the file does not allow (it was scaled, or the file has changed) goes back to what the file says.
@@ -140,7 +184,7 @@ extension StackAdmin {
         runner.remove(stores) { work.ended(nil) }
         await work.wait()
         let own = stack.stores.filter { stores.contains($0.name) && $0.external == nil }.map(\.name)
-        runner.stack = stack.removing(stores: Set(stores))
+        runner.stack = stack.removing(Set(stores))
         return stores.map { store in
             own.contains(store)
                 ? "the store \(store) is removed; its data stays in \(context.folder.store(store)) until muster down --purge"

@@ -83,6 +83,10 @@ final class ScalingLoop {
         let now = MonotonicTime.now
         self.services = services
         resources.follow(services.map(\.name)) { storedUsage(of: $0) ?? [:] }
+        // Of a service that is gone nothing is decided; one that comes again under its name begins anew.
+        let names = Set(services.map(\.name))
+        scalers = scalers.filter { names.contains($0.key) }
+        nextPass = nextPass.filter { names.contains($0.key) }
         for service in services {
             guard let scaling = service.scaling else {
                 scalers[service.name] = nil

@@ -61,7 +61,7 @@ final class StackScaling: ScalingHost {
     func passed(_ line: ScalingLine) { context.record.take(line) }
 
     func size(of service: String) -> (desired: Int, surge: Int?)? {
-        guard stack.phase == "running", let machine = stack.serviceMachine(service) else { return nil }
+        guard stack.phase == "running", !stack.isLeaving(service), let machine = stack.serviceMachine(service) else { return nil }
         return (machine.desired, machine.surge)
     }
 

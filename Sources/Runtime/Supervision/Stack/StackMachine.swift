@@ -52,8 +52,8 @@ struct StackMachine {
         case scale(service: String, count: Int, work: [Int: Int] = [:])
         /// `isExclusive`: its replicas cannot run side by side.
         case roll(service: String, isExclusive: Bool = false)
-        /// The stack is to have these units too: those that it does not have begin, new stores before all else. What units wait for is as the
-        /// layout says. Nothing is removed.
+        /// The stack is to have these units too: those that it does not have begin, new stores before all else. What the layout's units wait
+        /// for is as the layout says from now on. Nothing is removed.
         case add(Layout)
         /// Units are to go, and are forgotten when nothing of them runs any more.
         case remove([String])
@@ -158,6 +158,12 @@ struct StackMachine {
     /// Whether a unit has got as far as it is to get: a store or a service that is ready, a task that is done.
     func isReady(_ unit: String) -> Bool { stores[unit]?.isSettled ?? isSatisfied(unit) }
 
+    /// Whether a unit is to go, and has not ended yet.
+    func isLeaving(_ unit: String) -> Bool { leaving.contains(unit) }
+
+    /// What a unit waits for that is not ready.
+    func missing(for unit: String) -> [String] { (dependencies[unit] ?? []).filter { !isSatisfied($0) } }
+
     /// Whether there is a unit of this name, also one that is to go and has not ended yet.
     func has(_ unit: String) -> Bool { stores[unit] != nil || services[unit] != nil || tasks[unit] != nil }
 
@@ -227,7 +233,7 @@ struct StackMachine {
             }
             return []
         case .scale(let service, let count, let work):
-            guard phase == .running || phase == .startingServices else { return [] }
+            guard phase == .running || phase == .startingServices, !leaving.contains(service) else { return [] }
             guard begun.contains(service) else {
                 // It begins with as many.
                 if counts[service] != nil { counts[service] = count }
@@ -236,6 +242,7 @@ struct StackMachine {
             return change(service) { $0.setDesired(count, work: work) }
         case .roll(let service, let isExclusive):
             guard phase == .running else { return [.rollEnded(service: service, failure: "the stack is \(phase.rawValue)")] }
+            if leaving.contains(service) { return [.rollEnded(service: service, failure: "\(service) is to be removed")] }
             services[service]?.isExclusive = isExclusive
             // Not started yet: it will be, as the new version.
             guard begun.contains(service) else { return [.rollEnded(service: service, failure: nil)] }

@@ -34,6 +34,7 @@ final class StackRunner: ReplicaHost, ExternalHost {
     private let housekeeping: Housekeeping
     private let board: StoreBoard
     private let changes = UnitChanges()
+    private var changeTimer: LoopTimer?
     private let asked: [String: Int]
     private let recorded: RecordedScaling?
     /// How often it was asked to hurry while it stops.
@@ -259,17 +260,46 @@ final class StackRunner: ReplicaHost, ExternalHost {
         apply(.roll(service: service, isExclusive: stack.service(service)?.isExclusive ?? false))
     }
 
-    /// Starts the units of a changed stack that this one does not have; one such change at a time. Calls `ready` with nil when all of them are
-    /// ready, or with why they are not: they are tried again then until they are removed. Throws, and nothing has happened, when one of them
-    /// cannot be started at all.
-    func add(_ new: Stack, counts: [String: Int], _ ready: @escaping (String?) -> Void) throws(StackFolder.Failure) {
-        try units.add(new)
+    /// Opens the stores of a changed stack that this one does not have. Throws, and nothing has happened, when one of its units cannot be
+    /// started at all.
+    func open(_ new: Stack) throws(StackFolder.Failure) { try units.add(new) }
+
+    /// Starts the units of a changed stack that this one does not have, and whose stores are open; one such change at a time. Calls `ready`
+    /// with nil when all of them are ready, or with why they are not: they are tried again then until they are removed.
+    func add(_ new: Stack, counts: [String: Int], _ ready: @escaping (String?) -> Void) {
         let added = new.units.filter { !machine.has($0) }
         stack = stack.adding(new)
         for unit in added { context.tell("the stack file has \(unit) now: it is started") }
         changes.add(added, ready)
+        waitForUnits(StackRunner.patience(new))
         apply(.add(StackRunner.layout(new, counts)))
     }
+
+    /// Whoever waits for added units is told when none of them has got ready for `limit`.
+    private func waitForUnits(_ limit: Duration) {
+        let left = changes.new.count
+        changeTimer = LoopTimer(loop: loop) { [unowned self] in
+            if changes.new.isEmpty { return changeTimer = nil }
+            if changes.new.count < left { return waitForUnits(limit) }
+            changes.timePassed(machine, limit)
+        }
+        changeTimer?.schedule(after: limit)
+    }
+
+    /// The longest that one unit may take: what its start or its run is given, and for a store, which may have to read much, ten minutes.
+    private static func patience(_ stack: Stack) -> Duration {
+        let limits = stack.services.map(\.startTime) + stack.tasks.map(\.timeLimit) + (stack.stores.isEmpty ? [] : [.seconds(600)])
+        return (limits.max() ?? .zero) + .seconds(30)
+    }
+
+    /// What units wait for is as this stack says.
+    func takeDependencies(of stack: Stack) { apply(.add(StackRunner.layout(stack, [:]))) }
+
+    /// Whether a service is being rolled, or a roll of it is about to begin.
+    var isRolling: Bool { !rollWaiters.isEmpty }
+
+    /// Whether a unit is to go, and has not ended yet.
+    func isLeaving(_ unit: String) -> Bool { machine.isLeaving(unit) }
 
     /// Ends units, and calls `gone` when nothing of them runs any more. What stores have stored stays.
     func remove(_ units: [String], _ gone: @escaping () -> Void) {
@@ -286,6 +316,9 @@ final class StackRunner: ReplicaHost, ExternalHost {
         changes.removed(unit)
         context.tell("\(unit) is removed")
     }
+
+    /// Whether a unit has got as far as it is to get: a store or a service that is ready, a task that is done.
+    func isReady(_ unit: String) -> Bool { machine.isReady(unit) }
 
     /// Whether a unit of this name runs, or is still ending.
     func has(_ unit: String) -> Bool { machine.has(unit) }
@@ -314,6 +347,7 @@ final class StackRunner: ReplicaHost, ExternalHost {
     func held(_ runner: ReplicaRunner, _ why: String) {
         let name = "\(runner.unit)/\(runner.number)"
         context.tell("\(name) is not started: \(why)")
+        changes.failed(runner.unit, "\(name) is not started: \(why)")
         context.journal.append(
             DecisionRecord(
                 .restart, subject: name, inputs: [.init("folder", runner.nodeFolder ?? "")], raw: "start", outcome: "not started",
@@ -337,11 +371,11 @@ final class StackRunner: ReplicaHost, ExternalHost {
         guard let external = units.spec(runner.unit)?.external else { return }
         let words =
             "\(external.place): \(external.key): the store at \(runner.machine.place) is away (\(reason)): start it, or correct the URL"
-        if context.isRestart {
+        changes.failed(runner.unit, words)
+        if context.isRestart, machine.phase != .running {
             context.tell("\(words); the stack goes on without it meanwhile")
             return apply(.ready(unit: runner.unit, number: 1))
         }
-        changes.failed(runner.unit, words)
         guard machine.phase == .startingStores else { return }
         startFailure = words
         shutDown()

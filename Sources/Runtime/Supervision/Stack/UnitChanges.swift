@@ -1,3 +1,5 @@
+import Basics
+
 /// Units that come to a running stack and go from it: which of them are on their way, and who waits for that. On the control loop.
 final class UnitChanges {
     /// Units that were added and have not been ready since.
@@ -9,8 +11,18 @@ final class UnitChanges {
     /// Units have been added. `ready` is called once: with nil when they have got as far as they are to get, or with why that does not
     /// happen by itself.
     func add(_ units: [String], _ ready: @escaping (String?) -> Void) {
+        end("another change of the stack has come meanwhile")
         new.formUnion(units)
         whenReady = ready
+    }
+
+    /// Nothing has got ready for so long that whoever waits is told.
+    func timePassed(_ machine: StackMachine, _ limit: Duration) {
+        let late = new.sorted().map { unit in
+            let missing = machine.missing(for: unit)
+            return missing.isEmpty ? unit : "\(unit), which waits for \(missing.joined(separator: ", "))"
+        }
+        end("not ready within \(limit.brief): \(late.joined(separator: "; "))")
     }
 
     /// Units are to go; `gone` is called when nothing of them runs any more, or the stack stops.
