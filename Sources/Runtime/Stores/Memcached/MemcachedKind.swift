@@ -49,7 +49,7 @@ final class MemcachedStore: Store {
             let known = KeptPort.known(in: plan.folder)
             if let fixed = settings.port {
                 port = fixed
-            } else if let known, isFreePort(known) {
+            } else if let known, try isFreePort(known) {
                 port = known
             } else {
                 port = try KeptPort.choose()

@@ -18,7 +18,10 @@ public enum KeptPort {
     public static func choose(besides taken: [UInt16] = [], above: UInt16? = nil) throws(SystemError) -> UInt16 {
         for _ in 0..<200 {
             let port = UInt16.random(in: 11_000...20_000)
-            if !taken.contains(port), isFreePort(port), above.map({ isFreePort(port + $0) }) ?? true { return port }
+            if taken.contains(port) { continue }
+            guard try isFreePort(port) else { continue }
+            guard let above else { return port }
+            if try isFreePort(port + above) { return port }
         }
         throw SystemError("there is no free port" + (above.map { " that leaves room for a bus port \($0) above it" } ?? ""), 0)
     }

@@ -27,13 +27,13 @@ final class StackAdmin {
     func scale(_ service: String, to count: Int?, isAsked: Bool = true) throws(APIError) {
         guard let spec = stack.service(service) else { throw unknown(service) }
         guard runner.takesSizes else {
-            throw APIError(409, "not_running", "the stack is \(runner.phase); scale it when it runs")
+            throw APIError(409, "not_running", "the stack is \(runner.standing); scale it when it runs")
         }
-        let before = runner.size(of: service) ?? 0, scales = runner.scaling.scalers?.scales(service) ?? false
+        let before = runner.size(of: service) ?? 0
         // Freed, it goes on from where it is when it scales by itself, and else to what is declared.
-        let wanted = count ?? (scales ? before : spec.replicas.lowerBound)
+        let wanted = count ?? (spec.scaling != nil ? before : spec.replicas.lowerBound)
         try check(wanted, spec)
-        let owned = runner.scaling.scalers?.set(service, count, from: before)
+        let owned = runner.scaling.set(spec, count, from: before)
         context.journal.append(
             owned
                 ?? DecisionRecord(
@@ -99,8 +99,8 @@ final class StackAdmin {
                 "services, tasks, what they depend on, stores or the gateway's addresses were added, removed or changed: run muster down, then muster up"
             )
         }
-        guard runner.phase == "running" else {
-            throw APIError(409, "not_running", "the stack is \(runner.phase); change it when it runs")
+        guard runner.takesChanges else {
+            throw APIError(409, "not_running", "the stack is \(runner.standing); change it when it runs")
         }
         for spec in new.services {
             if let count = counts[spec.name] { try check(count, spec) }

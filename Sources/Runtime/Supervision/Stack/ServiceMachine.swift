@@ -45,9 +45,14 @@ struct ServiceMachine {
         self.desired = desired
     }
 
+    /// Nothing will change by itself: each replica serves, or is over.
     var isSettled: Bool {
         !isRolling && members.count == desired && members.values.allSatisfy { ($0.isReady || $0.isOver) && !$0.isLeaving }
     }
+    /// Each replica serves, or has ended with success and is not started again: what depends on the service may begin.
+    var isReady: Bool { isSettled && members.values.allSatisfy(\.isReady) }
+    /// A replica ended without success and is not started again: what depends on the service is held until somebody replaces the replica.
+    var isOver: Bool { members.values.contains { $0.isOver && !$0.isLeaving } }
     var isGone: Bool { members.isEmpty }
     /// The one that a roll has added, until the one whose place it takes is on its way out.
     var surge: Int? { if case .starting(let surge, _) = roll { surge } else { nil } }
@@ -63,11 +68,13 @@ struct ServiceMachine {
         return reconcile() + [.rollEnded("the service is going to 0 replicas")]
     }
 
-    /// Replaces every replica. A roll that is under way is followed by the new one.
+    /// Replaces every replica. A roll that is under way is followed by the new one; its surge, while that is not ready, is given up at once.
     mutating func beginRoll() -> [Action] {
         generation += 1
         isRolling = true
-        return reconcile()
+        guard case .starting(let surge, _) = roll, members[surge]?.isReady == false else { return reconcile() }
+        roll = .none
+        return stop(surge) + reconcile()
     }
 
     mutating func becameReady(_ number: Int) -> [Action] {

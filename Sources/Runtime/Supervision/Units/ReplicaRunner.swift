@@ -67,17 +67,17 @@ final class ReplicaRunner {
     private var quietChecks = 0
     /// What its processes had done when it last gave no answer.
     private var lastWork: ProcessWork?
+    /// Looks whether a process that could not be watched has ended.
+    private var unwatchedTimer: LoopTimer?
 
     /// A replica that starts is asked often, so that it serves as soon as it can; one that serves, once a second.
     private static let startingInterval = Duration.milliseconds(50)
     private static let servingInterval = Duration.seconds(1)
     /// A command costs a process each time.
     private static let startingCheckInterval = Duration.milliseconds(500)
-    private static let probeTime = Duration.seconds(2)
-    /// For a second question, of one that gave no answer to the first.
-    private static let liveTime = Duration.seconds(1)
     /// How soon a keeper that holds a node back is asked again.
     private static let holdInterval = Duration.seconds(1)
+    private static let unwatchedInterval = Duration.milliseconds(10)
 
     init(
         unit: String, number: Int, generation: Int, kind: Kind, settings: ReplicaMachine.Settings, log: String,
@@ -217,18 +217,17 @@ final class ReplicaRunner {
             let pid = pid
             watch = try ProcessWatch(pid: pid, loop: loop) { [unowned self] in exited(pid) }
         } catch {
-            let reason = "\(error)"
+            let reason = "\(error)", isOwnWant = (error as? SystemError)?.isWantAtStart == true
             if pid > 0 {
                 // It runs and cannot be watched: better not at all.
                 signal(SIGKILL)
-                var code: Int32 = 0
-                while muster_reap(pid, &code) == 0 { usleep(1000) }
-                host.ended(self, pid, life: life)
-                pid = 0
+                unwatchedTimer = LoopTimer(loop: loop) { [weak self] in self?.awaitUnwatched(reason, isOwnWant: isOwnWant) }
+                unwatchedTimer?.schedule(after: ReplicaRunner.unwatchedInterval)
+                return
             }
             let bound = LoopBound(self, on: loop)
             // After this event, not inside it.
-            loop.execute { bound.value.handle(.spawnFailed(reason)) }
+            loop.execute { bound.value.handle(.spawnFailed(reason, isOwnWant: isOwnWant)) }
             return
         }
         if case .service(_?) = kind, let port {
@@ -238,6 +237,20 @@ final class ReplicaRunner {
         }
         if case .node(let plan, let store) = kind { nodeProbe = store.probe(plan) }
         probe(after: ReplicaRunner.startingInterval)
+    }
+
+    /// The next process is not started before this one is gone: both would have the same port and folder.
+    private func awaitUnwatched(_ reason: String, isOwnWant: Bool) {
+        var code: Int32 = 0
+        guard muster_reap(pid, &code) != 0 else {
+            unwatchedTimer?.schedule(after: ReplicaRunner.unwatchedInterval)
+            return
+        }
+        unwatchedTimer = nil
+        let ended = pid
+        pid = 0
+        host.ended(self, ended, life: life)
+        handle(.spawnFailed(reason, isOwnWant: isOwnWant))
     }
 
     private func choosePort() throws -> UInt16 {
@@ -290,7 +303,7 @@ final class ReplicaRunner {
         // Ends with its answer or its time limit; the next one is only asked then.
         Task(executorPreference: loop) {
             // Without anything to ask, a process that has lived for a moment is taken for well.
-            let result = if let http { await ReplicaRunner.ask(client, http, port) } else { ReplicaMachine.Probe.ready }
+            let result = if let http { await HTTPProbe(http, port: port, client).ask() } else { ReplicaMachine.Probe.ready }
             bound.value.answered(asked, result)
         }
     }
@@ -339,33 +352,10 @@ final class ReplicaRunner {
 
     private func runCheck(_ spec: CheckSpec, _ asked: Int, _ port: UInt16) {
         check = CheckRun(
-            spec, port: port, program: { [makeCheck] in try makeCheck(port, asked) }, loop: loop,
-            isShort: { isShortOfDescriptors }
+            spec, port: port, program: { [makeCheck] in try makeCheck(port, asked) }, loop: loop
         ) { [weak self] in self?.answered(asked, $0) }
         check?.start()
     }
-
-    private static func ask(_ client: HTTPClient, _ http: HTTPInterface, _ port: UInt16) async -> ReplicaMachine.Probe {
-        let question = "GET \(http.ready) on 127.0.0.1:\(port)", place = Endpoint.address(.loopback(port: port))
-        do throws(HTTPClientError) {
-            let response = try await client.send("GET", http.ready, to: place, timeout: probeTime)
-            guard (200..<300).contains(response.status) else { return .unready("\(question) was answered with status \(response.status)") }
-            return response.text.contains("\"status\":\"degraded\"") ? .degraded("\(question) says that it is degraded") : .ready
-        } catch {
-            if isAnswer(error) { return .unready("\(question): \(error.underlying)") }
-            if isShortOfDescriptors { return .unasked("too many open files here") }
-            let silence = "\(question): \(error.underlying)"
-            guard error.code == .timeout, http.live != http.ready else { return .failed(silence) }
-            // Its readiness may wait for something else, a database say. Whether it lives is another question, and any answer will do.
-            do throws(HTTPClientError) {
-                _ = try await client.send("GET", http.live, to: place, timeout: liveTime)
-                return .unready("\(silence), while \(http.live) is answered")
-            } catch { return isAnswer(error) ? .unready("\(silence), while \(http.live) is answered") : .failed(silence) }
-        }
-    }
-
-    /// Nonsense, too much, or a connection that the server ends itself: it does something.
-    private static func isAnswer(_ error: HTTPClientError) -> Bool { [.malformed, .tooLarge, .lost].contains(error.code) }
 
     /// One that gave no answer is looked at: does it work? The first silence only makes the sample that the next one is compared with.
     private func judge(_ result: ReplicaMachine.Probe) -> ReplicaMachine.Probe {
