@@ -219,6 +219,15 @@ import Testing
         _ = other.beginRoll()
         #expect(other.becameReady(2) == [.stop(1)] && other.beginRoll().isEmpty)
         #expect(other.stopped(1) == [.start(1, generation: 3)])
+        // Unless it stops serving while it waits for the others.
+        var third = ServiceMachine(name: "s", desired: 3)
+        _ = third.setDesired(3)
+        for number in [1, 2, 3] { _ = third.becameReady(number) }
+        #expect(third.beginRoll() == [.start(4, generation: 2)])
+        for number in [2, 3] { _ = third.becameUnready(number) }
+        #expect(third.becameReady(4).isEmpty && third.beginRoll().isEmpty)
+        #expect(third.becameUnready(4) == [.stop(4)])
+        #expect(third.stopped(4) == [.start(4, generation: 3)])
     }
 
     // MARK: a fixed port

@@ -147,9 +147,13 @@ import Testing
             guard case .unasked = memcached else { exit(12) }
             let check = await withUnsafeContinuation { (continuation: UnsafeContinuation<Probe, Never>) in
                 loop.execute {
-                    CheckRun(Self.check(nil), port: 1, program: { throw SystemError("none", 0) }, loop: loop) {
+                    // Nobody else holds it: its own answer does, until it is given.
+                    let held = Held()
+                    held.run = CheckRun(Self.check(nil), port: 1, program: { throw SystemError("none", 0) }, loop: loop) {
+                        held.run = nil
                         continuation.resume(returning: $0)
-                    }.start()
+                    }
+                    held.run?.start()
                 }
             }
             guard case .unasked = check else { exit(13) }
@@ -162,6 +166,8 @@ import Testing
             exit(0)
         }
     }
+
+    private final class Held { var run: CheckRun? }
 
     private static func firstWords(_ loop: EventLoop) async -> FirstWords.Answer {
         await withUnsafeContinuation { continuation in

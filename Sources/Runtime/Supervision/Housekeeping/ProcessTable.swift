@@ -91,7 +91,9 @@ struct ProcessTable {
         // A group outlives its leader, and its number is not given to another process while it does.
         var unseen: SystemError?
         for entry in entries where !left.contains(entry) {
-            do throws(SystemError) { if try ProcessIdentity.startTime(entry.pid) == nil { kill(-entry.pid, SIGKILL) } } catch { unseen = error }
+            do throws(SystemError) { if try ProcessIdentity.startTime(entry.pid) == nil { kill(-entry.pid, SIGKILL) } } catch {
+                unseen = error
+            }
         }
         var outcome = mark?.end() ?? ProcessMark.Ended()
         outcome.unseen = outcome.unseen ?? unseen

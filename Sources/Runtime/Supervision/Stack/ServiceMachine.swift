@@ -72,9 +72,16 @@ struct ServiceMachine {
     mutating func beginRoll() -> [Action] {
         generation += 1
         isRolling = true
-        guard case .starting(let surge, _) = roll, members[surge]?.isReady == false else { return reconcile() }
+        return (giveUpOvertakenSurge() ?? []) + reconcile()
+    }
+
+    /// One that was started by a roll which another one has overtaken, and does not serve, is not waited for. nil: there is none.
+    private mutating func giveUpOvertakenSurge() -> [Action]? {
+        guard case .starting(let surge, _) = roll, let member = members[surge], member.generation < generation, !member.isReady else {
+            return nil
+        }
         roll = .none
-        return stop(surge) + reconcile()
+        return stop(surge)
     }
 
     mutating func becameReady(_ number: Int) -> [Action] {
@@ -85,6 +92,7 @@ struct ServiceMachine {
     /// One of the new version that served and then stopped serving ends the roll, before it takes the place of more good ones.
     mutating func becameUnready(_ number: Int) -> [Action] {
         members[number]?.isReady = false
+        if let overtaken = giveUpOvertakenSurge() { return overtaken + reconcile() }
         guard isRolling, let member = members[number], member.generation == generation, !member.isLeaving else { return [] }
         roll = .none
         isRolling = false
@@ -99,7 +107,7 @@ struct ServiceMachine {
     }
 
     /// It died before it was ever ready. In a roll that ends the roll: the new version does not work, so the old one stays. One of a version
-    /// that another roll has overtaken meanwhile says nothing of the newest one, which then gets its turn.
+    /// that another roll has overtaken is on its way out already, and says nothing of the newest one.
     mutating func failedToStart(_ number: Int, _ reason: String) -> [Action] {
         if isExclusive, isRolling, let member = members[number], member.generation == generation, !member.isLeaving {
             roll = .none
@@ -108,7 +116,6 @@ struct ServiceMachine {
         }
         guard case .starting(number, _) = roll else { return [] }
         roll = .none
-        if let member = members[number], member.generation < generation { return stop(number) + reconcile() }
         isRolling = false
         return stop(number) + [.rollEnded("replica \(number) did not become ready: \(reason); the replicas before it go on serving")]
     }
