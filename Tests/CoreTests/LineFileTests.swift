@@ -124,6 +124,15 @@ import Testing
         }
     }
 
+    @Test func aFileThatCannotBeReadIsNotAbsent() async throws {
+        try await withFolder { folder in
+            #expect(try Files.firstLine(folder + "/none") == nil)
+            try Files.replace(folder + "/some", with: Array("one\ntwo\n".utf8))
+            #expect(try Files.firstLine(folder + "/some") == "one")
+            #expect(throws: SystemError.self) { try Files.firstLine(folder) }
+        }
+    }
+
     @Test func aFolderReplacesAFileOfItsOwn() async throws {
         try await withFolder { folder in
             let open = try OpenFolder(folder + "/j"), path = folder + "/j/d"

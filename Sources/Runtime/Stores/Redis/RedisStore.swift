@@ -42,7 +42,7 @@ final class RedisStore: Store {
         do throws(SystemError) {
             try Files.makeFolder(folder, mode: 0o700)
             let passwordFile = folder + "/password"
-            if let known = Files.text(passwordFile)?.split(separator: "\n").first {
+            if let known = try Files.firstLine(passwordFile) {
                 password = String(known)
             } else {
                 password = secretHex(bytes: 24)
@@ -198,7 +198,7 @@ struct RedisServer {
         self.folder = folder
         self.password = password
         let known =
-            KeptPort.known(in: folder)
+            try KeptPort.known(in: folder)
             ?? NodeFolders.port(of: "node-\(number)", in: Files.folder(of: folder))
         if let declared {
             port = declared

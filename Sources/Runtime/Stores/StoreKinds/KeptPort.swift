@@ -3,9 +3,10 @@ import EventLoops
 
 /// The port of a node, which is chosen once and kept in its folder: clients and other nodes know the node by it.
 public enum KeptPort {
-    /// The port that the folder remembers; nil: none, or nothing that is one.
-    public static func known(in folder: String) -> UInt16? {
-        Files.text(folder + "/port")?.split(separator: "\n").first.flatMap { UInt16($0) }
+    /// The port that the folder remembers; nil: none, or nothing that is one. Throws when it cannot be read: another one would be unknown to
+    /// the clients and the other nodes.
+    public static func known(in folder: String) throws(SystemError) -> UInt16? {
+        try Files.firstLine(folder + "/port").flatMap { UInt16($0) }
     }
 
     public static func keep(_ port: UInt16, in folder: String) throws(SystemError) {

@@ -75,14 +75,7 @@ public struct StackFolder: Sendable {
     /// `identity`, if one was ever drawn.
     func knownIdentity() throws(SystemError) -> String? { try firstLine("id") == nil ? nil : try identity() }
 
-    /// nil: no file, or an empty one. One that cannot be read is not absent.
-    private func firstLine(_ name: String) throws(SystemError) -> String? {
-        do { return String(decoding: try Files.read("\(path)/\(name)"), as: UTF8.self).split(separator: "\n").first.map(String.init) } catch
-        {
-            if error.code == ENOENT { return nil }
-            throw error
-        }
-    }
+    private func firstLine(_ name: String) throws(SystemError) -> String? { try Files.firstLine("\(path)/\(name)") }
 
     // MARK: the control socket
 
