@@ -170,8 +170,8 @@ let package = Package(
             "Simulation",
             uses: [
                 "StoreKinds", "Rightsizing", "Autoscaling", "Measurement", "StackFile", "StackModel", "Supervision", "Sharding",
-                "EventLoops",
-                "Observability", "Basics",
+                "MemcachedStores", "RedisStores", "Redis", "HTTP", "EventLoops",
+                "Observability", "Basics", "TestSupport",
             ]),
         tests(
             "Loopback",

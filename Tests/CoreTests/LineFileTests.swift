@@ -105,6 +105,49 @@ import Testing
         }
     }
 
+    /// What was left out in the middle separates what came before from what came after.
+    @Test func readUnbrokenNothingComesFromBeforeAGap() async throws {
+        try await withFolder { folder in
+            let path = folder + "/d"
+            try Files.replace(path + ".1", with: Array("one\ntwo\n".utf8))
+            try Files.replace(path, with: Array("three\nfour\n".utf8))
+            func read(_ limit: Int, unbroken: Bool) throws -> [String] {
+                var found: [String] = []
+                try LineFile.read(path, limit: limit, unbroken: unbroken).each { line, _ in
+                    found.append(String(decoding: line, as: UTF8.self))
+                }
+                return found
+            }
+            #expect(try read(11, unbroken: true) == ["one", "two", "three", "four"])
+            #expect(try read(10, unbroken: true) == ["four"] && read(10, unbroken: false) == ["one", "two", "four"])
+            #expect(try !LineFile.read(folder + "/none", limit: 10).isThere && LineFile.read(path, limit: 10).isThere)
+        }
+    }
+
+    @Test func aFileThatCannotBeReadIsNotAbsent() async throws {
+        try await withFolder { folder in
+            #expect(try Files.firstLine(folder + "/none") == nil)
+            try Files.replace(folder + "/some", with: Array("one\ntwo\n".utf8))
+            #expect(try Files.firstLine(folder + "/some") == "one")
+            #expect(throws: SystemError.self) { try Files.firstLine(folder) }
+        }
+    }
+
+    @Test func aFolderReplacesAFileOfItsOwn() async throws {
+        try await withFolder { folder in
+            let open = try OpenFolder(folder + "/j"), path = folder + "/j/d"
+            for text in ["one", "", "three"] {
+                try open.replace("d", with: Array(text.utf8))
+                #expect(Files.text(path) == text && Files.list(folder + "/j") == ["d"])
+            }
+            // Not in another folder of the same name.
+            Files.remove(folder + "/j")
+            try Files.makeFolder(folder + "/j")
+            #expect(throws: SystemError.self) { try open.replace("d", with: []) }
+            #expect(!Files.exists(path))
+        }
+    }
+
     @Test func aFollowerGoesOnOverRotations() async throws {
         try await withFolder { folder in
             let file = LineFile(try OpenFolder(folder + "/j"), name: "d", limit: 500), path = folder + "/j/d"

@@ -21,7 +21,7 @@ import Testing
                 log: folder + "/out", folder: folder)
             let result: Result<Void, any Error>
             do {
-                let isUp = await eventually { isFreePort(admin) == false }
+                let isUp = try await eventually { try isFreePort(admin) == false }
                 try #require(isUp, "\(child.output)")
                 result = .success(try await body(port, admin, child))
             } catch { result = .failure(error) }

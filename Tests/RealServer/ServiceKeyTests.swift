@@ -261,6 +261,84 @@ import Testing
 
         """
 
+    private static let blocked = """
+        stack: s
+        services:
+          app:
+            command: sleep 1000
+            grace: 1s
+            replicas: 1..8
+            resources: { cpu: 1, memory: 64Mi }
+            scale: { metrics: [{ cpu: 50% }], every: 1s, down: { pods: 8, every: 1s, stabilization: 1s } }
+        tasks:
+          wait: { command: [sh, -c, 'until [ -e go ]; do sleep 0.02; done'], timeout: 5m, grace: 1s }
+
+        """
+
+    /// What somebody sets while the stack is starting is held when it runs; what is freed meanwhile is free.
+    @Test(arguments: [5, nil] as [Int?]) func aSizeThatIsSetDuringTheStartIsHeld(held: Int?) async throws {
+        try await withSmallStack { stack in
+            try stack.put("s.yaml", ServiceKeyTests.blocked)
+            let starting = try Child(
+                builtProgram("muster"), ["up", "-d", "s.yaml"] + (held == nil ? ["--replicas", "app=5"] : []),
+                log: stack.folder + "/up.out", folder: stack.folder)
+            let isWaiting = try await eventually { try await stack.rows().contains { $0.name == "wait/1" && $0.state == "starting" } }
+            #expect(isWaiting, "\(starting.output)")
+            // The verb would wait until the stack runs.
+            let socket = Endpoint.address(.unix(stack.folder + "/.muster/s/control.sock"))
+            let wish = "{\"service\": \"app\"\(held.map { ", \"replicas\": \($0)" } ?? "")}"
+            let told = try await stack.client.send("POST", "/api/scale", to: socket, body: Array(wish.utf8))
+            #expect(told.status == 200, "\(told.text)")
+            try stack.put("go", "")
+            #expect(await starting.end() == 0, "\(starting.output)")
+            let answer = try await stack.client.send("GET", "/api/scaling", to: socket)
+            #expect(answer.text.contains("\"held\":\(held.map(String.init) ?? "null"),"), "\(answer.text)")
+            #expect(try await stack.muster("down", "s.yaml").status == 0)
+        }
+    }
+
+    /// A service that ended without success and is not started again holds what depends on it. After a crash of the supervisor, that is: at
+    /// the first start the stack ends with it.
+    @Test func aDependencyThatFailedIsNotReady() async throws {
+        try await withSmallStack { stack in
+            let file = """
+                stack: s
+                services:
+                  db: { command: [sh, -c, '[ -e broken ] && exit 3; touch db-ready; exec sleep 1000'], grace: 1s, restart: never, check: { command: test -e db-ready, every: 100ms } }
+                  other: { command: sleep 1000, grace: 1s }
+                tasks:
+                  migrate: { command: [sh, -c, 'echo run >> runs'], depends-on: [db], grace: 1s }
+
+                """
+            try stack.put("s.yaml", file)
+            try stack.put("broken", "")
+            let first = try await stack.muster("up", "-d", "s.yaml")
+            #expect(first.status != 0 && first.output.contains("db/1 does not start"), "\(first.output)")
+            #expect(Files.text(stack.folder + "/runs") == nil)
+            Files.remove(stack.folder + "/broken")
+            try await stack.up()
+            #expect(Files.text(stack.folder + "/runs") == "run\n")
+            try stack.put("broken", "")
+            Files.remove(stack.folder + "/db-ready")
+            let other = try await stack.row("other/1")
+            kill(try stack.supervisor(of: other).supervisor, SIGKILL)
+            let isBack = try await eventually(.seconds(30)) {
+                let rows = try await stack.rows()
+                return rows.contains { $0.name == "other/1" && $0.pid != other.pid && $0.state == "ready" }
+                    && rows.contains { $0.name == "db/1" && $0.state == "failed" }
+            }
+            #expect(isBack)
+            // The task is not run on it, neither then nor when somebody asks, and who asks is told why.
+            let second = try await stack.muster("up", "-d", "s.yaml")
+            #expect(
+                second.status == 1 && second.output.contains("the service db is not ready: db/1 ended (exit status 3)"), "\(second.output)")
+            #expect(second.output.contains("waiting for it: migrate"), "\(second.output)")
+            #expect(Files.text(stack.folder + "/runs") == "run\n")
+            #expect(try await stack.muster("down", "s.yaml").status == 0)
+            #expect(stack.processes.isEmpty)
+        }
+    }
+
     @Test func aTaskRunsOnceBeforeWhatDependsOnIt() async throws {
         try await withSmallStack { stack in
             try stack.put("s.yaml", ServiceKeyTests.tasks)

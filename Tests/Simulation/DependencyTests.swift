@@ -84,6 +84,70 @@ import Testing
         #expect(why.contains("migrate") && machine.services["web"]?.isSettled == true)
     }
 
+    /// A service that ended without success and is not started again is not ready: it holds what depends on it, as a failed task does.
+    @Test func aServiceThatIsOverHoldsWhatDependsOnIt() {
+        var machine = machine(["db", "web", "other"])
+        _ = machine.handle(.begin)
+        _ = machine.handle(.ready(unit: "other", number: 1))
+        #expect(machine.handle(.failedToStart(unit: "db", number: 1, reason: "exit status 1")).isEmpty)
+        // The rest runs.
+        #expect(machine.handle(.over(unit: "db", number: 1)) == [.entered(.running)])
+        #expect(machine.held == ["migrate": "db", "web": "db"] && machine.isQuiet && machine.tasks["migrate"] == .waiting)
+        #expect(machine.handle(.runTasks(["migrate"])).isEmpty)
+        // Another one in its place frees them.
+        #expect(machine.handle(.roll(service: "db")) == [started("db", 2, generation: 2)])
+        #expect(machine.handle(.ready(unit: "db", number: 2)) == [.stop(unit: "db", number: 1)])
+        let actions = machine.handle(.stopped(unit: "db", number: 1))
+        #expect(actions.contains(.startTask("migrate")) && machine.held.isEmpty)
+    }
+
+    @Test func onARunningStackATaskWaitsForAServiceThatIsOver() {
+        var machine = machine()
+        for event in [
+            StackMachine.Event.begin, .ready(unit: "db", number: 1), .taskEnded("migrate", failure: nil), .ready(unit: "web", number: 1),
+        ] { _ = machine.handle(event) }
+        #expect(machine.phase == .running)
+        _ = machine.handle(.unready(unit: "db", number: 1))
+        _ = machine.handle(.over(unit: "db", number: 1))
+        #expect(machine.handle(.runTasks(["migrate"])).isEmpty && machine.held == ["migrate": "db"] && machine.isQuiet)
+        // A roll that waits for the task is told why, and not left waiting.
+        #expect(
+            machine.handle(.roll(service: "web"))
+                == [.rollEnded(service: "web", failure: "the task migrate, which must be done before it, waits for db, which failed")])
+    }
+
+    /// One that ended with success has done what it was there for, and counts as ready.
+    @Test func aServiceThatEndedWithSuccessHoldsNothing() {
+        var machine = machine()
+        _ = machine.handle(.begin)
+        // So the runner tells it.
+        #expect(machine.handle(.ready(unit: "db", number: 1)) == [.startTask("migrate")])
+    }
+
+    /// From the wish to stop on nothing begins, although the gateway is still draining and the phase is the same.
+    @Test func aStopFreezesWhatHasNotBegun() {
+        var machine = machine()
+        _ = machine.handle(.begin)
+        #expect(machine.handle(.stopping).isEmpty)
+        #expect(machine.handle(.ready(unit: "db", number: 1)).isEmpty && machine.tasks["migrate"] == .waiting)
+        let actions = machine.handle(.shutDown)
+        #expect(actions == [.entered(.stoppingServices), .stop(unit: "db", number: 1)])
+        #expect(machine.handle(.stopped(unit: "db", number: 1)).contains(.entered(.stopped)))
+        // Stores that become ready meanwhile begin no services.
+        var early = StackMachine(.init(stores: ["state": 1], services: ["web": 1]))
+        _ = early.handle(.begin)
+        _ = early.handle(.stopping)
+        #expect(early.handle(.ready(unit: "state", number: 1)).isEmpty && early.phase == .startingStores)
+        // A roll that waits is told with the end.
+        var running = self.machine()
+        for event in [
+            StackMachine.Event.begin, .ready(unit: "db", number: 1), .taskEnded("migrate", failure: nil), .ready(unit: "web", number: 1),
+            .stopping,
+        ] { _ = running.handle(event) }
+        #expect(running.handle(.roll(service: "web")).isEmpty && running.handle(.runTasks(["migrate"])).isEmpty)
+        #expect(running.handle(.shutDown).contains(.rollEnded(service: "web", failure: "the stack is stopping")))
+    }
+
     @Test func stoppingEndsARunningTaskAndWaitsForIt() {
         var machine = machine()
         _ = machine.handle(.begin)
@@ -130,6 +194,40 @@ import Testing
         #expect(
             late.handle(.exited("exit status 0", isSuccess: true), now: .init(nanoseconds: 0)).contains(
                 .completed(failure: "it did not end within 5s")))
+    }
+
+    // MARK: a roll after a roll
+
+    /// The surge of a version that neither fails nor gets ready does not hold up the version that mends it.
+    @Test func aNewerVersionGivesUpTheSurgeOfTheOlderOne() {
+        var machine = ServiceMachine(name: "s", desired: 2)
+        _ = machine.setDesired(2)
+        for number in [1, 2] { _ = machine.becameReady(number) }
+        #expect(machine.beginRoll() == [.start(3, generation: 2)])
+        #expect(machine.beginRoll() == [.stop(3)])
+        #expect(machine.stopped(3) == [.start(3, generation: 3)])
+        #expect(machine.members.values.filter { !$0.isLeaving }.count == 3)
+        #expect(machine.becameReady(3) == [.stop(1)])
+        #expect(machine.stopped(1) == [.start(1, generation: 3)])
+        #expect(machine.becameReady(1) == [.stop(2)])
+        #expect(machine.stopped(2) == [.rollEnded(nil)])
+        #expect(machine.members.values.allSatisfy { $0.generation == 3 && $0.isReady })
+        // A surge that serves goes on: it is replaced in its turn.
+        var other = ServiceMachine(name: "s", desired: 1)
+        _ = other.setDesired(1)
+        _ = other.becameReady(1)
+        _ = other.beginRoll()
+        #expect(other.becameReady(2) == [.stop(1)] && other.beginRoll().isEmpty)
+        #expect(other.stopped(1) == [.start(1, generation: 3)])
+        // Unless it stops serving while it waits for the others.
+        var third = ServiceMachine(name: "s", desired: 3)
+        _ = third.setDesired(3)
+        for number in [1, 2, 3] { _ = third.becameReady(number) }
+        #expect(third.beginRoll() == [.start(4, generation: 2)])
+        for number in [2, 3] { _ = third.becameUnready(number) }
+        #expect(third.becameReady(4).isEmpty && third.beginRoll().isEmpty)
+        #expect(third.becameUnready(4) == [.stop(4)])
+        #expect(third.stopped(4) == [.start(4, generation: 3)])
     }
 
     // MARK: a fixed port

@@ -46,6 +46,52 @@ import Testing
         }
     }
 
+    private static func timer(_ actions: [ReplicaMachine.Action]) -> (id: Int, after: Duration)? {
+        for case .setTimer(let id, let after) in actions { return (id, after) }
+        return nil
+    }
+
+    /// Who could not be asked is not late: only time in which it could be asked counts.
+    @Test func aStartThatCannotBeAskedAboutIsNotOver() throws {
+        var machine = ReplicaMachine(subject: "s/1", settings: .init(), now: .init(nanoseconds: 0))
+        let first = try #require(Self.timer(machine.handle(.start, now: .init(nanoseconds: 0))))
+        var last = first
+        for second in 1...90 {
+            let actions = machine.handle(.probed(.unasked("too many open files")), now: .init(nanoseconds: Int64(second) * 1_000_000_000))
+            last = try #require(Self.timer(actions))
+            #expect(actions.count == 1 && last.after == .seconds(30))
+        }
+        #expect(machine.handle(.timer(first.id), now: .init(nanoseconds: 31_000_000_000)).isEmpty && machine.phase == .starting)
+        // Asked again without an answer, it has its time from then on, and no more.
+        _ = machine.handle(.probed(.failed("refused")), now: .init(nanoseconds: 91_000_000_000))
+        #expect(machine.handle(.timer(last.id), now: .init(nanoseconds: 120_000_000_000)) == [.kill])
+    }
+
+    /// A want of ours is no death: of a task not the end, of a worker without restarts not either, and no crash loop comes of it.
+    @Test(arguments: [true, false]) func aStartThatFailsForOurWantIsTriedAgain(isTask: Bool) throws {
+        let settings = ReplicaMachine.Settings(isProbed: false, restart: .never, isTask: isTask), now = MonotonicTime(nanoseconds: 0)
+        var machine = ReplicaMachine(subject: "s/1", settings: settings, now: now)
+        _ = machine.handle(.start, now: now)
+        var waits: [Duration] = []
+        for turn in 0..<10 {
+            let actions = machine.handle(.spawnFailed("open log: Too many open files", isOwnWant: true), now: now)
+            let told = actions.count { if case .decided = $0 { true } else { false } }
+            let timer = try #require(Self.timer(actions))
+            #expect(machine.phase == .backingOff && machine.restarts == 0 && !machine.isLooping && told == (turn == 0 ? 1 : 0))
+            #expect(!actions.contains { if case .completed = $0 { true } else { false } })
+            waits.append(timer.after)
+            #expect(machine.handle(.timer(timer.id), now: now).contains(.spawn))
+        }
+        #expect(waits.first == .milliseconds(200) && waits.last == .seconds(10))
+        // What is no want of ours still ends it.
+        #expect(machine.handle(.spawnFailed("no program"), now: now).contains(.completed(failure: "no program")))
+        // And whoever is told to stop meanwhile stops.
+        var other = ReplicaMachine(subject: "s/1", settings: settings, now: now)
+        _ = other.handle(.start, now: now)
+        _ = other.handle(.spawnFailed("x", isOwnWant: true), now: now)
+        #expect(other.handle(.stop, now: now) == [.finished])
+    }
+
     @Test func aLateTimerIsIgnored() {
         var machine = ReplicaMachine(subject: "s/1", settings: .init(), now: .init(nanoseconds: 0))
         guard case .setTimer(let old, _)? = machine.handle(.start, now: .init(nanoseconds: 0)).last else {

@@ -2,6 +2,7 @@ import Autoscaling
 import Basics
 import EventLoops
 import Glibc
+import JSONCoding
 import Measurement
 import Observability
 import StackFile
@@ -143,6 +144,108 @@ import Testing
                 #expect(try RecordedScaling(folder).skipped == 1, "\(number)")
             }
         }
+    }
+
+    /// The writer's lines are the reader's: an overload wants more than there can be.
+    @Test func anOverloadIsNoDamage() throws {
+        let most = Int(Int32.max), document = JSONDocument()
+        let point = ScalingTimeline.Point(
+            at: WallTime(milliseconds: 1_764_547_200_000), replicas: 2, serving: 1, raw: most, outcome: 20, measured: [most, nil],
+            demand: [nil, most])
+        let line = ScalingLine(
+            service: "web", held: nil, .pass(point, metrics: ["cpu", "requests"], learned: .init(wanted: [most], added: 18, removed: 0)))
+        guard case .pass(let read, _, let learned)? = ScalingLine(line.bytes.dropLast(), document)?.event else {
+            Issue.record("\(String(decoding: line.bytes, as: UTF8.self))")
+            return
+        }
+        #expect(read == point && learned.wanted == [most])
+        let beyond = String(decoding: line.bytes, as: UTF8.self).replacing("\"raw\":\(most)", with: "\"raw\":\(most + 1)")
+        #expect(ScalingLine(Array(beyond.utf8)[...].dropLast(), document) == nil)
+    }
+
+    /// What somebody has set outlives any number of other services' passes, and ends with the stack, also where the end is not read.
+    @Test func aSizeIsNotPushedOut() throws {
+        try Self.withStackFolder { folder in
+            let thread = try EventLoop.start(name: "journal")
+            defer { thread.stop() }
+            func wait() {
+                let isOver = Flag()
+                thread.execute { isOver.set() }
+                isOver.wait()
+            }
+            let file = StackJournal.File.scaling.path(in: folder), limits: [StackJournal.File: Int] = [.scaling: 30_000]
+            func write(_ lines: [ScalingLine]) {
+                let writer = StackJournal(folder, thread: thread, limits: limits) { _ in }
+                for line in lines {
+                    writer.take(line)
+                    wait()
+                }
+            }
+            let point = ScalingTimeline.Point(
+                at: .now, replicas: 2, serving: 2, raw: 2, outcome: 2, measured: [Int?](repeating: 7, count: 20), demand: [])
+            let passes = (0..<500).map { _ in
+                ScalingLine(service: "api", held: nil, .pass(point, metrics: ["cpu"], learned: .init(wanted: [2], added: 0, removed: 0)))
+            }
+            write([ScalingLine(service: "web", held: 5, .size(5))] + passes)
+            #expect(try Files.size(file) <= 30_000 && Files.exists(file + ".1"))
+            for limit in [1000, 1 << 20] {
+                let recorded = try RecordedScaling(folder, limit: limit)
+                #expect(
+                    recorded.pasts["web"]?.size == 5 && recorded.pasts["web"]?.held == 5 && recorded.pasts["web"]?.learned.isEmpty == true)
+                #expect(recorded.pasts["api"]?.size == 2 && recorded.skipped == 0)
+                let isAll = limit > 60_000
+                #expect((recorded.pasts["api"]?.learned.count ?? 0) > (isAll ? 100 : 0))
+            }
+            // Freed, it is so again; and what ended is not there, although the end itself is not read any more.
+            write([ScalingLine(service: "web", held: nil, .size(4))])
+            #expect(try RecordedScaling(folder).pasts["web"]?.held == nil && RecordedScaling(folder).pasts["web"]?.size == 4)
+            write([ScalingLine(service: "", held: nil, .ended)])
+            #expect(try RecordedScaling(folder, limit: 1000).pasts.isEmpty)
+            write(Array(passes.prefix(50)))
+            let after = try RecordedScaling(folder, limit: 1000)
+            #expect(Array(after.pasts.keys) == ["api"])
+            // Of another start of the machine nothing goes on; without the file the passes say what they can.
+            let sizes = "\(folder.journal)/sizes.jsonl"
+            let other = ScalingLine(stamp: LineStamp(boot: "other", at: .now), service: "web", held: 5, .size(5))
+            try Files.replace(sizes, with: other.bytes)
+            #expect(try RecordedScaling(folder).pasts.isEmpty)
+            Files.remove(sizes)
+            #expect(try RecordedScaling(folder).pasts["api"]?.size == 2)
+        }
+    }
+
+    private static func service(_ name: String, _ replicas: ClosedRange<Int>) throws -> ServiceSpec {
+        let range = "\(replicas.lowerBound)..\(replicas.upperBound)", scale = "{ metrics: [{ cpu: 50% }] }"
+        let text = "services: { \(name): { command: x, replicas: \(range), resources: { cpu: 1, memory: 1Mi }, scale: \(scale) } }"
+        return try #require(try Stack.read(Array(text.utf8), path: "s.yaml").service(name))
+    }
+
+    /// What somebody asked for before the autoscalers run is held when they begin, unless it was freed or cannot be.
+    @Test func whatWasAskedForBeforeTheAutoscalersRun() throws {
+        let app = try Self.service("app", 1...8)
+        func begin(_ counts: [String: Int], _ past: RecordedScaling.Past? = nil, isRestart: Bool = false) -> AskedSizes {
+            AskedSizes([app], counts: counts, pasts: past.map { ["app": $0] } ?? [:], isRestart: isRestart)
+        }
+        var asked = begin([:])
+        #expect(asked.held.isEmpty && asked.begin == ["app": 1])
+        // While the stack is starting: set, and freed again.
+        _ = asked.set("app", 5, from: 1, now: .now)
+        #expect(asked.held == ["app": 5])
+        _ = asked.set("app", nil, from: 5, now: .now)
+        #expect(asked.held.isEmpty)
+        asked = begin(["app": 5])
+        #expect(asked.held == ["app": 5] && asked.begin == ["app": 5] && asked.recalled.isEmpty)
+        let record = asked.set("app", nil, from: 5, now: .now)
+        #expect(asked.held.isEmpty && record.sentence.contains("belongs to the autoscaler again"))
+        // What was left: the record is later than the words that a supervisor begins with again.
+        #expect(begin(["app": 5], .init(size: 3, held: nil), isRestart: true).held.isEmpty)
+        #expect(begin(["app": 5], .init(size: 3, held: 3), isRestart: false).held == ["app": 5])
+        let recalled = begin([:], .init(size: 4, held: 4))
+        #expect(recalled.held == ["app": 4] && recalled.begin == ["app": 4] && recalled.recalled == ["app"])
+        // The range is another one now: neither held at what is refused, nor silent about it.
+        let refused = begin([:], .init(size: 10, held: 10))
+        #expect(refused.held.isEmpty && refused.begin == ["app": 1])
+        #expect(refused.refusals == ["app is not held at 10 replicas, which somebody had asked for: app is declared with 1..8 replicas"])
     }
 
     /// Forty thousand decisions from four threads: the files stay within their bounds, the decisions that matter stay, and nobody waits.

@@ -27,10 +27,3 @@ public struct SystemError: Error, Equatable, CustomStringConvertible {
 
     public var description: String { code == 0 ? call : "\(call): \(errorText(code))" }
 }
-
-/// Whether this process can open no further file or socket: then nobody else is to blame for a connection that was not made.
-public var isShortOfDescriptors: Bool {
-    let spare = dup(2)
-    if spare >= 0 { close(spare) }
-    return spare < 0 && (errno == EMFILE || errno == ENFILE)
-}

@@ -22,6 +22,14 @@ public enum Files {
         (try? read(path)).map { String(decoding: $0, as: UTF8.self) }
     }
 
+    /// The first line of a file; nil: there is no file, or nothing in it. One that cannot be read is not absent, and throws.
+    public static func firstLine(_ path: String) throws(SystemError) -> String? {
+        do { return String(decoding: try read(path), as: UTF8.self).split(separator: "\n").first.map(String.init) } catch {
+            if error.code == ENOENT { return nil }
+            throw error
+        }
+    }
+
     /// Reads at most `limit` bytes of a file of any size, from `offset` on; fewer where the file ends.
     public static func read(_ path: String, from offset: Int, limit: Int) throws(SystemError) -> [UInt8] {
         let fd = open(path, O_RDONLY | O_CLOEXEC)

@@ -14,6 +14,26 @@ public final class OpenFolder: Sendable {
     }
 
     deinit { close(descriptor) }
+
+    /// Writes a small file beside `name`, and renames it over `name`: whoever reads sees the old or the new one. Only the owner may read it.
+    public func replace(_ name: String, with bytes: [UInt8]) throws(SystemError) {
+        let temporary = name + ".new"
+        unlinkat(descriptor, temporary, 0)
+        let fd = openat(descriptor, temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0o600)
+        guard fd >= 0 else { throw SystemError("create \(temporary)") }
+        var offset = 0, failure: SystemError?
+        while offset < bytes.count, failure == nil {
+            let wrote = bytes.withUnsafeBytes { Glibc.write(fd, $0.baseAddress! + offset, $0.count - offset) }
+            if wrote < 0, errno == EINTR { continue }
+            if wrote <= 0 { failure = SystemError("write \(temporary)") } else { offset += wrote }
+        }
+        // Some file systems tell only here that there was no room.
+        if close(fd) != 0, failure == nil { failure = SystemError("write \(temporary)") }
+        if failure == nil, renameat(descriptor, temporary, descriptor, name) != 0 { failure = SystemError("rename \(temporary)") }
+        guard let failure else { return }
+        unlinkat(descriptor, temporary, 0)
+        throw failure
+    }
 }
 
 /// A file of lines that never outgrows a bound: before a line that has no room in the file, the file becomes `NAME.1` (which replaces the
@@ -117,6 +137,9 @@ public struct LineFile: Sendable {
         /// Bytes of larger files that were not read.
         public fileprivate(set) var leftOut = 0
 
+        /// Whether there is a file, empty or not.
+        public var isThere: Bool { !parts.isEmpty }
+
         /// Calls `body` with each line without its line feed, oldest first, and whether the line has ended: the last one may have been cut off.
         public func each(_ body: (ArraySlice<UInt8>, Bool) -> Void) {
             for part in parts {
@@ -131,9 +154,13 @@ public struct LineFile: Sendable {
     }
 
     /// Reads at most the last `limit` bytes of the file and of the earlier one. A file that is not there has no lines.
-    public static func read(_ path: String, limit: Int) throws(SystemError) -> Contents {
+    ///
+    /// With `unbroken`, nothing is read of the earlier file where the beginning of the later one is left out: no lines are missing between the
+    /// first and the last one then.
+    public static func read(_ path: String, limit: Int, unbroken: Bool = false) throws(SystemError) -> Contents {
         var contents = Contents()
-        for path in [path + ".1", path] {
+        let isCut = unbroken ? try ReadableFile(path).map { $0.size > limit } ?? false : false
+        for path in isCut ? [path] : [path + ".1", path] {
             guard let file = try ReadableFile(path) else { continue }
             let start = max(0, file.size - limit)
             var bytes = try file.read(from: start, limit: limit)

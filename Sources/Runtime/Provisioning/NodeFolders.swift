@@ -157,9 +157,13 @@ public struct NodeFolders: Sendable {
             }
         }
         for node in nodes { ports.remove(node.address.port) }
-        return try ports.filter { isFreePort($0) }.map { port throws(ProvisioningFailure) in
-            try NodeFolders.node("node-\(port)", "\(directory)/node-\(port)", port)
+        var missing: [Node] = []
+        for port in ports {
+            let node = try NodeFolders.node("node-\(port)", "\(directory)/node-\(port)", port)
+            // One that runs has its folder somewhere else.
+            if !node.runs { missing.append(node) }
         }
+        return missing
     }
 
     // MARK: judging

@@ -116,16 +116,31 @@ struct StackHandle: Sendable {
     /// The folders of stacks that were last started from this file, whatever it names now.
     private static func startedFrom(_ file: String) throws(Exit) -> [StackFolder] {
         let own = Files.name(of: Files.absolute(file))
-        do throws(StackFolder.Failure) { return try StackFolder.all(beside: file).filter { $0.owner == own } } catch {
-            throw .failed(error.description)
+        do {
+            return try StackFolder.all(beside: file).filter { folder in
+                // Another user's folder shows nothing, and was started from a file of that user's.
+                do throws(SystemError) { return try folder.owner == own } catch  where error.code == EACCES { return false }
+            }
+        } catch { throw .failed("\(error)") }
+    }
+
+    /// The process that starts the supervisor again; nil: there is none.
+    var watcher: Int32? {
+        get throws(Exit) {
+            try StackHandle.seen("whether the supervisor is started again") { () throws(SystemError) in try folder.watcher }
         }
+    }
+
+    private static func seen<T>(_ what: String, _ look: () throws(SystemError) -> T) throws(Exit) -> T {
+        do throws(SystemError) { return try look() } catch { throw .failed("\(what) cannot be seen: \(error)") }
     }
 
     /// Two files may name the same stack: whoever reaches the other one's is told. Two files that name none are never one stack; where the
     /// rest of their names is equal (`a.yaml`, `a.yml`), it is refused.
     private func checkOwner() throws(Exit) {
-        noteEarlierName()
-        guard let owner = folder.owner, owner != Files.name(of: Files.absolute(file)) else { return }
+        try noteEarlierName()
+        let known = try StackHandle.seen("which file the stack was started from") { () throws(SystemError) in try folder.owner }
+        guard let owner = known, owner != Files.name(of: Files.absolute(file)) else { return }
         let other = Files.folder(of: Files.absolute(file)) + "/" + owner
         guard Files.exists(other) else {
             return printError("note: the stack '\(name)' was last started from \(owner), which is not there any more")
@@ -139,12 +154,14 @@ struct StackHandle: Sendable {
     }
 
     /// Versions that did not write down a folder's owner named a stack by less of its file's name: its data is then in another folder.
-    private func noteEarlierName() {
+    private func noteEarlierName() throws(Exit) {
         guard !Files.exists(folder.path), (try? Files.read(file, limit: 1 << 20)).flatMap(Stack.declaredName) == nil else { return }
         let part = Files.name(of: file).split(separator: ".").first.map(String.init) ?? ""
         for name in [part, "stack"] where name != self.name && !name.isEmpty {
             let earlier = StackFolder(stackFile: file, stack: name)
-            guard Files.exists(earlier.path), earlier.owner == nil else { continue }
+            guard Files.exists(earlier.path) else { continue }
+            let owner = try StackHandle.seen("which file \(earlier.path) is of") { () throws(SystemError) in try earlier.owner }
+            if owner != nil { continue }
             printError(
                 "note: this stack is called '\(self.name)' now. A version before this one may have run it as '\(name)': if it did, write "
                     + "'stack: \(name)' into \(file), and it is found with its data in \(earlier.path)")
@@ -175,7 +192,7 @@ struct StackHandle: Sendable {
                 "the stack '\(name)' runs (its supervisor is process \(pid)), but its folder \(folder.path) was removed: it can only be stopped, "
                     + "with: \(selfName) down \(file)")
         }
-        if folder.watcher != nil {
+        if try watcher != nil {
             throw .failed("the supervisor of the stack '\(name)' is being started (again); see \(folder.supervisorLog)")
         }
         throw .failed("the stack '\(name)' is not running; start it with: \(selfName) up \(file)")
@@ -205,14 +222,14 @@ struct StackHandle: Sendable {
     }
 
     private func send(_ method: String, _ path: String, _ body: [UInt8]?, timeout: Duration) throws -> HTTPClientResponse {
-        let socket = folder.controlSocket
+        let socket = try folder.controlSocket
         return try blocking { loop in
             try await HTTPClient(loop: loop).send(method, path, to: .address(.unix(socket)), body: body, timeout: timeout)
         }
     }
 
     private func silence(_ error: HTTPClientError) -> Exit {
-        .failed("the supervisor does not answer at \(folder.controlSocket): \(error.underlying)")
+        .failed("the supervisor does not answer at \((try? folder.controlSocket) ?? error.place): \(error.underlying)")
     }
 
     /// What runs, as its supervisor knows it.

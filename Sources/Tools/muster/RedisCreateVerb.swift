@@ -307,8 +307,14 @@ extension NodeFolder {
             }
         } catch { throw ProvisioningFailure(.local, "\(error)") }
         // Something that goes just now gets a second to be gone.
-        for _ in 0..<20 where !isFreePort(node.port) || !isFreePort(node.port + 10_000) { usleep(50_000) }
-        guard isFreePort(node.port), isFreePort(node.port + 10_000) else {
+        func hasPorts() throws(ProvisioningFailure) -> Bool {
+            do throws(SystemError) {
+                guard try isFreePort(node.port) else { return false }
+                return try isFreePort(node.port + 10_000)
+            } catch { throw ProvisioningFailure(.local, "whether the ports of \(node.folder) are free cannot be seen: \(error)") }
+        }
+        for _ in 0..<20 where try !hasPorts() { usleep(50_000) }
+        guard try hasPorts() else {
             throw ProvisioningFailure(.refused, "port \(node.port) or its bus port \(Int(node.port) + 10_000) is in use by another process")
         }
         _ = try node.start(password: password)

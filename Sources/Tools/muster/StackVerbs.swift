@@ -23,17 +23,17 @@ let downVerb = Verb(
     let limit = MonotonicTime.now + .seconds(120)
     if try handle.isRunning {
         let wasAsked = try handle.askToStop(), isStillThere = try handle.isRunning
-        if !wasAsked, !isStillThere, let watcher = handle.folder.watcher {
+        if !wasAsked, !isStillThere, let watcher = try handle.watcher {
             // The supervisor ended by itself meanwhile: it must not have another life.
             kill(watcher, SIGTERM)
         }
         if !wasAsked, isStillThere {
             // It has no socket yet while it ends what one before it had left. Its watcher passes the signal on, and does not start it again.
-            guard let watcher = handle.folder.watcher else {
+            guard let watcher = try handle.watcher else {
                 throw Exit.failed(
-                    "the supervisor runs, cannot be reached at \(handle.folder.controlSocket), and no watcher could pass on a signal")
+                    "the supervisor runs, cannot be reached at \(try handle.folder.controlSocket), and no watcher could pass on a signal")
             }
-            printError("the supervisor cannot be reached at \(handle.folder.controlSocket): it is told by a signal")
+            printError("the supervisor cannot be reached at \(try handle.folder.controlSocket): it is told by a signal")
             kill(watcher, SIGTERM)
         }
         while try handle.isRunning {
@@ -42,7 +42,7 @@ let downVerb = Verb(
         }
         try waitForWatcher(handle, limit)
         printError("\(handle.name) is down")
-    } else if let watcher = handle.folder.watcher {
+    } else if let watcher = try handle.watcher {
         // Between two lives of its supervisor: it must not have another one.
         kill(watcher, SIGTERM)
         try waitForWatcher(handle, limit)
@@ -70,7 +70,7 @@ let downVerb = Verb(
 
 /// The watcher goes after its supervisor, and ends what that one could not find.
 private func waitForWatcher(_ handle: StackHandle, _ limit: MonotonicTime) throws {
-    while let watcher = handle.folder.watcher {
+    while let watcher = try handle.watcher {
         if MonotonicTime.now > limit {
             throw Exit.failed("process \(watcher), which watches the supervisor, did not end within two minutes")
         }

@@ -176,7 +176,8 @@ private func tellFailures(_ handle: StackHandle) throws {
     let failures = try JSONDocument().parse(try handle.ask("GET", "/api/stack")) { ($0["failures"]?.array ?? []).compactMap(\.string) }
     if failures.isEmpty { return }
     throw Exit.failed(
-        failures.joined(separator: "\n") + "\nthe rest runs; when the cause is mended, \(selfName) up \(handle.file) runs the task again")
+        failures.joined(separator: "\n")
+            + "\nthe rest runs; when the cause is mended, \(selfName) up \(handle.file) runs tasks that failed again")
 }
 
 // MARK: a stack that runs already

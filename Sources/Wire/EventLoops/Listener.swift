@@ -142,13 +142,21 @@ public func freePort() throws(SystemError) -> UInt16 {
     return port
 }
 
-/// Whether nobody listens on a TCP port of 127.0.0.1 right now.
-public func isFreePort(_ port: UInt16) -> Bool {
+/// Whether nobody listens on a TCP port of 127.0.0.1 right now. A port that this user may not have (below 1024, say) is not judged: nothing
+/// is known of a listener, so the answer is true. Throws when it cannot be found out, for want of descriptors, say.
+public func isFreePort(_ port: UInt16) throws(SystemError) -> Bool {
     let fd = socket(AF_INET, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
+    guard fd >= 0 else { throw SystemError("socket") }
     defer { Glibc.close(fd) }
     var one: Int32 = 1
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, 4)
-    return SocketAddress.loopback(port: port).withSockaddr { Glibc.bind(fd, $0, $1) } == 0
+    if SocketAddress.loopback(port: port).withSockaddr({ Glibc.bind(fd, $0, $1) }) == 0 { return true }
+    let failure = SystemError("bind 127.0.0.1:\(port)")
+    switch failure.code {
+    case EADDRINUSE: return false
+    case EACCES: return true
+    default: throw failure
+    }
 }
 
 /// Closes a descriptor that nobody took over.

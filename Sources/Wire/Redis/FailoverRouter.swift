@@ -103,7 +103,8 @@ class FailoverRouter: CommandRouter {
 
     private func away(_ node: RedisNode) -> RedisError {
         let reason = if case .disconnected(let text) = node.status { text } else { "not connected" }
-        return RedisError(.unavailable, .notExecuted, place: node.endpoint.description, message: reason)
+        return RedisError(
+            .unavailable, .notExecuted, place: node.endpoint.description, message: reason, isOwnWant: node.lastFailure?.isOwnWant ?? false)
     }
 
     var place: String { nodes.keys.first?.description ?? "redis" }

@@ -296,11 +296,11 @@ final class RedisConnection: Stream {
         deadline?.cancel()
         deadline = nil
         let code: RedisError.Code = timedOut ? .timeout : wasReady ? .lost : .unavailable
-        let message = timedOut ? lateFor : reason.description
+        let message = timedOut ? lateFor : reason.description, isOwnWant = !timedOut && reason.isOwnWant
         let sent = queued - unsentAtClose
         while let waiting = pending.removeFirst() {
             let execution: RedisError.Execution = waiting.start < sent ? .maybeExecuted : .notExecuted
-            waiting.done(.failure(failure ?? RedisError(code, execution, place: place, message: message)))
+            waiting.done(.failure(failure ?? RedisError(code, execution, place: place, message: message, isOwnWant: isOwnWant)))
         }
         // Writes that were answered, and whose WAIT was never sent.
         let groups = unconfirmed
@@ -308,6 +308,6 @@ final class RedisConnection: Stream {
         for group in groups {
             for (_, done) in group.waiting { done(.failure(RedisError(code, .maybeExecuted, place: place, message: message))) }
         }
-        onClosed(failure ?? RedisError(code, .notExecuted, place: place, message: message))
+        onClosed(failure ?? RedisError(code, .notExecuted, place: place, message: message, isOwnWant: isOwnWant))
     }
 }

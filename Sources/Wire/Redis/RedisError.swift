@@ -30,12 +30,15 @@ public struct RedisError: Error, Sendable, Equatable, CustomStringConvertible {
     public let serverCode: String
     public let place: String
     public let message: String
+    /// Whether this process lacked something of its own for the connection (see `SystemError.isOwnWant`): then the server has no part in it.
+    public let isOwnWant: Bool
 
-    public init(_ code: Code, _ execution: Execution, place: String, message: String) {
+    public init(_ code: Code, _ execution: Execution, place: String, message: String, isOwnWant: Bool = false) {
         self.code = code
         self.execution = execution
         self.place = place
         self.message = message
+        self.isOwnWant = isOwnWant
         serverCode = code == .server ? String(message.prefix { $0 != " " }) : ""
     }
 

@@ -28,7 +28,7 @@ final class RedisNode {
     private var random = SeededRandom(seed: UInt64(MonotonicTime.now.nanoseconds))
     private var retry: LoopTimer?
     /// Why the last attempt failed.
-    private var lastFailure: RedisError?
+    private(set) var lastFailure: RedisError?
     private let tie = Tie()
     private var place: String { endpoint.description }
 
@@ -62,7 +62,8 @@ final class RedisNode {
             // A wrong password is told as one, also to who asks between two attempts.
             if let lastFailure, lastFailure.code == .authentication { return done(.failure(lastFailure)) }
             let reason = if case .disconnected(let text) = status { text } else { "not connected" }
-            return done(.failure(RedisError(.unavailable, .notExecuted, place: place, message: reason)))
+            let isOwnWant = lastFailure?.isOwnWant ?? false
+            return done(.failure(RedisError(.unavailable, .notExecuted, place: place, message: reason, isOwnWant: isOwnWant)))
         }
         guard waiting.count < RedisNode.waitingLimit else {
             return done(.failure(RedisError(.overloaded, .notExecuted, place: place, message: "too many commands wait to connect")))

@@ -46,10 +46,10 @@ final class MemcachedStore: Store {
         let port: UInt16
         do throws(SystemError) {
             try Files.makeFolder(plan.folder, mode: 0o700)
-            let known = KeptPort.known(in: plan.folder)
+            let known = try KeptPort.known(in: plan.folder)
             if let fixed = settings.port {
                 port = fixed
-            } else if let known, isFreePort(known) {
+            } else if let known, try isFreePort(known) {
                 port = known
             } else {
                 port = try KeptPort.choose()

@@ -38,8 +38,12 @@ final class MemcachedProbe: NodeProbe {
             }
             connection.ask(within: MemcachedProbe.timeLimit) { asked.add(index, $0) }
         }
-        let answers = await asked.all()
-        var silent: [String] = [], wrong: [String] = [], lacking: [String] = []
+        return ProbeReport(judge(await asked.all()))
+    }
+
+    /// One answer a server, in their order.
+    func judge(_ answers: [MemcachedConnection.Answer]) -> NodeAnswer {
+        var silent: [String] = [], wrong: [String] = [], lacking: [String] = [], unasked: [String] = []
         for (index, answer) in answers.enumerated() {
             let name = "stats on \(servers[index])"
             switch answer {
@@ -52,15 +56,19 @@ final class MemcachedProbe: NodeProbe {
             case .silence(let reason):
                 statistics[index] = [:]
                 silent.append("\(name): \(reason)")
+            case .unasked(let want):
+                // What it said last is what is known of it.
+                unasked.append("\(name): \(want)")
             }
         }
-        if silent.count == servers.count, isShortOfDescriptors { return ProbeReport(.unasked("too many open files here")) }
         // One that answers with an error is there; all others of several go on serving their part of the keys.
-        if silent.count + wrong.count == servers.count {
-            return ProbeReport(wrong.isEmpty ? .failed(silent.joined(separator: "; ")) : .unready((wrong + silent).joined(separator: "; ")))
+        if silent.count + wrong.count + unasked.count == servers.count {
+            // Any of those that could not be asked may serve.
+            if !unasked.isEmpty { return .unasked((unasked + wrong + silent).joined(separator: "; ")) }
+            return wrong.isEmpty ? .failed(silent.joined(separator: "; ")) : .unready((wrong + silent).joined(separator: "; "))
         }
         let faults = silent + wrong + lacking
-        return ProbeReport(faults.isEmpty ? .ready : .degraded(faults.joined(separator: "; ")))
+        return faults.isEmpty ? .ready : .degraded(faults.joined(separator: "; "))
     }
 
     /// What a server lacks by its own word; nil: nothing. It refuses connections beyond its limit, or lets them wait.
@@ -113,6 +121,8 @@ final class MemcachedConnection: Stream {
         /// It answers, and not with what was asked for.
         case error(String)
         case silence(String)
+        /// It could not be asked for want of something here: why.
+        case unasked(String)
     }
 
     private var answer = ""
@@ -154,7 +164,7 @@ final class MemcachedConnection: Stream {
 
     override func closed(_ reason: CloseReason) {
         isOver = true
-        finish(.silence("the connection was \(reason)"))
+        finish(reason.isOwnWant ? .unasked(reason.description) : .silence("the connection was \(reason)"))
     }
 
     private func finish(_ answer: Answer) {

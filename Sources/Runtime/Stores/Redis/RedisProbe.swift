@@ -85,14 +85,17 @@ final class RedisProbe: NodeProbe {
         if let answer = RedisProbe.answer(error.message, isAnswer: [.server, .authentication, .malformed].contains(error.code)) {
             return answer
         }
-        if isShortOfDescriptors { return .unasked("too many open files here") }
+        if error.isOwnWant { return .unasked("PING on \(error.place): \(error.message)") }
         guard case .node(let port, _) = target else { return .failed("PING on \(error.place): \(error.message)") }
         let loop = loop
         // The client says why it has no connection, not whether the server reacts.
         let said = await withUnsafeContinuation { continuation in
             FirstWords.ask(port: port, within: RedisProbe.firstWordsTime, on: loop) { continuation.resume(returning: $0) }
         }
-        guard let said else { return .failed("PING on 127.0.0.1:\(port): \(error.message)") }
+        guard case .words(let said) = said else {
+            if case .unasked(let want) = said { return .unasked("PING on 127.0.0.1:\(port): \(want)") }
+            return .failed("PING on 127.0.0.1:\(port): \(error.message)")
+        }
         return RedisProbe.answer(said, isAnswer: said.hasPrefix("-") && !said.hasPrefix("-NOAUTH"))
             ?? .unready("PING on 127.0.0.1:\(port): \(error.message)")
     }

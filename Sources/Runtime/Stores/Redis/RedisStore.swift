@@ -42,7 +42,7 @@ final class RedisStore: Store {
         do throws(SystemError) {
             try Files.makeFolder(folder, mode: 0o700)
             let passwordFile = folder + "/password"
-            if let known = Files.text(passwordFile)?.split(separator: "\n").first {
+            if let known = try Files.firstLine(passwordFile) {
                 password = String(known)
             } else {
                 password = secretHex(bytes: 24)
@@ -65,7 +65,10 @@ final class RedisStore: Store {
                 try beginSingle()
             }
         } catch { throw StoreFailure("store \(name): \(error)") }
-        let refused = census().refusals
+        let refused: [String]
+        do throws(SystemError) { refused = try census().refusals } catch {
+            throw StoreFailure("store \(name): which of its nodes run cannot be seen: \(error)")
+        }
         if let first = refused.first {
             let more = refused.count > 1 ? " (and \(refused.count - 1) more)" : ""
             throw StoreFailure("store \(name): nothing was started. \(first)\(more)")
@@ -82,13 +85,14 @@ final class RedisStore: Store {
     /// A cache writes nothing down.
     private var keepsData: Bool { spec.role == .state }
 
-    /// What the folders of the nodes say now; a node whose port is taken counts as one that runs. Of a single server: nothing.
-    func census(starting number: Int? = nil) -> FolderCensus {
+    /// What the folders of the nodes say now; a node whose port is taken counts as one that runs. Of a single server: nothing. Throws when it
+    /// cannot be seen whether a port is taken.
+    func census(starting number: Int? = nil) throws(SystemError) -> FolderCensus {
         guard spec.isCluster else { return FolderCensus([], wasFormed: false, place: "") }
         return FolderCensus(
-            servers.map { node in
-                NodeTestimony(
-                    folder: node.folder, address: node.address, runs: node.number != number && !isFreePort(node.port), keepsData: keepsData)
+            try servers.map { node throws(SystemError) in
+                let runs = node.number == number ? false : try !isFreePort(node.port)
+                return NodeTestimony(folder: node.folder, address: node.address, runs: runs, keepsData: keepsData)
             }, wasFormed: FormedMark.exists(for: folder), place: "--dir \(folder)")
     }
 
@@ -108,7 +112,10 @@ final class RedisStore: Store {
         guard spec.isCluster else {
             return keepsData ? NodeFolders.refusal(single: folder, wasFormed: FormedMark.exists(for: folder)) : nil
         }
-        let census = census(starting: number), node = servers[number - 1]
+        let census: FolderCensus, node = servers[number - 1]
+        do throws(SystemError) { census = try self.census(starting: number) } catch {
+            return "which of the other nodes run cannot be seen: \(error)"
+        }
         guard let one = census.testimonies.first(where: { $0.address == node.address }) else { return nil }
         switch census.verdict(of: one) {
         case .start: break
@@ -191,11 +198,11 @@ struct RedisServer {
         self.folder = folder
         self.password = password
         let known =
-            KeptPort.known(in: folder)
+            try KeptPort.known(in: folder)
             ?? NodeFolders.port(of: "node-\(number)", in: Files.folder(of: folder))
         if let declared {
             port = declared
-        } else if let known, isFreePort(known) {
+        } else if let known, try isFreePort(known) {
             port = known
         } else {
             // A node of a cluster needs the port 10,000 above for its bus.

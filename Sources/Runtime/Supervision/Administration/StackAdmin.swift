@@ -29,13 +29,13 @@ final class StackAdmin {
     func scale(_ service: String, to count: Int?, isAsked: Bool = true) throws(APIError) {
         guard let spec = stack.service(service) else { throw unknown(service) }
         guard runner.takesSizes else {
-            throw APIError(409, "not_running", "the stack is \(runner.phase); scale it when it runs")
+            throw APIError(409, "not_running", "the stack is \(runner.standing); scale it when it runs")
         }
-        let before = runner.size(of: service) ?? 0, scales = runner.scaling.scalers?.scales(service) ?? false
+        let before = runner.size(of: service) ?? 0
         // Freed, it goes on from where it is when it scales by itself, and else to what is declared.
-        let wanted = count ?? (scales ? before : spec.replicas.lowerBound)
+        let wanted = count ?? (spec.scaling != nil ? before : spec.replicas.lowerBound)
         try check(wanted, spec)
-        let owned = runner.scaling.scalers?.set(service, count, from: before)
+        let owned = runner.scaling.set(spec, count, from: before)
         context.journal.append(
             owned
                 ?? DecisionRecord(

@@ -53,8 +53,8 @@ extension StackAdmin {
         if let reason = StackChange.refusal(of: new, from: stack) {
             throw APIError(409, "needs_restart", "\(reason): run muster down, then muster up")
         }
-        guard runner.phase == "running" else {
-            throw APIError(409, "not_running", "the stack is \(runner.phase); change it when it runs")
+        guard runner.takesChanges else {
+            throw APIError(409, "not_running", "the stack is \(runner.standing); change it when it runs")
         }
         if let ending = new.units.first(where: { runner.has($0) && !stack.units.contains($0) }) {
             throw APIError(409, "busy", "\(ending) was removed and is still ending: try again when it has ended")

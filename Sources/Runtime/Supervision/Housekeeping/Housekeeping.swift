@@ -44,6 +44,9 @@ final class Housekeeping {
         orphans = LoopTimer(loop: loop) { [unowned self] in reapOrphans(runnersPids) }
     }
 
+    /// Does on the thread what takes its time, in the order in which it was asked for.
+    func inBackground(_ work: @escaping @Sendable () -> Void) { thread.execute(work) }
+
     private func complain(_ about: String, _ trouble: String) {
         if complaints[about, default: ""] == trouble { return }
         complaints[about] = trouble

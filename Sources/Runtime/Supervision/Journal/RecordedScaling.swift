@@ -3,7 +3,8 @@ import Basics
 import JSONCoding
 import Observability
 
-/// What a stack's autoscalers did, read from `journal/scaling.jsonl`. Lines that cannot be read are passed over and counted.
+/// What a stack's autoscalers did, read from `journal/scaling.jsonl`, and the size of each service, read from `journal/sizes.jsonl`. Lines
+/// that cannot be read are passed over and counted.
 public struct RecordedScaling {
     /// One service since the stack was last begun, and the machine was last started: no clock tells how long ago it was before that.
     struct Past {
@@ -23,20 +24,35 @@ public struct RecordedScaling {
     /// Of a stack that has not ended as it was asked to: how each service stood. Empty after `down`.
     private(set) var pasts: [String: Past] = [:]
     private var recordings: [String: Recording] = [:]
+    /// The last end of a stack since the machine was started.
+    private var endedAt: MonotonicTime?
     public private(set) var skipped = 0
 
     /// Reads at most the last `limit` bytes of each file. Throws when a file is there and cannot be read.
     public init(_ folder: StackFolder, limit: Int = 2 << 20) throws(SystemError) {
-        let file = StackJournal.File.scaling
-        let contents = try LineFile.read(file.path(in: folder), limit: limit), document = JSONDocument(), now = MonotonicTime.now
-        contents.each { bytes, hasEnded in
-            guard let line = ScalingLine(bytes, document) else {
-                if hasEnded { skipped += 1 }
-                return
+        let file = StackJournal.File.scaling, document = JSONDocument(), now = MonotonicTime.now
+        // Across a gap, in which a stack may have ended, nothing goes on.
+        let contents = try LineFile.read(file.path(in: folder), limit: limit, unbroken: true)
+        let sizes = try LineFile.read("\(folder.journal)/\(StackJournal.File.sizes)", limit: RecordedScaling.sizesLimit)
+        func each(_ contents: LineFile.Contents, _ body: (ScalingLine) -> Void) {
+            contents.each { bytes, hasEnded in
+                if let line = ScalingLine(bytes, document) { body(line) } else if hasEnded { skipped += 1 }
             }
-            take(line, now)
         }
+        each(contents) { take($0, now) }
+        // Of a version that did not write it.
+        guard sizes.isThere else { return }
+        var known: [String: Past] = [:]
+        each(sizes) { line in
+            // An end that is later was written by a version that does not know this file.
+            guard let size = line.size, line.stamp.age(now) != nil, endedAt.map({ line.stamp.at > $0 }) ?? true else { return }
+            known[line.service] = Past(size: size, held: line.held, learned: pasts[line.service]?.learned ?? [])
+        }
+        pasts = known
     }
+
+    /// In bytes: some ten thousand services.
+    private static let sizesLimit = 2 << 20
 
     private mutating func take(_ line: ScalingLine, _ now: MonotonicTime) {
         // The machine was started again since: nothing goes on from before.
@@ -48,7 +64,9 @@ public struct RecordedScaling {
             if learned != ScalingLearned() { pasts[line.service]!.learned.append((line.stamp.at, learned)) }
         }
         switch line.event {
-        case .ended: pasts = [:]
+        case .ended:
+            pasts = [:]
+            if line.stamp.age(now) != nil { endedAt = line.stamp.at }
         case .size(let size): note(size, ScalingLearned())
         case .pass(let point, let metrics, let learned):
             note(point.outcome, learned)

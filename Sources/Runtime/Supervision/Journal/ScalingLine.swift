@@ -50,10 +50,20 @@ struct ScalingLine: Sendable {
         json.endArray()
     }
 
+    /// The size that the line leaves its service with; nil: it is the end of the stack.
+    var size: Int? {
+        switch event {
+        case .ended: nil
+        case .size(let size): size
+        case .pass(let point, _, _): point.outcome
+        }
+    }
+
     // MARK: reading
 
-    /// The most replicas that a line is believed to speak of, and figures or recommendations that it has.
-    private static let mostReplicas = 1_000_000, mostFigures = 1000
+    /// The most replicas that a line is believed to speak of, and figures or recommendations that it has. What is wanted before any bound is
+    /// applied to it goes up to `Int32.max`, as the autoscaler's arithmetic does.
+    private static let mostReplicas = 1_000_000, mostWanted = Int(Int32.max), mostFigures = 1000
 
     /// nil: the line is damaged, of another version, or has a number that cannot be.
     init?(_ line: ArraySlice<UInt8>, _ document: JSONDocument) {
@@ -86,18 +96,18 @@ struct ScalingLine: Sendable {
         let learned = ScalingLearned(
             wanted: try figures(root["wanted"]).compactMap { $0 }, added: try count(root["added"]) ?? 0,
             removed: try count(root["removed"]) ?? 0)
-        guard learned.wanted.allSatisfy({ (0...mostReplicas).contains($0) }) else { return nil }
+        guard learned.wanted.allSatisfy({ (0...mostWanted).contains($0) }) else { return nil }
         let point = ScalingTimeline.Point(
-            at: at, replicas: replicas, serving: serving, raw: try count(root["raw"]), outcome: size,
+            at: at, replicas: replicas, serving: serving, raw: try count(root["raw"], most: mostWanted), outcome: size,
             measured: try figures(root["measured"]),
             demand: try figures(root["demand_milli"]))
         return ScalingLine(stamp: stamp, service: service, held: held, .pass(point, metrics: metrics, learned: learned))
     }
 
     /// nil: not given.
-    private static func count(_ element: JSONElement?) throws -> Int? {
+    private static func count(_ element: JSONElement?, most: Int = mostReplicas) throws -> Int? {
         guard let element else { return nil }
-        guard let value = element.int, (0...mostReplicas).contains(value) else { throw Damage() }
+        guard let value = element.int, (0...most).contains(value) else { throw Damage() }
         return value
     }
 

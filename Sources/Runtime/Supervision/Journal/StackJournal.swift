@@ -7,6 +7,9 @@ import Synchronization
 /// `journal/samples.jsonl` (kinds of which decisions come many times a second; they push no others out) and `journal/scaling.jsonl` (each
 /// pass of an autoscaler). A line is a JSON object; each file is a `LineFile`, bounded in bytes.
 ///
+/// `journal/sizes.jsonl` is no such file: it has a line for each service that was given a size, the last one, and is replaced when a size or
+/// a hold changes. Passes of other services push no size out of it. It is empty after the end of a stack.
+///
 /// `take` may be called on any thread and never waits: lines are made and written on the housekeeping thread. When the files cannot be
 /// written, that is told once, lines are kept for later within a bound, and what goes beyond it is counted, in the file too. Nothing else
 /// stops for it. Files are not synchronised with the disk: a power cut may cost the last seconds, a killed process costs nothing that the
@@ -17,6 +20,8 @@ public final class StackJournal: Sendable {
 
         /// In bytes, of a file; with the earlier one it is twice as much: at most 10 MiB of the disk in all.
         var limit: Int { self == .samples ? 1 << 20 : 2 << 20 }
+
+        static let sizes = "sizes.jsonl"
 
         func path(in folder: StackFolder) -> String { "\(folder.journal)/\(name)" }
         var name: String { rawValue + ".jsonl" }
@@ -32,12 +37,27 @@ public final class StackJournal: Sendable {
         /// What did not fit in `waiting`.
         var lost = 0
         var isScheduled = false
+        /// Of each service the line with its last size, until the stack ends. No bound but the number of services.
+        var sizes: [String: ScalingLine] = [:]
+        var haveSizesChanged = false
+
+        mutating func note(_ line: ScalingLine) {
+            guard let size = line.size else {
+                (sizes, haveSizesChanged) = ([:], true)
+                return
+            }
+            if let known = sizes[line.service], known.size == size, known.held == line.held { return }
+            sizes[line.service] = ScalingLine(stamp: line.stamp, service: line.service, held: line.held, .size(size))
+            haveSizesChanged = true
+        }
     }
 
     /// Used on the housekeeping thread.
     private struct Writer {
         var folder: OpenFolder?
         var unwritten: [File: ArraySlice<[UInt8]>] = [:]
+        /// What the file of sizes is to have; nil: it has that.
+        var sizes: [UInt8]?
         var bytes = 0
         var lost = 0
         /// What was told last.
@@ -68,6 +88,7 @@ public final class StackJournal: Sendable {
 
     private func take(_ item: Item) {
         let mustSchedule = state.withLock { state in
+            if case .scaling(let line) = item { state.note(line) }
             if state.waiting.count < StackJournal.mostWaiting { state.waiting.append(item) } else { state.lost += 1 }
             let isScheduled = state.isScheduled
             state.isScheduled = true
@@ -86,11 +107,12 @@ public final class StackJournal: Sendable {
     }
 
     private func write() {
-        let (items, lost) = state.withLock { state in
-            defer { (state.waiting, state.lost, state.isScheduled) = ([], 0, false) }
-            return (state.waiting, state.lost)
+        let (items, lost, sizes) = state.withLock { state in
+            defer { (state.waiting, state.lost, state.isScheduled, state.haveSizesChanged) = ([], 0, false, false) }
+            return (state.waiting, state.lost, state.haveSizesChanged ? state.sizes : nil)
         }
         writer.withLock { writer in
+            if let sizes { writer.sizes = sizes.sorted { $0.key < $1.key }.flatMap(\.value.bytes) }
             writer.lost = writer.lost.addingClamped(lost)
             for item in items { add(item, to: &writer) }
             write(&writer)
@@ -114,12 +136,17 @@ public final class StackJournal: Sendable {
     }
 
     private func write(_ writer: inout Writer) {
-        guard writer.lost > 0 || writer.unwritten.values.contains(where: { !$0.isEmpty }) else { return }
+        guard writer.lost > 0 || writer.sizes != nil || writer.unwritten.values.contains(where: { !$0.isEmpty }) else { return }
         var failure: SystemError?
         do throws(SystemError) {
             // Once it was there, another one is not taken for it.
             if writer.folder == nil { writer.folder = try OpenFolder(path) }
             let folder = writer.folder!
+            // Before the passes: after a crash between the two the sizes are those of the later one.
+            if let sizes = writer.sizes {
+                try folder.replace(File.sizes, with: sizes)
+                writer.sizes = nil
+            }
             for file in File.allCases where failure == nil {
                 var lines = writer.unwritten[file] ?? []
                 if file == .decisions, writer.lost > 0 { lines.append(JournalLine.lost(writer.lost, at: .now, LineStamp())) }

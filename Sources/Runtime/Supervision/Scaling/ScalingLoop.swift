@@ -24,6 +24,8 @@ protocol ScalingHost: AnyObject {
     func decided(_ record: DecisionRecord)
     /// An autoscaler has made a pass.
     func passed(_ line: ScalingLine)
+    /// Does what waits for a disk, one thing after the other.
+    func inBackground(_ work: @escaping @Sendable () -> Void)
     /// A line for whoever runs the stack.
     var tell: (String) -> Void { get }
 }
@@ -40,11 +42,13 @@ final class ScalingLoop {
     private var metering: Task<Void, Never>?
     private let store: ScalingStore
     /// What all services use, scaled or not.
-    private(set) var resources = ResourceRecorder()
+    private(set) var resources: ResourceRecorder
     private let resourceStore: ResourceStore
     private var memoryKills = MemoryKills()
     /// Why the last writing failed.
     private var unwritten: String?
+    /// What was learned is being written.
+    private var isKeeping = false
     /// The files that could not be read yet. Each is tried again every second, and not written before.
     private var unread: Set<String> = []
     private var services: [ServiceSpec] = []
@@ -55,12 +59,14 @@ final class ScalingLoop {
     /// How often it is looked whose turn it is.
     private static let tick = Duration.milliseconds(250)
 
-    /// `recorded`: what a supervisor before this one has left; the autoscalers go on from it.
+    /// `recorded`: what a supervisor before this one has left; the autoscalers go on from it. `resources`: what was recorded so far, which
+    /// is not read again.
     init(
         _ services: [ServiceSpec], host: any ScalingHost, gateway: Gateway?, metrics: MetricsRegistry, folder: String,
-        recorded: RecordedScaling?
+        recorded: RecordedScaling?, resources: ResourceRecorder = ResourceRecorder()
     ) {
         self.host = host
+        self.resources = resources
         self.gateway = gateway
         store = ScalingStore(folder: folder)
         resourceStore = ResourceStore(folder: folder)
@@ -132,9 +138,6 @@ final class ScalingLoop {
     /// Whether any service scales.
     var scalesAny: Bool { !scalers.isEmpty }
 
-    /// Whether the autoscaler has this service's size.
-    func scales(_ service: String) -> Bool { scalers[service] != nil }
-
     /// Somebody has set the size of a service, or freed it (nil). What is to be told.
     func set(_ service: String, _ count: Int?, from current: Int) -> DecisionRecord? {
         scalers[service]?.set(count, from: current, now: .now)
@@ -166,7 +169,8 @@ final class ScalingLoop {
         guard now >= nextKeeping else { return }
         nextKeeping = now + ResourceStore.interval
         resources.forget(wall)
-        keep()
+        // A disk that takes longer than the interval is not given the same once more.
+        if !isKeeping { keep() }
     }
 
     /// A replica's process has ended by a SIGKILL from outside. Where the kernel says that it ended one for want of memory, this one is taken
@@ -179,23 +183,37 @@ final class ScalingLoop {
         host.decided(record)
     }
 
-    /// Writes down what was learned and seen. What cannot be written is told once, until it can be again.
+    /// Writes down what was learned and seen, in the background: the disk may take its time. What cannot be written is told once, until it can
+    /// be again.
     private func keep() {
-        do throws(SystemError) {
-            for (name, scaler) in scalers where !unread.contains(store.file(name).path) { try store.keep(scaler.demandHistory, of: name) }
-            for service in services where !unread.contains(resourceStore.file(service.name).path) {
-                try resourceStore.keep(resources.usage(of: service.name), of: service.name)
-            }
-            unwritten = nil
-        } catch {
-            let reason = "\(error)"
-            if reason != unwritten {
-                host.tell(
-                    "scaling: what was learned cannot be written (\(reason)): a restart now would lose it; it is tried again in "
-                        + "\(ResourceStore.interval.brief)")
-            }
-            unwritten = reason
+        isKeeping = true
+        let store = store, resourceStore = resourceStore
+        let histories = scalers.filter { !unread.contains(store.file($0.key).path) }.mapValues(\.demandHistory)
+        var usages: [String: [Int: ContainerUsage]] = [:]
+        for service in services where !unread.contains(resourceStore.file(service.name).path) {
+            usages[service.name] = resources.usage(of: service.name)
         }
+        let seen = usages, loop = host.loop, bound = LoopBound(self, on: loop)
+        host.inBackground {
+            var trouble: String?
+            do throws(SystemError) {
+                for (name, history) in histories { try store.keep(history, of: name) }
+                for (name, usage) in seen { try resourceStore.keep(usage, of: name) }
+            } catch { trouble = "\(error)" }
+            let told = trouble
+            loop.execute { bound.value.kept(told) }
+        }
+    }
+
+    /// What was learned is written; or why not.
+    private func kept(_ trouble: String?) {
+        isKeeping = false
+        if let trouble, trouble != unwritten {
+            host.tell(
+                "scaling: what was learned cannot be written (\(trouble)): a restart now would lose it; it is tried again in "
+                    + "\(ResourceStore.interval.brief)")
+        }
+        unwritten = trouble
     }
 
     private func storedHistory(of service: String) -> DemandHistory? {

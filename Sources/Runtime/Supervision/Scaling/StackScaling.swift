@@ -10,12 +10,14 @@ final class StackScaling: ScalingHost {
     private let context: StackContext
     /// nil: the stack does not run yet.
     private(set) var scalers: ScalingLoop?
-    /// Sizes that somebody asked for when the stack began.
-    private var asked: [String: Int]
+    /// Until the scalers have them.
+    private var asked: AskedSizes
+    private let housekeeping: Housekeeping
     /// What a supervisor before this one has left, until the scalers have it.
     private var recorded: RecordedScaling?
 
-    init(_ stack: StackRunner, _ context: StackContext, asked: [String: Int], recorded: RecordedScaling?) {
+    init(_ stack: StackRunner, _ context: StackContext, _ housekeeping: Housekeeping, asked: AskedSizes, recorded: RecordedScaling?) {
+        self.housekeeping = housekeeping
         self.stack = stack
         self.context = context
         self.asked = asked
@@ -34,16 +36,25 @@ final class StackScaling: ScalingHost {
     }
 
     private func start(_ services: [ServiceSpec]) {
+        // What was recorded until now goes on in memory: its file may still be on the way to the disk.
         let scalers = ScalingLoop(
-            services, host: self, gateway: context.gateway, metrics: context.metrics, folder: context.folder.scaling, recorded: recorded)
+            services, host: self, gateway: context.gateway, metrics: context.metrics, folder: context.folder.scaling, recorded: recorded,
+            resources: scalers?.resources ?? ResourceRecorder())
+        let isFirst = self.scalers == nil
         self.scalers = scalers
         recorded = nil
-        // A size that was asked for on the command line is a hand's.
-        for (service, count) in asked.sorted(by: { $0.key < $1.key }) {
+        // A size that was asked for on the command line, or while the stack was starting, is a hand's.
+        for (service, count) in asked.held.sorted(by: { $0.key < $1.key }) where isFirst {
             if let record = scalers.set(service, count, from: count) { context.journal.append(record) }
         }
-        asked = [:]
         scalers.start()
+    }
+
+    /// Somebody has set the size of a service, or freed it (nil). What is to be told; nil: it does not scale by itself.
+    func set(_ service: ServiceSpec, _ count: Int?, from current: Int) -> DecisionRecord? {
+        if let scalers { return scalers.set(service.name, count, from: current) }
+        let record = asked.set(service.name, count, from: current, now: .now)
+        return service.scaling == nil ? nil : record
     }
 
     func stop() { scalers?.stop() }
@@ -59,6 +70,7 @@ final class StackScaling: ScalingHost {
     func gauge(_ store: String, _ length: MetricOrigin.Length) -> StoreGauge? { stack.units.gauge(store, length) }
     func decided(_ record: DecisionRecord) { stack.decided(record) }
     func passed(_ line: ScalingLine) { context.record.take(line) }
+    func inBackground(_ work: @escaping @Sendable () -> Void) { housekeeping.inBackground(work) }
 
     func size(of service: String) -> (desired: Int, surge: Int?)? {
         guard stack.phase == "running", !stack.isLeaving(service), let machine = stack.serviceMachine(service) else { return nil }

@@ -45,9 +45,14 @@ struct ServiceMachine {
         self.desired = desired
     }
 
+    /// Nothing will change by itself: each replica serves, or is over.
     var isSettled: Bool {
         !isRolling && members.count == desired && members.values.allSatisfy { ($0.isReady || $0.isOver) && !$0.isLeaving }
     }
+    /// Each replica serves, or has ended with success and is not started again: what depends on the service may begin.
+    var isReady: Bool { isSettled && members.values.allSatisfy(\.isReady) }
+    /// A replica ended without success and is not started again: what depends on the service is held until somebody replaces the replica.
+    var isOver: Bool { members.values.contains { $0.isOver && !$0.isLeaving } }
     var isGone: Bool { members.isEmpty }
     /// The one that a roll has added, until the one whose place it takes is on its way out.
     var surge: Int? { if case .starting(let surge, _) = roll { surge } else { nil } }
@@ -63,11 +68,20 @@ struct ServiceMachine {
         return reconcile() + [.rollEnded("the service is going to 0 replicas")]
     }
 
-    /// Replaces every replica. A roll that is under way is followed by the new one.
+    /// Replaces every replica. A roll that is under way is followed by the new one; its surge, while that is not ready, is given up at once.
     mutating func beginRoll() -> [Action] {
         generation += 1
         isRolling = true
-        return reconcile()
+        return (giveUpOvertakenSurge() ?? []) + reconcile()
+    }
+
+    /// One that was started by a roll which another one has overtaken, and does not serve, is not waited for. nil: there is none.
+    private mutating func giveUpOvertakenSurge() -> [Action]? {
+        guard case .starting(let surge, _) = roll, let member = members[surge], member.generation < generation, !member.isReady else {
+            return nil
+        }
+        roll = .none
+        return stop(surge)
     }
 
     mutating func becameReady(_ number: Int) -> [Action] {
@@ -78,6 +92,7 @@ struct ServiceMachine {
     /// One of the new version that served and then stopped serving ends the roll, before it takes the place of more good ones.
     mutating func becameUnready(_ number: Int) -> [Action] {
         members[number]?.isReady = false
+        if let overtaken = giveUpOvertakenSurge() { return overtaken + reconcile() }
         guard isRolling, let member = members[number], member.generation == generation, !member.isLeaving else { return [] }
         roll = .none
         isRolling = false
@@ -92,7 +107,7 @@ struct ServiceMachine {
     }
 
     /// It died before it was ever ready. In a roll that ends the roll: the new version does not work, so the old one stays. One of a version
-    /// that another roll has overtaken meanwhile says nothing of the newest one, which then gets its turn.
+    /// that another roll has overtaken is on its way out already, and says nothing of the newest one.
     mutating func failedToStart(_ number: Int, _ reason: String) -> [Action] {
         if isExclusive, isRolling, let member = members[number], member.generation == generation, !member.isLeaving {
             roll = .none
@@ -101,7 +116,6 @@ struct ServiceMachine {
         }
         guard case .starting(number, _) = roll else { return [] }
         roll = .none
-        if let member = members[number], member.generation < generation { return stop(number) + reconcile() }
         isRolling = false
         return stop(number) + [.rollEnded("replica \(number) did not become ready: \(reason); the replicas before it go on serving")]
     }

@@ -50,19 +50,21 @@ public struct StackFolder: Sendable {
 
     /// The name of the stack file, beside the folder, from which the stack was last started or changed. nil: never, or by a version that did
     /// not write it down.
-    public var owner: String? { firstLine("file") }
+    /// Throws when that cannot be read.
+    public var owner: String? { get throws(SystemError) { try firstLine("file") } }
 
     func setOwner(_ file: String) throws(SystemError) {
         try Files.replace(path + "/file", with: Array((Files.name(of: Files.absolute(file)) + "\n").utf8))
     }
 
     /// What distinguishes this folder from every other one, copies of it and folders at its old place included: its place on the disk, and a
-    /// number that was drawn when it was made. It is in the environment of all that runs for this stack.
+    /// number that was drawn when it was made. It is in the environment of all that runs for this stack. Where the number is there and cannot
+    /// be read, none is drawn: what runs by the old one would not be found again.
     func identity() throws(SystemError) -> String {
         var info = stat()
         guard stat(path, &info) == 0 else { throw SystemError("stat \(path)") }
         let file = path + "/id"
-        var id = firstLine("id") ?? ""
+        var id = try firstLine("id") ?? ""
         if id.utf8.count != 16 {
             id = secretHex(bytes: 8)
             try Files.replace(file, with: Array((id + "\n").utf8))
@@ -71,21 +73,22 @@ public struct StackFolder: Sendable {
     }
 
     /// `identity`, if one was ever drawn.
-    func knownIdentity() throws(SystemError) -> String? { firstLine("id") == nil ? nil : try identity() }
+    func knownIdentity() throws(SystemError) -> String? { try firstLine("id") == nil ? nil : try identity() }
 
-    private func firstLine(_ name: String) -> String? {
-        Files.text("\(path)/\(name)")?.split(separator: "\n").first.map(String.init)
-    }
+    private func firstLine(_ name: String) throws(SystemError) -> String? { try Files.firstLine("\(path)/\(name)") }
 
     // MARK: the control socket
 
-    /// Where the supervisor is asked: `control.sock` in the folder, or where the supervisor wrote down that it is.
+    /// Where the supervisor is asked: `control.sock` in the folder, or where the supervisor wrote down that it is. Throws when what it wrote
+    /// down cannot be read.
     public var controlSocket: String {
-        // In a copy of the folder the note is about the original.
-        guard let place = firstLine("socket"), let identity = try? knownIdentity(), place.hasSuffix("/\(identity).sock") else {
-            return path + "/control.sock"
+        get throws(SystemError) {
+            // In a copy of the folder the note is about the original.
+            guard let place = try firstLine("socket"), let identity = try knownIdentity(), place.hasSuffix("/\(identity).sock") else {
+                return path + "/control.sock"
+            }
+            return place
         }
-        return place
     }
 
     /// Chooses the control socket's place and writes it down, for verbs that are called with another environment or after the folder has
@@ -189,12 +192,19 @@ public struct StackFolder: Sendable {
         return flock(fd, LOCK_SH | LOCK_NB) == 0 ? .idle : .running
     }
 
-    /// The process that starts the stack's supervisor again when it crashes. nil: there is none.
+    /// The process that starts the stack's supervisor again when it crashes. nil: there is none. Throws when that cannot be seen.
     public var watcher: Int32? {
-        let fd = open(path + "/watcher", O_RDWR | O_CLOEXEC)
-        guard fd >= 0 else { return nil }
-        defer { close(fd) }
-        return flock(fd, LOCK_SH | LOCK_NB) == 0 ? nil : firstLine("watcher").flatMap { Int32($0) }.flatMap { $0 > 1 ? $0 : nil }
+        get throws(SystemError) {
+            let fd = open(path + "/watcher", O_RDWR | O_CLOEXEC)
+            guard fd >= 0 else {
+                let failure = SystemError("open \(path)/watcher")
+                if failure.code == ENOENT { return nil }
+                throw failure
+            }
+            defer { close(fd) }
+            if flock(fd, LOCK_SH | LOCK_NB) == 0 { return nil }
+            return try firstLine("watcher").flatMap { Int32($0) }.flatMap { $0 > 1 ? $0 : nil }
+        }
     }
 
     /// Makes this process the watcher, until it ends. False: another one is.
@@ -223,20 +233,11 @@ public struct StackFolder: Sendable {
         return ""
     }
 
-    /// nil: no file. One that cannot be read is not absent.
-    private func version(in file: String) throws(SystemError) -> Substring? {
-        do { return String(decoding: try Files.read(file), as: UTF8.self).split(separator: "\n").first } catch {
-            if error.code == ENOENT { return nil }
-            throw error
-        }
-    }
-
     /// Makes the folder, or checks that the one there is of this version.
     func prepare() throws(Failure) {
-        let versionFile = path + "/VERSION"
         do {
             try Files.makeFolder(path, mode: 0o700)
-            if let found = try version(in: versionFile) {
+            if let found = try firstLine("VERSION") {
                 guard found == StackFolder.version else {
                     throw Failure(
                         "\(path) was made by another version of Muster (layout \(found), this one writes \(StackFolder.version)): move it "
@@ -247,7 +248,7 @@ public struct StackFolder: Sendable {
                 throw Failure("\(path) has files but no VERSION, so it is not Muster's: move it away")
             }
             try Files.makeFolder(logs, mode: 0o700)
-            try Files.replace(versionFile, with: Array((StackFolder.version + "\n").utf8))
+            try Files.replace(path + "/VERSION", with: Array((StackFolder.version + "\n").utf8))
         } catch let failure as Failure {
             throw failure
         } catch { throw Failure("\(error)") }

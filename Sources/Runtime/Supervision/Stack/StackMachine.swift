@@ -57,6 +57,8 @@ struct StackMachine {
         case add(Layout)
         /// Units are to go, and are forgotten when nothing of them runs any more.
         case remove([String])
+        /// The stack is going to stop: nothing more begins.
+        case stopping
         case shutDown
     }
 
@@ -80,6 +82,8 @@ struct StackMachine {
     private var begun: Set<String> = []
     /// Rolls that wait for a task.
     private var pendingRolls: Set<String> = []
+    /// From `stopping` on.
+    private var isFrozen = false
 
     /// Each state of a task, and how it is left.
     enum TaskState: Equatable {
@@ -131,21 +135,23 @@ struct StackMachine {
         }
     }
 
-    /// Services and tasks that are not started, and will not be without somebody's doing, each with the failed task that holds it.
+    /// Services and tasks that are not started, and will not be without somebody's doing, each with what holds it: a task that failed, or a
+    /// service that ended without success and is not started again.
     var held: [String: String] {
         var found: [String: String] = [:]
-        var next = tasks.filter { if case .failed = $0.value { true } else { false } }.keys.sorted().map { (name: $0, task: $0) }
-        while let (name, task) = next.popLast() {
+        let failed = tasks.filter { if case .failed = $0.value { true } else { false } }.keys
+        var next = (Array(failed) + services.filter { $0.value.isOver }.keys).sorted().map { (name: $0, cause: $0) }
+        while let (name, cause) = next.popLast() {
             for unit in waitedBy[name] ?? [] where found[unit] == nil {
                 guard tasks[unit] == .waiting || services[unit] != nil && !begun.contains(unit) else { continue }
-                found[unit] = task
-                next.append((unit, task))
+                found[unit] = cause
+                next.append((unit, cause))
             }
         }
         return found
     }
 
-    /// All that was to be started is ready, done, or held by a task that failed.
+    /// All that was to be started is ready, done, over, or held.
     private var isAsFarAsItGets: Bool {
         let held = held
         return services.allSatisfy { begun.contains($0.key) ? $0.value.isSettled : held[$0.key] != nil }
@@ -172,7 +178,7 @@ struct StackMachine {
 
     private func isSatisfied(_ name: String) -> Bool {
         if let task = tasks[name] { return task == .done }
-        if let service = services[name] { return begun.contains(name) && service.isSettled }
+        if let service = services[name] { return begun.contains(name) && service.isReady }
         // A store: they are ready before anything else begins.
         return true
     }
@@ -201,7 +207,8 @@ struct StackMachine {
                 actions += change(name) { $0.beginRoll() }
             } else if let task = waitsFor.first(where: { if case .failed? = tasks[$0] { true } else { held[$0] != nil } }) {
                 pendingRolls.remove(name)
-                actions.append(.rollEnded(service: name, failure: "the task \(task), which must be done before it, failed"))
+                let why = held[task].map { "waits for \($0), which failed" } ?? "failed"
+                actions.append(.rollEnded(service: name, failure: "the task \(task), which must be done before it, \(why)"))
             }
         }
         return actions
@@ -255,6 +262,9 @@ struct StackMachine {
             let nodes = nodes
             return new.flatMap { store in change(store) { $0.setDesired(nodes[store] ?? 1) } }
         case .remove(let units): return phase == .running ? remove(units) : []
+        case .stopping:
+            isFrozen = true
+            return []
         case .shutDown:
             guard phase != .stopped, phase != .stoppingServices, phase != .stoppingStores else { return [] }
             phase = .stoppingServices
@@ -297,6 +307,8 @@ struct StackMachine {
 
     /// Goes on to the next phase where the present one is done; several at once when a stack has no stores or no services.
     private mutating func advance() -> [Action] {
+        // Between the wish to stop and `shutDown` (the gateway drains meanwhile) nothing begins.
+        if isFrozen, phase == .startingStores || phase == .startingServices || phase == .running { return [] }
         switch phase {
         case .startingStores where stores.values.allSatisfy(\.isSettled):
             phase = .startingServices

@@ -30,12 +30,12 @@ final class StackRunner: ReplicaHost, ExternalHost {
     private(set) lazy var publisher = Publisher(
         context, admitted: { [unowned self] in admitted },
         taken: { [unowned self] in apply(.ready(unit: $0.unit, number: $0.number)) })
-    private(set) lazy var scaling = StackScaling(self, context, asked: asked, recorded: recorded)
+    private(set) lazy var scaling = StackScaling(self, context, housekeeping, asked: asked, recorded: recorded)
     private let housekeeping: Housekeeping
     private let board: StoreBoard
     private let changes = UnitChanges()
     private var changeTimer: LoopTimer?
-    private let asked: [String: Int]
+    private let asked: AskedSizes
     private let recorded: RecordedScaling?
     /// How often it was asked to hurry while it stops.
     private var hurry = 0
@@ -59,29 +59,24 @@ final class StackRunner: ReplicaHost, ExternalHost {
     ) throws(StackFolder.Failure) {
         self.stack = stack
         self.context = context
-        var asked = counts
-        // The one that crashed began with the same words, and may have heard others since.
-        for (service, past) in recorded?.pasts ?? [:] where context.isRestart || counts[service] == nil { asked[service] = past.held }
-        self.asked = asked
+        asked = AskedSizes(stack.services, counts: counts, pasts: recorded?.pasts ?? [:], isRestart: context.isRestart)
         self.recorded = recorded
         self.onRunning = onRunning
         self.onEnd = onEnd
         httpClient = HTTPClient(loop: context.loop, responseLimit: 1 << 20, passesOver: true)
         self.housekeeping = Housekeeping(context, thread: housekeeping)
         board = StoreBoard(metrics: context.metrics)
-        var wanted: [String: Int] = [:]
-        for service in stack.services {
-            let before = recorded?.pasts[service.name]?.size
-            wanted[service.name] =
-                [asked[service.name], before].compactMap { $0 }.first { service.refusal(of: $0) == nil }
-                ?? service.replicas.lowerBound
-        }
-        machine = StackMachine(StackRunner.layout(stack, wanted))
+        machine = StackMachine(StackRunner.layout(stack, asked.begin))
         units = try UnitLauncher(stack, context, kinds: kinds)
         units.onStoreFailure = { [unowned self] in storeFailed($0) }
     }
 
     func start() {
+        for line in asked.refusals { context.tell(line) }
+        // The file of sizes is this supervisor's from now on, and begins with what goes on.
+        for name in asked.recalled {
+            context.record.take(ScalingLine(service: name, held: asked.held[name], .size(asked.begin[name] ?? 0)))
+        }
         housekeeping.start { [unowned self] in Set(runners.values.flatMap(\.pids)) }
         apply(.begin)
     }
@@ -89,15 +84,25 @@ final class StackRunner: ReplicaHost, ExternalHost {
     var phase: String { machine.phase.rawValue }
     var isQuiet: Bool { machine.isQuiet }
 
-    /// What is not done or does not run because a task failed, a line each; empty: nothing.
+    /// What is not done or does not run because a task failed, or because a service that it waits for ended without success; a line each.
+    /// Empty: nothing.
     var failures: [String] {
         let held = machine.held
-        return stack.tasks.compactMap { task in
+        func waiting(for name: String) -> String { held.filter { $0.value == name }.keys.sorted().joined(separator: ", ") }
+        let tasks = stack.tasks.compactMap { task -> String? in
             guard case .failed(let why)? = machine.tasks[task.name] else { return nil }
-            let waiting = held.filter { $0.value == task.name }.keys.sorted()
-            return "the task \(task.name) failed: \(why)\(waiting.isEmpty ? "" : "; waiting for it: \(waiting.joined(separator: ", "))")\n"
+            let waiting = waiting(for: task.name)
+            return "the task \(task.name) failed: \(why)\(waiting.isEmpty ? "" : "; waiting for it: \(waiting)")\n"
                 + lastLines(context.folder.log(task.name, 1))
         }
+        return tasks
+            + stack.services.filter { held.values.contains($0.name) }.map { service in
+                let over = runners(of: service.name).first { $0.machine.phase == .completed && !$0.machine.trouble.isEmpty }
+                let why = over.map { "\(service.name)/\($0.number) ended (\($0.machine.trouble))" } ?? "it ended"
+                return
+                    "the service \(service.name) is not ready: \(why) and is not started again, until muster roll \(service.name) replaces it; "
+                    + "waiting for it: \(waiting(for: service.name))\n" + lastLines(context.folder.log(service.name, over?.number ?? 1))
+            }
     }
 
     /// Runs tasks (again): those among `changed`, and those that have failed. Returns their names.
@@ -109,8 +114,14 @@ final class StackRunner: ReplicaHost, ExternalHost {
         return names
     }
 
+    /// What the stack does now, for whoever may not change it.
+    var standing: String { isDraining ? "stopping" : phase }
+
+    /// Whether another definition can be taken now.
+    var takesChanges: Bool { machine.phase == .running && !isDraining }
+
     /// Whether services can be given another size now.
-    var takesSizes: Bool { machine.phase == .running || machine.phase == .startingServices }
+    var takesSizes: Bool { !isDraining && (machine.phase == .running || machine.phase == .startingServices) }
 
     /// A signal to stop. The first stops as `shutDown` does; a second one ends services at once, a third one stores as well.
     func signalled() {
@@ -131,6 +142,7 @@ final class StackRunner: ReplicaHost, ExternalHost {
     private func shutDown() {
         guard !isDraining else { return }
         isDraining = true
+        apply(.stopping)
         scaling.stop()
         guard let gateway = context.gateway else { return apply(.shutDown) }
         context.tell("stopping: the gateway takes no more connections")

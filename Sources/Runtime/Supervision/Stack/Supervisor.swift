@@ -119,7 +119,7 @@ public final class Supervisor: Sendable {
             }
         }
         loop.run()
-        unlink(folder.controlSocket)
+        if let socket = try? folder.controlSocket { unlink(socket) }
         folder.removeSockets()
         endRest(mark, housekeeping)
         if let why = outcome.withLock({ $0 }) { throw Failure(why) }
@@ -175,7 +175,8 @@ public final class Supervisor: Sendable {
     /// A store's server would say it only in its log.
     private func checkStorePorts() throws {
         for service in stack.services {
-            guard let http = service.http, http.isFixed, counts[service.name] ?? service.replicas.lowerBound > 0, !isFreePort(http.port)
+            guard let http = service.http, http.isFixed, counts[service.name] ?? service.replicas.lowerBound > 0,
+                try !isFreePort(http.port)
             else { continue }
             throw Failure(
                 "services.\(service.name).http.port: port \(http.port) is in use: stop what listens there (ss -ltnp 'sport = :\(http.port)'), "
@@ -183,7 +184,7 @@ public final class Supervisor: Sendable {
         }
         for store in stack.stores {
             let ports = kinds.first { $0.name == store.kind }?.fixedPorts(store) ?? []
-            for port in ports where !isFreePort(port) {
+            for port in ports where try !isFreePort(port) {
                 throw Failure(
                     "\(store.key).port: port \(port) is in use: stop what listens there (ss -ltnp 'sport = :\(port)'), or "
                         + "change it in \(file)")

@@ -10,7 +10,7 @@ final class CheckRun {
     private let port: UInt16
     private let program: () throws -> Program
     private let loop: EventLoop
-    private let isShort: () -> Bool
+    private let reap: (Int32, inout Int32) -> Int32
     private var done: ((ReplicaMachine.Probe) -> Void)?
     private var watch: ProcessWatch?
     private var timer: LoopTimer?
@@ -19,17 +19,17 @@ final class CheckRun {
     /// Of the command, while it runs.
     private(set) var pid: Int32 = 0
 
-    /// `port` is the worker's own. `isShort`: whether this process can open nothing more. `done` is called once, later, unless it is
-    /// cancelled.
+    /// `port` is the worker's own. `reap` is `muster_reap`, or a test's. `done` is called once, later, unless it is cancelled.
     init(
-        _ spec: CheckSpec, port: UInt16, program: @escaping () throws -> Program, loop: EventLoop, isShort: @escaping () -> Bool,
+        _ spec: CheckSpec, port: UInt16, program: @escaping () throws -> Program, loop: EventLoop,
+        reap: @escaping (Int32, inout Int32) -> Int32 = { muster_reap($0, &$1) },
         done: @escaping (ReplicaMachine.Probe) -> Void
     ) {
         self.spec = spec
         self.port = port
         self.program = program
         self.loop = loop
-        self.isShort = isShort
+        self.reap = reap
         self.done = done
     }
 
@@ -50,7 +50,7 @@ final class CheckRun {
             watch = try ProcessWatch(pid: pid, loop: loop) { [weak self] in self?.ended(pid) }
         } catch {
             cancelProcess()
-            let reason = "the check could not be started: \(error)", isOurs = (error as? SystemError)?.isOwnWant == true
+            let reason = "the check could not be started: \(error)", isOurs = (error as? SystemError)?.isWantAtStart == true
             let bound = LoopBound(self, on: loop)
             // After this event, not inside it.
             loop.execute { bound.value.finish(isOurs ? .unasked(reason) : .unready(reason)) }
@@ -69,15 +69,15 @@ final class CheckRun {
         watch?.stop()
         kill(-pid, SIGKILL)
         var code: Int32 = 0
-        // It was sent SIGKILL: this takes no time.
-        while muster_reap(pid, &code) == 0 { usleep(1000) }
+        // One that waits for a disk ends when the disk answers, and nothing here may wait for that: the housekeeping reaps what is left.
+        _ = reap(pid, &code)
         pid = 0
     }
 
     private func ended(_ ended: Int32) {
         kill(-ended, SIGKILL)
         var code: Int32 = 0
-        let result = muster_reap(ended, &code)
+        let result = reap(ended, &code)
         pid = 0
         let words = "the check '\(spec.command?.program ?? "")'"
         if isLate { return finish(.failed("\(words) did not end within \(spec.timeout.brief)")) }
@@ -92,9 +92,10 @@ final class CheckRun {
 
     private var place: String { "port \(spec.port ?? port)" }
 
-    private func answered(_ failure: String?) {
+    private func answered(_ failure: CloseReason?) {
         guard let failure else { return finish(.ready) }
-        finish(isShort() ? .unasked("too many open files here") : .failed("\(place) takes no connection: \(failure)"))
+        let words = "\(place) takes no connection: \(failure)"
+        finish(failure.isOwnWant ? .unasked(words) : .failed(words))
     }
 
     private func finish(_ result: ReplicaMachine.Probe) {
@@ -110,9 +111,9 @@ final class CheckRun {
 
     /// Tells whether a connection is taken, with nil, or why it is not.
     private final class Connection: Stream {
-        private var told: ((String?) -> Void)?
+        private var told: ((CloseReason?) -> Void)?
 
-        init(loop: EventLoop, _ told: @escaping (String?) -> Void) {
+        init(loop: EventLoop, _ told: @escaping (CloseReason?) -> Void) {
             self.told = told
             super.init(loop: loop)
         }
@@ -123,9 +124,9 @@ final class CheckRun {
         }
 
         override func connected() { tell(nil) }
-        override func closed(_ reason: CloseReason) { tell("\(reason)") }
+        override func closed(_ reason: CloseReason) { tell(reason) }
 
-        private func tell(_ failure: String?) {
+        private func tell(_ failure: CloseReason?) {
             let once = told
             told = nil
             once?(failure)

@@ -46,6 +46,7 @@ struct Program: Sendable {
         var ends: (Int32, Int32) = (-1, -1)
         if input.isEmpty {
             ends.0 = open("/dev/null", O_RDONLY | O_CLOEXEC)
+            guard ends.0 >= 0 else { throw SystemError("open /dev/null") }
         } else {
             var made: [Int32] = [0, 0]
             // What is written here is far below a pipe's 64 KiB, so writing before anybody reads cannot block.
@@ -73,6 +74,12 @@ struct Program: Sendable {
         guard result == 0 else { throw SystemError("start \(path) in \(folder)\(user.map { " as \($0.name)" } ?? "")", result) }
         return pid
     }
+}
+
+extension SystemError {
+    /// Whether a process could not be started for want of something on this machine. `fork` says with EAGAIN that this user, or the control
+    /// group, may have no more processes; other calls say something else by it.
+    var isWantAtStart: Bool { isOwnWant || code == EAGAIN }
 }
 
 /// Variables for a process. Inherited values are bytes and stay what they are, also where they are no UTF-8.

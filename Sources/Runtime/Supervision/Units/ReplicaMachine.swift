@@ -45,7 +45,7 @@ struct ReplicaMachine {
         case draining
         /// SIGTERM was sent; SIGKILL follows by the timer. Leaves by its end.
         case stopping
-        /// It ended and waits to be started again. Leaves by the timer or `stop`.
+        /// It ended, or could not be started for want of something here, and waits to be started again. Leaves by the timer or `stop`.
         case backingOff
         /// It ended by itself, and is not to be started again. Leaves by `stop`.
         case completed
@@ -65,13 +65,15 @@ struct ReplicaMachine {
         case working(String)
         /// It does not answer, and shows no sign of work.
         case failed(String)
-        /// It could not be asked, for want of something here (descriptors, say). That tells nothing about it.
+        /// It could not be asked, for want of something here (descriptors, say). That tells nothing about it; the time for a start begins anew.
         case unasked(String)
     }
 
     enum Event: Equatable {
         case start
-        case spawnFailed(String)
+        /// `isOwnWant`: for want of something here (descriptors, processes, memory). That is no death of the replica's: it is tried again
+        /// for as long as that takes.
+        case spawnFailed(String, isOwnWant: Bool = false)
         case probed(Probe)
         /// `isSuccess`: with exit status 0.
         case exited(String, isSuccess: Bool = false)
@@ -115,6 +117,8 @@ struct ReplicaMachine {
     private var silentProbes = 0
     /// What the last probe of one that starts was told.
     private var lastAnswer = ""
+    /// Starts in a row that failed for want of something here.
+    private var wants = 0
     private var startTimedOut = false
     private var served = false
 
@@ -157,7 +161,8 @@ struct ReplicaMachine {
     mutating func handle(_ event: Event, now: MonotonicTime) -> [Action] {
         switch event {
         case .start: phase == .idle ? spawn(now) : []
-        case .spawnFailed(let reason): phase == .starting ? died(reason, now) : exited(reason, now)
+        case .spawnFailed(let reason, true) where phase == .starting: wanted(reason, now)
+        case .spawnFailed(let reason, _): phase == .starting ? died(reason, now) : exited(reason, now)
         case .probed(let result): probed(result, now)
         case .exited(let how, let isSuccess): exited(how, now, isSuccess: isSuccess)
         case .drained: phase == .draining ? terminate(now) : []
@@ -165,6 +170,8 @@ struct ReplicaMachine {
         case .stop: stop(now)
         }
     }
+
+    private static let firstWait = Duration.milliseconds(200), longestWait = Duration.seconds(10)
 
     private mutating func enter(_ new: Phase, _ now: MonotonicTime) {
         phase = new
@@ -234,19 +241,19 @@ struct ReplicaMachine {
         switch result {
         case .ready: return serves(.ready, "", now)
         case .degraded(let detail): return serves(.degraded, detail, now)
-        case .occupied(let detail):
+        case .occupied(let detail), .unasked(let detail):
             lastAnswer = detail
-            // The time for a start begins anew: it is on its way and says so.
+            // The time for a start begins anew: it is on its way and says so, or what it would say cannot be heard.
             timer += 1
             return [.setTimer(id: timer, after: settings.startTime)]
-        case .unready(let detail), .working(let detail), .failed(let detail), .unasked(let detail):
+        case .unready(let detail), .working(let detail), .failed(let detail):
             lastAnswer = detail
             return []
         }
     }
 
     private mutating func serves(_ new: Phase, _ detail: String, _ now: MonotonicTime) -> [Action] {
-        (failedProbes, silentProbes) = (0, 0)
+        (failedProbes, silentProbes, wants) = (0, 0, 0)
         trouble = detail
         let old = phase
         guard new != old else { return [] }
@@ -277,7 +284,20 @@ struct ReplicaMachine {
         }
     }
 
+    /// It could not be started for want of something here: neither a death nor the end of a task. The wait before the next try doubles from
+    /// 200 ms to 10 s.
+    private mutating func wanted(_ reason: String, _ now: MonotonicTime) -> [Action] {
+        let isNews = trouble != reason
+        trouble = reason
+        let wait = Duration.nanoseconds(
+            min(ReplicaMachine.firstWait.nanoseconds << Int64(min(wants, 20)), ReplicaMachine.longestWait.nanoseconds))
+        wants = wants.addingClamped(1)
+        enter(.backingOff, now)
+        return (isNews ? [.decided(wanting(reason))] : []) + [.setTimer(id: timer, after: wait)]
+    }
+
     private mutating func died(_ how: String, _ now: MonotonicTime, isSuccess: Bool = false) -> [Action] {
+        wants = 0
         if settings.isTask || settings.restart == .never || settings.restart == .onFailure && isSuccess {
             enter(.completed, now)
             trouble = isSuccess ? "" : how
@@ -319,6 +339,14 @@ struct ReplicaMachine {
     private mutating func terminate(_ now: MonotonicTime) -> [Action] {
         enter(.stopping, now)
         return [.terminate, .setTimer(id: timer, after: settings.grace)]
+    }
+
+    private func wanting(_ reason: String) -> DecisionRecord {
+        DecisionRecord(
+            .restart, subject: subject, inputs: [.init("want", reason)], raw: "start", outcome: "tried again",
+            sentence: "\(subject) cannot be started for want of something on this machine (\(reason)); it is tried again until it can, and "
+                + "that counts as no death.",
+            flip: "what is wanting: descriptors, processes, memory or space")
     }
 
     private func completed(_ how: String, _ isSuccess: Bool) -> DecisionRecord {

@@ -71,17 +71,17 @@ final class ReplicaRunner {
     private var quietChecks = 0
     /// What its processes had done when it last gave no answer.
     private var lastWork: ProcessWork?
+    /// Looks whether a process that could not be watched has ended.
+    private var unwatchedTimer: LoopTimer?
 
     /// A replica that starts is asked often, so that it serves as soon as it can; one that serves, once a second.
     private static let startingInterval = Duration.milliseconds(50)
     private static let servingInterval = Duration.seconds(1)
     /// A command costs a process each time.
     private static let startingCheckInterval = Duration.milliseconds(500)
-    private static let probeTime = Duration.seconds(2)
-    /// For a second question, of one that gave no answer to the first.
-    private static let liveTime = Duration.seconds(1)
     /// How soon a keeper that holds a node back is asked again.
     private static let holdInterval = Duration.seconds(1)
+    private static let unwatchedInterval = Duration.milliseconds(10)
 
     init(
         unit: String, number: Int, generation: Int, kind: Kind, settings: ReplicaMachine.Settings, log: String,
@@ -224,19 +224,17 @@ final class ReplicaRunner {
             let pid = pid
             watch = try ProcessWatch(pid: pid, loop: loop) { [unowned self] in exited(pid) }
         } catch {
-            let reason = "\(error)"
+            let reason = "\(error)", isOwnWant = (error as? SystemError)?.isWantAtStart == true
             if pid > 0 {
                 // It runs and cannot be watched: better not at all.
                 signal(SIGKILL)
-                var code: Int32 = 0
-                while muster_reap(pid, &code) == 0 { usleep(1000) }
-                host.ended(self, pid, life: life)
-                pid = 0
-                dropSocket()
+                unwatchedTimer = LoopTimer(loop: loop) { [weak self] in self?.awaitUnwatched(reason, isOwnWant: isOwnWant) }
+                unwatchedTimer?.schedule(after: ReplicaRunner.unwatchedInterval)
+                return
             }
             let bound = LoopBound(self, on: loop)
             // After this event, not inside it.
-            loop.execute { bound.value.handle(.spawnFailed(reason)) }
+            loop.execute { bound.value.handle(.spawnFailed(reason, isOwnWant: isOwnWant)) }
             return
         }
         if case .service(_?) = kind, let endpoint {
@@ -251,6 +249,21 @@ final class ReplicaRunner {
 
     /// Before its process begins nobody listens there, and after its end nobody does any more.
     private func dropSocket() { if let socket { unlink(socket) } }
+
+    /// The next process is not started before this one is gone: both would have the same port and folder.
+    private func awaitUnwatched(_ reason: String, isOwnWant: Bool) {
+        var code: Int32 = 0
+        guard muster_reap(pid, &code) != 0 else {
+            unwatchedTimer?.schedule(after: ReplicaRunner.unwatchedInterval)
+            return
+        }
+        unwatchedTimer = nil
+        let ended = pid
+        pid = 0
+        dropSocket()
+        host.ended(self, ended, life: life)
+        handle(.spawnFailed(reason, isOwnWant: isOwnWant))
+    }
 
     private func choosePort() throws -> UInt16 {
         switch kind {
@@ -303,7 +316,7 @@ final class ReplicaRunner {
         // Ends with its answer or its time limit; the next one is only asked then.
         Task(executorPreference: loop) {
             // Without anything to ask, a process that has lived for a moment is taken for well.
-            let result = if let http { await ReplicaRunner.ask(client, http, endpoint) } else { ReplicaMachine.Probe.ready }
+            let result = if let http { await HTTPProbe(http, at: endpoint, client).ask() } else { ReplicaMachine.Probe.ready }
             bound.value.answered(asked, result)
         }
     }
@@ -352,51 +365,10 @@ final class ReplicaRunner {
 
     private func runCheck(_ spec: CheckSpec, _ asked: Int, _ port: UInt16) {
         check = CheckRun(
-            spec, port: port, program: { [makeCheck] in try makeCheck(port, asked) }, loop: loop,
-            isShort: { isShortOfDescriptors }
+            spec, port: port, program: { [makeCheck] in try makeCheck(port, asked) }, loop: loop
         ) { [weak self] in self?.answered(asked, $0) }
         check?.start()
     }
-
-    private static func ask(_ client: HTTPClient, _ http: HTTPInterface, _ place: Endpoint) async -> ReplicaMachine.Probe {
-        let question = "GET \(http.ready) on \(place)"
-        do throws(HTTPClientError) {
-            let response = try await client.send("GET", http.ready, to: place, timeout: probeTime)
-            guard (200..<300).contains(response.status) else { return .unready("\(question) was answered with status \(response.status)") }
-            return response.text.contains("\"status\":\"degraded\"") ? .degraded("\(question) says that it is degraded") : .ready
-        } catch {
-            if isAnswer(error) { return .unready("\(question): \(error.underlying)") }
-            if isShortOfDescriptors { return .unasked("too many open files here") }
-            if case .address(.unix(let socket)) = place, error.code == .connect {
-                return await notTaken(socket, question, error, client.loop)
-            }
-            let silence = "\(question): \(error.underlying)"
-            guard error.code == .timeout, http.live != http.ready else { return .failed(silence) }
-            // Its readiness may wait for something else, a database say. Whether it lives is another question, and any answer will do.
-            do throws(HTTPClientError) {
-                _ = try await client.send("GET", http.live, to: place, timeout: liveTime)
-                return .unready("\(silence), while \(http.live) is answered")
-            } catch { return isAnswer(error) ? .unready("\(silence), while \(http.live) is answered") : .failed(silence) }
-        }
-    }
-
-    /// No connection was made to its socket. One that is not there, or at which nobody listens, is as silent as a port without a listener:
-    /// a process that lets it go does not get it back but by a new start.
-    private static func notTaken(_ socket: String, _ question: String, _ error: HTTPClientError, _ loop: EventLoop) async
-        -> ReplicaMachine.Probe
-    {
-        switch error.systemCode {
-        case ENOENT, ECONNREFUSED: return .failed("it does not listen at its socket (SOCKET=\(socket)), as http.socket says that it does")
-        case EAGAIN:
-            // Its backlog is full. A port would be silent, and the question would take its time; so it does here.
-            await loop.sleep(probeTime + liveTime)
-            return .failed("\(question): more connections wait at its socket than it lets wait")
-        default: return .failed("\(question): \(error.underlying)")
-        }
-    }
-
-    /// Nonsense, too much, or a connection that the server ends itself: it does something.
-    private static func isAnswer(_ error: HTTPClientError) -> Bool { [.malformed, .tooLarge, .lost].contains(error.code) }
 
     /// One that gave no answer is looked at: does it work? The first silence only makes the sample that the next one is compared with.
     private func judge(_ result: ReplicaMachine.Probe) -> ReplicaMachine.Probe {
