@@ -191,6 +191,28 @@ import Testing
         }
     }
 
+    /// A process that has no descriptor left says nothing of the service. In a process of its own, which has none.
+    @Test func ourOwnWantIsNoErrorOfTheService() async {
+        await #expect(processExitsWith: .success) {
+            var limit = rlimit(rlim_cur: 128, rlim_max: 128)
+            guard setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else { exit(2) }
+            let scenario = Scenario(
+                requests: [try LoadRequest("GET", LoadText("/"))], phases: [.hold(.arrivals, 100, for: .milliseconds(500))], spacing: .even,
+                seed: 1, timeout: .seconds(10), connections: 4)
+            let report = try await withLoop { loop in
+                while open("/dev/null", O_RDONLY) >= 0 {}
+                // Nobody is there; that is not found out.
+                return try await LoadRun(scenario, to: .address(.loopback(port: 1)), on: loop).run()
+            }
+            guard report.failures == [.own: 50], report.errors == 0, report.ended == 0 else { exit(3) }
+            let verdict = LoadVerdict([], of: report)
+            guard !verdict.holds, verdict.unmeasured?.contains("50 requests were not sent") == true,
+                verdict.unmeasured?.contains("Too many open files") == true
+            else { exit(4) }
+            exit(0)
+        }
+    }
+
     /// A server that closes each connection after three answers, without a word: a GET is sent again, a POST that may have been carried out
     /// is an error.
     @Test(arguments: ["GET", "POST"]) func keptConnectionsThatClose(method: String) async throws {

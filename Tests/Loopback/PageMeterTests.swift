@@ -296,4 +296,25 @@ import Testing
             #expect(kind(await (try LagMeter(source, group: "g", topic: "un\"known")).read()) == .absent)
         }
     }
+
+    /// Two clusters on one page: neither stands for both.
+    @Test func twoSeriesOfOnePartitionMakeNoLag() async throws {
+        let page = """
+            kafka_consumergroup_lag{cluster="a",consumergroup="g",partition="0",topic="t"} 9000
+            kafka_consumergroup_lag{cluster="b",consumergroup="g",partition="0",topic="t"} 3
+            """
+        let backend = try RawBackend { peer, _ in
+            peer.head()
+            peer.send("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\n\(page)\n")
+        }
+        defer { backend.stop() }
+        try await withLoop { loop in
+            let source = PageSource(loop: loop, endpoint: .address(.loopback(port: backend.port)))
+            guard case .failure(let fault) = await (try LagMeter(source, group: "g", topic: "t")).read() else {
+                Issue.record("a figure of one of two clusters")
+                return
+            }
+            #expect(fault.kind == .malformed && fault.reason.contains("more than one sample of partition 0"), "\(fault.reason)")
+        }
+    }
 }

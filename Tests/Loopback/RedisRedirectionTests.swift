@@ -33,6 +33,25 @@ import Testing
         "*1\r\n*3\r\n:0\r\n:16383\r\n*3\r\n$9\r\n127.0.0.1\r\n:\(port)\r\n$40\r\n\(String(repeating: "a", count: 40))\r\n"
     }
 
+    /// Many servers that take connections and say nothing: who waits is told when its time is over, and not when all have been asked.
+    @Test(arguments: ["redis+cluster://PLACES", "redis+sentinel://PLACES/m"]) func patienceEndsWhoeverIsSilent(url: String) async throws {
+        var silent: [RawBackend] = []
+        for _ in 0..<20 { silent.append(try RawBackend { peer, _ in _ = peer.readToEnd() }) }
+        defer { for one in silent { one.stop() } }
+        let places = silent.map { "127.0.0.1:\($0.port)" }.joined(separator: ",")
+        try await withLoop { loop in
+            var options = RedisClient.Options()
+            options.patience = .seconds(1)
+            let client = RedisClient(url: try RedisURL(url.replacing("PLACES", with: places)), loop: loop, options: options)
+            client.start()
+            defer { client.close() }
+            let begun = MonotonicTime.now
+            let error = await #expect(throws: RedisError.self) { _ = try await client.send(RedisCommand("GET", "k")) }
+            let took = MonotonicTime.now - begun
+            #expect(error?.execution == .notExecuted && took >= .seconds(1) && took < .seconds(3), "\(took) \(String(describing: error))")
+        }
+    }
+
     /// A write to a slot that is on its way, of which ASK tells, is confirmed by replicas of the node that takes it; or its caller learns
     /// that it was not.
     @Test(arguments: [0, 1]) func aWriteThatASKSendsElsewhereIsConfirmedThere(replicas: Int) async throws {

@@ -92,11 +92,18 @@ import Testing
         let verdict = LoadVerdict(try LoadExpectation.parse("p95<50ms,errors<1%"), of: try report([]))
         #expect(!verdict.holds && verdict.findings.allSatisfy { !$0.holds && $0.measured == nil })
         #expect(LoadVerdict([], of: try report([])).holds)
+        // What we lacked ourselves is no request of the service, and no verdict on it is given.
+        var short = try report([1_000_000])
+        short.ended(0, .failed(.own), due: 0, begun: 0, at: 9_000_000_000, why: "no port")
+        let (ended, errors) = (short.ended as Int, short.errors)
+        #expect(ended == 1 && errors == 0 && short.total.response.most < 2_000_000)
+        let unknown = LoadVerdict(try LoadExpectation.parse("errors<=0"), of: short)
+        #expect(!unknown.holds && unknown.findings.allSatisfy(\.holds) && unknown.unmeasured?.contains("1 request was not sent") == true)
     }
 
     @Test func whatCountsAsAnError() {
         #expect(!LoadOutcome.status(200).isError && !LoadOutcome.status(304).isError && !LoadOutcome.status(399).isError)
         #expect(LoadOutcome.status(400).isError && LoadOutcome.status(503).isError)
-        for error in LoadError.allCases { #expect(LoadOutcome.failed(error).isError) }
+        for error in LoadError.allCases { #expect(LoadOutcome.failed(error).isError == (error != .own)) }
     }
 }

@@ -66,6 +66,25 @@ import Testing
         }
     }
 
+    /// The log was moved away and a new one is asked for, while something in the file is wrong: the log is a new one all the same.
+    @Test func aWrongFileDoesNotKeepTheLog() async throws {
+        try await withPlainBackend { backend in
+            let more = ["access-log: { format: json, file: FOLDER/access.log }"]
+            try await withGatewayProcess([Self.route(backend, "/plain")], more: more) { gateway in
+                let log = gateway.folder + "/access.log"
+                try askPlainly(gateway)
+                let before = try await lines(log, 3).count
+                try gateway.write(["{ path: /, bakends: [a:1] }"])
+                #expect(rename(log, log + ".1") == 0)
+                gateway.child.send(SIGHUP)
+                #expect(await gateway.logged("reload_failed"))
+                try askPlainly(gateway)
+                #expect(try await lines(log, 3).count == 3)
+                #expect((Files.text(log + ".1") ?? "").split(separator: "\n").count == before)
+            }
+        }
+    }
+
     @Test func eachLineOfTheJSONLogParses() async throws {
         try await withPlainBackend { backend in
             let more = ["access-log: { format: json, file: FOLDER/access.log }"]

@@ -204,8 +204,8 @@ import Testing
             #expect(again.status == 0 && again.output.contains("the cluster serves every slot"), "\(again.output)")
             #expect(again.output.contains("\(replica) is not in step"), "\(again.output)")
             #expect(await info(cluster, 3).contains("master_sync_in_progress:1"))
-            for name in [master, replica] {
-                let forced = try await cluster.operate("failover", name, "--force", "--yes")
+            for name in [["--from", master], [replica]] {
+                let forced = try await cluster.muster(["failover"] + name + ["--force", "--yes"] + cluster.access)
                 #expect(forced.status == 1 && forced.output.contains("\(replica): is still copying"), "\(forced.output)")
             }
             // Keys go to no master whose replica is not in step.

@@ -1,5 +1,6 @@
 import Basics
 import Glibc
+import Provisioning
 import Redis
 import Sharding
 import TestSupport
@@ -91,7 +92,8 @@ import Testing
             try await client.fill(30)
             for i in [0, 3] { kill(cluster.pid(i), SIGKILL) }
             let isFailed = try await eventually(.seconds(30)) {
-                try await cluster.ask(cluster.ports[1], RedisCommand("CLUSTER INFO"))[0].string?.contains("cluster_slots_fail:5461") == true
+                let nodes = try ClusterNodes(try await cluster.ask(cluster.ports[1], RedisCommand("CLUSTER NODES"))[0].string ?? "")
+                return nodes.nodes.filter(\.isFailed).count == 2
             }
             #expect(isFailed)
             let unasked = try await cluster.operate("fix", "--yes")
@@ -100,6 +102,13 @@ import Testing
             #expect(misspelt.status == 2 && misspelt.output.contains("did you mean 'lost-slots'"), "\(misspelt.output)")
             let still = try await cluster.ask(cluster.ports[1], RedisCommand("CLUSTER INFO"))[0].string ?? ""
             #expect(still.contains("cluster_slots_fail:5461"))
+            // What was not shown is not agreed to.
+            let session = ClusterSession(
+                seeds: [NodeAddress(host: "127.0.0.1", port: cluster.ports[1])], credentials: RedisCredentials(password: cluster.password),
+                loop: cluster.loop)
+            defer { session.close() }
+            let left = try await ClusterRepair(session, tell: { _ in }).mendAll(agreed: [])
+            #expect(left.contains { $0.name == "lost-slots" && $0.risk == .loses })
             let given = try await cluster.operate("fix", "--accept-loss", "lost-slots", "--yes")
             #expect(given.output.contains("gets slots 0-5460"), "\(given.output)")
             let removed = try await cluster.operate("remove", "127.0.0.1:\(cluster.ports[0])", "127.0.0.1:\(cluster.ports[3])", "--yes")
@@ -111,6 +120,39 @@ import Testing
                 let value = try await client.send(RedisCommand("HGET", "hash:\(i)", "a")).string
                 #expect(value == "\(i)")
             }
+        }
+    }
+
+    /// A master is gone with its data, and its replica, which was not allowed to take over, has the only copy: it keeps it.
+    @Test func slotsOfWhichAReplicaHasACopyAreNotGivenAway() async throws {
+        try await withLocalCluster { cluster in
+            let client = try FollowingClient(cluster)
+            defer { client.close() }
+            try await client.fill(30)
+            func keys() async throws -> Int { try await cluster.ask(cluster.ports[3], RedisCommand("DBSIZE"))[0].int ?? 0 }
+            let master = try await cluster.ask(cluster.ports[0], RedisCommand("DBSIZE"))[0].int ?? 0
+            #expect(master > 0)
+            #expect(try await eventually { try await keys() == master })
+            let before = try await client.contents(30)
+            _ = try await cluster.ask(cluster.ports[3], RedisCommand("CONFIG SET", "cluster-replica-no-failover", "yes"))
+            kill(cluster.pid(0), SIGKILL)
+            for name in ["nodes.conf", "appendonlydir", "dump.rdb"] {
+                Files.remove("\(cluster.directory)/node-\(cluster.ports[0])/\(name)")
+            }
+            let isFailed = try await eventually(.seconds(30)) {
+                try await cluster.ask(cluster.ports[1], RedisCommand("CLUSTER INFO"))[0].string?.contains("cluster_slots_fail:5461") == true
+            }
+            #expect(isFailed)
+            let replica = "127.0.0.1:\(cluster.ports[3])"
+            let kept = try await cluster.operate("fix", "--accept-loss", "lost-slots", "--yes")
+            #expect(kept.status == 1 && kept.output.contains("muster redis failover \(replica) --force"), "\(kept.output)")
+            #expect(!kept.output.contains("gets slots"), "\(kept.output)")
+            #expect(try await keys() == master)
+            // The way that is named.
+            _ = try await cluster.ask(cluster.ports[3], RedisCommand("CONFIG SET", "cluster-replica-no-failover", "no"))
+            let taken = try await cluster.operate("failover", replica, "--force", "--yes")
+            #expect(taken.status == 0, "\(taken.output)")
+            #expect(try await client.contents(30) == before)
         }
     }
 

@@ -125,9 +125,17 @@ import Testing
             let client = try FollowingClient(cluster)
             defer { client.close() }
             try await client.fill(20)
+            // Changed by hand where it is asked: the new one is started the same way.
+            let changed = [("maxmemory-policy", "volatile-ttl", "noeviction"), ("appendonly", "no", "yes")]
+            for (name, value, _) in changed { _ = try await cluster.ask(cluster.ports[1], RedisCommand("CONFIG SET", name, value)) }
             let added = try await cluster.operate(
                 "add", "--ports", "\(cluster.ports[6])", "--dir", cluster.directory, "--replica-of", address(2), "--yes")
             #expect(added.status == 0, "\(added.output)")
+            for (name, value, before) in changed {
+                let got = try await cluster.ask(cluster.ports[6], RedisCommand("CONFIG GET", name))[0].array?.last?.string
+                #expect(got == value)
+                for i in [1, 6] { _ = try await cluster.ask(cluster.ports[i], RedisCommand("CONFIG SET", name, before)) }
+            }
             let follows = try await master(of: 6)
             #expect(follows == String(cluster.ports[2]))
             let again = try await cluster.operate("add", address(6), "--replica-of", address(2), "--yes")
@@ -155,10 +163,19 @@ import Testing
             let replica = "127.0.0.1:\(cluster.ports[3])"
             let there = try await cluster.operate("failover", replica, "--yes", "--json")
             #expect(there.status == 0 && there.output.contains("took_ms"), "\(there.output)")
-            let role = try await cluster.ask(cluster.ports[3], RedisCommand("ROLE"))[0].array?.first?.string
-            #expect(role == "master")
-            let back = try await cluster.operate("failover", replica, "--yes")
-            #expect(back.status == 0, "\(back.output)")
+            func role() async throws -> String? {
+                try await cluster.ask(cluster.ports[3], RedisCommand("ROLE"))[0].array?.first?.string
+            }
+            #expect(try await role() == "master")
+            // The same once more changes nothing.
+            let again = try await cluster.operate("failover", replica, "--yes")
+            #expect(again.status == 0 && again.output.contains("\(replica) is a master already"), "\(again.output)")
+            #expect(try await role() == "master")
+            for round in 0..<2 {
+                let back = try await cluster.operate("failover", "--from", replica, "--yes")
+                #expect(back.status == 0 && back.output.contains("is no master") == (round == 1), "\(back.output)")
+                #expect(try await role() == "slave")
+            }
             #expect(try await client.contents(50) == before)
             // The master hangs: only by force.
             let master = cluster.pid(0)

@@ -64,7 +64,7 @@ import Testing
     }
 
     /// The store belongs to its loop, as in the engine.
-    private func onLoop(
+    func onLoop(
         _ form: Form, _ settings: Settings, _ loop: EventLoop, _ client: RedisClient,
         _ body: @escaping @Sendable (@Sendable (String) async throws -> any CorrelationStore) async throws -> Void
     ) async throws {
@@ -86,7 +86,7 @@ import Testing
         if let error = failure.withLock({ $0 }) { throw error }
     }
 
-    private static func logs(
+    static func logs(
         _ trace: String, _ ids: [String], at time: Int64 = 1_795_231_800_000, _ severity: Severity = .info, service: String = "s",
         host: String = "h"
     ) -> Delivery {
@@ -135,7 +135,7 @@ import Testing
         }
     }
 
-    private static func sum(_ store: any CorrelationStore) async throws -> Ledger { try await store.ledger().values.reduce(Ledger(), +) }
+    static func sum(_ store: any CorrelationStore) async throws -> Ledger { try await store.ledger().values.reduce(Ledger(), +) }
 
     @Test(arguments: Form.allCases) func mergesAndCountsOnce(form: Form) async throws {
         try await withStore(form) { store in

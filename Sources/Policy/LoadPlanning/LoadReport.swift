@@ -1,6 +1,6 @@
 /// Why a request has no answer.
 public enum LoadError: String, Sendable, CaseIterable {
-    /// No connection was made: refused, unreachable, no port left, or not in time.
+    /// No connection was made: refused, unreachable, or not in time.
     case connect
     /// No whole answer came within the scenario's timeout after the request was sent.
     case timeout
@@ -12,6 +12,9 @@ public enum LoadError: String, Sendable, CaseIterable {
     case malformed
     /// The request was due and never sent: all connections were taken until the run was over.
     case unsent
+    /// The connection was not made, or ended, because this machine or process lacked something of its own: a descriptor, a local port,
+    /// memory. That says nothing of the service: it is no error of it and no latency, and a run that has one measures nothing.
+    case own
 }
 
 /// How a request ended.
@@ -23,7 +26,7 @@ public enum LoadOutcome: Sendable, Equatable {
     public var isError: Bool {
         switch self {
         case .status(let status): !(200...399).contains(status)
-        case .failed: true
+        case .failed(let error): error != .own
         }
     }
 }
@@ -75,6 +78,8 @@ public struct LoadReport: Sendable {
     public private(set) var failures: [LoadError: Int] = [:]
     /// The first failure in words; nil while there is none.
     public private(set) var firstFailure: String?
+    /// What this machine lacked first, in words; nil while it lacked nothing.
+    public private(set) var firstWant: String?
     public private(set) var seconds: [LoadSecond] = []
     /// Requests that were sent once more on a fresh connection, because a kept one was closed at that moment. They are no errors.
     public private(set) var repeated = 0
@@ -128,6 +133,11 @@ public struct LoadReport: Sendable {
     public mutating func ended(
         _ request: Int, _ outcome: LoadOutcome, due: Int64, begun: Int64?, at now: Int64, why: @autoclosure () -> String
     ) {
+        if outcome == .failed(.own) {
+            failures[.own, default: 0] += 1
+            if firstWant == nil { firstWant = why() }
+            return
+        }
         let latency = now - due
         total.response.add(latency)
         parts[request].response.add(latency)

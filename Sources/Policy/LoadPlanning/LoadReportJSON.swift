@@ -55,6 +55,7 @@ extension LoadReport {
 
     private func write(_ verdict: LoadVerdict, to json: inout JSONWriter) {
         json.member("holds", verdict.holds)
+        if let unmeasured = verdict.unmeasured { json.member("unmeasured", unmeasured) }
         json.key("expectations")
         json.beginArray()
         for finding in verdict.findings {

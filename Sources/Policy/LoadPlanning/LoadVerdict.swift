@@ -9,13 +9,19 @@ public struct LoadVerdict: Sendable, Equatable {
         public let sentence: String
     }
     public let findings: [Finding]
+    /// Why the run measured nothing of the service, however its figures look; nil when it did.
+    public let unmeasured: String?
 
-    /// Whether all expectations hold. True when there are none.
-    public var holds: Bool { findings.allSatisfy(\.holds) }
+    /// Whether all expectations hold. True when there are none, unless the run measured nothing.
+    public var holds: Bool { unmeasured == nil && findings.allSatisfy(\.holds) }
 
     /// Judges a report. Latencies count from when requests were due. A test in which no request ended shows nothing, so that no expectation
     /// holds.
     public init(_ expectations: [LoadExpectation], of report: LoadReport) {
+        unmeasured = report.failures[.own].map { count in
+            "could not be measured: \(count) request\(count == 1 ? " was" : "s were") not sent, because this machine lacked something of "
+                + "its own (\(report.firstWant ?? "")); give it more (ulimit -n, net.ipv4.ip_local_port_range), or ask for less"
+        }
         findings = expectations.map { expectation in
             guard let measured = report.measured(expectation.metric) else {
                 return Finding(

@@ -34,13 +34,18 @@ public struct Diagnosis: Sendable {
         /// The command that mends the fault, or the thing that a person does about it.
         public let mend: String
         public let remedy: Remedy
+        /// Ids of the nodes whose data the mending gives up; empty where it gives up none.
+        public let givesUp: Set<String>
 
-        public init(_ name: String, _ risk: Risk, _ sentence: String, mend: String, _ remedy: Remedy) {
+        public init(
+            _ name: String, _ risk: Risk, _ sentence: String, mend: String, _ remedy: Remedy, givesUp: Set<String> = []
+        ) {
             self.name = name
             self.risk = risk
             self.sentence = sentence
             self.mend = mend
             self.remedy = remedy
+            self.givesUp = givesUp
         }
 
         /// Whether a command may mend the fault when the user accepts the losses of these names.
@@ -49,6 +54,17 @@ public struct Diagnosis: Sendable {
             case .safe, .moves: remedy != .none
             case .loses: accepted.contains(name)
             case .manual: false
+            }
+        }
+
+        /// Whether who agreed to the loss of `shown` agreed to this one as well: no further slots, and no further node's data.
+        public func isCovered(by shown: Finding) -> Bool {
+            guard name == shown.name, risk == .loses, shown.risk == .loses, givesUp.isSubset(of: shown.givesUp) else { return false }
+            switch (remedy, shown.remedy) {
+            case (.reassign(let slots, let from), .reassign(let agreed, let other)):
+                return from == other && slots.subtracting(agreed).isEmpty
+            case (.assign(let slots), .assign(let agreed)): return slots.subtracting(agreed).isEmpty
+            default: return false
             }
         }
     }
@@ -64,11 +80,13 @@ public struct Diagnosis: Sendable {
     /// `keys` has the number of keys by slot and then by node: for open slots, for slots without owner, and wherever keys lie that are not
     /// at home.
     ///
-    /// `common` has the functions and users by node; a node that is not in it is not compared.
+    /// `copies` has what each replica that answers says of its copy; `common` the functions and users by node: a node that is not in it is
+    /// not compared.
     public init(
-        _ view: ClusterView, keys: [Int: [String: Int]] = [:], silent: [NodeAddress] = [], common: [String: NodeCommon] = [:]
+        _ view: ClusterView, keys: [Int: [String: Int]] = [:], silent: [NodeAddress] = [], copies: [String: ReplicaCopy] = [:],
+        common: [String: NodeCommon] = [:]
     ) {
-        var found = Diagnosis.nodes(view, silent)
+        var found = Diagnosis.nodes(view, silent, copies)
         found += Diagnosis.slots(view, keys)
         found += Diagnosis.roles(view)
         found += Diagnosis.common(view, common)
@@ -83,7 +101,39 @@ public struct Diagnosis: Sendable {
         findings = found
     }
 
-    private static func nodes(_ view: ClusterView, _ silent: [NodeAddress]) -> [Finding] {
+    /// A master has failed with slots. They may be given away only where no replica of it has, or may have, its data: Redis makes a replica
+    /// whose master has lost its slots follow the new owner, and it throws its copy away for that.
+    private static func lost(_ member: ClusterView.Member, _ view: ClusterView, _ copies: [String: ReplicaCopy]) -> Finding {
+        let what = "\(member.address) has failed with \(member.slots.count) slots"
+        let replicas = view.members.filter { !$0.isMaster && $0.master == member.id }
+        let whole = replicas.filter { $0.answers && copies[$0.id]?.offset != nil }
+        if let best = whole.max(by: { (copies[$0.id]?.offset ?? 0, $1.id) < (copies[$1.id]?.offset ?? 0, $0.id) }) {
+            return Finding(
+                "lost-slots", .manual, "\(what), and its replica \(best.address) has a whole copy and did not take over yet",
+                mend: "look again in some seconds; if it has not taken over by then: muster redis failover \(best.address) --force", .none)
+        }
+        if let silent = replicas.first(where: { !$0.answers && !$0.isFailed && !$0.hasNoAddress }) {
+            return Finding(
+                "lost-slots", .manual,
+                "\(what), and its replica \(silent.address), which does not answer and has not failed, may have a copy",
+                mend: "start that replica or that master again, then: muster redis failover \(silent.address) --force", .none)
+        }
+        let gone = replicas.filter { !$0.answers }
+        let rest =
+            gone.isEmpty ? "" : "; a copy may be with \(gone.map(\.address.description).joined(separator: ", ")), which has failed as well"
+        let lacking = replicas.filter(\.answers).map {
+            "; its replica \($0.address) \(copies[$0.id]?.flaw ?? "does not say whether it has a copy")"
+        }
+        return Finding(
+            "lost-slots", .loses,
+            "\(what), and no replica took over: their keys cannot be reached\(lacking.joined())\(rest)",
+            mend:
+                "start \(([member] + gone).map(\.address.description).joined(separator: " or ")) again; only if no such data is left: "
+                + "muster redis fix --accept-loss lost-slots gives its slots, empty, to the others",
+            .reassign(member.slots, from: member.id), givesUp: Set(replicas.map(\.id) + [member.id]))
+    }
+
+    private static func nodes(_ view: ClusterView, _ silent: [NodeAddress], _ copies: [String: ReplicaCopy]) -> [Finding] {
         var found: [Finding] = []
         for member in view.members where !member.answers {
             let what = member.isMaster ? "master" : "replica"
@@ -94,15 +144,7 @@ public struct Diagnosis: Sendable {
                         "\(member.id.prefix(8)) (a \(what)) has no address: nobody can reach it",
                         mend: "muster redis fix forgets it on every node", member.slots.isEmpty ? .forget(member.id) : .none))
             } else if member.isFailed, !member.slots.isEmpty {
-                found.append(
-                    Finding(
-                        "lost-slots", .loses,
-                        "\(member.address) has failed with \(member.slots.count) slots, and no replica took over: their keys cannot be "
-                            + "reached",
-                        mend:
-                            "start that node again; only if its data is gone: muster redis fix --accept-loss lost-slots gives its slots, "
-                            + "empty, to the others",
-                        .reassign(member.slots, from: member.id)))
+                found.append(lost(member, view, copies))
             } else {
                 let state = member.isFailed ? "has failed" : "does not answer"
                 found.append(
@@ -139,29 +181,30 @@ public struct Diagnosis: Sendable {
         var found: [Finding] = []
         let alive = view.members.filter { $0.isMaster && $0.answers }
         var special = Set(keys.keys)
+        var held: [String: SlotSet] = [:]
         for master in alive { for open in master.open { special.insert(open.slot) } }
         for slot in special.sorted() {
+            // A replica that follows nobody who answers may have the only copy of a slot that belongs to nobody.
+            if view.owner(of: slot) == nil, let keeper = orphan(keys[slot] ?? [:], view) {
+                held[keeper.id, default: SlotSet()] = (held[keeper.id] ?? SlotSet()).union(SlotSet(slots: [slot]))
+                continue
+            }
             let places = Diagnosis.places(slot, view, keys[slot] ?? [:])
             // Whose owner is silent waits for it.
             if !places.contains(where: \.owns), view.owner(of: slot) != nil { continue }
             guard let resolution = OpenSlots.resolve(places) else { continue }
             found.append(finding(slot, places, resolution, view))
         }
-        let empty = view.unassigned.subtracting(SlotSet(slots: special))
-        if !empty.isEmpty {
-            let missing = view.members.filter { !$0.answers }
+        for (id, slots) in held.sorted(by: { $0.key < $1.key }) {
             found.append(
                 Finding(
-                    "unassigned-slots", missing.isEmpty ? .safe : .loses,
-                    "\(empty.count) slots belong to nobody "
-                        + "(\(SlotSet(Array(empty.ranges.prefix(3))))\(empty.ranges.count > 3 ? " …" : "")), and no node that answers "
-                        + "has keys of them"
-                        + (missing.isEmpty ? "" : "; \(missing.map(\.address.description).joined(separator: ", ")) may have"),
-                    mend:
-                        "muster redis fix\(missing.isEmpty ? "" : " --accept-loss unassigned-slots") gives them to the masters with the "
-                        + "fewest",
-                    .assign(empty)))
+                    "slot-without-owner", .manual,
+                    "\(slots.count) slots (\(SlotSet(Array(slots.ranges.prefix(3))))) belong to nobody, and the replica \(view.name(id)), "
+                        + "whose master does not answer, has keys of them",
+                    mend: "start its master again, or copy these keys out of \(view.name(id)) before the slots are given to anybody", .none)
+            )
         }
+        found += unassigned(view.unassigned.subtracting(SlotSet(slots: special)), view)
         for (i, one) in alive.enumerated() {
             for other in alive[(i + 1)...] {
                 let both = one.slots.intersection(other.slots)
@@ -178,6 +221,30 @@ public struct Diagnosis: Sendable {
             }
         }
         return found
+    }
+
+    /// A replica that has keys, whose master is none of those that answer, while no master that answers has any.
+    private static func orphan(_ keys: [String: Int], _ view: ClusterView) -> ClusterView.Member? {
+        let holders = keys.filter { $0.value > 0 }.compactMap { view.member($0.key) }
+        if holders.contains(where: \.isMaster) { return nil }
+        return holders.filter { holder in view.member(holder.master ?? "")?.answers != true }.min { $0.id < $1.id }
+    }
+
+    private static func unassigned(_ empty: SlotSet, _ view: ClusterView) -> [Finding] {
+        if empty.isEmpty { return [] }
+        let missing = view.members.filter { !$0.answers }
+        return [
+            Finding(
+                "unassigned-slots", missing.isEmpty ? .safe : .loses,
+                "\(empty.count) slots belong to nobody "
+                    + "(\(SlotSet(Array(empty.ranges.prefix(3))))\(empty.ranges.count > 3 ? " …" : "")), and no node that answers "
+                    + "has keys of them"
+                    + (missing.isEmpty ? "" : "; \(missing.map(\.address.description).joined(separator: ", ")) may have"),
+                mend:
+                    "muster redis fix\(missing.isEmpty ? "" : " --accept-loss unassigned-slots") gives them to the masters with the "
+                    + "fewest",
+                .assign(empty), givesUp: Set(missing.map(\.id)))
+        ]
     }
 
     /// The state of one slot as each master that answers reports it.

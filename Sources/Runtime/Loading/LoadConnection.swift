@@ -77,6 +77,7 @@ final class LoadConnection: HTTPClientConnection {
     override func connectionClosed(_ failure: Failure?) {
         engine.closed(self)
         guard let exchange, let failure else { return }
+        if failure.isOwnWant { return finish(.failed(.own), keeps: false) { failure.description } }
         switch failure {
         case .notConnected: finish(.failed(.connect), keeps: false) { failure.description }
         case .malformed: finish(.failed(.malformed), keeps: false) { failure.description }

@@ -206,7 +206,7 @@ final class LoadEngine {
     private func nextRequest(_ now: Int64, _ outcome: LoadOutcome) -> Int64 {
         let think = piece(at: now)?.think ?? 0...0
         let pause = think.upperBound == 0 ? 0 : Int64.random(in: think, using: &random)
-        return now + (outcome == .failed(.connect) ? max(pause, LoadEngine.pauseAfterRefusal) : pause)
+        return now + (outcome == .failed(.connect) || outcome == .failed(.own) ? max(pause, LoadEngine.pauseAfterRefusal) : pause)
     }
 
     /// nil once the schedule is over. Time only goes on, so that the place is remembered.

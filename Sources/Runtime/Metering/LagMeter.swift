@@ -88,10 +88,19 @@ public struct LagMeter: Sendable, CustomStringConvertible {
 
     private func figure(_ samples: [(place: Int, sample: ExpositionSample)], _ at: MonotonicTime) -> Result<MeterFigure, MeterFault> {
         var partitions: [Int: PartitionOffsets] = [:]
+        var seen: [String: Set<Int>] = [:]
         for (place, sample) in samples {
             let selector = selectors[place]
             guard let number = sample[names.partition].flatMap({ Int($0) }), number >= 0 else {
                 return .failure(MeterFault(.malformed, "\(source): a sample of \(selector) has no number in its label \(names.partition)"))
+            }
+            // One of them would stand for both, and the other's lag for nobody's.
+            guard seen[selector.name, default: []].insert(number).inserted else {
+                return .failure(
+                    MeterFault(
+                        .malformed,
+                        "\(source): \(selector) has more than one sample of partition \(number): they differ in another label, and no figure "
+                            + "is made of two groups' offsets; name a page with one of them"))
             }
             // Exporters write -1 where there is no offset.
             let isUnknown = sample.value == -1

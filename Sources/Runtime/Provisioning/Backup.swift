@@ -119,12 +119,15 @@ public struct Backup: Sendable {
     /// Why the slots are not all served by somebody, or are about to move; nil when they are.
     private static func shortcoming(_ reading: ClusterReading) -> String? {
         let view = reading.view
+        // A master that has no slots yet may be receiving one, and have keys of it.
+        for member in view.members {
+            if let open = member.open.first {
+                return "slot \(open.slot) is on its way at \(member.address): let that be finished, or mend it with muster redis fix"
+            }
+        }
         for member in view.members where !member.slots.isEmpty {
             if !member.answers {
                 return "\(member.address), which has slots \(member.slots), does not answer: wait for its replica to take over, or start it"
-            }
-            if let open = member.open.first {
-                return "slot \(open.slot) is on its way at \(member.address): let that be finished, or mend it with muster redis fix"
             }
             let state = reading.report(member.id)?.cluster["cluster_state"] ?? "unknown"
             if state != "ok" { return "\(member.address) says that the cluster's state is \(state): see muster redis status" }

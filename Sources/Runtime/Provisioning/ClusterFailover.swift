@@ -22,20 +22,71 @@ public struct ClusterFailover: Sendable {
             + (isForced ? ", without asking it: \(loss)" : ", when it has everything: no write is lost")
     }
 
-    /// `name`: the replica that shall take over, or the master that shall be replaced, then by its most advanced replica.
-    public static func plan(_ session: ClusterSession, name: String, isForced: Bool) async throws(ProvisioningFailure) -> ClusterFailover {
+    /// What is wanted: it says of whom, so that the same wish, once fulfilled, asks for nothing more.
+    public enum Wish: Sendable, Equatable {
+        /// This node becomes master.
+        case heir(String)
+        /// This node becomes master in the place of the node at this address; where another one is master in that place already, it does not.
+        case heirOf(NodeAddress, String)
+        /// This master is replaced, by its most advanced replica.
+        case replaced(String)
+    }
+
+    public enum Outlook: Sendable {
+        /// It is as wished already; the sentence says how.
+        case done(String)
+        case planned(ClusterFailover)
+    }
+
+    /// Nodes are named by HOST:PORT, or by the beginning of their id.
+    public static func plan(_ session: ClusterSession, _ wish: Wish, isForced: Bool) async throws(ProvisioningFailure) -> Outlook {
         let reading = try await session.read()
         let view = reading.view
+        let name =
+            switch wish {
+            case .heir(let name), .heirOf(_, let name), .replaced(let name): name
+            }
         guard let named = view.member(named: name) else {
             throw ProvisioningFailure(
                 .refused,
                 "no node of the cluster is called '\(name)'; it has \(view.members.map(\.address.description).joined(separator: ", "))")
         }
+        if let sentence = try fulfilled(wish, named, view) { return .done(sentence) }
         let masterID = named.isMaster ? named.id : named.master ?? ""
         guard let master = view.member(masterID) else {
             throw ProvisioningFailure(.refused, "its master is not known", node: named.address)
         }
         let candidates = named.isMaster ? view.members.filter { $0.master == named.id && $0.answers } : [named]
+        return .planned(try choose(reading, master, candidates, isForced: isForced))
+    }
+
+    /// Why there is nothing to do; nil: there is.
+    private static func fulfilled(_ wish: Wish, _ named: ClusterView.Member, _ view: ClusterView) throws(ProvisioningFailure) -> String? {
+        let slots = named.slots.isEmpty ? ", without slots" : " of \(named.slots.count) slots"
+        switch wish {
+        case .heir:
+            return named.isMaster ? "\(named.address) is a master already\(slots): nothing to do (--from replaces a master)" : nil
+        case .heirOf(let lost, _):
+            if named.isMaster {
+                if !named.slots.isEmpty { return "\(named.address) is the master already\(slots)" }
+                throw ProvisioningFailure(.refused, "is a master without slots, and no replica of \(lost)", node: named.address)
+            }
+            guard let master = view.member(named.master ?? "") else { return nil }
+            if master.address == lost || master.address.port == lost.port && master.address.isLoopback && lost.isLoopback { return nil }
+            if master.answers, master.isMaster, !master.slots.isEmpty {
+                return "\(master.address) is the master already, of \(master.slots.count) slots"
+            }
+            throw ProvisioningFailure(.refused, "is a replica of \(master.address) now, and not of \(lost)", node: named.address)
+        case .replaced:
+            // One that has died and was replaced is still called a master, without slots.
+            if named.isMaster { return named.slots.isEmpty ? "\(named.address) has no slots: there is nothing to take over" : nil }
+            return "\(named.address) is no master, but a replica of \(view.name(named.master ?? "")): nothing to do"
+        }
+    }
+
+    private static func choose(
+        _ reading: ClusterReading, _ master: ClusterView.Member, _ candidates: [ClusterView.Member], isForced: Bool
+    ) throws(ProvisioningFailure) -> ClusterFailover {
         func copy(_ replica: ClusterView.Member) -> ReplicaCopy {
             reading.report(replica.id).map { ReplicaCopy($0.info) } ?? .lacking("does not answer")
         }
@@ -60,6 +111,19 @@ public struct ClusterFailover: Sendable {
         return ClusterFailover(replica: replica, master: master, isForced: isForced, away: away)
     }
 
+    /// Whether this is what was shown as `other`: the same two nodes, and the same slots. How long the replica is away grows meanwhile.
+    public func isShown(as other: ClusterFailover) -> Bool {
+        replica.id == other.replica.id && master.id == other.master.id && isForced == other.isForced && master.slots == other.master.slots
+    }
+
+    /// Right before each command: between two of them seconds may pass, in which the replica may have thrown its copy away for another.
+    private func checkCopy(_ client: NodeClient) async throws(ProvisioningFailure) {
+        let fields = ClusterSession.fields(try await client.ask("INFO", "replication"))
+        // It may be master by now: then the command says so.
+        guard fields["role"] != "master", let flaw = ReplicaCopy(fields).flaw else { return }
+        throw ClusterFailover.refusal([(replica.address, flaw)], master)
+    }
+
     /// Nobody of these may be forced.
     private static func refusal(_ candidates: [(address: NodeAddress, flaw: String)], _ master: ClusterView.Member) -> ProvisioningFailure {
         guard let first = candidates.first else {
@@ -82,7 +146,12 @@ public struct ClusterFailover: Sendable {
         let start = MonotonicTime.now
         for _ in 0..<ClusterFailover.tries {
             do throws(ProvisioningFailure) {
-                if isForced { _ = try await client.ask("CLUSTER FAILOVER", "FORCE") } else { _ = try await client.ask("CLUSTER FAILOVER") }
+                if isForced {
+                    try await checkCopy(client)
+                    _ = try await client.ask("CLUSTER FAILOVER", "FORCE")
+                } else {
+                    _ = try await client.ask("CLUSTER FAILOVER")
+                }
             } catch {
                 // It may have become master by itself meanwhile: then it refuses, and all is as it should be.
                 guard error.code == .server, try await session.read().view.member(replica.id)?.isMaster == true else { throw error }

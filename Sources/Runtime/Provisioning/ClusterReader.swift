@@ -39,6 +39,13 @@ public struct ClusterReading: Sendable {
     }
 
     public func report(_ id: String) -> NodeReport? { reports.first { $0.id == id } }
+
+    /// What each replica that answered says of its copy, by its id.
+    var copies: [String: ReplicaCopy] {
+        var out: [String: ReplicaCopy] = [:]
+        for report in reports where !report.nodes.myself.isMaster { out[report.id] = ReplicaCopy(report.info) }
+        return out
+    }
 }
 
 extension ClusterSession {

@@ -29,7 +29,7 @@ public struct ClusterRepair: Sendable {
             keys.merge(try await session.keys(in: strays, reading.view)) { $1 }
         }
         let common = thorough ? await session.common(reading) : [:]
-        return (reading, Diagnosis(reading.view, keys: keys, silent: reading.silent.map(\.address), common: common))
+        return (reading, Diagnosis(reading.view, keys: keys, silent: reading.silent.map(\.address), copies: reading.copies, common: common))
     }
 
     /// Open slots are moved on or closed. Called before every operation that moves slots; does nothing where nothing is open.
@@ -55,24 +55,39 @@ public struct ClusterRepair: Sendable {
     }
 
     /// Everything that may be mended, again and again while it helps: mending one thing may uncover the next. Returns what is left.
-    public func mendAll(accepting accepted: Set<String>) async throws(ProvisioningFailure) -> [Diagnosis.Finding] {
+    ///
+    /// `agreed`: the findings that were shown and whose losses were agreed to. What could lose anything else is left, however it is called.
+    public func mendAll(agreed: [Diagnosis.Finding]) async throws(ProvisioningFailure) -> [Diagnosis.Finding] {
         var last: [Diagnosis.Finding] = []
         var waits = 0
         for _ in 0..<100 {
             let (reading, diagnosis) = try await ClusterRepair.diagnose(session, thorough: true)
             if diagnosis.findings.isEmpty { return [] }
-            let mendable = diagnosis.findings.filter { $0.isMendable(accepting: accepted) }
+            let mendable = diagnosis.findings.filter { finding in
+                finding.isMendable(accepting: []) || agreed.contains { finding.isCovered(by: $0) }
+            }
             // What is left the same twenty times over half a minute does not go away like this.
             waits = diagnosis.findings == last || mendable.allSatisfy { $0.remedy == .wait } ? waits + 1 : 0
             if mendable.isEmpty || waits > 20 { return diagnosis.findings }
             last = diagnosis.findings
             for finding in mendable where finding.remedy != .wait {
                 tell("\(finding.name): \(finding.sentence)")
-                do throws(ProvisioningFailure) { try await mend(finding, reading) } catch { tell("held up, looking again: \(error)") }
+                do throws(ProvisioningFailure) {
+                    try await mend(finding, finding.risk == .loses ? try await again(finding) : reading)
+                } catch { tell("held up, looking again: \(error)") }
             }
             await session.loop.sleep(waits == 0 ? .milliseconds(200) : .milliseconds(1500))
         }
         return last
+    }
+
+    /// Another look right before something is given up: what was mended before it may have taken long, and a replica may have taken over.
+    private func again(_ finding: Diagnosis.Finding) async throws(ProvisioningFailure) -> ClusterReading {
+        let (reading, diagnosis) = try await ClusterRepair.diagnose(session, thorough: false)
+        guard diagnosis.findings.contains(where: { finding.isCovered(by: $0) && $0.isCovered(by: finding) }) else {
+            throw ProvisioningFailure(.unfinished, "\(finding.name): the cluster has changed")
+        }
+        return reading
     }
 
     /// One finding, by its remedy. What the remedy is `wait` or `none` for, nothing is done for here.

@@ -2,6 +2,29 @@ import Basics
 import Redis
 import Sharding
 
+/// How long a copy is waited for: as long as something of it moves. `INFO replication` tells how much has come, and how much is to come.
+struct CopyPatience {
+    private let limit: Duration
+    private static let names = ["master_host", "master_port", "master_sync_in_progress", "master_sync_read_bytes", "master_sync_left_bytes"]
+    private var seen = [String?](repeating: nil, count: names.count)
+    private var moved: MonotonicTime
+
+    init(limit: Duration, now: MonotonicTime) {
+        self.limit = limit
+        moved = now
+    }
+
+    /// False when nothing has moved for longer than the limit.
+    mutating func goesOn(_ fields: [String: String], now: MonotonicTime) -> Bool {
+        let state = CopyPatience.names.map { fields[$0] }
+        if state != seen {
+            seen = state
+            moved = now
+        }
+        return now - moved <= limit
+    }
+}
+
 /// Nodes that leave a cluster: their slots first, then the replicas of who leaves find other masters, then all forget them and they forget
 /// all.
 ///
@@ -59,7 +82,9 @@ public struct ClusterShrink: Sendable {
         let drained = leaving.filter { $0.isMaster && !$0.slots.isEmpty }
         if let lost = drained.first(where: { !$0.answers }) {
             throw ProvisioningFailure(
-                .refused, "has \(lost.slots.count) slots and does not answer; start it, or let a replica take over: muster redis failover",
+                .refused,
+                "has \(lost.slots.count) slots and does not answer; start it, or let a replica take over: muster redis failover --from "
+                    + "\(lost.address) --force",
                 node: lost.address)
         }
         if !drained.isEmpty {
@@ -169,6 +194,9 @@ public struct ClusterShrink: Sendable {
         return try await rest.waitUntilServing(.seconds(120), copyTime: ClusterFormation.copyTime)
     }
 
+    /// A copy of which nothing moves for so long is given up: a master may take a minute for its snapshot before the first byte.
+    private static let patience = Duration.seconds(120)
+
     /// The new master may have been replaced meanwhile; the replica may follow it already. Waits until it is in step: until then its old
     /// place still counts.
     private func follow(_ replica: String, _ master: String, _ session: ClusterSession, _ tell: @Sendable (String) -> Void)
@@ -182,10 +210,19 @@ public struct ClusterShrink: Sendable {
         if member.master != master {
             _ = try await session.client(member.address).ask("CLUSTER REPLICATE", target.isMaster ? master : target.master ?? master)
         }
-        let inStep = try await session.eventually(.seconds(120)) { () async throws(ProvisioningFailure) in
-            ClusterSession.fields(try await session.client(member.address).ask("INFO", "replication"))["master_link_status"] == "up"
+        let client = try session.client(member.address)
+        var patience = CopyPatience(limit: ClusterShrink.patience, now: .now)
+        while true {
+            let fields = ClusterSession.fields(try await client.ask("INFO", "replication"))
+            if fields["master_link_status"] == "up" { break }
+            if !patience.goesOn(fields, now: .now) {
+                throw ProvisioningFailure(
+                    .unfinished,
+                    "does not get in step with its new master: nothing of its copy has moved for \(ClusterShrink.patience.brief); see "
+                        + "its log, then run the same again", node: member.address)
+            }
+            await session.loop.sleep(.milliseconds(50))
         }
-        if !inStep { throw ProvisioningFailure(.unfinished, "does not get in step with its new master", node: member.address) }
         tell("\(member.address) follows \(target.address)")
     }
 

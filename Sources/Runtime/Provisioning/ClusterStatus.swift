@@ -50,7 +50,7 @@ public struct ClusterStatus: Sendable {
             lags[report.id] = Lag(bytes: max(0, last.subtractingClamped(offset)), age: age)
         }
         self.lags = lags
-        diagnosis = Diagnosis(reading.view, keys: keys, silent: reading.silent.map(\.address), common: common)
+        diagnosis = Diagnosis(reading.view, keys: keys, silent: reading.silent.map(\.address), copies: reading.copies, common: common)
         let judged = ClusterStatus.judge(reading, diagnosis)
         reasons = judged.reasons
         notes = judged.notes + Diagnosis.settings(reading.view, common)
@@ -145,10 +145,15 @@ extension ClusterSession {
         let open = Set(view.members.flatMap { $0.open.map(\.slot) })
         var found: [Int: [String: Int]] = [:]
         for slot in slots where open.contains(slot) { found[slot] = [:] }
-        for master in view.members where master.isMaster && master.answers {
-            let client = try client(master.address)
+        // Replicas whose master answers have what that has. One whose master does not answer may have the only copy.
+        for member in view.members
+        where member.answers && (member.isMaster || view.member(member.master ?? "")?.answers != true) {
+            let client = try client(member.address)
             let counts = try await client.ask(all: slots.map { RedisCommand("CLUSTER COUNTKEYSINSLOT", String($0)) })
-            for (slot, count) in zip(slots, counts) where count.int ?? 0 > 0 { found[slot, default: [:]][master.id] = count.int }
+            for (slot, count) in zip(slots, counts) where count.int ?? 0 > 0 {
+                // What a replica has matters where nobody owns the slot.
+                if member.isMaster || view.owner(of: slot) == nil { found[slot, default: [:]][member.id] = count.int }
+            }
         }
         return found
     }

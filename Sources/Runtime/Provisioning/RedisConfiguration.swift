@@ -48,8 +48,44 @@ public struct RedisConfiguration: Sendable, Equatable {
     public var role: Role
     public var bind: [String]
     public var cluster: Cluster?
+    /// What another node has, instead of what the role would have.
+    public var likeness: Likeness?
 
-    public init(port: UInt16, folder: String, memory: Int, role: Role, bind: [String] = ["127.0.0.1"], cluster: Cluster? = nil) {
+    /// Settings that a node takes over from another one of its cluster, which may have been changed by hand. nil: as the role has it.
+    public struct Likeness: Sendable, Equatable {
+        public let policy: String?
+        public let appendOnly: Bool?
+        public let fsync: String?
+        public let save: String?
+        public let needsAllSlots: Bool?
+
+        /// `settings` as `CONFIG GET` tells them. A value that none of these settings can have is left out, so that nothing else than these
+        /// comes into a file.
+        public init(_ settings: [String: String]) {
+            func word(_ name: String) -> String? {
+                settings[name].flatMap { word in
+                    (1...32).contains(word.utf8.count) && word.utf8.allSatisfy { (97...122).contains($0) || $0 == 45 } ? word : nil
+                }
+            }
+            func flag(_ name: String) -> Bool? { ["yes": true, "no": false][settings[name] ?? ""] }
+            policy = word("maxmemory-policy")
+            appendOnly = flag("appendonly")
+            fsync = word("appendfsync")
+            save = settings["save"].flatMap { text in
+                text.utf8.count <= 200 && text.utf8.allSatisfy { (48...57).contains($0) || $0 == 32 } ? text : nil
+            }
+            needsAllSlots = flag("cluster-require-full-coverage")
+        }
+
+        /// What `CONFIG GET` is asked for.
+        public static let names = ["maxmemory-policy", "appendonly", "appendfsync", "save", "cluster-require-full-coverage"]
+    }
+
+    public init(
+        port: UInt16, folder: String, memory: Int, role: Role, bind: [String] = ["127.0.0.1"], cluster: Cluster? = nil,
+        likeness: Likeness? = nil
+    ) {
+        self.likeness = likeness
         self.port = port
         self.folder = folder
         self.memory = memory
@@ -68,10 +104,14 @@ public struct RedisConfiguration: Sendable, Equatable {
         var lines = [
             RedisConfiguration.firstLine,
             "bind \(bind.joined(separator: " "))", "port \(port)", "dir \(RedisConfiguration.quoted(folder))", "maxmemory \(memory)",
-            "maxmemory-policy \(role == .state ? "noeviction" : "allkeys-lru")", "appendonly \(role == .state ? "yes" : "no")",
-            "appendfsync everysec",
+            "maxmemory-policy \(likeness?.policy ?? (role == .state ? "noeviction" : "allkeys-lru"))",
+            "appendonly \(likeness?.appendOnly ?? (role == .state) ? "yes" : "no")", "appendfsync \(likeness?.fsync ?? "everysec")",
         ]
-        lines += role == .state ? ["save 900 1", "save 300 10", "save 60 10000"] : ["save \"\""]
+        if let save = likeness?.save {
+            lines.append("save \(save.isEmpty ? "\"\"" : save)")
+        } else {
+            lines += role == .state ? ["save 900 1", "save 300 10", "save 60 10000"] : ["save \"\""]
+        }
         lines += ["tcp-backlog 511", "daemonize no", "loglevel notice"]
         if let cluster { lines += clusterLines(cluster) }
         return lines.joined(separator: "\n") + "\n"
@@ -80,7 +120,7 @@ public struct RedisConfiguration: Sendable, Equatable {
     private func clusterLines(_ cluster: Cluster) -> [String] {
         var lines = [
             "cluster-enabled yes", "cluster-config-file nodes.conf", "cluster-node-timeout \(cluster.nodeTimeout.nanoseconds / 1_000_000)",
-            "cluster-require-full-coverage \(role == .state ? "yes" : "no")",
+            "cluster-require-full-coverage \(likeness?.needsAllSlots ?? (role == .state) ? "yes" : "no")",
             // A replica waits 5 s for company before its first copy otherwise, and until then its master cannot be replaced.
             "repl-diskless-sync-delay 0", "repl-backlog-size \(RedisConfiguration.backlog)",
         ]

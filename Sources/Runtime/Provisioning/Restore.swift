@@ -208,7 +208,7 @@ public struct Restore: Sendable {
                 throw ProvisioningFailure(.refused, "\(path) has keys in \(other); a cluster has database 0 only")
             }
             report.expected.addClamped(total)
-            report.counts.expired.addClamped(loaded.expired)
+            report.counts.expired.addClamped(loaded.expired.addingClamped(loaded.gone))
             try await moveLibraries(server, &report)
             for number in databases where number > 0 { try await database(number, server, shard, &report, tell) }
             if databases.contains(where: { $0 > 0 }), !databases.contains(0) { return await server.end() }

@@ -87,6 +87,7 @@ final class RestoreMove {
         await room(for: RestoreMove.window)
         if let failure { throw failure }
         try await settle()
+        counts.expired.addClamped(source.expired)
         tell(counts)
     }
 

@@ -56,6 +56,8 @@ final class ScratchServer: Sendable {
                 "port 0", "unixsocket \(socket)", "unixsocketperm 700", "dir \(folder)", "dbfilename dump.rdb", "save \"\"",
                 "appendonly no", "daemonize no",
                 "rdbcompression no", "lazyfree-lazy-expire yes", "enable-module-command no",
+                // Of its socket, which only we can open: see `loaded`.
+                "enable-debug-command local",
             ]
             pid = try ScratchServer.spawn(program, folder, input: lines.joined(separator: "\n") + "\n")
             url = try RedisURL("redis://localhost").with(.single(.address(.unix(socket))))
@@ -137,8 +139,13 @@ final class ScratchServer: Sendable {
         }
     }
 
-    /// Keys that it found in the snapshot: those it has, and those whose time had come.
-    func loaded() async throws(ProvisioningFailure) -> (keys: Int, expired: Int) {
+    /// Keys that it found in the snapshot: those that it took, and those whose time had come before; `gone` of the first have expired since.
+    ///
+    /// From here on no key goes by itself: one whose time comes goes when it is looked at, so that each that goes is counted once
+    /// (`RestoreSource.expired`).
+    func loaded() async throws(ProvisioningFailure) -> (keys: Int, expired: Int, gone: Int) {
+        _ = try await ask(RedisCommand("DEBUG SET-ACTIVE-EXPIRE", "0"))
+        let gone = ClusterSession.fields(try await ask(RedisCommand("INFO", "stats")))["expired_keys"].flatMap { Int($0) } ?? 0
         let info = ClusterSession.fields(try await ask(RedisCommand("INFO", "persistence")))
         guard let keys = info["rdb_last_load_keys_loaded"].flatMap({ Int($0) }),
             let expired = info["rdb_last_load_keys_expired"].flatMap({ Int($0) })
@@ -146,7 +153,7 @@ final class ScratchServer: Sendable {
             throw ProvisioningFailure(
                 .local, "the redis-server of this machine does not say how many keys it loaded: 7.0 or later is needed")
         }
-        return (keys, expired)
+        return (keys, expired, gone)
     }
 
     func ask(_ command: RedisCommand) async throws(ProvisioningFailure) -> RESPValue {
@@ -202,12 +209,19 @@ final class RestoreSource {
     private var isAsking = false
     private var isOver = false
 
-    /// Keys that were removed meanwhile because their time came are left out.
+    /// Keys that the walk met too late: their time had come, and nobody has seen them. Right where none goes by itself meanwhile.
+    private(set) var expired = 0
+
+    /// Keys whose time has come are left out, and counted. Within a script no time passes: only SCAN removes some.
     private static let script = RedisScript(
         """
+        local function expired()
+            return tonumber(string.match(redis.call('INFO', 'stats'), 'expired_keys:(%d+)') or '0')
+        end
+        local before = expired()
         local scan = redis.call('SCAN', ARGV[1], 'COUNT', ARGV[2])
         local room, limit = tonumber(ARGV[3]), tonumber(ARGV[4])
-        local out, n = {scan[1]}, 1
+        local out, n = {scan[1], expired() - before}, 2
         for _, key in ipairs(scan[2]) do
             local expiry = redis.call('PEXPIRETIME', key)
             local size = redis.call('MEMORY', 'USAGE', key)
@@ -241,13 +255,14 @@ final class RestoreSource {
         let parts: [RESPValue]?
         do { parts = try answer?.get().array } catch { throw ProvisioningFailure(.local, "the private redis-server: \(error.message)") }
         answer = nil
-        guard let parts, let cursor = parts.first?.string, parts.count % 4 == 1 else {
+        guard let parts, let cursor = parts.first?.string, parts.count % 4 == 2 else {
             throw ProvisioningFailure(.local, "the private redis-server: an answer that is not understood")
         }
         var keys: [RestoreKey] = []
         keys.reserveCapacity(parts.count / 4)
+        expired.addClamped(max(0, parts[1].int ?? 0))
         var bytes = 1
-        for i in stride(from: 1, to: parts.count, by: 4) {
+        for i in stride(from: 2, to: parts.count, by: 4) {
             let expiry = parts[i + 1].int ?? -1
             let key = RestoreKey(
                 name: parts[i].bytes ?? [], expiry: expiry < 0 ? nil : expiry, size: parts[i + 2].int ?? 0, payload: parts[i + 3].bytes)

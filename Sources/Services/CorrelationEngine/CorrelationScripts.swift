@@ -32,7 +32,7 @@ enum CorrelationScripts {
     ///
     /// KEYS: index, ledger, cursor, rooted; then state and text of each group, all different. ARGV: instance, most records, most bytes of
     /// text, rejected and duplicate records that were found before, where an id begins in the key of a text, `R` or `-` for each group
-    /// (whether its root is to be noted), the number of records in groups; then for each group: the state that it has if it is new, and its
+    /// (whether its root is to be noted), the number of records in groups, the quiet time in ms; then for each group: the state that it has if it is new, and its
     /// piece. Returns of each group that was not new its index (from 1), added, duplicates and refused; or only its index, negative, when
     /// all of it was added. A new one has all added.
     static let ingest = RedisScript(
@@ -99,12 +99,12 @@ enum CorrelationScripts {
             end
             local clock = redis.call('TIME')
             local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
-            -- A clock that was set back must not put changes where completion has already been.
+            -- A clock that was set back must not put changes where completion has already been: from there on time is the cursor's, which
+            -- the settler moves on (see `turn`), and a change has its quiet time before it.
             local cursor = redis.call('GET', KEYS[3]) or '0'
             wrong = wrong_count(KEYS[3], 'its value', cursor)
             if wrong then return wrong end
-            cursor = tonumber(cursor)
-            if now <= cursor then now = cursor + 1 end
+            now = math.max(now, tonumber(cursor) + math.max(tonumber(ARGV[9]), 1))
             -- Once for all: each number that is made a string costs a third of a microsecond.
             local stamp = string.format('%d', now)
             local instance, most, room, skip = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[6])
@@ -121,7 +121,7 @@ enum CorrelationScripts {
               -- Nothing is written before all is decided: a script that fails half-way has written nothing.
               local set, appended, index, roots = {}, {}, {}, {}
               for i = 1, n do
-                local text, head, piece = KEYS[4 + 2 * i], ARGV[7 + 2 * i], ARGV[8 + 2 * i]
+                local text, head, piece = KEYS[4 + 2 * i], ARGV[8 + 2 * i], ARGV[9 + 2 * i]
                 local state, added = states[i], 1
                 local revision, mark, length, owners, at
                 if state then revision, mark, length, owners, at = string.match(state, '^(%d+)|(%d+)|(%d+)|([^|]*)|()') end
@@ -339,8 +339,12 @@ enum CorrelationScripts {
             return #ids
             """)
 
-    /// Takes or keeps the turn to settle, which one instance has at a time. KEYS: turn, cursor. ARGV: who, for how long in ms. Returns
-    /// whether it has it, the time in ms, and the cursor.
+    /// Takes or keeps the turn to settle, which one instance has at a time. KEYS: turn, cursor. ARGV: who, for how long in ms, the quiet time
+    /// in ms, the cursor that who asks has seen last, and how long ago in ms it saw it first. Returns whether it has it, the time in ms, the
+    /// cursor, and whether the time is not the clock's.
+    ///
+    /// Where Redis' clock was set back, time goes on from the cursor by the clock of who asks, a little more slowly, until Redis' clock has
+    /// caught up: else nothing would be complete for as long as it was set back.
     static let turn = RedisScript(
         kinds + """
             local wrong = wrong_kind(KEYS[1], 'string') or wrong_kind(KEYS[2], 'string')
@@ -348,12 +352,17 @@ enum CorrelationScripts {
             local clock = redis.call('TIME')
             local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
             local holder = redis.call('GET', KEYS[1])
-            if holder and holder ~= ARGV[1] then return {0, now, 0} end
+            -- A turn that ends later than one that was taken now was taken before the clock was set back.
+            if holder and holder ~= ARGV[1] and redis.call('PTTL', KEYS[1]) <= tonumber(ARGV[2]) then return {0, now, 0, 0} end
             local cursor = redis.call('GET', KEYS[2]) or '0'
             wrong = wrong_count(KEYS[2], 'its value', cursor)
             if wrong then return wrong end
             redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-            return {1, now, tonumber(cursor)}
+            local passed = cursor == ARGV[4] and math.floor(tonumber(ARGV[5]) * 0.9) or 0
+            cursor = tonumber(cursor)
+            local own = cursor + math.max(tonumber(ARGV[3]), 1) + passed
+            if own > now then return {1, own, cursor, 1} end
+            return {1, now, cursor, 0}
             """)
 
     /// Takes batches on lease. KEYS: queue, taken. ARGV: lease in ms, at most. Returns how many of them had been taken before by an
@@ -367,6 +376,14 @@ enum CorrelationScripts {
             local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
             local most = tonumber(ARGV[2])
             local out = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now, 'LIMIT', 0, most)
+            -- A lease that ends a minute later than any that is given now was given before the clock was set back: who held it may be dead, and
+            -- would be waited for as long as that. Is it alive, a batch is sent twice, as after any end of a lease.
+            if #out < most then
+              local over = now + ARGV[1] + 60000
+              for _, batch in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '(' .. string.format('%d', over), '+inf', 'LIMIT', 0, most - #out)) do
+                out[#out + 1] = batch
+              end
+            end
             local again = #out
             if again < most then
               local fresh = redis.call('ZRANGE', KEYS[1], 0, most - again - 1)

@@ -25,6 +25,13 @@ public final class RedisCorrelationStore: CorrelationStore {
     private let fullness: Mutex<[Fullness]>
     /// Tells two processes of one instance id apart.
     private let holder: String
+    /// Of each shard, as this instance saw it.
+    private let cursors: Mutex<[SeenCursor]>
+
+    private struct SeenCursor {
+        var cursor = -1
+        var since = MonotonicTime.now
+    }
 
     /// Correlations that one script completes or forgets.
     static let settleLimit = 128
@@ -45,11 +52,13 @@ public final class RedisCorrelationStore: CorrelationStore {
         self.targets = targets
         self.instance = instance
         fullness = Mutex(Array(repeating: Fullness(), count: shards))
+        cursors = Mutex(Array(repeating: SeenCursor(), count: shards))
         limits = exports
         holder = "\(instance)-\(UInt64.random(in: 0 ... .max))"
         ingest = LoopBound(
             RedisIngest(
-                redis: redis, keys: keys, instance: instance, bounds: bounds, notesRoots: rule.afterRoot != nil, confirmedBy: confirmedBy),
+                redis: redis, keys: keys, instance: instance, bounds: bounds, notesRoots: rule.afterRoot != nil,
+                quiet: Int(rule.quiet.nanoseconds / 1_000_000), confirmedBy: confirmedBy),
             on: redis.client.loop)
     }
 
@@ -82,12 +91,17 @@ public final class RedisCorrelationStore: CorrelationStore {
         var turn = CorrelationScripts.turn.call(keys: [keys.turn(shard), keys.cursor(shard)])
         turn.add(holder)
         turn.add(RedisCorrelationStore.turnTime)
+        turn.add(quiet)
+        let seen = cursors.withLock { $0[shard] }
+        turn.add(String(seen.cursor))
+        turn.add(Int((MonotonicTime.now - seen.since).nanoseconds / 1_000_000))
         let reply = try await run(.settle, CorrelationScripts.turn, turn).array?.compactMap(\.int) ?? []
-        guard reply.count == 3 else { throw StoreFailure(reason: "the script answered something else than three numbers") }
+        guard reply.count == 4 else { throw StoreFailure(reason: "the script answered something else than four numbers") }
         // Another instance settles; when it dies, its turn ends in two seconds.
         if reply[0] == 0 { return }
+        if reply[2] != seen.cursor { cursors.withLock { $0[shard] = SeenCursor(cursor: reply[2], since: .now) } }
         try await settleRooted(shard, now: reply[1], &all)
-        let done = try await settleQuiet(shard, now: reply[1], cursor: reply[2], &all)
+        let done = try await settleQuiet(shard, now: reply[1], cursor: reply[2], isOwnTime: reply[3] == 1, &all)
         let isFull = try await isFull(shard)
         try await expire(shard, now: reply[1], done: done, early: isFull, &all)
     }
@@ -104,35 +118,53 @@ public final class RedisCorrelationStore: CorrelationStore {
 
     private var quiet: Int { Int(rule.quiet.nanoseconds / 1_000_000) }
 
-    /// Returns up to which time of change all is complete.
-    private func settleQuiet(_ shard: Int, now: Int, cursor: Int, _ all: inout Settled) async throws(StoreFailure) -> Int {
+    /// Returns up to which time of change all is complete. `isOwnTime`: `now` is not Redis' clock (see `CorrelationScripts.turn`), and goes on
+    /// from the cursor, which is therefore moved also where nothing is to be completed.
+    private func settleQuiet(_ shard: Int, now: Int, cursor: Int, isOwnTime: Bool, _ all: inout Settled) async throws(StoreFailure) -> Int {
         // Never this very millisecond, of which more may come.
         let due = now.subtractingClamped(max(quiet, 1))
         guard cursor < due else { return cursor }
-        let next = String(cursor.addingClamped(1))
-        // A millisecond is done as a whole, because the cursor goes on behind it. So many may have changed in one that they fill the
-        // answer: then more are asked for.
-        var limit = RedisCorrelationStore.settleLimit
-        var found = try await range(keys.index(shard), from: next, to: due, limit: limit)
-        while found.count == limit, found.last?.score == found.first?.score {
-            limit *= 4
-            found = try await range(keys.index(shard), from: next, to: due, limit: limit)
+        // A millisecond is done as a whole, because the cursor goes on behind it.
+        let limit = RedisCorrelationStore.settleLimit
+        var found = try await range(keys.index(shard), from: String(cursor.addingClamped(1)), to: due, limit: limit)
+        guard let first = found.first, var last = found.last else {
+            if isOwnTime { _ = try await complete([], shard, cursor: Int64(due), &all) }
+            return due
         }
         let isFull = found.count == limit
-        if isFull, let cut = found.last?.score { found.removeAll { $0.score == cut } }
-        guard let last = found.last else { return due }
-        if isFull {
-            all.more = true
-            all.lag = max(all.lag, .milliseconds(Int64(due).subtractingClamped(last.score)))
+        if isFull, first.score == last.score {
+            all.byQuiet.addClamped(try await completeAll(at: first.score, shard, &all))
+        } else {
+            if isFull {
+                let cut = last.score
+                found.removeAll { $0.score == cut }
+                last = found.last ?? first
+            }
+            all.byQuiet.addClamped(try await complete(found, shard, cursor: last.score, &all))
         }
-        for start in stride(from: 0, to: found.count, by: RedisCorrelationStore.settleLimit) {
-            let part = Array(found[start..<min(start + RedisCorrelationStore.settleLimit, found.count)])
-            // Only the last part moves the cursor: a millisecond may lie across two.
-            let isLast = start + RedisCorrelationStore.settleLimit >= found.count
-            let completed = try await complete(part, shard, cursor: isLast ? last.score : nil, &all)
-            all.byQuiet.addClamped(completed)
-        }
-        return isFull ? Int(last.score) : due
+        guard isFull else { return due }
+        all.more = true
+        all.lag = max(all.lag, .milliseconds(Int64(due).subtractingClamped(last.score)))
+        return Int(last.score)
+    }
+
+    /// So many may have changed in one millisecond that one answer does not hold them: they are gone through in steps, from behind. What
+    /// leaves this millisecond meanwhile, because more of it has come, moves only what was not gone through yet towards the front; nothing
+    /// new comes into a millisecond that is past.
+    private func completeAll(at score: Int64, _ shard: Int, _ all: inout Settled) async throws(StoreFailure) -> Int {
+        let index = keys.index(shard), place = String(score), limit = RedisCorrelationStore.settleLimit
+        var end = try await run(.settle, RedisCommand("ZCOUNT", index, place, place), on: index).int ?? 0
+        var completed = 0
+        repeat {
+            let start = max(0, end.subtractingClamped(limit))
+            let command = RedisCommand(
+                "ZRANGEBYSCORE", index, place, place, "WITHSCORES", "LIMIT", String(start), String(end.subtractingClamped(start)))
+            let part = RedisCorrelationStore.pairs(try await run(.settle, command, on: index).array ?? [])
+            end = start
+            // Only the last step moves the cursor.
+            completed.addClamped(try await complete(part, shard, cursor: end == 0 ? score : nil, &all))
+        } while end > 0
+        return completed
     }
 
     private func complete(_ due: [CorrelationQuery.Cursor], _ shard: Int, cursor: Int64?, _ all: inout Settled) async throws(StoreFailure)
@@ -155,6 +187,7 @@ public final class RedisCorrelationStore: CorrelationStore {
         }
         let reply = try await run(.settle, CorrelationScripts.complete, call).array?.compactMap(\.int) ?? []
         guard reply.count == 2 else { throw StoreFailure(reason: "the script answered something else than two numbers") }
+        if let cursor { cursors.withLock { $0[shard] = SeenCursor(cursor: Int(cursor), since: .now) } }
         all.updated.addClamped(reply[1])
         return reply[0]
     }

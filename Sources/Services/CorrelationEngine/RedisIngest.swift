@@ -22,6 +22,8 @@ final class RedisIngest {
     private let instance: String
     private let bounds: CorrelationBounds
     private let notesRoots: Bool
+    /// Milliseconds after its last change for which a correlation is not complete.
+    private let quiet: Int
     private let confirmedBy: Int
     private var shards: [Shard]
 
@@ -61,12 +63,16 @@ final class RedisIngest {
         }
     }
 
-    init(redis: RedisOperations, keys: CorrelationKeys, instance: String, bounds: CorrelationBounds, notesRoots: Bool, confirmedBy: Int) {
+    init(
+        redis: RedisOperations, keys: CorrelationKeys, instance: String, bounds: CorrelationBounds, notesRoots: Bool, quiet: Int,
+        confirmedBy: Int
+    ) {
         self.redis = redis
         self.keys = keys
         self.instance = instance
         self.bounds = bounds
         self.notesRoots = notesRoots
+        self.quiet = quiet
         self.confirmedBy = confirmedBy
         shards = Array(repeating: Shard(), count: keys.shards)
     }
@@ -155,6 +161,7 @@ final class RedisIngest {
         command.add(keys.base(shard).utf8.count + 1)
         command.add(groups.map { notesRoots && $0.hasRoot ? 82 : 45 })
         command.add(groups.reduce(0) { $0 + $1.marks.count })
+        command.add(quiet)
         for group in groups {
             command.add(state(of: group))
             command.add(group.piece)

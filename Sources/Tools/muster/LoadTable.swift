@@ -71,6 +71,7 @@ func loadTable(_ report: LoadReport, _ verdict: LoadVerdict) -> String {
     if report.isOpen, late >= 10_000_000 {
         lines.append("sent late  p99 \(latencyText(late)): connections were all taken, or this machine was busy")
     }
+    if let unmeasured = verdict.unmeasured { lines.append("FAILS  the run \(unmeasured)") }
     for finding in verdict.findings { lines.append("\(finding.holds ? "holds" : "FAILS")  \(finding.sentence)") }
     return lines.joined(separator: "\n")
 }

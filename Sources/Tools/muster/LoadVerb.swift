@@ -206,6 +206,7 @@ private func conduct(_ scenario: Scenario, _ target: LoadTarget, asJSON: Bool) t
     }
     let verdict = LoadVerdict(scenario.expectations, of: report)
     printOut(asJSON ? report.json(verdict, target: target.description) : loadTable(report, verdict))
+    if let unmeasured = verdict.unmeasured { throw Exit.failed("the run \(unmeasured)") }
     if report.ended > 0, report.statuses.isEmpty { throw Exit.failed("no request was answered: \(report.firstFailure ?? "")") }
     if !verdict.holds { throw Exit.failed(verdict.findings.filter { !$0.holds }.map(\.sentence).joined(separator: "\n")) }
 }

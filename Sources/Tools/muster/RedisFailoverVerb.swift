@@ -8,12 +8,15 @@ let redisFailoverVerb = Verb(
     help: """
         usage: muster redis failover [NODE] --address HOST:PORT [--password-file FILE] [--force] [--yes] [--dry-run]
                  [--json]
+               muster redis failover --from MASTER --address HOST:PORT ...
                muster redis failover --drill kill|stop|partition [--wait 1] [--rate 5000/s] [NODE] --address HOST:PORT ...
 
-        NODE, by HOST:PORT or the beginning of its id, is the replica that shall take over, or the master that shall be
-        replaced (then its most advanced replica takes over); without it, the node of --address. The master stops
-        writing until the replica has everything: no write is lost. Returns when every node knows.
+        NODE, by HOST:PORT or the beginning of its id, is the replica that shall take over; without it, the node of
+        --address. Is it a master already, there is nothing to do, so that the same command may be given twice. The
+        master stops writing until the replica has everything: no write is lost. Returns when every node knows.
 
+          --from M   the master that shall be replaced: its most advanced replica takes over. Nothing to do when M is a
+                     replica already
           --force    without asking the master, which is away or hangs; a majority of masters must still vote, and what
                      it has not passed on is lost. Refused to a replica that has no whole copy of its data
           --drill    lose the master NODE (default: the first) for a test, while keys are written to all slots: its
@@ -28,17 +31,37 @@ let redisFailoverVerb = Verb(
           muster redis failover 127.0.0.1:7004 --address 127.0.0.1:7001 --password-file redis.password --yes
           muster redis failover --drill kill --wait 1 --address 127.0.0.1:7001 --password-file redis.password --json --yes
         """,
-    flags: redisFlags.union(["--force"]), options: redisOptions.union(["--drill", "--wait", "--rate"])
+    flags: redisFlags.union(["--force"]), options: redisOptions.union(["--drill", "--wait", "--rate", "--from"])
 ) { arguments in
     try arguments.atMost(1, "one node")
-    if let fault = arguments.value("--drill") { return try redisDrill(fault, arguments) }
+    if let fault = arguments.value("--drill") {
+        if arguments.value("--from") != nil { throw Exit.usage("--drill loses the master NODE; --from does not go with it") }
+        return try redisDrill(fault, arguments)
+    }
     let target = try RedisTarget(arguments)
-    let name = arguments.positional.first ?? target.seeds[0].description
+    if arguments.value("--from") != nil, !arguments.positional.isEmpty {
+        throw Exit.usage("NODE, which takes over, and --from, which is replaced, exclude each other")
+    }
+    let wish: ClusterFailover.Wish =
+        arguments.value("--from").map { .replaced($0) } ?? .heir(arguments.positional.first ?? target.seeds[0].description)
     let isForced = arguments.has("--force")
-    let failover = try target.run { session in try await ClusterFailover.plan(session, name: name, isForced: isForced) }
+    let outlook = try target.run { session in try await ClusterFailover.plan(session, wish, isForced: isForced) }
+    guard case .planned(let failover) = outlook else {
+        if case .done(let sentence) = outlook {
+            printError(sentence)
+            redisResult(plan: [], notes: [sentence], applied: false, arguments)
+        }
+        return
+    }
     let plan = [failover.sentence]
     guard try redisConfirm(plan, arguments) else { return redisResult(plan: plan, applied: false, arguments) }
-    let took = try target.run { session in try await failover.apply(session) }
+    let took = try target.run { session in
+        // Again: while the plan was shown, a replica may have taken over by itself, or have begun to copy anew.
+        guard case .planned(let now) = try await ClusterFailover.plan(session, wish, isForced: isForced), now.isShown(as: failover) else {
+            throw ProvisioningFailure(.unfinished, "the cluster has changed since the plan was shown; nothing was done. Run the same again")
+        }
+        return try await now.apply(session)
+    }
     printError(
         "\(failover.replica.address) is the master; every node that answers knew after "
             + "\(Duration.milliseconds(took.nanoseconds / 1_000_000).brief)"

@@ -106,7 +106,7 @@ private struct LocalNodes: Sendable {
         }
     }
 
-    /// Memory, role and node timeout as the node at `--address` has them.
+    /// Memory, what it does when that is full, what it writes down, and node timeout as the node at `--address` has them.
     func start(like target: RedisTarget, on loop: EventLoop) async throws(ProvisioningFailure) {
         guard let password = target.credentials.password, !password.isEmpty else {
             throw ProvisioningFailure(.refused, "nodes are started with a password only: --password-file FILE")
@@ -118,7 +118,9 @@ private struct LocalNodes: Sendable {
         let session = ClusterSession(seeds: target.seeds, credentials: target.credentials, loop: loop)
         defer { session.close() }
         let model = try session.client(target.seeds[0])
-        let answer = try await model.ask("CONFIG GET", "maxmemory*").array ?? []
+        var question = RedisCommand("CONFIG GET", "maxmemory")
+        for name in RedisConfiguration.Likeness.names { question.add(name) }
+        let answer = try await model.ask(question).array ?? []
         var settings: [String: String] = [:]
         for i in stride(from: 0, to: answer.count - 1, by: 2) { settings[answer[i].string ?? ""] = answer[i + 1].string }
         let timeout = try await session.read().reports.lazy.compactMap(\.nodeTimeout).first ?? FailoverTime.longestTimeout
@@ -126,7 +128,7 @@ private struct LocalNodes: Sendable {
             let configuration = RedisConfiguration(
                 port: node.port, folder: node.folder, memory: settings["maxmemory"].flatMap { Int($0) } ?? 0,
                 role: settings["maxmemory-policy"] == "allkeys-lru" ? .cache : .state,
-                cluster: .local(port: node.port, nodeTimeout: timeout))
+                cluster: .local(port: node.port, nodeTimeout: timeout), likeness: RedisConfiguration.Likeness(settings))
             try NodeFolder.start(node, configuration, password: password)
         }
         for address in addresses {

@@ -84,14 +84,19 @@ private func carryOut(_ first: FolderRecovery, _ before: NodeFolders, _ address:
     var recovery = first, folders = before
     if case .takeOver(let heir)? = recovery.steps.first {
         let credentials = RedisCredentials(password: try place.password())
-        let took = try redisFailures {
+        let sentence = try redisFailures {
             try blocking { loop in
                 let session = ClusterSession(seeds: [heir], credentials: credentials, loop: loop)
                 defer { session.close() }
-                return try await ClusterFailover.plan(session, name: heir.description, isForced: true).apply(session)
+                // It, or another replica, may have been elected meanwhile: then nobody is forced.
+                switch try await ClusterFailover.plan(session, .heirOf(address, heir.description), isForced: true) {
+                case .done(let sentence): return sentence
+                case .planned(let failover):
+                    return "\(heir) has taken over (\(Duration.milliseconds(try await failover.apply(session).milliseconds).brief))"
+                }
             }
         }
-        printError("  \(heir) has taken over (\(Duration.milliseconds(took.milliseconds).brief))")
+        printError("  \(sentence)")
         // The nodes have written down what they agreed on: the rest goes by that, and loses no more than was shown.
         folders = try redisFailures { try NodeFolders(place.directory) }
         guard let rest = try plan(folders, address, place) else { return }

@@ -89,8 +89,8 @@ let redisFixVerb = Verb(
                  [--dry-run] [--json]
 
         Looks at every node, and for keys in places where they do not belong. Each finding has a risk: 'safe' touches no
-        data, 'moves' moves data, 'loses' could lose some and is done only for who names it with --accept-loss, 'manual'
-        a person must do. Status 1 while anything is left.
+        data, 'moves' moves data, 'loses' could lose some and is done only for who names it with --accept-loss, and only
+        as it was shown; 'manual' a person must do. Status 1 while anything is left.
 
           --accept-loss NAME   \(Diagnosis.losing.joined(separator: ", ")); may be given more than once
           --rate R             keys (5000/s) or bytes (20MB/s) that may move a second; default 10000/s
@@ -120,8 +120,9 @@ let redisFixVerb = Verb(
         throw Exit.failed("nothing of it is mended by this command alone")
     }
     guard try redisConfirm(plan, arguments) else { return redisResult(plan: plan, applied: false, arguments) }
+    let agreed = mendable.filter { $0.risk == .loses }
     let left = try target.run { session in
-        try await ClusterRepair(session, rate: rate) { printError("  \($0)") }.mendAll(accepting: accepted)
+        try await ClusterRepair(session, rate: rate) { printError("  \($0)") }.mendAll(agreed: agreed)
     }
     redisResult(plan: plan, applied: true, arguments) { $0.member("left", left.map(\.sentence)) }
     if left.isEmpty { return printError("mended; nothing is wrong any more") }

@@ -41,6 +41,7 @@ class FailoverRouter: CommandRouter {
     static let portion = 256
     /// Most answers MOVED and ASK in a row that are followed; a slot that is moved makes two.
     static let redirectionLimit = 8
+    static let expiryPause = Duration.milliseconds(5)
     /// A reply later than this makes us ask whether its server is still master.
     static let suspectAfter = Duration.milliseconds(250)
 
@@ -58,6 +59,9 @@ class FailoverRouter: CommandRouter {
     private var budget = RetryBudget(share: 0.2, minimum: 100)
     private var asking: LoopTimer?
     private var watch: LoopTimer?
+    /// Ends what has waited for too long, however long a round of questions takes.
+    private var expiry: LoopTimer?
+    private var expires: MonotonicTime?
     let tie = Tie()
 
     deinit { tie.holds = false }
@@ -175,7 +179,25 @@ class FailoverRouter: CommandRouter {
         statistics.parked += 1
         attempt.failure = error
         parked.append(attempt)
+        expire(by: attempt.deadline)
         doubt()
+    }
+
+    private func expire(by deadline: MonotonicTime) {
+        if let expires, expires <= deadline { return }
+        expires = deadline
+        if expiry == nil { expiry = LoopTimer(loop: loop) { [unowned self, tie] in if tie.holds { endLate() } } }
+        expiry?.schedule(at: deadline)
+    }
+
+    /// Ends waiting commands whose time is over. Many with different times are gone through at most every few milliseconds.
+    private func endLate() {
+        expires = nil
+        let now = loop.now
+        let late = parked.filter { now >= $0.deadline }
+        parked.removeAll { now >= $0.deadline }
+        if let next = parked.lazy.map(\.deadline).min() { expire(by: max(next, now + FailoverRouter.expiryPause)) }
+        for attempt in late { if let failure = attempt.failure { attempt.done(.failure(failure)) } }
     }
 
     /// Sends waiting commands where there is a master for them now; ends those that have waited too long.
@@ -287,6 +309,7 @@ class FailoverRouter: CommandRouter {
         isClosed = true
         asking?.cancel()
         watch?.cancel()
+        expiry?.cancel()
         for node in nodes.values { node.close() }
         let waiting = parked
         parked = []

@@ -355,9 +355,19 @@ struct ComposeService {
             }
         }
         let limits = deploy?["resources"]?.value.pairs?["limits"]?.value.pairs
-        if let cpus = (limits?["cpus"] ?? keys["cpus"])?.value.scalar, SchemaChecker.millicores(cpus) != nil { made.cpu = cpus }
-        if let memory = (limits?["memory"] ?? keys["mem_limit"])?.value.scalar, let bytes = ComposeService.bytes(memory) {
-            made.memory = bytes
+        if let node = limits?["cpus"] ?? keys["cpus"] {
+            if let cpus = node.value.scalar.flatMap({ ComposeText($0).defaultText }), SchemaChecker.millicores(cpus) != nil {
+                made.cpu = cpus
+            } else {
+                remarks.append((node.key.line, "'\(node.name)' is not taken over: no number of processors such as 0.5"))
+            }
+        }
+        if let node = limits?["memory"] ?? keys["mem_limit"] {
+            if let bytes = node.value.scalar.flatMap({ ComposeText($0).defaultText }).flatMap(ComposeService.bytes) {
+                made.memory = bytes
+            } else {
+                remarks.append((node.key.line, "'\(node.name)' is not taken over: no size such as 512m"))
+            }
         }
         if let node = keys["stop_grace_period"] {
             if let text = node.value.scalar, let time = ComposeService.time(text) {
@@ -371,14 +381,16 @@ struct ComposeService {
         if restart.hasPrefix("on-failure") { made.restart = "on-failure" }
     }
 
-    /// `512M`, `1g`, `64kb`: with Compose they are powers of 1024.
+    /// `512M`, `1g`, `1.5g`, `64kb`: with Compose they are powers of 1024, and what is left of a byte is dropped.
     private static func bytes(_ text: String) -> Int? {
-        let digits = text.prefix { $0.isNumber }, unit = text.dropFirst(digits.count).lowercased()
-        guard digits.utf8.count <= 15, let number = Int(digits),
+        let digits = text.prefix { $0.isASCII && ($0.isNumber || $0 == ".") }, unit = text.dropFirst(digits.count).lowercased()
+        guard digits.utf8.count <= 15, digits.first != ".", digits.last != ".", let number = Double(digits),
             let factor = ["": 1, "b": 1, "k": 1 << 10, "kb": 1 << 10, "m": 1 << 20, "mb": 1 << 20, "g": 1 << 30, "gb": 1 << 30][unit]
         else { return nil }
-        let (product, isOver) = number.multipliedReportingOverflow(by: factor)
-        return isOver || !(1...ValueType.largestSize).contains(product) ? nil : product
+        // Below 2^53 a product is exact: whole numbers stay what they are.
+        let size = (number * Double(factor)).rounded(.down)
+        guard size >= 1, size <= Double(min(ValueType.largestSize, 1 << 53)) else { return nil }
+        return Int(exactly: size)
     }
 
     /// `1m30s`, `10s`, `500ms`

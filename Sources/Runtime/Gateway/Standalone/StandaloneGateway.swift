@@ -183,6 +183,8 @@ public final class StandaloneGateway: Sendable {
     }
 
     private func tryReload(_ parts: Parts) async throws(NotReloaded) {
+        // First: whoever moved the log away and asks for a new one gets it, whatever is wrong with the file.
+        reopenLog()
         do {
             guard let spec = try read(), let old = state.withLock({ $0.spec }) else {
                 throw Failure.wrongFile("\(file) has no gateway any more")
@@ -199,7 +201,6 @@ public final class StandaloneGateway: Sendable {
             try await apply(spec, to: parts.gateway)
             parts.prober.follow()
             parts.discovery.follow()
-            reopenLog()
             logger.info("reloaded", .init("routes", spec.routes.count))
         } catch { throw NotReloaded(description: "\(error)") }
     }

@@ -258,8 +258,10 @@ final class RedisClusterKeeper: StoreKeeper {
         while MonotonicTime.now < deadline {
             if asked.map({ MonotonicTime.now - $0 >= RedisClusterKeeper.askAgain }) ?? true {
                 asked = .now
-                // It refuses when it is master already; the look below sees that.
-                _ = try? await client.ask("CLUSTER FAILOVER", "FORCE")
+                // Until it is asked again half a second passes, in which it may have begun to copy from another master: then its copy is
+                // gone. It refuses when it is master already; the look below sees that.
+                let info = (try? await client.ask("INFO", "replication"))?.string ?? ""
+                if ReplicaCopy(info: info).offset != nil { _ = try? await client.ask("CLUSTER FAILOVER", "FORCE") }
             }
             if (try? await client.ask("ROLE"))?.array?.first?.string == "master" { return true }
             await loop.sleep(.milliseconds(10))
