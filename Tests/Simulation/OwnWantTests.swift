@@ -18,7 +18,7 @@ import Testing
     typealias Probe = ReplicaMachine.Probe
 
     private static func error(_ code: HTTPClientError.Code, _ text: String, isOwnWant: Bool = false) -> HTTPClientError {
-        HTTPClientError(code: code, retry: .nothingSent, place: "p", underlying: text, isOwnWant: isOwnWant)
+        HTTPClientError(code: code, retry: .nothingSent, place: "p", underlying: text, isOwnWant: isOwnWant, systemCode: 0)
     }
 
     /// Asks with the answers that each path gets.
