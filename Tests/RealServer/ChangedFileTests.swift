@@ -158,6 +158,61 @@ import Testing
         }
     }
 
+    /// A service under another name cannot have the port that the old one still has: what answers there is not the new one.
+    @Test func aFixedPortThatIsTakenIsToldBeforeAnythingStarts() async throws {
+        try await withSmallStack { stack in
+            let port = try freePort()
+            func named(_ name: String) throws -> String {
+                try stack.service(name).replacing("port: 8000", with: "port: \(port), fixed: true")
+            }
+            try stack.put("s.yaml", try text(stack, stores: "", services: try named("old"), routes: "{ path: /, service: old }"))
+            try await stack.up()
+            try stack.put("s.yaml", try text(stack, stores: "", services: try named("new"), routes: "{ path: /, service: new }"))
+            let said = try await stack.muster("up", "-d", "s.yaml")
+            #expect(said.status != 0 && said.output.contains("services.new.http.port: port \(port) is in use"), "\(said.output)")
+            #expect(try await stack.rows().map(\.name) == ["old/1"])
+            #expect(try await stack.muster("down", "s.yaml").status == 0)
+        }
+    }
+
+    /// The size that somebody asks for with a new service outlives the supervisor; that of one which had its name before does not.
+    @Test func sizesOfWhatComesAreRecorded() async throws {
+        try await withSmallStack { stack in
+            let web = try stack.service("web", environment: "WHO: w")
+            func put(_ more: String) throws {
+                try stack.put("s.yaml", try text(stack, stores: "", services: web + more, routes: Self.toWeb))
+            }
+            func restart() async throws {
+                let supervisor = try stack.supervisor(of: try await stack.row("web/1")).supervisor
+                kill(supervisor, SIGKILL)
+                let isBack = try await eventually(.seconds(30)) {
+                    let rows = try await stack.rows()
+                    return !rows.isEmpty && rows.allSatisfy { $0.state == "ready" } && rows.contains { $0.name == "web/1" }
+                        && (try? stack.supervisor(of: rows.first { $0.name == "web/1" }!).supervisor) != supervisor
+                }
+                #expect(isBack)
+            }
+            func count(_ unit: String) async throws -> Int { try await pids(stack, unit).count }
+            try put("")
+            try await stack.up()
+            try put(try stack.service("api"))
+            let added = try await stack.muster("up", "-d", "s.yaml", "--replicas", "api=3")
+            #expect(added.status == 0, "\(added.output)")
+            try await restart()
+            let isKept = try await eventually(.seconds(20)) { try await count("api") == 3 }
+            #expect(isKept)
+            try put("")
+            #expect(try await stack.muster("up", "-d", "s.yaml").status == 0)
+            try put(try stack.service("api", "replicas: 2"))
+            #expect(try await stack.muster("up", "-d", "s.yaml").status == 0)
+            #expect(try await count("api") == 2)
+            try await restart()
+            let isAsTheFileSays = try await eventually(.seconds(20)) { try await count("api") == 2 }
+            #expect(isAsTheFileSays)
+            #expect(try await stack.muster("down", "s.yaml").status == 0)
+        }
+    }
+
     /// One change at a time, where units come or go; whoever comes meanwhile is told, and nothing of the first is lost.
     @Test func anotherChangeMeanwhileIsRefused() async throws {
         try await withSmallStack { stack in

@@ -70,7 +70,7 @@ extension StackAdmin {
         let before = stack, added = new.units.filter { !before.units.contains($0) }
         if added.isEmpty { return [] }
         let folders = new.stores.filter { added.contains($0.name) }.map { context.folder.store($0.name) }.filter { !Files.exists($0) }
-        do throws(StackFolder.Failure) { try runner.open(new) } catch {
+        do throws(StackFolder.Failure) { try runner.open(new, counts: counts) } catch {
             for folder in folders { Files.remove(folder) }
             throw APIError(409, "cannot_be_added", "nothing was changed: \(error.description)")
         }
@@ -80,10 +80,8 @@ extension StackAdmin {
         runner.add(new, counts: counts) { waiting.ended($0) }
         await waiting.wait()
         guard let failure = waiting.failures.first else {
-            for spec in new.services where added.contains(spec.name) {
-                tellSize(spec.name, from: 0, to: runner.size(of: spec.name) ?? 0, "the stack file has it now")
-            }
             runner.scaling.follow()
+            for spec in new.services where added.contains(spec.name) { noteSize(spec, counts[spec.name]) }
             return early + added.map { "\($0) is new, and ready" }
         }
         let never = new.stores.filter { added.contains($0.name) && !runner.isReady($0.name) }.map { context.folder.store($0.name) }
@@ -190,6 +188,15 @@ extension StackAdmin {
                 ? "the store \(store) is removed; its data stays in \(context.folder.store(store)) until muster down --purge"
                 : "the store \(store) is removed"
         }
+    }
+
+    /// A service has come. A size that somebody asked for is held, and outlives the supervisor; and what was recorded of one that had this
+    /// name before counts no longer.
+    private func noteSize(_ spec: ServiceSpec, _ asked: Int?) {
+        let size = runner.size(of: spec.name) ?? 0
+        tellSize(spec.name, from: 0, to: size, "the stack file has it now")
+        if let asked, let record = runner.scaling.set(spec, asked, from: size) { context.journal.append(record) }
+        context.record.take(ScalingLine(service: spec.name, held: asked, .size(size)))
     }
 
     private func tellSize(_ service: String, from before: Int, to count: Int, _ why: String) {

@@ -274,7 +274,10 @@ final class StackRunner: ReplicaHost, ExternalHost {
 
     /// Opens the stores of a changed stack that this one does not have. Throws, and nothing has happened, when one of its units cannot be
     /// started at all.
-    func open(_ new: Stack) throws(StackFolder.Failure) { try units.add(new) }
+    func open(_ new: Stack, counts: [String: Int]) throws(StackFolder.Failure) {
+        try FixedPorts.check(new.removing(Set(stack.units)), kinds: units.kinds, sizes: counts)
+        try units.add(new)
+    }
 
     /// Starts the units of a changed stack that this one does not have, and whose stores are open; one such change at a time. Calls `ready`
     /// with nil when all of them are ready, or with why they are not: they are tried again then until they are removed.

@@ -77,7 +77,7 @@ public final class Supervisor: Sendable {
         try endLeftovers(mark)
         folder.removeSockets()
         try folder.setOwner(file)
-        try checkStorePorts()
+        try FixedPorts.check(stack, kinds: kinds, sizes: counts)
         let loop = try EventLoop()
         let onSignal = Mutex<(@Sendable (Int32) -> Void)?>(nil)
         let signals = try SignalWatch([SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR2, SIGCHLD], loop: loop) { signal in
@@ -170,26 +170,6 @@ public final class Supervisor: Sendable {
         try Files.replace(folder.processes, with: Array(ProcessTable(identity: mark.stack).text.utf8))
         if outcome.ended > 0 { tell("ended \(outcome.ended) processes that a supervisor before this one had left") }
         if let trouble = outcome.trouble(of: "a supervisor before this one") { throw Failure("\(trouble), so the stack cannot be started") }
-    }
-
-    /// A store's server would say it only in its log.
-    private func checkStorePorts() throws {
-        for service in stack.services {
-            guard let http = service.http, http.isFixed, counts[service.name] ?? service.replicas.lowerBound > 0,
-                try !isFreePort(http.port)
-            else { continue }
-            throw Failure(
-                "services.\(service.name).http.port: port \(http.port) is in use: stop what listens there (ss -ltnp 'sport = :\(http.port)'), "
-                    + "or change it in \(file)")
-        }
-        for store in stack.stores {
-            let ports = kinds.first { $0.name == store.kind }?.fixedPorts(store) ?? []
-            for port in ports where try !isFreePort(port) {
-                throw Failure(
-                    "\(store.key).port: port \(port) is in use: stop what listens there (ss -ltnp 'sport = :\(port)'), or "
-                        + "change it in \(file)")
-            }
-        }
     }
 
     /// All runners have ended. What is left now has left its group, its session or its environment.

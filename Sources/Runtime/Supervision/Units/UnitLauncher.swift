@@ -9,7 +9,7 @@ final class UnitLauncher: StoreHost {
     private let context: StackContext
     private var stores: [String: any Store] = [:]
     private var specs: [String: StoreSpec] = [:]
-    private let kinds: [any StoreKind]
+    let kinds: [any StoreKind]
     /// What every process gets of this one's environment.
     private let environment: Environment
     /// Called with the reason when a store's nodes, which never were one store, cannot be made one.
