@@ -5,7 +5,9 @@ import Sharding
 /// How long a copy is waited for: as long as something of it moves. `INFO replication` tells how much has come, and how much is to come.
 struct CopyPatience {
     private let limit: Duration
-    private static let names = ["master_host", "master_port", "master_sync_in_progress", "master_sync_read_bytes", "master_sync_left_bytes"]
+    private static let names = [
+        "master_host", "master_port", "master_sync_in_progress", "master_sync_read_bytes", "master_sync_left_bytes",
+    ]
     private var seen = [String?](repeating: nil, count: names.count)
     private var moved: MonotonicTime
 

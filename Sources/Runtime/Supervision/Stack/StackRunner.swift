@@ -294,7 +294,7 @@ final class StackRunner: ReplicaHost, ExternalHost {
     private func waitForUnits(_ limit: Duration) {
         let left = changes.new.count
         changeTimer = LoopTimer(loop: loop) { [unowned self] in
-            if changes.new.isEmpty { return changeTimer = nil }
+            if changes.new.isEmpty { return }
             if changes.new.count < left { return waitForUnits(limit) }
             changes.timePassed(machine, limit)
         }
