@@ -213,6 +213,40 @@ import Testing
         }
     }
 
+    /// A task that is there already runs again after the new store that it uses, and before the new service that waits for it. One that has
+    /// failed and goes with the file is not run once more.
+    @Test func tasksRunAfterWhatTheyWaitFor() async throws {
+        try await withSmallStack { stack in
+            let web = try stack.service("web", environment: "WHO: w")
+            func put(_ stores: String, _ more: String, _ tasks: String, _ routes: String) throws {
+                try stack.put("s.yaml", try text(stack, stores: stores, services: web + more, tasks: tasks, routes: routes))
+            }
+            try put("", "", "  migrate: { command: \"sh -c 'true'\" }\n", Self.toWeb)
+            try await stack.up()
+            let asks =
+                "  migrate: { command: \"sh -c 'redis-cli -u $REDIS_URL ping > asked; grep -q -e PONG -e NOAUTH asked'\", uses: [state] }\n"
+            try put(Self.state, try stack.service("api", environment: "WHO: a", "depends-on: [migrate]"), asks, Self.toBoth)
+            let added = try await stack.muster("up", "-d", "s.yaml")
+            #expect(added.status == 0, "\(added.output)")
+            // Whatever it says of the password: it was there.
+            #expect(Files.text("\(stack.folder)/asked")?.isEmpty == false)
+            #expect(try await stack.get("/api").text == "a")
+            let counts = "  seed: { command: \"sh -c 'echo x >> seeded; exit 3'\" }\n"
+            try put(Self.state, "", counts, Self.toWeb)
+            #expect(try await stack.muster("up", "-d", "s.yaml").status != 0)
+            let before = Files.text("\(stack.folder)/seeded")
+            #expect(before?.isEmpty == false)
+            try put(Self.state, "", "", Self.toWeb)
+            let gone = try await stack.muster("up", "-d", "s.yaml")
+            #expect(gone.status == 0, "\(gone.output)")
+            #expect(Files.text("\(stack.folder)/seeded") == before)
+            // What lies beside the stack's folder and is none is no hindrance to anything.
+            try Files.replace("\(stack.folder)/.muster/.gitignore", with: Array("*\n".utf8))
+            #expect(try await stack.muster("down", "s.yaml").status == 0)
+            #expect(try await stack.muster("down", "--purge", "s.yaml").status == 0)
+        }
+    }
+
     /// One change at a time, where units come or go; whoever comes meanwhile is told, and nothing of the first is lost.
     @Test func anotherChangeMeanwhileIsRefused() async throws {
         try await withSmallStack { stack in
@@ -254,6 +288,18 @@ import Testing
             try put(Self.state, "")
             let single = try await stack.muster("up", "-d", "s.yaml")
             #expect(single.status == 0, "\(single.output)")
+            // A single server that was new beside what does not start has left no mark either: it was never there.
+            try put("", "")
+            #expect(try await stack.muster("up", "-d", "s.yaml").status == 0)
+            let other = "  other: { redis: { role: state, memory: 32Mi } }\n"
+            try put(other, "  jobs: { command: \"sh -c 'exit 7'\", restart: never, depends-on: [web] }\n")
+            let jobless = try await stack.muster("up", "-d", "s.yaml")
+            #expect(jobless.status != 0 && jobless.output.contains("jobs/1"), "\(jobless.output)")
+            try put(Self.state + other, "")
+            let both = try await stack.muster("up", "-d", "s.yaml")
+            #expect(both.status == 0, "\(both.output)")
+            try put(Self.state, "")
+            #expect(try await stack.muster("up", "-d", "s.yaml").status == 0)
             // One that somebody else runs, and that is away.
             let away = "  far: { redis: { external: { url: \"redis://127.0.0.1:\(try freePort())\" } } }\n"
             try put(Self.state + away, "")

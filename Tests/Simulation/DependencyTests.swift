@@ -47,9 +47,9 @@ import Testing
         #expect(machine.handle(.scale(service: "web", count: 2)).isEmpty)
         #expect(machine.handle(.roll(service: "web")) == [.rollEnded(service: "web", failure: nil)])
         // Only when somebody says so.
-        #expect(machine.handle(.runTasks(["migrate"])) == [.startTask("migrate")])
+        #expect(machine.handle(.add(.init(), tasks: ["migrate"])) == [.startTask("migrate")])
         #expect(!machine.isQuiet && machine.held.isEmpty)
-        #expect(machine.handle(.runTasks(["migrate"])).isEmpty)
+        #expect(machine.handle(.add(.init(), tasks: ["migrate"])).isEmpty)
         #expect(machine.handle(.taskEnded("migrate", failure: nil)) == [.startTask("seed")])
         #expect(machine.handle(.taskEnded("seed", failure: nil)) == [started("web"), started("web", 2)])
         _ = machine.handle(.ready(unit: "web", number: 1))
@@ -68,13 +68,13 @@ import Testing
         for event in [
             StackMachine.Event.begin, .ready(unit: "db", number: 1), .taskEnded("migrate", failure: nil), .ready(unit: "web", number: 1),
         ] { _ = machine.handle(event) }
-        #expect(machine.handle(.runTasks(["migrate"])) == [.startTask("migrate")])
+        #expect(machine.handle(.add(.init(), tasks: ["migrate"])) == [.startTask("migrate")])
         #expect(machine.handle(.roll(service: "web")).isEmpty && !machine.isQuiet)
         #expect(machine.handle(.taskEnded("migrate", failure: nil)) == [started("web", 2, generation: 2)])
         // And is given up with it: what runs goes on.
         _ = machine.handle(.ready(unit: "web", number: 2))
         _ = machine.handle(.stopped(unit: "web", number: 1))
-        _ = machine.handle(.runTasks(["migrate"]))
+        _ = machine.handle(.add(.init(), tasks: ["migrate"]))
         _ = machine.handle(.roll(service: "web"))
         let actions = machine.handle(.taskEnded("migrate", failure: "x"))
         guard case .rollEnded("web", let why?)? = actions.first, actions.count == 1 else {
@@ -93,7 +93,7 @@ import Testing
         // The rest runs.
         #expect(machine.handle(.over(unit: "db", number: 1)) == [.entered(.running)])
         #expect(machine.held == ["migrate": "db", "web": "db"] && machine.isQuiet && machine.tasks["migrate"] == .waiting)
-        #expect(machine.handle(.runTasks(["migrate"])).isEmpty)
+        #expect(machine.handle(.add(.init(), tasks: ["migrate"])).isEmpty)
         // Another one in its place frees them.
         #expect(machine.handle(.roll(service: "db")) == [started("db", 2, generation: 2)])
         #expect(machine.handle(.ready(unit: "db", number: 2)) == [.stop(unit: "db", number: 1)])
@@ -109,7 +109,7 @@ import Testing
         #expect(machine.phase == .running)
         _ = machine.handle(.unready(unit: "db", number: 1))
         _ = machine.handle(.over(unit: "db", number: 1))
-        #expect(machine.handle(.runTasks(["migrate"])).isEmpty && machine.held == ["migrate": "db"] && machine.isQuiet)
+        #expect(machine.handle(.add(.init(), tasks: ["migrate"])).isEmpty && machine.held == ["migrate": "db"] && machine.isQuiet)
         // A roll that waits for the task is told why, and not left waiting.
         #expect(
             machine.handle(.roll(service: "web"))
@@ -144,7 +144,7 @@ import Testing
             StackMachine.Event.begin, .ready(unit: "db", number: 1), .taskEnded("migrate", failure: nil), .ready(unit: "web", number: 1),
             .stopping,
         ] { _ = running.handle(event) }
-        #expect(running.handle(.roll(service: "web")).isEmpty && running.handle(.runTasks(["migrate"])).isEmpty)
+        #expect(running.handle(.roll(service: "web")).isEmpty && running.handle(.add(.init(), tasks: ["migrate"])).isEmpty)
         #expect(running.handle(.shutDown).contains(.rollEnded(service: "web", failure: "the stack is stopping")))
     }
 

@@ -53,7 +53,7 @@ import Testing
         #expect(Set(machine.handle(.remove(["api", "seed", "state", "nobody"])).map { "\($0)" }).count == 4)
         #expect(machine.has("api") && !machine.isQuiet)
         // Neither comes back by anything that happens meanwhile.
-        #expect(machine.handle(.runTasks(["seed"])).isEmpty && machine.handle(.remove(["api"])).isEmpty)
+        #expect(machine.handle(.add(.init(), tasks: ["seed"])).isEmpty && machine.handle(.remove(["api"])).isEmpty)
         #expect(machine.handle(.stopped(unit: "api", number: 1)).isEmpty)
         #expect(machine.handle(.stopped(unit: "api", number: 2)) == [.removed("api")])
         #expect(machine.handle(.taskEnded("seed", failure: "it was stopped")) == [.removed("seed")])
@@ -73,6 +73,16 @@ import Testing
         #expect(machine.isLeaving("web") && machine.handle(.stopped(unit: "web", number: 1)) == [.removed("web")])
     }
 
+    /// What waits for something and is to go does not begin when that comes.
+    @Test func whatGoesDoesNotBegin() {
+        var machine = StackMachine(
+            .init(services: ["a": 0, "b": 1], tasks: ["t"], dependencies: ["a": ["t"], "b": ["a"]]))
+        _ = machine.handle(.begin)
+        _ = machine.handle(.taskEnded("t", failure: "exit status 1"))
+        #expect(machine.handle(.remove(["b"])) == [.removed("b")])
+        #expect(machine.handle(.add(.init(services: ["a": 0], tasks: ["t"]))).isEmpty && machine.isReady("a"))
+    }
+
     /// What a unit waits for follows the file, also where nothing is added.
     @Test func dependenciesFollowTheFile() {
         var machine = StackMachine(.init(services: ["web": 1], tasks: ["migrate"], dependencies: ["web": ["migrate"]]))
@@ -83,7 +93,7 @@ import Testing
         _ = machine.handle(.ready(unit: "web", number: 1))
         // And the other way round: the roll waits for the task that runs again.
         #expect(machine.handle(.add(.init(services: ["web": 1], tasks: ["migrate"], dependencies: ["web": ["migrate"]]))).isEmpty)
-        #expect(machine.handle(.runTasks(["migrate"])) == [.startTask("migrate")])
+        #expect(machine.handle(.add(.init(), tasks: ["migrate"])) == [.startTask("migrate")])
         #expect(machine.handle(.roll(service: "web")).isEmpty)
         #expect(machine.handle(.taskEnded("migrate", failure: nil)) == [.start(unit: "web", number: 2, generation: 2)])
     }

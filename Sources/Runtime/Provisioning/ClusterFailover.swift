@@ -91,7 +91,11 @@ public struct ClusterFailover: Sendable {
             reading.report(replica.id).map { ReplicaCopy($0.info) } ?? .lacking("does not answer")
         }
         let fit = isForced ? candidates.filter { copy($0).offset != nil } : candidates
-        let offset: (ClusterView.Member) -> Int = { copy($0).offset ?? -1 }
+        // A master that answers is asked first, so any replica in step will do, and the same one each time it is looked. Without it, who is ahead.
+        let asks = !isForced
+        let offset: (ClusterView.Member) -> Int = { replica in
+            asks && reading.report(replica.id)?.info["master_link_status"] == "up" ? Int.max : copy(replica).offset ?? -1
+        }
         guard let replica = fit.max(by: { (offset($0), $1.id) < (offset($1), $0.id) }) else {
             throw refusal(candidates.map { ($0.address, copy($0).flaw ?? "") }, master)
         }

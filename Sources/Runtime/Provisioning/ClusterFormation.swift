@@ -104,7 +104,7 @@ public struct ClusterFormation: Sendable {
                 throw ProvisioningFailure(
                     .refused,
                     "has lost its folder: it came up under a new id, and its \(lost.slots.count) slots are still those of the old one, "
-                        + "\(lost.id.prefix(8)). A replica of it must take over first: muster redis failover --from \(lost.address) --force",
+                        + "\(lost.id.prefix(8)). A replica of it must take over first: muster redis failover --from \(lost.id.prefix(8)) --force",
                     node: lost.address)
             }
             notes = []

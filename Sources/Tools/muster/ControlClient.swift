@@ -118,8 +118,10 @@ struct StackHandle: Sendable {
         let own = Files.name(of: Files.absolute(file))
         do {
             return try StackFolder.all(beside: file).filter { folder in
-                // Another user's folder shows nothing, and was started from a file of that user's.
-                do throws(SystemError) { return try folder.owner == own } catch  where error.code == EACCES { return false }
+                // Another user's folder shows nothing, and was started from a file of that user's. What is no folder is no stack's.
+                do throws(SystemError) { return try folder.owner == own } catch  where [EACCES, ENOTDIR, ELOOP].contains(error.code) {
+                    return false
+                }
             }
         } catch { throw .failed("\(error)") }
     }

@@ -17,7 +17,9 @@ import StoreKinds
 /// started again when that is decided: before, it would come back as the master that it was. Hangs and partitions are left to the cluster's
 /// own detection. On the control loop.
 final class RedisClusterKeeper: StoreKeeper {
+    /// Whatever is begun and waits holds it until its end: the stack may let it go meanwhile.
     private unowned let store: RedisStore
+    private var isClosed = false
     private unowned let host: any StoreHost
     private let loop: EventLoop
     private let session: ClusterSession
@@ -50,7 +52,10 @@ final class RedisClusterKeeper: StoreKeeper {
             commandTime: RedisClusterKeeper.questionTime)
     }
 
-    func close() { session.close() }
+    func close() {
+        isClosed = true
+        session.close()
+    }
 
     // MARK: forming
 
@@ -68,7 +73,7 @@ final class RedisClusterKeeper: StoreKeeper {
         answering.insert(number)
         guard !isFormed, !isForming, answering.count == store.servers.count, .now >= nextForming else { return }
         isForming = true
-        let bound = LoopBound(self, on: loop)
+        let bound = LoopBound(self, on: loop), held = LoopBound(store, on: loop)
         let nodes = store.servers.map(\.address), replicas = store.spec.replicas, credentials = session.credentials, loop = loop,
             name = store.name
         let mark = FormedMark.path(beside: store.folder)
@@ -79,10 +84,12 @@ final class RedisClusterKeeper: StoreKeeper {
                 do { try FormedMark.set(mark) } catch { throw ProvisioningFailure(.local, "\(error)") }
                 bound.value.formed(outcome)
             } catch { bound.value.notFormed("store \(name): \(error)") }
+            withExtendedLifetime(held) {}
         }
     }
 
     private func formed(_ outcome: ClusterFormation.Outcome) {
+        if isClosed { return }
         isForming = false
         isFormed = true
         let spec = store.spec, serves = outcome.copying.isEmpty ? "the cluster is whole again:" : "the cluster serves again:"
@@ -94,6 +101,7 @@ final class RedisClusterKeeper: StoreKeeper {
     }
 
     private func notFormed(_ reason: String) {
+        if isClosed { return }
         isForming = false
         answering = []
         nextForming = .now + RedisClusterKeeper.formAgain
@@ -109,11 +117,12 @@ final class RedisClusterKeeper: StoreKeeper {
         answering.remove(number)
         guard isFormed, store.spec.isCluster, store.spec.replicas > 0, open[number] == nil else { return }
         open[number] = []
-        let bound = LoopBound(self, on: loop), died = MonotonicTime.now
+        let bound = LoopBound(self, on: loop), held = LoopBound(store, on: loop), died = MonotonicTime.now
         // Ends when a replica has taken over, or nobody can: within the store's own failover time.
         Task(executorPreference: loop) {
             await bound.value.succeed(number, died)
             bound.value.settled(number)
+            withExtendedLifetime(held) {}
         }
     }
 

@@ -1,4 +1,5 @@
 import Basics
+import Provisioning
 import Redis
 import StackModel
 import StoreKinds
@@ -16,6 +17,12 @@ public struct RedisKind: StoreKind {
             let port = Int(first) + node
             return (settings.isCluster ? [port, port + 10_000] : [port]).compactMap { UInt16(exactly: $0) }
         }
+    }
+
+    /// The mark beside it says that there was data once.
+    public func discard(_ folder: String) {
+        Files.remove(folder)
+        Files.remove(FormedMark.path(beside: folder))
     }
 
     public func open(_ plan: StorePlan) throws(StoreFailure) -> any Store {

@@ -12,6 +12,12 @@ public protocol StoreKind: Sendable {
     /// Makes a declared store ready to be run: judges what lies on the disk, chooses ports, writes folders, configurations and secrets.
     /// Nothing runs yet. Throws when the store cannot be run so, with what to do about it; then nothing may be started.
     func open(_ plan: StorePlan) throws(StoreFailure) -> any Store
+    /// Removes what `open` has made in and beside the folder of a store that was new and has never served.
+    func discard(_ folder: String)
+}
+
+extension StoreKind {
+    public func discard(_ folder: String) { Files.remove(folder) }
 }
 
 /// What a kind is given to open a store.

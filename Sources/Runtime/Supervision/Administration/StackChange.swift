@@ -1,4 +1,5 @@
 import Basics
+import EventLoops
 import HTTP
 import Observability
 import StackModel
@@ -26,7 +27,13 @@ extension StackAdmin {
             throw error
         }
         if !isAnother { isChanging = false }
+        let limit = StackChange.patience(new) { runner.size(of: $0) ?? 0 }
+        let timer = LoopTimer(loop: context.loop) {
+            work.giveUp("not done within \(limit.brief); it goes on: muster ps and muster why show how")
+        }
+        timer.schedule(after: limit)
         await work.wait()
+        timer.cancel()
         defer { if isAnother { isChanging = false } }
         guard work.failures.isEmpty else {
             let left = stack.stores.map(\.name).filter { removed.contains($0) }
@@ -39,13 +46,14 @@ extension StackAdmin {
     /// All but the end of what is rolled and removed.
     private func begin(_ new: Stack, _ counts: [String: Int]) async throws(APIError) -> ([String], removed: [String], Gathering) {
         var done = try await addUnits(of: new, counts)
+        let hasAdded = !done.isEmpty
         try check(new, counts)
-        done += try await takeRoutes(of: new, hasAdded: !done.isEmpty)
+        done += try await takeRoutes(of: new, hasAdded: hasAdded)
         try check(new, counts)
         let removed = stack.units.filter { !new.units.contains($0) }, work = Gathering()
         isReconciling = true
         defer { isReconciling = false }
-        done += try reconcile(new, counts, removed, work)
+        done += try reconcile(new, counts, removed, work, hasAdded: hasAdded)
         return (done, removed, work)
     }
 
@@ -69,31 +77,29 @@ extension StackAdmin {
     private func addUnits(of new: Stack, _ counts: [String: Int]) async throws(APIError) -> [String] {
         let before = stack, added = new.units.filter { !before.units.contains($0) }
         if added.isEmpty { return [] }
-        let folders = new.stores.filter { added.contains($0.name) }.map { context.folder.store($0.name) }.filter { !Files.exists($0) }
+        let made = new.stores.filter { added.contains($0.name) && !Files.exists(context.folder.store($0.name)) }
         do throws(StackFolder.Failure) { try runner.open(new, counts: counts) } catch {
-            for folder in folders { Files.remove(folder) }
             throw APIError(409, "cannot_be_added", "nothing was changed: \(error.description)")
         }
-        let early = runTasks(of: new) + (try mend(new, Set(added.flatMap { new.dependencies[$0] ?? [] })))
         let waiting = Gathering()
         waiting.begin()
-        runner.add(new, counts: counts) { waiting.ended($0) }
+        var early = runner.add(new, counts: counts) { waiting.ended($0) }.map { "the task \($0) runs again" }
+        early += try mend(new, Set(added.flatMap { new.dependencies[$0] ?? [] }))
         await waiting.wait()
         guard let failure = waiting.failures.first else {
             runner.scaling.follow()
             for spec in new.services where added.contains(spec.name) { noteSize(spec, counts[spec.name]) }
             return early + added.map { "\($0) is new, and ready" }
         }
-        let never = new.stores.filter { added.contains($0.name) && !runner.isReady($0.name) }.map { context.folder.store($0.name) }
-        runner.stack = stack.removing(Set(added))
-        runner.takeDependencies(of: before)
-        runner.scaling.follow()
+        let never = runner.neverReady(made)
         let gone = Gathering()
         gone.begin()
         runner.remove(added) { gone.ended(nil) }
+        _ = runner.take(stack.removing(Set(added)), runsTasks: false)
+        runner.scaling.follow()
         await gone.wait()
         // A store that was never ready has stored nothing: what was made for it goes with it, so that another form of it may come.
-        for folder in folders where never.contains(folder) { Files.remove(folder) }
+        for spec in never { runner.units.discard(spec) }
         let rest = early.isEmpty ? "nothing was changed" : "nothing was changed but that \(early.joined(separator: ", and "))"
         throw APIError(500, "start_failed", "\(failure)\n\(rest); what was new is stopped again: \(added.joined(separator: ", "))")
     }
@@ -106,18 +112,12 @@ extension StackAdmin {
             runner.stack = stack.replacing(spec)
             isReconciling = true
             defer { isReconciling = false }
-            try roll(spec.name) { _ in }
+            try roll(spec.name, from: spec.isExclusive ? nil : before) { [runner] failure in
+                if let failure { runner.failedToAdd("\(spec.name): \(failure)") }
+            }
             done.append("\(spec.name), which is not ready, is rolled to its new definition")
         }
         return done
-    }
-
-    /// Runs the tasks that are changed or have failed. Returns what is told of them.
-    private func runTasks(of new: Stack) -> [String] {
-        let old = stack
-        let changed = new.tasks.filter { task in old.task(task.name).map { $0 != task } ?? false }
-        runner.stack = stack.replacing(tasks: changed)
-        return runner.runTasks(changed: Set(changed.map(\.name))).map { "the task \($0) runs again" }
     }
 
     /// Gives the gateway the routes, and returns when every loop of the gateway has them. Throws when the gateway does not take them (a file
@@ -136,11 +136,18 @@ extension StackAdmin {
 
     /// Sets sizes, rolls what is changed, runs tasks that are changed or have failed, and stops what is gone but for stores, which may be in
     /// use until the rolls have ended.
-    private func reconcile(_ new: Stack, _ counts: [String: Int], _ removed: [String], _ work: Gathering) throws(APIError) -> [String] {
+    private func reconcile(_ new: Stack, _ counts: [String: Int], _ removed: [String], _ work: Gathering, hasAdded: Bool)
+        throws(APIError) -> [String]
+    {
         let old = stack, stores = Stack(name: new.name, services: [], stores: old.stores, gateway: nil)
-        var done = runTasks(of: new)
-        runner.stack = new.adding(stores)
-        runner.takeDependencies(of: new)
+        let gone = removed.filter { unit in !old.stores.contains { $0.name == unit } }
+        for spec in old.services where gone.contains(spec.name) {
+            tellSize(spec.name, from: runner.size(of: spec.name) ?? 0, to: 0, "the stack file has it no longer")
+        }
+        // First: nothing of them begins any more, whatever the changes free.
+        work.begin()
+        runner.remove(gone) { work.ended(nil) }
+        var done = runner.take(new.adding(stores), runsTasks: !hasAdded).map { "the task \($0) runs again" }
         runner.scaling.follow()
         for spec in new.services {
             let before = old.service(spec.name)!
@@ -164,12 +171,6 @@ extension StackAdmin {
                 }
             }
         }
-        let gone = removed.filter { unit in !old.stores.contains { $0.name == unit } }
-        for spec in old.services where gone.contains(spec.name) {
-            tellSize(spec.name, from: runner.size(of: spec.name) ?? 0, to: 0, "the stack file has it no longer")
-        }
-        work.begin()
-        runner.remove(gone) { work.ended(nil) }
         return done + gone.map { "\($0) is removed" }
     }
 
@@ -223,6 +224,14 @@ extension StackAdmin {
             }
         }
 
+        /// Whoever waits is told, and what goes on ends for itself.
+        func giveUp(_ why: String) {
+            guard let waiting else { return }
+            failures.append(why)
+            self.waiting = nil
+            waiting.resume()
+        }
+
         func wait() async {
             if open == 0 { return }
             await withUnsafeContinuation { waiting = $0 }
@@ -232,6 +241,12 @@ extension StackAdmin {
 
 /// What of a changed stack file a running stack can take.
 enum StackChange {
+    /// The longest that rolls and ends may take: of the slowest service, each replica's start and its end, which has its grace twice.
+    static func patience(_ stack: Stack, size: (String) -> Int) -> Duration {
+        let each = stack.services.map { ($0.startTime + $0.grace * 2) * (min(size($0.name), 1000) + 1) } + stack.tasks.map(\.timeLimit)
+        return min((each.max() ?? .zero) + .seconds(60), .seconds(3600))
+    }
+
     /// What cannot be changed while the stack runs; nil: nothing of it.
     static func refusal(of new: Stack, from old: Stack) -> String? {
         if new.name != old.name { return "the stack has another name, \(new.name)" }

@@ -46,15 +46,13 @@ struct StackMachine {
         /// It ended by itself without success, and is not started again.
         case over(unit: String, number: Int)
         case taskEnded(String, failure: String?)
-        /// Tasks are to run again: those that have failed, and those that have changed.
-        case runTasks([String])
         /// `work`: what each replica does now, for the choice of those that go.
         case scale(service: String, count: Int, work: [Int: Int] = [:])
         /// `isExclusive`: its replicas cannot run side by side.
         case roll(service: String, isExclusive: Bool = false)
         /// The stack is to have these units too: those that it does not have begin, new stores before all else. What the layout's units wait
-        /// for is as the layout says from now on. Nothing is removed.
-        case add(Layout)
+        /// for is as the layout says from now on. Nothing is removed. `tasks`: those of them that are to run again.
+        case add(Layout, tasks: [String] = [])
         /// Units are to go, and are forgotten when nothing of them runs any more.
         case remove([String])
         /// The stack is going to stop: nothing more begins.
@@ -234,11 +232,6 @@ struct StackMachine {
         case .taskEnded(let task, let failure):
             if tasks[task] != nil { tasks[task] = failure.map(TaskState.failed) ?? .done }
             return []
-        case .runTasks(let names):
-            for name in names where phase == .running && tasks[name] != nil && tasks[name] != .running && !leaving.contains(name) {
-                tasks[name] = .waiting
-            }
-            return []
         case .scale(let service, let count, let work):
             guard phase == .running || phase == .startingServices, !leaving.contains(service) else { return [] }
             guard begun.contains(service) else {
@@ -255,9 +248,10 @@ struct StackMachine {
             guard begun.contains(service) else { return [.rollEnded(service: service, failure: nil)] }
             pendingRolls.insert(service)
             return []
-        case .add(let layout):
+        case .add(let layout, let again):
             guard phase == .running else { return [] }
             let new = take(layout)
+            for name in again where tasks[name] != nil && tasks[name] != .running && !leaving.contains(name) { tasks[name] = .waiting }
             newStores.formUnion(new)
             let nodes = nodes
             return new.flatMap { store in change(store) { $0.setDesired(nodes[store] ?? 1) } }

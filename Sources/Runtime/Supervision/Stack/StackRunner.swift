@@ -105,15 +105,6 @@ final class StackRunner: ReplicaHost, ExternalHost {
             }
     }
 
-    /// Runs tasks (again): those among `changed`, and those that have failed. Returns their names.
-    func runTasks(changed: Set<String>) -> [String] {
-        let names = stack.tasks.map(\.name).filter { name in
-            if case .failed? = machine.tasks[name] { true } else { changed.contains(name) }
-        }
-        apply(.runTasks(names))
-        return names
-    }
-
     /// What the stack does now, for whoever may not change it.
     var standing: String { isDraining ? "stopping" : phase }
 
@@ -196,10 +187,15 @@ final class StackRunner: ReplicaHost, ExternalHost {
             externals[unit] = runner
             return runner.start()
         }
-        let runner =
-            units.isStore(unit)
-            ? units.node(of: unit, number, host: self)
-            : units.replica(of: stack.service(unit)!, number, generation, stack: stack.name, host: self)
+        let runner: ReplicaRunner
+        if units.isStore(unit) {
+            runner = units.node(of: unit, number, host: self)
+        } else {
+            guard let spec = stack.service(unit) else {
+                return context.tell("\(unit)/\(number) is not started: the stack has it no longer")
+            }
+            runner = units.replica(of: spec, number, generation, stack: stack.name, host: self)
+        }
         runners["\(unit)/\(number)"] = runner
         runner.start()
     }
@@ -281,13 +277,16 @@ final class StackRunner: ReplicaHost, ExternalHost {
 
     /// Starts the units of a changed stack that this one does not have, and whose stores are open; one such change at a time. Calls `ready`
     /// with nil when all of them are ready, or with why they are not: they are tried again then until they are removed.
-    func add(_ new: Stack, counts: [String: Int], _ ready: @escaping (String?) -> Void) {
+    /// Tasks that are changed or have failed run again, when what they wait for is there; what is new waits for them. Returns their names.
+    func add(_ new: Stack, counts: [String: Int], _ ready: @escaping (String?) -> Void) -> [String] {
         let added = new.units.filter { !machine.has($0) }
-        stack = stack.adding(new)
+        let tasks = tasksToRun(new)
+        stack = stack.adding(new).replacing(tasks: new.tasks)
         for unit in added { context.tell("the stack file has \(unit) now: it is started") }
         changes.add(added, ready)
         waitForUnits(StackRunner.patience(new))
-        apply(.add(StackRunner.layout(new, counts)))
+        apply(.add(StackRunner.layout(new, counts), tasks: tasks))
+        return tasks
     }
 
     /// Whoever waits for added units is told when none of them has got ready for `limit`.
@@ -307,8 +306,29 @@ final class StackRunner: ReplicaHost, ExternalHost {
         return (limits.max() ?? .zero) + .seconds(30)
     }
 
-    /// What units wait for is as this stack says.
-    func takeDependencies(of stack: Stack) { apply(.add(StackRunner.layout(stack, [:]))) }
+    /// Takes the definitions of a changed stack and what its units wait for, and with `runsTasks` runs the tasks that are changed or have
+    /// failed. Returns the names of these. Units that the stack does not have are to be on their way out already (`remove`).
+    func take(_ new: Stack, runsTasks: Bool) -> [String] {
+        let tasks = runsTasks ? tasksToRun(new) : []
+        stack = new
+        apply(.add(StackRunner.layout(new, [:]), tasks: tasks))
+        return tasks
+    }
+
+    /// Those that both stacks have, and that are changed or have failed.
+    private func tasksToRun(_ new: Stack) -> [String] {
+        new.tasks.filter { task in
+            guard let before = stack.task(task.name) else { return false }
+            if case .failed? = machine.tasks[task.name] { return true }
+            return before != task
+        }.map(\.name)
+    }
+
+    /// An added unit will not be ready, or what it waits for.
+    func failedToAdd(_ why: String) { changes.fail(why) }
+
+    /// The stores among these that were added and have never been ready.
+    func neverReady(_ stores: [StoreSpec]) -> [StoreSpec] { stores.filter { changes.new.contains($0.name) } }
 
     /// Whether a service is being rolled, or a roll of it is about to begin.
     var isRolling: Bool { !rollWaiters.isEmpty }

@@ -33,6 +33,8 @@ final class UnitChanges {
 
     func removed(_ unit: String) { for i in leaving.indices { leaving[i].units.remove(unit) } }
 
+    func fail(_ why: String) { end(why) }
+
     /// A unit that is not ready yet will not be so soon.
     func failed(_ unit: String, _ why: String) { if new.contains(unit) { end(why) } }
 
@@ -49,7 +51,7 @@ final class UnitChanges {
         }
         let held = new.isEmpty ? [:] : machine.held
         for unit in new.sorted() {
-            if let task = held[unit] { return end("\(unit) waits for the task \(task), which failed") }
+            if let task = held[unit] { return end("\(unit) waits for \(task), which failed") }
         }
         if new.isEmpty { end(nil) }
     }

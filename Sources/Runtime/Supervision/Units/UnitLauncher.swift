@@ -34,11 +34,15 @@ final class UnitLauncher: StoreHost {
             if service.http?.hasSocket == true { try checkSocket(of: service.name) }
         }
         for task in stack.tasks { try checkProgram(of: task.process, "task \(task.name)") }
-        var opened: [(StoreSpec, any Store)] = []
+        var opened: [(StoreSpec, any Store)] = [], made: [StoreSpec] = []
         do throws(StackFolder.Failure) {
-            for spec in stack.stores where stores[spec.name] == nil { opened.append((spec, try open(spec))) }
+            for spec in stack.stores where stores[spec.name] == nil {
+                if !Files.exists(context.folder.store(spec.name)) { made.append(spec) }
+                opened.append((spec, try open(spec)))
+            }
         } catch {
             for (_, store) in opened { store.close() }
+            for spec in made { discard(spec) }
             throw error
         }
         for (spec, store) in opened {
@@ -55,6 +59,9 @@ final class UnitLauncher: StoreHost {
             return try kind.open(StorePlan(spec: spec, folder: context.folder.store(spec.name), host: self))
         } catch { throw StackFolder.Failure(error.description) }
     }
+
+    /// Removes what was made on the disk for a store that was new and has never served.
+    func discard(_ spec: StoreSpec) { kinds.first { $0.name == spec.kind }?.discard(context.folder.store(spec.name)) }
 
     /// Nothing of a unit runs any more, and nothing of it is to. What a store has stored stays in its folder.
     func remove(_ unit: String) {
