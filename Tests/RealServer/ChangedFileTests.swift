@@ -213,6 +213,32 @@ import Testing
         }
     }
 
+    /// A store that had data, whose folder is away, is refused however often it is asked for: nothing begins in its place.
+    @Test func aStoreWhoseFolderIsAwayStaysRefused() async throws {
+        try await withSmallStack { stack in
+            let web = try stack.service("web", environment: "WHO: w")
+            func put(_ stores: String) throws {
+                try stack.put("s.yaml", try text(stack, stores: stores, services: web, routes: Self.toWeb))
+            }
+            try put(Self.state)
+            try await stack.up()
+            try put("")
+            #expect(try await stack.muster("up", "-d", "s.yaml").status == 0)
+            let folder = "\(stack.folder)/.muster/s/stores/state"
+            #expect(rename(folder, "\(stack.folder)/elsewhere") == 0)
+            try put(Self.state)
+            for _ in 0..<2 {
+                let said = try await stack.muster("up", "-d", "s.yaml")
+                #expect(said.status != 0 && said.output.contains("is its disk mounted"), "\(said.output)")
+                #expect(try await stack.rows().map(\.name) == ["web/1"])
+            }
+            #expect(rename("\(stack.folder)/elsewhere", folder) == 0)
+            let back = try await stack.muster("up", "-d", "s.yaml")
+            #expect(back.status == 0, "\(back.output)")
+            #expect(try await stack.muster("down", "s.yaml").status == 0)
+        }
+    }
+
     /// A task that is there already runs again after the new store that it uses, and before the new service that waits for it. One that has
     /// failed and goes with the file is not run once more.
     @Test func tasksRunAfterWhatTheyWaitFor() async throws {

@@ -49,7 +49,6 @@ import Testing
         // Only when somebody says so.
         #expect(machine.handle(.add(.init(), tasks: ["migrate"])) == [.startTask("migrate")])
         #expect(!machine.isQuiet && machine.held.isEmpty)
-        #expect(machine.handle(.add(.init(), tasks: ["migrate"])).isEmpty)
         #expect(machine.handle(.taskEnded("migrate", failure: nil)) == [.startTask("seed")])
         #expect(machine.handle(.taskEnded("seed", failure: nil)) == [started("web"), started("web", 2)])
         _ = machine.handle(.ready(unit: "web", number: 1))

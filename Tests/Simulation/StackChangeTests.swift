@@ -83,6 +83,19 @@ import Testing
         #expect(machine.handle(.add(.init(services: ["a": 0], tasks: ["t"]))).isEmpty && machine.isReady("a"))
     }
 
+    /// A task that changes while it runs runs once more, and rolls wait for that.
+    @Test func aTaskThatChangesWhileItRunsRunsAgain() {
+        var machine = StackMachine(.init(services: ["web": 1], tasks: ["migrate"], dependencies: ["web": ["migrate"]]))
+        _ = machine.handle(.begin)
+        _ = machine.handle(.taskEnded("migrate", failure: nil))
+        _ = machine.handle(.ready(unit: "web", number: 1))
+        #expect(machine.handle(.add(.init(), tasks: ["migrate"])) == [.startTask("migrate")])
+        #expect(machine.handle(.add(.init(), tasks: ["migrate"])).isEmpty)
+        #expect(machine.handle(.roll(service: "web")).isEmpty)
+        #expect(machine.handle(.taskEnded("migrate", failure: nil)) == [.startTask("migrate")])
+        #expect(machine.handle(.taskEnded("migrate", failure: nil)) == [.start(unit: "web", number: 2, generation: 2)])
+    }
+
     /// What a unit waits for follows the file, also where nothing is added.
     @Test func dependenciesFollowTheFile() {
         var machine = StackMachine(.init(services: ["web": 1], tasks: ["migrate"], dependencies: ["web": ["migrate"]]))

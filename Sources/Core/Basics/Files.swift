@@ -109,6 +109,12 @@ public enum Files {
         if mkdir(path, mode) != 0, errno != EEXIST { throw SystemError("create folder \(path)") }
     }
 
+    /// Whether nothing has this name, also no link that leads nowhere. What cannot be looked at is not absent.
+    public static func isAbsent(_ path: String) -> Bool {
+        var info = stat()
+        return lstat(path, &info) != 0 && errno == ENOENT
+    }
+
     public static func exists(_ path: String) -> Bool { access(path, F_OK) == 0 }
 
     /// The names in a folder, sorted, without `.` and `..`.

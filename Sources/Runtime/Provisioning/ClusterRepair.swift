@@ -59,12 +59,14 @@ public struct ClusterRepair: Sendable {
     /// `agreed`: the findings that were shown and whose losses were agreed to. What could lose anything else is left, however it is called.
     public func mendAll(agreed: [Diagnosis.Finding]) async throws(ProvisioningFailure) -> [Diagnosis.Finding] {
         var last: [Diagnosis.Finding] = []
+        // Keys that were brought home as far as they can be: what is left of them is the same however often it is tried.
+        var gathered: [Diagnosis.Finding] = []
         var waits = 0
         for _ in 0..<100 {
             let (reading, diagnosis) = try await ClusterRepair.diagnose(session, thorough: true)
             if diagnosis.findings.isEmpty { return [] }
             let mendable = diagnosis.findings.filter { finding in
-                finding.isMendable(accepting: []) || agreed.contains { finding.isCovered(by: $0) }
+                !gathered.contains(finding) && (finding.isMendable(accepting: []) || agreed.contains { finding.isCovered(by: $0) })
             }
             // What is left the same twenty times over half a minute does not go away like this.
             waits = diagnosis.findings == last || mendable.allSatisfy { $0.remedy == .wait } ? waits + 1 : 0
@@ -74,6 +76,7 @@ public struct ClusterRepair: Sendable {
                 tell("\(finding.name): \(finding.sentence)")
                 do throws(ProvisioningFailure) {
                     try await mend(finding, finding.risk == .loses ? try await again(finding) : reading)
+                    if case .settle(_, .gather) = finding.remedy { gathered.append(finding) }
                 } catch { tell("held up, looking again: \(error)") }
             }
             await session.loop.sleep(waits == 0 ? .milliseconds(200) : .milliseconds(1500))
@@ -133,6 +136,10 @@ public struct ClusterRepair: Sendable {
         }
     }
 
+    /// Keys that are moved at once, and keys on both nodes that are remembered while the others are moved.
+    private static let batch = 64
+    private static let mostRefused = 10_000
+
     /// Keys go home; those that are there already stay, on both sides, for a person to look at.
     private func gather(_ slot: Int, _ from: NodeClient, _ to: NodeClient, owner: String, _ view: ClusterView)
         async throws(ProvisioningFailure)
@@ -140,20 +147,31 @@ public struct ClusterRepair: Sendable {
         try await mover.checkReplicas(of: owner, view)
         // A node answers MIGRATE for a slot that it does not own only while it is receiving it.
         _ = try await from.ask("CLUSTER SETSLOT", String(slot), "IMPORTING", owner)
-        var left = Int.max
+        // Those that the owner has too. They come again with each question, before or among those that were not tried yet.
+        var refused: Set<[UInt8]> = []
+        func ask() async throws(ProvisioningFailure) -> [[UInt8]] {
+            let limit = ClusterRepair.batch + refused.count
+            return (try await from.ask("CLUSTER GETKEYSINSLOT", String(slot), String(limit)).array ?? []).compactMap(\.bytes)
+        }
+        var isWhole = true
         while true {
-            let keys = (try await from.ask("CLUSTER GETKEYSINSLOT", String(slot), "64").array ?? []).compactMap(\.bytes)
-            let count = try await from.ask("CLUSTER COUNTKEYSINSLOT", String(slot)).int ?? 0
-            if keys.isEmpty || count >= left { break }
-            left = count
+            let keys = try await ask().filter { !refused.contains($0) }
+            if keys.isEmpty { break }
             do throws(ProvisioningFailure) { try await mover.send(keys, from: from, to: to, replacing: false) } catch {
                 guard error.message.contains("BUSYKEY") else { throw error }
+                refused.formUnion(Set(try await ask()).intersection(keys))
             }
+            isWhole = refused.count <= ClusterRepair.mostRefused
+            if !isWhole { break }
         }
         try await mover.confirm(owner, view)
         _ = try await from.ask("CLUSTER SETSLOT", String(slot), "STABLE")
         let stay = try await from.ask("CLUSTER COUNTKEYSINSLOT", String(slot)).int ?? 0
-        if stay > 0 {
+        if !isWhole {
+            tell(
+                "slot \(slot): \(stay) keys on \(from.address) could not be brought home: the owner has at least \(refused.count) of them too. "
+                    + "Look at them, delete what is not wanted, and run the same again")
+        } else if stay > 0 {
             tell(
                 "slot \(slot): \(stay) keys are on both nodes; the owner's count, and the copies on \(from.address) stay: look at them, "
                     + "then delete them there"

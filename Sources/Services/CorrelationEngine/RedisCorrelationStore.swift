@@ -132,8 +132,6 @@ public final class RedisCorrelationStore: CorrelationStore {
             return due
         }
         let isFull = found.count == limit
-        // Own time goes on from the cursor: what of it the cursor has not come to is not lost.
-        defer { if isOwnTime { keepTime(shard, due.subtractingClamped(Int(last.score))) } }
         if isFull, first.score == last.score {
             all.byQuiet.addClamped(try await completeAll(at: first.score, shard, &all))
         } else {
@@ -144,6 +142,8 @@ public final class RedisCorrelationStore: CorrelationStore {
             }
             all.byQuiet.addClamped(try await complete(found, shard, cursor: last.score, &all))
         }
+        // Own time goes on from the cursor: what of it the cursor has not come to is not lost.
+        if isOwnTime { keepTime(shard, due.subtractingClamped(Int(last.score))) }
         guard isFull else { return due }
         all.more = true
         all.lag = max(all.lag, .milliseconds(Int64(due).subtractingClamped(last.score)))

@@ -315,7 +315,7 @@ open class HTTPServerConnection: Stream {
         case .tunnelEnded: tunnelEnded()
         case .readOnce:
             readNow()
-            if isOpen, machine.isIdle(.init(input: input.count)) { close(.ours) }
+            if isOpen, machine.isIdle(facts) { close(.ours) }
         }
     }
 

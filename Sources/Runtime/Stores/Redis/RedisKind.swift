@@ -20,6 +20,8 @@ public struct RedisKind: StoreKind {
     }
 
     /// The mark beside it says that there was data once.
+    public func isUnknown(_ folder: String) -> Bool { Files.isAbsent(folder) && Files.isAbsent(FormedMark.path(beside: folder)) }
+
     public func discard(_ folder: String) {
         Files.remove(folder)
         Files.remove(FormedMark.path(beside: folder))

@@ -12,11 +12,15 @@ public protocol StoreKind: Sendable {
     /// Makes a declared store ready to be run: judges what lies on the disk, chooses ports, writes folders, configurations and secrets.
     /// Nothing runs yet. Throws when the store cannot be run so, with what to do about it; then nothing may be started.
     func open(_ plan: StorePlan) throws(StoreFailure) -> any Store
-    /// Removes what `open` has made in and beside the folder of a store that was new and has never served.
+    /// Whether no store of this name has ever been here: neither its folder nor a mark of it is there. What cannot be looked at may be there.
+    func isUnknown(_ folder: String) -> Bool
+    /// Removes what `open` has made in and beside the folder of a store that was unknown before it and has never served.
     func discard(_ folder: String)
 }
 
 extension StoreKind {
+    public func isUnknown(_ folder: String) -> Bool { Files.isAbsent(folder) }
+
     public func discard(_ folder: String) { Files.remove(folder) }
 }
 

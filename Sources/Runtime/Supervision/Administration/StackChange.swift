@@ -13,12 +13,13 @@ extension StackAdmin {
     func change(to new: Stack, counts: [String: Int]) async throws(APIError) -> [String] {
         try check(new, counts)
         let isAnother = Set(new.units) != Set(stack.units)
-        guard !isChanging, !isAnother || !runner.isRolling else {
+        guard !isChanging, !isAnother || !runner.isRolling && !runner.isAnythingLeaving else {
             throw APIError(
                 409, "busy",
                 "another change of the stack is being made: try again when it is done (muster ps shows what starts and what ends)")
         }
         isChanging = true
+        let before = stack
         // A file with the same units may follow while the rolls of this one are under way: it overtakes a version that does not start.
         let work: Gathering, removed: [String]
         var done: [String]
@@ -27,7 +28,7 @@ extension StackAdmin {
             throw error
         }
         if !isAnother { isChanging = false }
-        let limit = StackChange.patience(new) { runner.size(of: $0) ?? 0 }
+        let limit = StackChange.patience(before, new) { runner.size(of: $0) ?? 0 }
         let timer = LoopTimer(loop: context.loop) {
             work.giveUp("not done within \(limit.brief); it goes on: muster ps and muster why show how")
         }
@@ -77,7 +78,7 @@ extension StackAdmin {
     private func addUnits(of new: Stack, _ counts: [String: Int]) async throws(APIError) -> [String] {
         let before = stack, added = new.units.filter { !before.units.contains($0) }
         if added.isEmpty { return [] }
-        let made = new.stores.filter { added.contains($0.name) && !Files.exists(context.folder.store($0.name)) }
+        let made = new.stores.filter { added.contains($0.name) && runner.units.isUnknown($0) }
         do throws(StackFolder.Failure) { try runner.open(new, counts: counts) } catch {
             throw APIError(409, "cannot_be_added", "nothing was changed: \(error.description)")
         }
@@ -241,10 +242,12 @@ extension StackAdmin {
 
 /// What of a changed stack file a running stack can take.
 enum StackChange {
-    /// The longest that rolls and ends may take: of the slowest service, each replica's start and its end, which has its grace twice.
-    static func patience(_ stack: Stack, size: (String) -> Int) -> Duration {
-        let each = stack.services.map { ($0.startTime + $0.grace * 2) * (min(size($0.name), 1000) + 1) } + stack.tasks.map(\.timeLimit)
-        return min((each.max() ?? .zero) + .seconds(60), .seconds(3600))
+    /// The longest that rolls and ends may take: of the slowest service, old or new, each replica's start and its end, which has its grace
+    /// twice; and the tasks that rolls wait for.
+    static func patience(_ old: Stack, _ new: Stack, size: (String) -> Int) -> Duration {
+        let each = (old.services + new.services).map { ($0.startTime + $0.grace * 2) * (min(size($0.name), 1000) + 1) }
+        let tasks = new.tasks.reduce(Duration.zero) { min($0 + $1.timeLimit, .seconds(3600)) }
+        return min((each.max() ?? .zero) + tasks + .seconds(60), .seconds(3600))
     }
 
     /// What cannot be changed while the stack runs; nil: nothing of it.

@@ -78,6 +78,8 @@ struct StackMachine {
     private var leaving: Set<String> = []
     /// Services that were started: what they depend on was ready once.
     private var begun: Set<String> = []
+    /// Tasks that run, and are to run once more when they have ended.
+    private var runAgain: Set<String> = []
     /// Rolls that wait for a task.
     private var pendingRolls: Set<String> = []
     /// From `stopping` on.
@@ -164,6 +166,7 @@ struct StackMachine {
 
     /// Whether a unit is to go, and has not ended yet.
     func isLeaving(_ unit: String) -> Bool { leaving.contains(unit) }
+    var isAnythingLeaving: Bool { !leaving.isEmpty }
 
     /// What a unit waits for that is not ready.
     func missing(for unit: String) -> [String] { (dependencies[unit] ?? []).filter { !isSatisfied($0) } }
@@ -230,7 +233,9 @@ struct StackMachine {
         case .stopped(let unit, let number): return change(unit) { $0.stopped(number) }
         case .over(let unit, let number): return change(unit) { $0.over(number) }
         case .taskEnded(let task, let failure):
-            if tasks[task] != nil { tasks[task] = failure.map(TaskState.failed) ?? .done }
+            // One that has changed while it ran runs once more, however this run went.
+            let again = runAgain.remove(task) != nil && !leaving.contains(task)
+            if tasks[task] != nil { tasks[task] = again ? .waiting : failure.map(TaskState.failed) ?? .done }
             return []
         case .scale(let service, let count, let work):
             guard phase == .running || phase == .startingServices, !leaving.contains(service) else { return [] }
@@ -251,7 +256,9 @@ struct StackMachine {
         case .add(let layout, let again):
             guard phase == .running else { return [] }
             let new = take(layout)
-            for name in again where tasks[name] != nil && tasks[name] != .running && !leaving.contains(name) { tasks[name] = .waiting }
+            for name in again where tasks[name] != nil && !leaving.contains(name) {
+                if tasks[name] == .running { runAgain.insert(name) } else { tasks[name] = .waiting }
+            }
             newStores.formUnion(new)
             let nodes = nodes
             return new.flatMap { store in change(store) { $0.setDesired(nodes[store] ?? 1) } }

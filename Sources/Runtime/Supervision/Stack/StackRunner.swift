@@ -283,7 +283,10 @@ final class StackRunner: ReplicaHost, ExternalHost {
         let tasks = tasksToRun(new)
         stack = stack.adding(new).replacing(tasks: new.tasks)
         for unit in added { context.tell("the stack file has \(unit) now: it is started") }
-        changes.add(added, ready)
+        changes.add(added) { [unowned self] failure in
+            changeTimer?.cancel()
+            ready(failure)
+        }
         waitForUnits(StackRunner.patience(new))
         apply(.add(StackRunner.layout(new, counts), tasks: tasks))
         return tasks
@@ -292,6 +295,7 @@ final class StackRunner: ReplicaHost, ExternalHost {
     /// Whoever waits for added units is told when none of them has got ready for `limit`.
     private func waitForUnits(_ limit: Duration) {
         let left = changes.new.count
+        changeTimer?.cancel()
         changeTimer = LoopTimer(loop: loop) { [unowned self] in
             if changes.new.isEmpty { return }
             if changes.new.count < left { return waitForUnits(limit) }
@@ -332,6 +336,9 @@ final class StackRunner: ReplicaHost, ExternalHost {
 
     /// Whether a service is being rolled, or a roll of it is about to begin.
     var isRolling: Bool { !rollWaiters.isEmpty }
+
+    /// Whether units are to go, and have not ended yet.
+    var isAnythingLeaving: Bool { machine.isAnythingLeaving }
 
     /// Whether a unit is to go, and has not ended yet.
     func isLeaving(_ unit: String) -> Bool { machine.isLeaving(unit) }

@@ -37,7 +37,7 @@ final class UnitLauncher: StoreHost {
         var opened: [(StoreSpec, any Store)] = [], made: [StoreSpec] = []
         do throws(StackFolder.Failure) {
             for spec in stack.stores where stores[spec.name] == nil {
-                if !Files.exists(context.folder.store(spec.name)) { made.append(spec) }
+                if isUnknown(spec) { made.append(spec) }
                 opened.append((spec, try open(spec)))
             }
         } catch {
@@ -58,6 +58,11 @@ final class UnitLauncher: StoreHost {
         do throws(StoreFailure) {
             return try kind.open(StorePlan(spec: spec, folder: context.folder.store(spec.name), host: self))
         } catch { throw StackFolder.Failure(error.description) }
+    }
+
+    /// Whether no store of this name has ever been in the stack's folder.
+    func isUnknown(_ spec: StoreSpec) -> Bool {
+        kinds.first { $0.name == spec.kind }?.isUnknown(context.folder.store(spec.name)) ?? false
     }
 
     /// Removes what was made on the disk for a store that was new and has never served.
