@@ -99,12 +99,20 @@ def listeners(port):
 used_ports = set()
 
 
-def free_port():
-    """Below the range that outgoing connections take theirs from, so that no load of ours occupies it meanwhile."""
+def port_range():
+    """Ports for servers: below the range that outgoing connections take theirs from, so that no load of ours occupies one meanwhile. Tests
+    that run side by side take from ranges of their own (MUSTER_TEST_PLACE, see Tests/TestSupport/ClusterPorts.swift)."""
+    place = os.environ.get("MUSTER_TEST_PLACE", "").split("/")
+    if len(place) == 2:
+        width = 9000 // int(place[1])
+        return 11000 + int(place[0]) * width, 11000 + (int(place[0]) + 1) * width
     low = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
-    top = low if low > 12000 else 65000
+    return (11000, 20000) if low > 30000 else (10000, low if low > 12000 else 65000)
+
+
+def free_port():
     for _ in range(1000):
-        port = random.randrange(10000, top)
+        port = random.randrange(*port_range())
         if port in used_ports:
             continue
         with socket.socket() as s:

@@ -80,7 +80,8 @@ import Testing
                 #expect(root["failures"]?["timeout"]?.int == 0 && root["statuses"]?["200"]?.int == root["ended"]?.int)
             }
             // Another target and other expectations than the file's.
-            let other = try await muster(["s.yaml", "--target", "http://127.0.0.1:\(try freePort())", "--expect", "rate>1/s"], folder)
+            let other = try await muster(
+                ["s.yaml", "--target", "http://127.0.0.1:\(ClusterPorts.first())", "--expect", "rate>1/s"], folder)
             #expect(
                 other.status == 1 && other.output.contains("no request was answered") && other.output.contains("connect: "),
                 "\(other.output)")

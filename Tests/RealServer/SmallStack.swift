@@ -17,7 +17,7 @@ final class SmallStack: Sendable {
         self.folder = folder
         self.loop = loop
         client = HTTPClient(loop: loop)
-        port = try freePort()
+        port = ClusterPorts.first()
         try put("web.py", SmallStack.web)
     }
 

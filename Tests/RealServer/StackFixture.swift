@@ -20,8 +20,8 @@ final class StackFixture: Sendable {
     init(folder: String, loop: EventLoop, replicas: String = "3") throws {
         self.folder = folder
         self.loop = loop
-        port = try freePort()
-        admin = try freePort()
+        port = ClusterPorts.first()
+        admin = ClusterPorts.first()
         file = folder + "/demo.yaml"
         gateway = .address(.loopback(port: port))
         client = HTTPClient(loop: loop)

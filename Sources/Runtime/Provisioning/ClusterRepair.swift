@@ -60,13 +60,13 @@ public struct ClusterRepair: Sendable {
     public func mendAll(agreed: [Diagnosis.Finding]) async throws(ProvisioningFailure) -> [Diagnosis.Finding] {
         var last: [Diagnosis.Finding] = []
         // Keys that were brought home as far as they can be: what is left of them is the same however often it is tried.
-        var gathered: [Diagnosis.Finding] = []
+        var gathered: [Diagnosis.Remedy] = []
         var waits = 0
         for _ in 0..<100 {
             let (reading, diagnosis) = try await ClusterRepair.diagnose(session, thorough: true)
             if diagnosis.findings.isEmpty { return [] }
             let mendable = diagnosis.findings.filter { finding in
-                !gathered.contains(finding) && (finding.isMendable(accepting: []) || agreed.contains { finding.isCovered(by: $0) })
+                !gathered.contains(finding.remedy) && (finding.isMendable(accepting: []) || agreed.contains { finding.isCovered(by: $0) })
             }
             // What is left the same twenty times over half a minute does not go away like this.
             waits = diagnosis.findings == last || mendable.allSatisfy { $0.remedy == .wait } ? waits + 1 : 0
@@ -76,7 +76,7 @@ public struct ClusterRepair: Sendable {
                 tell("\(finding.name): \(finding.sentence)")
                 do throws(ProvisioningFailure) {
                     try await mend(finding, finding.risk == .loses ? try await again(finding) : reading)
-                    if case .settle(_, .gather) = finding.remedy { gathered.append(finding) }
+                    if case .settle(_, .gather) = finding.remedy { gathered.append(finding.remedy) }
                 } catch { tell("held up, looking again: \(error)") }
             }
             await session.loop.sleep(waits == 0 ? .milliseconds(200) : .milliseconds(1500))
@@ -159,7 +159,15 @@ public struct ClusterRepair: Sendable {
             if keys.isEmpty { break }
             do throws(ProvisioningFailure) { try await mover.send(keys, from: from, to: to, replacing: false) } catch {
                 guard error.message.contains("BUSYKEY") else { throw error }
-                refused.formUnion(Set(try await ask()).intersection(keys))
+                // Only the first key's error is told. Those that the owner has are on both nodes; the others failed for another reason.
+                for key in Set(try await ask()).intersection(keys) {
+                    var exists = RedisCommand("EXISTS")
+                    exists.add(key)
+                    guard try await to.ask(exists).int == 1 else {
+                        throw ProvisioningFailure(.unfinished, "slot \(slot): keys could not be brought home: \(error.message)")
+                    }
+                    refused.insert(key)
+                }
             }
             isWhole = refused.count <= ClusterRepair.mostRefused
             if !isWhole { break }

@@ -306,7 +306,8 @@ final class StackRunner: ReplicaHost, ExternalHost {
 
     /// The longest that one unit may take: what its start or its run is given, and for a store, which may have to read much, ten minutes.
     private static func patience(_ stack: Stack) -> Duration {
-        let limits = stack.services.map(\.startTime) + stack.tasks.map(\.timeLimit) + (stack.stores.isEmpty ? [] : [.seconds(600)])
+        // A task that has changed while it runs runs twice.
+        let limits = stack.services.map(\.startTime) + stack.tasks.map { $0.timeLimit * 2 } + (stack.stores.isEmpty ? [] : [.seconds(600)])
         return (limits.max() ?? .zero) + .seconds(30)
     }
 
