@@ -99,15 +99,15 @@ def listeners(port):
 used_ports = set()
 
 
-def port_range():
-    """Ports for servers: below the range that outgoing connections take theirs from, so that no load of ours occupies one meanwhile. Tests
-    that run side by side take from ranges of their own (MUSTER_TEST_PLACE, see Tests/TestSupport/ClusterPorts.swift)."""
+def port_range(low=7000, high=10000):
+    """Ports for servers: below the range that outgoing connections take theirs from, so that no load of ours occupies one meanwhile, and
+    apart from those that Muster chooses itself. Tests that run side by side take from parts of their own (MUSTER_TEST_PLACE, see
+    Tests/TestSupport/TestPorts.swift, which has the same ranges)."""
     place = os.environ.get("MUSTER_TEST_PLACE", "").split("/")
-    if len(place) == 2:
-        width = 9000 // int(place[1])
-        return 11000 + int(place[0]) * width, 11000 + (int(place[0]) + 1) * width
-    low = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
-    return (11000, 20000) if low > 30000 else (10000, low if low > 12000 else 65000)
+    if len(place) != 2:
+        return low, high
+    width = (high - low) // int(place[1])
+    return low + int(place[0]) * width, low + (int(place[0]) + 1) * width
 
 
 def free_port():

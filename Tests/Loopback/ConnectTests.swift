@@ -80,7 +80,7 @@ import Testing
 
     /// The last one that fails is named, with why.
     @Test func whenNoneAnswersTheLastIsNamed() async throws {
-        let refusing = SocketAddress.ipv4(0x7F00_0001, port: ClusterPorts.first())
+        let refusing = SocketAddress.ipv4(0x7F00_0001, port: TestPorts.server())
         try await withSilent { silent in
             let result = try await connect([silent, refusing], within: .seconds(1))
             guard case .failure(let error) = result else { return #expect(Bool(false), "\(result)") }

@@ -11,7 +11,7 @@ import Testing
 
     /// Without a path a connection is enough, and a port on which nobody listens is down.
     @Test func aProbeWithoutAPathConnects() async throws {
-        let dead = ClusterPorts.first()
+        let dead = TestPorts.server()
         try await withRaw({ peer, _ in peer.head() }) { silent in
             try await withLive("{ path: /, \(Self.probe), backends: [127.0.0.1:\(dead), 127.0.0.1:\(silent.port)] }") { gateway in
                 gateway.prober.follow()

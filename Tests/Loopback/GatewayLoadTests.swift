@@ -83,7 +83,7 @@ import Testing
 
     /// A storm of failed tries is told as one thing that began; what was decided before is still there.
     @Test func aStormOfRetriesIsOneEntry() async throws {
-        let dead = ClusterPorts.first()
+        let dead = TestPorts.server()
         try await withNamed("a") { a in
             try await withLive(
                 "{ path: /, balance: round-robin, eject: { failures: 1000 }, backends: [127.0.0.1:\(dead), 127.0.0.1:\(a)] }"
@@ -105,7 +105,7 @@ import Testing
 
     /// What a publication of other replicas gives back of the budget is nothing: 100 tries in ten seconds, with a share of none.
     @Test func aPublicationGivesNoBudgetBack() async throws {
-        let dead = ClusterPorts.first()
+        let dead = TestPorts.server()
         let route = "{ path: /, retry: { attempts: 2, budget: 0% }, eject: { failures: 1000 }, backends: [127.0.0.1:\(dead)] }"
         try await withLive(route) { gateway in
             let began = MonotonicTime.now

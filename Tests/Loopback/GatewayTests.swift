@@ -68,7 +68,7 @@ import Testing
     }
 
     @Test func aBackendThatIsAwayIsPassedOverAndEjected() async throws {
-        let dead = ClusterPorts.first()
+        let dead = TestPorts.server()
         try await withBackend("a") { a in
             try await withGateway("{ path: /, balance: round-robin, backends: [127.0.0.1:\(dead), 127.0.0.1:\(a)] }") { fixture in
                 for _ in 0..<20 {
@@ -87,7 +87,7 @@ import Testing
     }
 
     @Test func withNoneLeftTheReasonIsTold() async throws {
-        let dead = ClusterPorts.first()
+        let dead = TestPorts.server()
         try await withGateway("{ path: /a, backends: [127.0.0.1:\(dead)] }") { fixture in
             let refused = try await fixture.send("GET", "/a")
             #expect(refused.status == 502 && refused.text.contains("backend_unreachable"))

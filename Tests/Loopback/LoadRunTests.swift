@@ -163,7 +163,7 @@ import Testing
     }
 
     @Test func nobodyThereIsToldAsThat() async throws {
-        let port = ClusterPorts.first()
+        let port = TestPorts.server()
         let report = try await run(try scenario([.hold(.arrivals, 50, for: .milliseconds(400))]), port: port)
         #expect(report.failures == [.connect: 20] && report.connectionsMade == 0)
         #expect(report.firstFailure?.contains("refused") == true, "\(report.firstFailure ?? "")")

@@ -227,7 +227,7 @@ import Testing
         #expect(cut?.kind == .unreachable)
         let garbage = try await fault { peer in peer.send("SSH-2.0-OpenSSH\r\n\r\n") }
         #expect(garbage?.kind == .malformed)
-        let port = ClusterPorts.first()
+        let port = TestPorts.server()
         try await withLoop { loop in
             let results = await meter(loop, port, [PageMetric("up", try SampleSelector("up"))]).read()
             #expect(kind(results[0]) == .unreachable)

@@ -179,7 +179,7 @@ import Testing
         try await withLoop { loop in
             let client = HTTPClient(loop: loop)
             let refused = await #expect(throws: HTTPClientError.self) {
-                try await client.send("GET", "/", to: .address(.loopback(port: ClusterPorts.first())))
+                try await client.send("GET", "/", to: .address(.loopback(port: TestPorts.server())))
             }
             #expect(refused?.code == .connect && refused?.retry == .nothingSent)
             try Task.checkCancellation()

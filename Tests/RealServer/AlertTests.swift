@@ -79,7 +79,7 @@ import Testing
     @Test func prometheusEvaluatesTheRulesOnAnEngine() async throws {
         try await withLoop { loop in
             try await withFolder { folder in
-                let port = ClusterPorts.first()
+                let port = TestPorts.server()
                 try await withEngine([:]) { engine, process in
                     let configuration = """
                         global: { scrape_interval: 1s, evaluation_interval: 1s }

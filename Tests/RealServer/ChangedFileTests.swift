@@ -161,7 +161,7 @@ import Testing
     /// A service under another name cannot have the port that the old one still has: what answers there is not the new one.
     @Test func aFixedPortThatIsTakenIsToldBeforeAnythingStarts() async throws {
         try await withSmallStack { stack in
-            let port = ClusterPorts.first()
+            let port = TestPorts.server()
             func named(_ name: String) throws -> String {
                 try stack.service(name).replacing("port: 8000", with: "port: \(port), fixed: true")
             }
@@ -327,7 +327,7 @@ import Testing
             try put(Self.state, "")
             #expect(try await stack.muster("up", "-d", "s.yaml").status == 0)
             // One that somebody else runs, and that is away.
-            let away = "  far: { redis: { external: { url: \"redis://127.0.0.1:\(ClusterPorts.first())\" } } }\n"
+            let away = "  far: { redis: { external: { url: \"redis://127.0.0.1:\(TestPorts.server())\" } } }\n"
             try put(Self.state + away, "")
             let told = try await stack.muster("up", "-d", "s.yaml")
             #expect(told.status != 0 && told.output.contains("is away"), "\(told.output)")
@@ -351,7 +351,7 @@ import Testing
                 try text(stack, stores: Self.state.replacing("32Mi", with: "64Mi"), services: web, routes: Self.toWeb),
                 "the store state is changed: run muster down, then muster up")
             try await refused(
-                try text(stack, stores: Self.state, services: web, routes: Self.toWeb) + "  admin: 127.0.0.1:\(ClusterPorts.first())\n",
+                try text(stack, stores: Self.state, services: web, routes: Self.toWeb) + "  admin: 127.0.0.1:\(TestPorts.server())\n",
                 "gateway.admin is changed")
             try await refused(
                 try text(stack, stores: "", services: web + (try stack.service("state")), routes: Self.toWeb),

@@ -196,7 +196,7 @@ import Testing
                 try await redis.withClient(loop) { keys in
                     let environment = [
                         "USE_REDIS_STATE": "true", "REDIS_URL": redis.url, "CORRELATION_QUIET_SECONDS": "0.1",
-                        "LOKI_URL": "http://127.0.0.1:\(ClusterPorts.first())",
+                        "LOKI_URL": "http://127.0.0.1:\(TestPorts.server())",
                     ]
                     try await withEngine(environment) { engine, child in
                         let client = HTTPClient(loop: loop)

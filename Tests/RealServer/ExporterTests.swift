@@ -94,7 +94,7 @@ import Testing
 
     @Test func aTargetThatIsAwayOpensTheBreakerAndNothingIsLost() async throws {
         try await withLoop { loop in
-            let port = ClusterPorts.first()
+            let port = TestPorts.server()
             try await withRig("http://127.0.0.1:\(port)", loop) { rig in
                 try await rig.ingest(0..<20)
                 let opened = try await eventually(.seconds(20)) { try await loop.run { rig.exporter.value.breaker.state == .open } }

@@ -161,7 +161,7 @@ func withPlainBackend(_ name: String = "a", _ body: (RawBackend) async throws ->
 private func start(_ routes: [String], _ more: [String], _ folder: String, _ client: HTTPClient, _ loop: EventLoop, _ attempt: Int) throws
     -> GatewayProcess
 {
-    let port = ClusterPorts.first(), admin = ClusterPorts.first()
+    let port = TestPorts.server(), admin = TestPorts.server()
     func filled(_ lines: [String]) -> [String] { lines.map { $0.replacing("FOLDER", with: folder) } }
     try Files.replace(folder + "/gateway.yaml", with: Array(GatewayProcess.text(port, admin, filled(more), filled(routes)).utf8))
     let child = try Child(

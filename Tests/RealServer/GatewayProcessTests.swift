@@ -82,7 +82,7 @@ import Testing
     @Test func aReplacementPassesAllListeners() async throws {
         try await withPlainBackend { backend in
             try await withGatewayProcess([Self.route(backend)]) { gateway in
-                let other = ClusterPorts.first(), first = Load(port: gateway.port)
+                let other = TestPorts.server(), first = Load(port: gateway.port)
                 let both = "[127.0.0.1:\(gateway.port), 127.0.0.1:\(other)]"
                 #expect(await first.more(50))
                 try gateway.write(more: ["access-log: false", "threads: 2"], listen: both, [Self.route(backend)])
@@ -180,7 +180,7 @@ import Testing
                     client.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
                     #expect(client.answer().body == "ok")
                 }
-                let other = ClusterPorts.first()
+                let other = TestPorts.server()
                 try gateway.write(port: other, [Self.route(backend)])
                 kill(try #require(gateway.successors.last), SIGUSR2)
                 #expect(await gateway.logged(" stopped", times: 2))

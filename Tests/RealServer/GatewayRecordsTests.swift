@@ -236,7 +236,7 @@ import Testing
 
     /// Nobody takes the spans: they are dropped and counted, and requests do not notice.
     @Test func withoutATargetSpansAreDropped() async throws {
-        let dead = ClusterPorts.first()
+        let dead = TestPorts.server()
         try await withPlainBackend { backend in
             let more = ["access-log: false", "tracing: { otlp: \"http://127.0.0.1:\(dead)\", sample: 100% }"]
             try await withGatewayProcess([Self.route(backend)], more: more) { gateway in
@@ -255,7 +255,7 @@ import Testing
 
     /// As HAProxy's exporter reads it: columns by name, as many in every line.
     @Test func statisticsInHAProxysForm() async throws {
-        let dead = ClusterPorts.first()
+        let dead = TestPorts.server()
         try await withPlainBackend { backend in
             let routes = [
                 "{ path: /, balance: round-robin, probe: { interval: 50ms }, backends: [127.0.0.1:\(backend.port), 127.0.0.1:\(dead)] }",
@@ -409,7 +409,7 @@ import Testing
             while True: threading.Thread(target=serve, args=(l.accept()[0],), daemon=True).start()
             """
         try await withFolder { folder in
-            let port = ClusterPorts.first()
+            let port = TestPorts.server()
             let echo = try Child(try systemProgram("python3"), ["-c", server, "\(port)"], log: folder + "/echo.out")
             let isReady = await eventually { echo.output.contains("ready") }
             let result: Result<Void, any Error>

@@ -14,7 +14,7 @@ import Testing
         _ script: String, more: [String] = [], _ route: String, _ body: (_ port: UInt16, _ admin: UInt16, Child) async throws -> Void
     ) async throws {
         try await withFolder { folder in
-            let port = ClusterPorts.first(), admin = ClusterPorts.first()
+            let port = TestPorts.server(), admin = TestPorts.server()
             try folder.put("gateway.yaml", GatewayProcess.text(port, admin, more, [route]))
             let child = try Child(
                 "/bin/sh", ["-c", script], environment: ["BIN": builtProgram("muster"), "FILE": folder + "/gateway.yaml"],

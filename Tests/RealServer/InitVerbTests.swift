@@ -22,7 +22,7 @@ import Testing
     /// The file as it was written, but with an admin port that no other test has.
     private func movePort(_ stack: SmallStack) throws {
         let text = try required(Files.text("\(stack.folder)/muster.yaml"))
-        try stack.put("muster.yaml", text.replacing("8404", with: String(ClusterPorts.first())))
+        try stack.put("muster.yaml", text.replacing("8404", with: String(TestPorts.server())))
     }
 
     @Test func aComposeFileBecomesAStackThatRuns() async throws {

@@ -61,7 +61,7 @@ private final class TakenPort {
         try await withFolder { place in
             let remote = try await RedisFixture(folder: place)
             try await withSmallStack { stack in
-                let admin = ClusterPorts.first()
+                let admin = TestPorts.server()
                 try stack.put("s.yaml", try file(stack, admin: admin))
                 try await stack.up(environment: ["REMOTE_URL": remote.url])
                 try await usersAreTold(stack, remote)
@@ -203,7 +203,7 @@ private final class TakenPort {
     ])
     func aStoreThatCannotBeIsToldBeforeAnythingStarts(store: String, words: String) async throws {
         try await withSmallStack { stack in
-            let port = ClusterPorts.first(), taken = try TakenPort(port)
+            let port = TestPorts.server(), taken = try TakenPort(port)
             try stack.put("s.yaml", "stores:\n  x: { \(store.replacing("TAKEN", with: String(port))) }\n")
             let (status, told) = try await stack.muster("up", "-d", "s.yaml")
             #expect(status != 0 && told.contains(words.replacing("TAKEN", with: String(taken.port))), "\(told)")
@@ -213,7 +213,7 @@ private final class TakenPort {
 
     @Test(.timeLimit(.minutes(2))) func anExternalStoreThatIsAwayAtTheStartIsTold() async throws {
         try await withSmallStack { stack in
-            let port = ClusterPorts.first()
+            let port = TestPorts.server()
             try stack.put("s.yaml", "stores:\n  x: { redis: { external: { url: 'redis://:hidden@127.0.0.1:\(port)' } } }\n")
             let (status, told) = try await stack.muster("up", "-d", "s.yaml")
             let line = "s.yaml:2:34: stores.x.redis.external.url: the store at 127.0.0.1:\(port) is away (PING on 127.0.0.1:\(port)"

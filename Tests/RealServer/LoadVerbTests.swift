@@ -81,7 +81,7 @@ import Testing
             }
             // Another target and other expectations than the file's.
             let other = try await muster(
-                ["s.yaml", "--target", "http://127.0.0.1:\(ClusterPorts.first())", "--expect", "rate>1/s"], folder)
+                ["s.yaml", "--target", "http://127.0.0.1:\(TestPorts.server())", "--expect", "rate>1/s"], folder)
             #expect(
                 other.status == 1 && other.output.contains("no request was answered") && other.output.contains("connect: "),
                 "\(other.output)")

@@ -22,7 +22,7 @@ final class LocalCluster: Sendable {
         self.folder = folder
         self.loop = loop
         password = secretHex(bytes: 16)
-        let first = ClusterPorts.first(of: 8)
+        let first = TestPorts.cluster(of: 8)
         ports = Array(first..<first + 8)
         try Files.replace(passwordFile, with: Array((password + "\n").utf8), mode: 0o600)
     }

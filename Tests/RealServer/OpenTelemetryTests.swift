@@ -67,7 +67,7 @@ final class Receiver: Sendable {
 /// The engine alone, as a process.
 func withEngine<T>(_ environment: [String: String], _ body: (Endpoint, Child) async throws -> T) async throws -> T {
     try await withFolder { folder in
-        let port = ClusterPorts.first()
+        let port = TestPorts.server()
         let engine = try Child(
             builtProgram("correlation-engine"), [], environment: environment.merging(["PORT": "\(port)", "LOG_LEVEL": "error"]) { $1 },
             log: folder + "/log")
@@ -249,7 +249,7 @@ func python(_ script: String, _ arguments: [String]) async throws -> (status: In
     /// A target that nobody is at: the breaker opens, and the engine tells why, and stays ready.
     @Test func aTargetThatIsAwayIsTold() async throws {
         try await withLoop { loop in
-            let port = ClusterPorts.first()
+            let port = TestPorts.server()
             try await withEngine(["CORRELATION_QUIET_SECONDS": "0.1", "LOKI_URL": "http://127.0.0.1:\(port)"]) { engine, _ in
                 let client = HTTPClient(loop: loop)
                 let body =

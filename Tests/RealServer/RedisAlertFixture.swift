@@ -45,8 +45,8 @@ final class RedisMonitoring: Sendable {
         self.cluster = cluster
         self.loop = loop
         self.folder = folder
-        prometheusPort = ClusterPorts.first()
-        exporterPort = ClusterPorts.first()
+        prometheusPort = TestPorts.server()
+        exporterPort = TestPorts.server()
         client = HTTPClient(loop: loop)
         exporter = Mutex(nil)
         let passwords = cluster.nodes.map { "\"redis://127.0.0.1:\($0.port)\": \"\(cluster.password)\"" }

@@ -14,7 +14,7 @@ import Testing
     /// The engines' kill test on a master that sentinels watch: the URL alone is another.
     @Test func enginesLoseNothingWhenTheMasterDies() async throws {
         try await withStack(up: false) { stack in
-            let ports = (0..<5).map { _ in ClusterPorts.first() }
+            let ports = (0..<5).map { _ in TestPorts.server() }
             var children = [
                 try server(stack.folder, ports[0], []), try server(stack.folder, ports[1], ["replicaof 127.0.0.1 \(ports[0])"]),
             ]
@@ -111,7 +111,7 @@ import Testing
     @Test func theMasterIsFoundAndFollowed() async throws {
         try await withLoop { loop in
             try await withFolder { folder in
-                let ports = (0..<5).map { _ in ClusterPorts.first() }
+                let ports = (0..<5).map { _ in TestPorts.server() }
                 var children = [try server(folder, ports[0], []), try server(folder, ports[1], ["replicaof 127.0.0.1 \(ports[0])"])]
                 for port in ports[2...] { children.append(try sentinel(folder, port, of: ports[0])) }
                 let result: Result<Void, any Error>
@@ -153,7 +153,7 @@ import Testing
     @Test func aNameThatNoSentinelKnowsIsTold() async throws {
         try await withLoop { loop in
             try await withFolder { folder in
-                let ports = [ClusterPorts.first(), ClusterPorts.first()]
+                let ports = [TestPorts.server(), TestPorts.server()]
                 let child = try sentinel(folder, ports[1], of: ports[0])
                 var options = RedisClient.Options()
                 options.patience = .milliseconds(800)

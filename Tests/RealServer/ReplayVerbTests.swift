@@ -182,7 +182,7 @@ import Testing
                 try systemProgram("promtool"), ["tsdb", "create-blocks-from", "openmetrics", "past.txt", "data"], folder: folder)
             #expect(made.status == 0, "\(made.output)")
             try Files.replace(folder + "/prometheus.yml", with: Array("global: {}\n".utf8))
-            let port = ClusterPorts.first()
+            let port = TestPorts.server()
             let prometheus = try Child(
                 try systemProgram("prometheus"),
                 [
@@ -226,7 +226,7 @@ import Testing
 
     @Test func nobodyAtTheAddress() async throws {
         try await withFolder { folder in
-            let port = ClusterPorts.first()
+            let port = TestPorts.server()
             let (status, output) = try await replay(
                 folder, ["--prometheus", "127.0.0.1:\(port)", "--query", "cpu=up", "--from", "1h", "--policy", "muster.yaml"])
             #expect(status == 1 && output.contains("no Prometheus answers at 127.0.0.1:\(port)"), "\(output)")

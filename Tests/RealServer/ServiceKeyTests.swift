@@ -184,7 +184,7 @@ import Testing
         try await withSmallStack { stack in
             try stack.put(
                 "s.yaml",
-                "stack: s\nservices:\n  a: { command: sleep 1000, grace: 1s, start: 1s, check: { tcp: \(ClusterPorts.first()) } }\n")
+                "stack: s\nservices:\n  a: { command: sleep 1000, grace: 1s, start: 1s, check: { tcp: \(TestPorts.server()) } }\n")
             let (status, output) = try await stack.muster("up", "-d", "s.yaml")
             #expect(
                 status == 1 && output.contains("a/1 does not start: not ready within 1s") && output.contains("takes no connection"),
@@ -222,7 +222,7 @@ import Testing
 
     @Test func aFixedPortIsListenedOnAndRolled() async throws {
         try await withSmallStack { stack in
-            let port = ClusterPorts.first()
+            let port = TestPorts.server()
             func write(_ who: String, _ replicas: String = "1") throws {
                 let text = "stack: s\nservices:\n" + (try stack.service(environment: "WHO: \(who)")) + stack.gateway()
                 try stack.put("s.yaml", text.replacing("port: 8000", with: "port: \(port), fixed: true"))

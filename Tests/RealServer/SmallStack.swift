@@ -17,7 +17,7 @@ final class SmallStack: Sendable {
         self.folder = folder
         self.loop = loop
         client = HTTPClient(loop: loop)
-        port = ClusterPorts.first()
+        port = TestPorts.server()
         try put("web.py", SmallStack.web)
     }
 

@@ -38,9 +38,9 @@ import Testing
         let cases = try SmugglingTable.read(projectFolder + "/Tests/RealServer/Smuggling/cases.txt")
         #expect(cases.count >= 150 && Set(cases.map(\.name)).count == cases.count)
         try await withFolder { folder in
-            let nginx = ClusterPorts.first(), gateway = ClusterPorts.first()
+            let nginx = TestPorts.server(), gateway = TestPorts.server()
             try Files.replace(folder + "/nginx.conf", with: Array(configuration(folder, nginx).utf8))
-            try Files.replace(folder + "/gateway.yaml", with: Array(declaration(gateway, admin: ClusterPorts.first(), nginx).utf8))
+            try Files.replace(folder + "/gateway.yaml", with: Array(declaration(gateway, admin: TestPorts.server(), nginx).utf8))
             let children = [
                 try Child(
                     try systemProgram("nginx"), ["-e", folder + "/error.log", "-c", folder + "/nginx.conf"], log: folder + "/nginx.out",

@@ -33,7 +33,7 @@ import Testing
     /// A new process has a new socket, also after a kill and after a roll; of those that have ended, none is left.
     @Test func theGatewaySendsToTheSocketOfTheProcessThatRuns() async throws {
         try await withSmallStack { stack in
-            let admin = ClusterPorts.first(), folder = stack.folder + "/.muster/s/sockets"
+            let admin = TestPorts.server(), folder = stack.folder + "/.muster/s/sockets"
             try put(stack, admin: admin)
             try await stack.up()
             #expect(try await stack.get("/where").text == "socket")

@@ -20,8 +20,8 @@ final class StackFixture: Sendable {
     init(folder: String, loop: EventLoop, replicas: String = "3") throws {
         self.folder = folder
         self.loop = loop
-        port = ClusterPorts.first()
-        admin = ClusterPorts.first()
+        port = TestPorts.server()
+        admin = TestPorts.server()
         file = folder + "/demo.yaml"
         gateway = .address(.loopback(port: port))
         client = HTTPClient(loop: loop)

@@ -131,7 +131,7 @@ import Testing
     @Test(arguments: [(1, 2), (2, 1), (2, 2)])
     func aTakenPortIsTold(threads: (Int, Int)) async throws {
         try await withSmallStack { stack in
-            let admin = ClusterPorts.first()
+            let admin = TestPorts.server()
             for (name, count, keys) in [("one", threads.0, "admin: 127.0.0.1:\(admin)"), ("two", threads.1, "limits: {}")] {
                 try stack.put(
                     "\(name).yaml",

@@ -59,7 +59,7 @@ import Testing
     ) async throws {
         try await withFolder { folder in
             let fixture = try await TLSFixture(folder: folder)
-            let port = ClusterPorts.first()
+            let port = TestPorts.server()
             try await withRedis(extra: fixture.redis(port: port, certificate: certificate, clients: clients)) { _ in
                 try await withLoop { loop in try await body(loop, fixture, port) }
             }
@@ -192,7 +192,7 @@ import Testing
     @Test func aServerThatDiesIsToldFromOneThatCloses() async throws {
         try await withFolder { folder in
             let fixture = try await TLSFixture(folder: folder)
-            let port = ClusterPorts.first()
+            let port = TestPorts.server()
             let redis = try await RedisFixture(folder: folder, extra: fixture.redis(port: port))
             try await withLoop { loop in
                 let context = try fixture.trusting

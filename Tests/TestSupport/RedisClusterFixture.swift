@@ -42,7 +42,7 @@ public final class RedisClusterFixture: Sendable {
         self.extra = extra
         var nodes: [Node] = []
         for i in 0..<masters * (replicas + 1) {
-            let port = ClusterPorts.first(besides: nodes.map(\.port))
+            let port = TestPorts.cluster(besides: nodes.map(\.port))
             let path = "\(folder)/node-\(i)"
             try Files.makeFolder(path, mode: 0o700)
             nodes.append(Node(port: port, folder: path))

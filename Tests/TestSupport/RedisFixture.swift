@@ -14,7 +14,7 @@ public final class RedisFixture: Sendable {
 
     /// `extra` are configuration lines, such as `maxmemory 1mb`.
     public init(folder: String, port: UInt16? = nil, extra: [String] = []) async throws {
-        let port = port ?? ClusterPorts.first()
+        let port = port ?? TestPorts.server()
         self.port = port
         self.folder = folder
         let lines = ["bind 127.0.0.1", "port \(port)", "dir \(folder)", "requirepass \(password)", "appendonly yes", "save \"\""] + extra

@@ -53,7 +53,7 @@ public final class TLSPeer: Sendable {
     private let pipe: Int32
 
     public init(_ fixture: TLSFixture, _ options: [String]) async throws {
-        port = ClusterPorts.first()
+        port = TestPorts.server()
         let path = fixture.file("input-\(port)")
         guard mkfifo(path, 0o600) == 0 else { throw SystemError("mkfifo") }
         pipe = open(path, O_RDWR | O_CLOEXEC)
