@@ -7,21 +7,11 @@ import Testing
 
 /// The client of a cluster against made-up nodes.
 @Suite struct RedisRedirectionTests {
-    /// The words of the next command; empty at the connection's end.
-    private static func command(_ peer: RawPeer) -> [String] {
-        guard let count = Int(peer.line().dropFirst()) else { return [] }
-        return (0..<count).map { _ in
-            let length = Int(peer.line().dropFirst()) ?? 0
-            defer { peer.line() }
-            return peer.text(length)
-        }
-    }
-
     /// A node that greets, and answers all else with what `answer` says; it keeps the order in which it was asked.
     private static func serve(_ heard: Heard, _ answer: @escaping @Sendable ([String]) -> String) -> @Sendable (RawPeer, Int) -> Void {
         { peer, _ in
             while true {
-                let words = command(peer)
+                let words = peer.redisCommand()
                 if words.isEmpty { return }
                 heard.add(words.joined(separator: " "))
                 peer.send(words[0] == "HELLO" ? "%1\r\n+server\r\n+redis\r\n" : answer(words))

@@ -13,16 +13,6 @@ import Testing
 @Suite(.serialized) struct RedisFailoverTests {
     private static let lost = String(repeating: "a", count: 40), heir = String(repeating: "b", count: 40)
 
-    /// The words of the next command; empty at the connection's end.
-    private static func command(_ peer: RawPeer) -> [String] {
-        guard let count = Int(peer.line().dropFirst()) else { return [] }
-        return (0..<count).map { _ in
-            let length = Int(peer.line().dropFirst()) ?? 0
-            defer { peer.line() }
-            return peer.text(length)
-        }
-    }
-
     private static func bulk(_ text: String) -> String { "$\(text.utf8.count)\r\n\(text)\r\n" }
 
     /// A replica that is made up, whose master is away. It had a whole copy when it was asked; when it is to take over, it is copying anew.
@@ -30,7 +20,7 @@ import Testing
         let heard = Mutex<[String]>([]), isCopying = Mutex(false), port = Mutex<UInt16>(0)
         let node: @Sendable (RawPeer, Int) -> Void = { peer, _ in
             while true {
-                let words = Self.command(peer)
+                let words = peer.redisCommand()
                 guard let first = words.first else { return }
                 let line = words.joined(separator: " ").uppercased()
                 heard.withLock { $0.append(line) }
