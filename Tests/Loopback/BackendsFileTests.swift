@@ -1,4 +1,5 @@
 import Basics
+import Glibc
 import TestSupport
 import Testing
 
@@ -19,6 +20,33 @@ import Testing
                 separator: end) + end
         let found = try await read(text).get()
         #expect(found == ["127.0.0.1:1 1 0", "127.0.0.1:2 3 1", "[::1]:3 0 0", "unix:/run/app.sock 1 0"])
+    }
+
+    /// A file that is being written is not taken for one with fewer backends.
+    @Test func aFileInTheMiddleOfBeingWrittenIsNotTaken() async throws {
+        try await withFolder { folder in
+            let file = folder + "/backends"
+            var watch = FileWatch()
+            func look() throws -> [String]? { try watch.look(file)?.get().map(\.address) }
+            try folder.put("backends", "127.0.0.1:1\n127.0.0.1:2\n127.0.0.1:3\n")
+            #expect(try look() == nil)
+            #expect(try look() == ["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"])
+            #expect(try look() == nil && look() == nil)
+            // Emptied and filled again in place, a line between two looks.
+            let fd = open(file, O_WRONLY | O_TRUNC)
+            defer { close(fd) }
+            for i in 4...7 {
+                #expect(try look() == nil, "\(i)")
+                let line = Array("127.0.0.1:\(i)\n".utf8)
+                #expect(write(fd, line, line.count) == line.count)
+            }
+            #expect(try look() == nil)
+            #expect(try look() == ["127.0.0.1:4", "127.0.0.1:5", "127.0.0.1:6", "127.0.0.1:7"])
+            // What is gone is told, and told again as long as it is: the reason may change.
+            Files.remove(file)
+            #expect(watch.look(file) == nil)
+            for _ in 0..<2 { if case .failure? = watch.look(file) {} else { Issue.record("not told") } }
+        }
     }
 
     @Test(arguments: [

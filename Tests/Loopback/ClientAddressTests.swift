@@ -229,6 +229,29 @@ import Testing
         }
     }
 
+    /// So many are taken whatever loops the kernel gives them to: it spreads them by chance.
+    @Test func connectionsAreCountedOverAllLoops() async throws {
+        let most = 40
+        try await withGateway("{ path: /, answer: { body: x } }", keys: ["limits: { connections: \(most) }"], threads: 4) { gateway in
+            func open() throws -> (RawSocket, Int) {
+                let socket = try RawSocket(port: gateway.endpoint.testPort)
+                socket.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+                return (socket, RawAnswer(socket.receive { $0.contains("\r\n\r\n") }).status)
+            }
+            var all: [RawSocket] = []
+            for i in 1...most {
+                let (socket, status) = try open()
+                #expect(status == 200, "\(i)")
+                all.append(socket)
+            }
+            #expect(try open().1 == 503)
+            all.removeFirst(most / 2)
+            let isFree = try await eventually { try open().1 == 200 }
+            #expect(isFree)
+            withExtendedLifetime(all) {}
+        }
+    }
+
     @Test func headsHaveTheirLimits() async throws {
         try await withGateway("{ path: /, answer: { body: x } }", keys: ["limits: { head: 1Ki, fields: 10 }"]) { gateway in
             let many = (0..<8).map { "X-\($0): 1" }

@@ -44,11 +44,12 @@ import Testing
                             "127.0.0.1:\(b) colour=3\n",
                         ] {
                             try write(wrong)
-                            try await Task.sleep(for: .milliseconds(600))
+                            // Two looks are needed for it to be taken.
+                            try await Task.sleep(for: .milliseconds(1200))
                             #expect(gateway.replicas.count == 2, "\(wrong)")
                         }
                         Files.remove(file)
-                        try await Task.sleep(for: .milliseconds(600))
+                        try await Task.sleep(for: .milliseconds(1200))
                         #expect(gateway.replicas.count == 2)
                         try write("127.0.0.1:\(b)\n")
                         let isReplaced = await eventually { names(gateway) == ["127.0.0.1:\(b)"] }
@@ -108,6 +109,21 @@ import Testing
                 withExtendedLifetime(discovery) {}
             }
         }
+    }
+
+    /// SRV weights go to 65,535, ours to 256: those of a level keep their ratio.
+    @Test func weightsOfRecordsKeepTheirRatio() {
+        func weights(_ records: [(priority: Int, weight: Int)]) -> [Int] {
+            Discovery.backends(
+                records.enumerated().map { .init(host: "h\($0.offset)", port: 1, priority: $0.element.priority, weight: $0.element.weight) }
+            ).map(\.weight)
+        }
+        #expect(weights([(0, 1000), (0, 500), (0, 250)]) == [256, 128, 64])
+        #expect(weights([(0, 65_535), (0, 1), (0, 32_768)]) == [256, 1, 128])
+        #expect(weights([(0, 256), (0, 3), (0, 0)]) == [256, 3, 0] && weights([(0, 600), (0, 300), (0, 0)]) == [256, 128, 0])
+        // Each level by itself; and where nothing is said of weights (0 for all), there are none.
+        #expect(weights([(10, 512), (10, 256), (20, 300), (20, 3)]) == [256, 128, 256, 3])
+        #expect(weights([(1, 0), (1, 0), (2, 5)]) == [1, 1, 5])
     }
 
     /// A name's A and AAAA records are two answers: the one that fails says nothing about its addresses, in either direction.

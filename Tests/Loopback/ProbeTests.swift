@@ -113,6 +113,75 @@ import Testing
         }
     }
 
+    private static let ok = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+
+    /// Answers all, and counts requests for `/health`.
+    private static func counting(_ probes: Tally) -> @Sendable (RawPeer, Int) -> Void {
+        { peer, _ in
+            while true {
+                let head = peer.head()
+                if !head.contains("HTTP/1.1\r\n") { return }
+                if head.hasPrefix("GET /health ") { probes.add() }
+                peer.send(ok)
+            }
+        }
+    }
+
+    /// Backends are probed, wherever they stand in the route; the replicas of a service are its supervisor's.
+    @Test(arguments: [true, false]) func backendsAreProbedAndServicesAreNot(isCanary: Bool) async throws {
+        let ours = Tally(), theirs = Tally()
+        try await TestSupport.withRaw(Self.counting(ours)) { backend in
+            try await TestSupport.withRaw(Self.counting(theirs)) { service in
+                let (main, canary) = ("service: web", "backends: [127.0.0.1:\(backend.port)]")
+                let target = isCanary ? "\(main), canary: { \(canary), share: 10% }" : "\(canary), canary: { \(main), share: 10% }"
+                let text = """
+                    services: { web: { command: [x], http: { port: 1 } } }
+                    gateway:
+                      listen: 127.0.0.1:1
+                      routes: [{ path: /, \(target), probe: { path: /health, interval: 20ms, fall: 1 } }]
+                    """
+                let spec = try #require(try Stack.read(Array(text.utf8), path: "t.yaml").gateway)
+                // Nobody listens at the second one.
+                let replicas = [service.port, 1].map { Replica(name: "web/\($0)", endpoint: .address(.loopback(port: $0))) }
+                try await withLive("{ path: /, answer: { body: x } }") { gateway in
+                    try await gateway.gateway.apply(spec) { _ in replicas }
+                    gateway.prober.follow()
+                    let isProbed = await eventually { ours.count >= 5 }
+                    #expect(isProbed && theirs.count == 0)
+                    #expect(replicas.map(\.state) == ["ready", "ready"])
+                    backend.stop()
+                    let route = gateway.gateway.routes[0]
+                    #expect((isCanary ? route.canaryReplicas : route.replicas).map(\.state) == ["ready"])
+                }
+            }
+        }
+    }
+
+    /// A backend that wants a PROXY header gets one from a probe as well, which is of no client; each probe has a connection of its own.
+    @Test(arguments: ["v1", "v2"]) func probesBeginWithAPROXYHeader(version: String) async throws {
+        let expected: [UInt8] =
+            version == "v1"
+            ? Array("PROXY UNKNOWN\r\n".utf8)
+            : [13, 10, 13, 10, 0, 13, 10, 81, 85, 73, 84, 10, 0x20, 0, 0, 0]
+        for path in ["path: /health, ", ""] {
+            let good = Tally(), bad = Tally()
+            try await TestSupport.withRaw({ peer, _ in
+                if peer.read(expected.count) != expected { return bad.add() }
+                let head = peer.head()
+                if path.isEmpty ? head.isEmpty : head.hasPrefix("GET /health HTTP/1.1\r\n") { good.add() } else { bad.add() }
+                peer.send(Self.ok)
+                if !peer.readToEnd().isEmpty { bad.add() }
+            }) { backend in
+                let probe = "probe: { \(path)interval: 20ms, fall: 1 }"
+                try await withLive("{ path: /, proxy-protocol: \(version), \(probe), backends: [127.0.0.1:\(backend.port)] }") { gateway in
+                    gateway.prober.follow()
+                    let isAsked = await eventually { good.count >= 4 }
+                    #expect(isAsked && bad.count == 0 && gateway.states == ["ready"], "\(version) \(path) \(bad.count)")
+                }
+            }
+        }
+    }
+
     @Test(arguments: [
         ("probe: { host: a.test }", 1), ("probe: { headers: { X-A: b } }", 1), ("probe: { path: /, host: 'a b' }", 1),
         ("probe: { path: /, headers: { Host: a } }", 1), ("probe: { path: /, headers: { Connection: close } }", 1),

@@ -11,6 +11,20 @@ import Testing
 @Suite(.serialized) struct RateLimitTests {
     private func route(_ limits: String, _ path: String = "path: /") -> String { "{ \(path), limit: [\(limits)], answer: { body: x } }" }
 
+    /// While the store is away, five gateways that share one an hour let through one in five hours each, after the first.
+    @Test func aShareOfASlowRateIsOne() {
+        let spec = LimitSpec(perSecond: 1.0 / 3600, text: "1/h", burst: 0, key: .route, isShared: true, delays: false)
+        let limiters = (0..<5).map { _ in RateLimiter(spec, route: "/") }
+        var allowed = 0
+        for minute in 0..<6000 {
+            for limiter in limiters
+            where limiter.take(0, now: MonotonicTime(nanoseconds: Int64(minute + 1) * 60_000_000_000), gateways: 5).allowed {
+                allowed += 1
+            }
+        }
+        #expect(allowed == 5 * 20)
+    }
+
     @Test func theRateAndItsBurstAreExact() async throws {
         try await withGateway(route("{ rate: 1/h, burst: 2 }")) { gateway in
             for left in [2, 1, 0] {

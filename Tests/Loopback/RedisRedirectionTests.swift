@@ -1,5 +1,6 @@
 import Basics
 import EventLoops
+import Glibc
 import Redis
 import Synchronization
 import TestSupport
@@ -40,6 +41,97 @@ import Testing
             let took = MonotonicTime.now - begun
             #expect(error?.execution == .notExecuted && took >= .seconds(1) && took < .seconds(3), "\(took) \(String(describing: error))")
         }
+    }
+
+    /// A command that a server took and did not answer may have been carried out, whatever is not to be had afterwards.
+    @Test(arguments: ["redis+cluster", "redis+sentinel"]) func whatMayHaveRunIsToldSo(kind: String) async throws {
+        let own = Port(), backend = Port()
+        // Whoever knows the masters goes on answering; the master is gone after the first command.
+        try await withRaw(
+            Self.serve(Heard()) { words in
+                switch words.prefix(2).joined(separator: " ").uppercased() {
+                case "CLUSTER SLOTS", "CLUSTER SHARDS": Self.slots(backend.value)
+                case "SENTINEL GET-MASTER-ADDR-BY-NAME":
+                    "*2\r\n$9\r\n127.0.0.1\r\n$\("\(backend.value)".utf8.count)\r\n\(backend.value)\r\n"
+                case "SENTINEL SENTINELS", "SENTINEL REPLICAS": "*0\r\n"
+                default: "+OK\r\n"
+                }
+            }
+        ) { guide in
+            own.value = guide.port
+            let isGone = Tally()
+            try await withRaw({ peer, _ in
+                while isGone.count == 0 {
+                    let words = peer.redisCommand()
+                    switch words.first {
+                    case "HELLO": peer.send("%1\r\n+server\r\n+redis\r\n")
+                    case "ROLE": peer.send("*3\r\n$6\r\nmaster\r\n:0\r\n*0\r\n")
+                    case "GET": return isGone.add()
+                    case nil: return
+                    default: peer.send("+OK\r\n")
+                    }
+                }
+            }) { master in
+                backend.value = master.port
+                try await withLoop { loop in
+                    var options = RedisClient.Options()
+                    options.patience = .seconds(1)
+                    let url = "\(kind)://127.0.0.1:\(guide.port)\(kind == "redis+sentinel" ? "/m" : "")"
+                    let client = RedisClient(url: try RedisURL(url), loop: loop, options: options)
+                    client.start()
+                    defer { client.close() }
+                    let error = await #expect(throws: RedisError.self) { _ = try await client.send(RedisCommand("GET", "k")) }
+                    #expect(isGone.count == 1 && error?.execution == .maybeExecuted, "\(String(describing: error))")
+                    // One that was never begun is told so.
+                    let other = await #expect(throws: RedisError.self) { _ = try await client.send(RedisCommand("SET", "k", "v")) }
+                    #expect(other?.execution == .notExecuted, "\(String(describing: other))")
+                }
+            }
+        }
+    }
+
+    /// The steps of a greeting have one time limit together.
+    @Test func aGreetingsTimeIsThatOfAllItsSteps() async throws {
+        let heard = Heard()
+        try await withRaw(
+            Self.serve(heard) { words in
+                if words[0] == "GET" { return "$1\r\nv\r\n" }
+                usleep(350_000)
+                return "+OK\r\n"
+            }
+        ) { node in
+            try await withLoop { loop in
+                var options = RedisClient.Options()
+                options.connectTime = .milliseconds(600)
+                options.patience = .milliseconds(1500)
+                let client = RedisClient(url: try RedisURL("redis://127.0.0.1:\(node.port)/3"), loop: loop, options: options)
+                client.start()
+                defer { client.close() }
+                #expect(try await client.send(RedisCommand("GET", "k")).string == "v")
+            }
+        }
+        let slow = Heard()
+        try await withRaw({ peer, _ in
+            while true {
+                let words = peer.redisCommand()
+                if words.isEmpty { return }
+                slow.add(words[0])
+                usleep(350_000)
+                peer.send(words[0] == "HELLO" ? "-ERR unknown command\r\n" : "+OK\r\n")
+            }
+        }) { node in
+            try await withLoop { loop in
+                var options = RedisClient.Options()
+                options.connectTime = .milliseconds(600)
+                options.patience = .milliseconds(2500)
+                let client = RedisClient(url: try RedisURL("redis://:pw@127.0.0.1:\(node.port)/3"), loop: loop, options: options)
+                client.start()
+                defer { client.close() }
+                let error = await #expect(throws: RedisError.self) { _ = try await client.send(RedisCommand("GET", "k")) }
+                #expect(error?.message.contains("no greeting within 600ms") == true, "\(String(describing: error))")
+            }
+        }
+        #expect(slow.all.contains("AUTH") && !slow.all.contains("GET"), "\(slow.all)")
     }
 
     /// A write to a slot that is on its way, of which ASK tells, is confirmed by replicas of the node that takes it; or its caller learns

@@ -1,4 +1,5 @@
 import Basics
+import Glibc
 import Synchronization
 import TestSupport
 import Testing
@@ -45,6 +46,44 @@ import Testing
                 }
                 #expect(failure.isOwnWant == isOwnWant)
             }
+        }
+    }
+
+    /// A name server that says nothing takes nobody's address away: the last one goes on being used, for those who wait as for those who come.
+    @Test func theLastAddressIsUsedWhileTheQuestionIsOut() async throws {
+        let isSilent = Atomic<Bool>(false), asked = Atomic<Int>(0), second = Atomic<Bool>(false)
+        let resolver = Resolver(memory: .milliseconds(50)) { _ in
+            asked.add(1, ordering: .relaxed)
+            while isSilent.load(ordering: .relaxed) { usleep(5_000) }
+            return .success([.ipv4(second.load(ordering: .relaxed) ? 0x7F00_0002 : 0x7F00_0001, port: 0)])
+        }
+        let old = SocketAddress.ipv4(0x7F00_0001, port: 80), new = SocketAddress.ipv4(0x7F00_0002, port: 80)
+        try await withLoop { loop in
+            func address() async throws -> SocketAddress? { try await ask(resolver, "a", on: loop).get().first }
+            #expect(try await address() == old)
+            isSilent.store(true, ordering: .relaxed)
+            second.store(true, ordering: .relaxed)
+            try await Task.sleep(for: .milliseconds(80))
+            async let waited = [address(), address(), address()]
+            #expect(try await waited == [old, old, old])
+            // From now on nobody waits, and nobody asks a second time.
+            for _ in 0..<5 { #expect(try await address() == old) }
+            #expect(asked.load(ordering: .relaxed) == 2)
+            isSilent.store(false, ordering: .relaxed)
+            let isFound = try await eventually { try await address() == new }
+            #expect(isFound)
+        }
+    }
+
+    /// A name of which nothing is known has no address to go on with: who asks waits for the answer.
+    @Test func theFirstAnswerIsWaitedFor() async throws {
+        let resolver = Resolver { _ in
+            usleep(400_000)
+            return .success([.loopback(port: 0)])
+        }
+        try await withLoop { loop in
+            let found = try await ask(resolver, "a", on: loop).get()
+            #expect(found == [.loopback(port: 80)])
         }
     }
 }

@@ -38,6 +38,26 @@ import Testing
         #expect(bucket.take(&state, now: at(99), cost: 5).allowed)
     }
 
+    /// A share of the lowest rate is lower than it: five that share one an hour let one through in five hours each.
+    @Test func aShareMayBeBelowTheLowestRate() {
+        let bucket = TokenBucket(rate: 1.0 / 3600, burst: 4, shares: 5)
+        var state: Int64 = 0
+        let allowed = (0...100).count { bucket.take(&state, now: at(Double($0) * 3600)).allowed }
+        #expect(bucket.burst == 0 && allowed == 21)
+        for (shares, counted) in [(0, 1), (-5, 1), (Int.min, 1), (.max, TokenBucket.mostShares)] {
+            #expect(TokenBucket(rate: 1, burst: 7, shares: shares) == TokenBucket(rate: 1, burst: 7, shares: counted))
+        }
+        // The lowest share of all, with times and bursts that do not fit.
+        for burst in [0, Int.max] {
+            let least = TokenBucket(rate: 0, burst: burst, shares: .max)
+            var state: Int64 = 0
+            #expect(least.take(&state, now: at(1)).allowed && !least.take(&state, now: at(2), cost: .max).allowed)
+            #expect(least.intervalMicroseconds > 0)
+            state = .max
+            #expect(!least.take(&state, now: at(3)).allowed)
+        }
+    }
+
     @Test func oneAnHourAndStrangeSettings() {
         var state: Int64 = 0
         #expect(TokenBucket(rate: 1.0 / 3600, burst: 0).take(&state, now: at(1)).wait == .seconds(3600))

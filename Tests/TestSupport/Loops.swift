@@ -13,10 +13,10 @@ public func withLoop<T>(_ body: (EventLoop) async throws -> T) async throws -> T
 
 /// A server with `router` on a port of its own, for the length of `body`.
 public func withServer<T>(
-    _ loop: EventLoop, _ router: Router, limits: HTTPLimits = HTTPLimits(), _ body: (Endpoint) async throws -> T
+    _ loop: EventLoop, _ router: Router, limits: HTTPLimits = HTTPLimits(), memory: Int = 128 << 20, _ body: (Endpoint) async throws -> T
 ) async throws -> T {
     let (server, address) = try await loop.run {
-        let server = HTTPServer(loop: loop, router: router, limits: limits)
+        let server = HTTPServer(loop: loop, router: router, limits: limits, memory: memory)
         return (LoopBound(server, on: loop), try server.listen(on: .loopback(port: 0)))
     }
     let result: Result<T, any Error>
@@ -46,8 +46,8 @@ public final class RawSocket {
     /// Whether the peer said that it sends no more, in good order.
     public private(set) var peerEnded = false
 
-    /// `source` is the address to come from, any of 127.0.0.0/8.
-    public init(port: UInt16, timeout: Int = 10, source: UInt32? = nil) throws {
+    /// `source` is the address to come from, `host` the one to go to, any of 127.0.0.0/8.
+    public init(port: UInt16, timeout: Int = 10, source: UInt32? = nil, host: UInt32 = 0x7F00_0001) throws {
         fd = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
         var address = sockaddr_in()
         address.sin_family = sa_family_t(AF_INET)
@@ -59,7 +59,7 @@ public final class RawSocket {
             }
         }
         if let source, !place(source, 0, bind) { throw SystemError("bind") }
-        guard place(0x7F00_0001, port, connect) else { throw SystemError("connect") }
+        guard place(host, port, connect) else { throw SystemError("connect") }
         var limit = timeval(tv_sec: timeout, tv_usec: 0)
         setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, socklen_t(MemoryLayout<timeval>.size))
     }

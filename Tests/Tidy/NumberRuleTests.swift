@@ -126,8 +126,8 @@ import Testing
 
     // MARK: decoded integers
 
-    /// Names that are bound to what a decoder or a text gave: `let x = entry["x"]?.int`, `guard let x = Int(text)`. With their function's
-    /// range of tokens.
+    /// Names that are bound to what a decoder or a text gave: `let x = entry["x"]?.int`, `guard let x = Int(text)`, and a parser's own
+    /// `let x = try integer(line)`. With their function's range of tokens.
     static func decodedNames(_ file: SourceFile) -> [(name: String, scope: Range<Int>)] {
         let bodies = file.functions.compactMap(\.body)
         var out: [(String, Range<Int>)] = []
@@ -138,6 +138,7 @@ import Testing
             let isDecoded = (index + 3..<end).contains { place in
                 let word = file.tokens[place].text
                 if word == "int" || word == "integer", file.isSign(place - 1, ".") { return !file.isSign(place + 1, "(") }
+                if word == "integer", file.isSign(place + 1, "(") { return true }
                 guard isBinding, wholeTypes.contains(word), place == index + 3, file.isSign(place + 1, "(") else { return false }
                 return !(file.tokens[place + 2].kind == .word && file.isSign(place + 3, ":"))
             }
@@ -238,6 +239,7 @@ import Testing
         #expect(sums("total.addClamped(n)") == [] && sums("let m = a &+ n") == [] && sums("f(-n)") == [])
         #expect(Self.uncheckedSums(SourceFile(path: "", text: "let a = (x[\"a\"]?.int ?? 0) + 1")) == [1])
         #expect(Self.uncheckedSums(SourceFile(path: "", text: "func f() {\n  guard let n = Int(text) else { return }\n  x *= n\n}")) == [3])
+        #expect(Self.uncheckedSums(SourceFile(path: "", text: "func f() {\n  let n = try integer(line)\n  g(n * 2)\n}")) == [3])
     }
 }
 

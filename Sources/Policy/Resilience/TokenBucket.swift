@@ -33,7 +33,7 @@ public struct TokenBucket: Sendable, Equatable {
     }
 
     /// The steady rate in requests a second, from 1/3600 (one an hour) to 1,000,000,000. A rate outside this range counts as its nearer
-    /// end; one that is no number counts as the lower end.
+    /// end; one that is no number counts as the lower end. A bucket that has a share of a rate has that share of the range as well.
     public let rate: Double
     /// How many extra requests may come at once, 0 or more.
     public let burst: Int
@@ -42,10 +42,15 @@ public struct TokenBucket: Sendable, Equatable {
     /// How far ahead of now a key's number may be: `burst + 1` intervals, at most 146 years.
     private let span: Int64
 
-    /// One bucket serves all keys of a rule; each key has only its number.
-    public init(rate: Double, burst: Int) {
-        self.rate = rate > 1.0 / 3600 ? min(rate, 1e9) : 1.0 / 3600
-        self.burst = max(burst, 0)
+    /// Most buckets that share a rate: with more, the time between two requests of the lowest rate would not fit.
+    public static let mostShares = 1_000_000
+
+    /// One bucket serves all keys of a rule; each key has only its number. `shares`: how many buckets share rate and burst, each of which
+    /// has this part of both; 1 to `mostShares`, and what is outside counts as the nearer end.
+    public init(rate: Double, burst: Int, shares: Int = 1) {
+        let shares = min(max(shares, 1), TokenBucket.mostShares)
+        self.rate = (rate > 1.0 / 3600 ? min(rate, 1e9) : 1.0 / 3600) / Double(shares)
+        self.burst = max(burst, 0) / shares
         // A relative 1e-15 less before it is rounded up: 5 / 60 is not exact, and its interval should still be 12 s.
         interval = max(Int64(clamped: (1e9 / self.rate * (1 - 1e-15)).rounded(.up)), 1)
         let capacity = self.burst == .max ? Int64.max : Int64(self.burst) + 1

@@ -62,7 +62,7 @@ public final class Gateway: Sendable {
         limits.fields = spec.limits.fields
         limits.headTime = spec.limits.headTime
         limits.idleTime = spec.limits.idleTime
-        let clients = ClientCounts()
+        let clients = ClientCounts(), connections = ConnectionCount()
         let shortage = Shortage(metrics: metrics, logger: logger)
         let idle = max(1, Gateway.idleConnections(descriptors: Gateway.descriptorLimit) / spec.threads)
         let output = LogSink(descriptor: accessLog) { _, trouble in
@@ -88,8 +88,9 @@ public final class Gateway: Sendable {
                 loop: loop, limits: limits, journal: journal,
                 accessLog: AccessLog(accessLog < 0 ? nil : output, format: spec.accessLog.format, loop: loop), clients: clients,
                 metrics: metrics, demand: demand, shortage: shortage, idleConnections: idle, logger: logger)
-            // Each loop takes its share of the connections; the kernel spreads them.
-            part.context.connectionLimit = max(1, (spec.limits.connections + spec.threads - 1) / spec.threads)
+            // Counted over all loops: the kernel spreads connections by chance, and not evenly.
+            part.context.connectionLimit = spec.limits.connections
+            part.context.connectionCount = connections
             if let tracing = spec.tracing {
                 part.tracer = Tracer(target: tracing.target, sample: tracing.sample, loop: loop, metrics: metrics) { [unowned part] in
                     part.drawBits()

@@ -22,6 +22,12 @@ public enum CloseReason: Equatable, Sendable, CustomStringConvertible {
 
     /// Whether this process lacked something of its own (see `SystemError.isOwnWant`): then the peer has no part in it.
     public var isOwnWant: Bool { if case .system(let error) = self { error.isOwnWant } else { false } }
+    /// Whether a send failed because the connection was lost: a reset, a silence for too long. The failed send has taken that error away, and
+    /// what is left to read of the loss looks like an orderly end. (EPIPE is a reset after such an end, which so was one.)
+    var isLoss: Bool {
+        guard case .system(let error) = self else { return false }
+        return !error.isOwnWant && error.code != EPIPE
+    }
 
     /// The number of the system's error; 0: it was none.
     public var systemCode: Int32 { if case .system(let error) = self { error.code } else { 0 } }
@@ -67,6 +73,9 @@ open class Stream: Pollable {
     /// Whether the socket is connected and TLS is not ready yet.
     private final var isShakingHands = false
     private final var resets = false
+    /// Whether it is not known, or was not at the end, where the peer is: its name is being asked for, or nobody has answered that question.
+    /// Then nothing that happened says anything of the peer.
+    public final private(set) var isUnresolved = false
     /// Whether a name is being resolved: what is written meanwhile waits.
     private var isOpening = false
     /// By when whoever connects wants the connection to stand: the addresses of a name share the time until then. Set before the turn ends
@@ -121,6 +130,7 @@ open class Stream: Pollable {
         case .address(let address): connect(to: address)
         case .name(let host, let port):
             isOpening = true
+            isUnresolved = true
             let bound = LoopBound(self, on: loop)
             Resolver.shared.resolve(host, port: port, on: loop) { bound.value.resolved($0) }
         }
@@ -131,8 +141,11 @@ open class Stream: Pollable {
         guard isOpening else { return }
         isOpening = false
         switch result {
-        case .success(let addresses): connect(toOneOf: addresses)
+        case .success(let addresses):
+            isUnresolved = false
+            connect(toOneOf: addresses)
         case .failure(let failure):
+            isUnresolved = failure.isUnanswered && !failure.isOwnWant
             giveUpConnecting(SystemError("resolve \(failure)", 0, isOwnWant: failure.isOwnWant))
         }
     }
@@ -285,6 +298,7 @@ open class Stream: Pollable {
                 if !isOpen || holdsBack || !mayHaveInput { return }
             } else if got == 0 {
                 mayHaveInput = false
+                if tls == nil, let sendFailure, sendFailure.isLoss { return close(sendFailure) }
                 if let tls { receivedSealedEnd(tls) } else { receivedEnd() }
                 // A failed send has taken the socket's error away: the end is all that is left to read of a reset.
                 if isOpen, let sendFailure { close(sendFailure) }

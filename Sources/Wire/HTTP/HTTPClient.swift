@@ -39,6 +39,8 @@ public struct HTTPClientError: Error, Sendable, CustomStringConvertible {
     public let underlying: String
     /// Whether this process lacked something of its own (descriptors, ports, memory): then the place that was asked has no part in it.
     public let isOwnWant: Bool
+    /// Whether it is not known where the place is, because nobody has answered what its name stands for: that says nothing of the place.
+    public var isUnresolved = false
     /// The number of the system's error with which connecting failed, such as ENOENT; 0: something else failed.
     public let systemCode: Int32
     public var description: String { "\(place): \(code.rawValue): \(underlying)" }
@@ -63,19 +65,23 @@ public final class HTTPClient: Sendable {
     /// Most bytes of a body that are read only so that its connection can be used again.
     public static let passed = 1 << 20
 
+    /// `preface`: what a connection begins with before HTTP, a PROXY header say. Such a request has a connection of its own, which ends with
+    /// the response.
     public func send(
         _ method: String, _ target: String, to endpoint: Endpoint, headers: [(String, String)] = [],
-        body: [UInt8]? = nil, timeout: Duration = .seconds(10)
+        body: [UInt8]? = nil, preface: [UInt8] = [], timeout: Duration = .seconds(10)
     ) async throws(HTTPClientError) -> HTTPClientResponse {
         var head = "\(method) \(target) HTTP/1.1\r\n"
         if !headers.contains(where: { $0.0.lowercased() == "host" }) { head += "Host: \(HTTPClient.host(endpoint))\r\n" }
         for (name, value) in headers { head += "\(name): \(value)\r\n" }
         if let body { head += "Content-Length: \(body.count)\r\n" }
-        let bytes = Array((head + "\r\n").utf8) + (body ?? [])
+        let bytes = preface + Array((head + "\r\n").utf8) + (body ?? [])
         let core = core, loop = loop
         let result: Result<HTTPClientResponse, HTTPClientError> = await withUnsafeContinuation { continuation in
             loop.execute {
-                let exchange = ClientExchange(bytes: bytes, method: method, endpoint: endpoint) { continuation.resume(returning: $0) }
+                let exchange = ClientExchange(bytes: bytes, method: method, endpoint: endpoint, isAlone: !preface.isEmpty) {
+                    continuation.resume(returning: $0)
+                }
                 core.value.start(exchange, timeout: timeout)
             }
         }
@@ -109,7 +115,7 @@ public final class HTTPClient: Sendable {
         func start(_ exchange: ClientExchange, timeout: Duration) {
             exchange.timer = LoopTimer(loop: loop) { [unowned exchange] in exchange.timedOut() }
             exchange.timer?.schedule(after: timeout)
-            while let connection = takeIdle(exchange.endpoint) {
+            while !exchange.isAlone, let connection = takeIdle(exchange.endpoint) {
                 if connection.isOpen {
                     connection.reused = true
                     return connection.run(exchange)
@@ -158,15 +164,21 @@ private final class ClientExchange {
     let isHead: Bool
     let isIdempotent: Bool
     let endpoint: Endpoint
+    /// Whether its connection serves nobody else.
+    let isAlone: Bool
     private var done: ((Result<HTTPClientResponse, HTTPClientError>) -> Void)?
     var timer: LoopTimer?
     weak var connection: GatheringConnection?
 
-    init(bytes: [UInt8], method: String, endpoint: Endpoint, done: @escaping (Result<HTTPClientResponse, HTTPClientError>) -> Void) {
+    init(
+        bytes: [UInt8], method: String, endpoint: Endpoint, isAlone: Bool,
+        done: @escaping (Result<HTTPClientResponse, HTTPClientError>) -> Void
+    ) {
         self.bytes = bytes
         isHead = method == "HEAD"
         isIdempotent = ["GET", "HEAD", "PUT", "DELETE", "OPTIONS"].contains(method)
         self.endpoint = endpoint
+        self.isAlone = isAlone
         self.done = done
     }
 
@@ -181,17 +193,22 @@ private final class ClientExchange {
     }
 
     func fail(
-        _ code: HTTPClientError.Code, _ retry: HTTPClientError.Retry, _ text: String, isOwnWant: Bool = false, systemCode: Int32 = 0
+        _ code: HTTPClientError.Code, _ retry: HTTPClientError.Retry, _ text: String, isOwnWant: Bool = false, isUnresolved: Bool = false,
+        systemCode: Int32 = 0
     ) {
         finish(
             .failure(
                 HTTPClientError(
-                    code: code, retry: retry, place: endpoint.description, underlying: text, isOwnWant: isOwnWant, systemCode: systemCode)))
+                    code: code, retry: retry, place: endpoint.description, underlying: text, isOwnWant: isOwnWant,
+                    isUnresolved: isUnresolved, systemCode: systemCode)))
     }
 
     func timedOut() {
         let sent = connection?.isConnected ?? false
-        fail(.timeout, sent ? .ifIdempotent : .nothingSent, "no answer in time")
+        let isUnresolved = connection?.isUnresolved ?? false
+        fail(
+            .timeout, sent ? .ifIdempotent : .nothingSent, isUnresolved ? "the name was not resolved in time" : "no answer in time",
+            isUnresolved: isUnresolved)
         connection?.close()
     }
 }
@@ -258,7 +275,7 @@ private final class GatheringConnection: HTTPClientConnection {
         // The exchange leaves the connection first: one connection too many is closed here, and its exchange has its response all the same.
         let (exchange, response) = takeAnswer()
         guard let exchange else { return }
-        if reusable { core?.keep(self, exchange.endpoint) }
+        if exchange.isAlone { close() } else if reusable { core?.keep(self, exchange.endpoint) }
         exchange.finish(.success(response))
     }
 
@@ -279,7 +296,8 @@ private final class GatheringConnection: HTTPClientConnection {
         switch failure {
         case .notConnected(let reason):
             exchange.fail(
-                .connect, .nothingSent, reason.description, isOwnWant: reason.isOwnWant, systemCode: reason.systemCode)
+                .connect, .nothingSent, reason.description, isOwnWant: reason.isOwnWant, isUnresolved: isUnresolved,
+                systemCode: reason.systemCode)
         case .lost(_, let begun) where reused && !begun && exchange.isIdempotent:
             // The server closed an idle connection as we took it: a fresh one tells more.
             core?.connect(exchange)

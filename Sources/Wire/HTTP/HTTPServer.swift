@@ -25,7 +25,8 @@ public final class HTTPServer {
     let memory: BodyMemory
 
     /// `memory` bounds, in bytes, what is held for all connections together: bodies of requests until they are answered, and answers until
-    /// clients have read them. Beyond it a body, or a large answer, becomes 503 with `Retry-After`.
+    /// clients have read them, which have half of it at most. Beyond it a body or an answer becomes 503 with `Retry-After`, and a stream that
+    /// has begun waits for its own client.
     public init(
         loop: EventLoop, router: Router, limits: HTTPLimits = HTTPLimits(), memory: Int = 128 << 20,
         onFinished: @escaping (HTTPExchangeSummary) -> Void = { _ in }
@@ -178,6 +179,9 @@ final class ServiceConnection: HTTPServerConnection {
             do { response = try await handler(request, parameters) } catch let error as APIError { response = error.response } catch {
                 response = APIError(500, "internal", "the server failed; this is not your fault").response
             }
+            if case .stream = response.body, !bound.value.server.memory.hasRoom(forAnswer: ServiceConnection.streamWindow) {
+                response = ServiceConnection.noRoom.response
+            }
             if case .stream(let produce) = response.body {
                 // The request and its body live as long as the stream.
                 await ServiceConnection.stream(bound, response, produce, pattern, request)
@@ -192,14 +196,8 @@ final class ServiceConnection: HTTPServerConnection {
 
     private func finish(_ given: HTTPResponse, pattern: String, path: String, bytes: Int) {
         var response = given
-        if case .bytes(let content) = given.body, content.count > BodyMemory.small,
-            !server.memory.hasRoom(content.count, size: content.count)
-        {
-            response =
-                APIError(
-                    503, "too_much_under_way", "answers that clients have not read fill the memory there is for them; ask again later",
-                    retryAfter: 1
-                ).response
+        if case .bytes(let content) = given.body, !server.memory.hasRoom(forAnswer: content.count) {
+            response = ServiceConnection.noRoom.response
         }
         defer { summarize(response.status, pattern, path, bytes) }
         guard isOpen, case .bytes(let content) = response.body else { return }
@@ -212,6 +210,9 @@ final class ServiceConnection: HTTPServerConnection {
         watchWriting()
         responseFinished(close: close)
     }
+
+    private static let noRoom = APIError(
+        503, "too_much_under_way", "answers that clients have not read fill the memory there is for them; ask again later", retryAfter: 1)
 
     private func summarize(_ status: Int, _ pattern: String, _ path: String, _ bytes: Int) {
         let id = headers.first { $0.name == "x-request-id" }?.value
@@ -263,7 +264,7 @@ final class ServiceConnection: HTTPServerConnection {
         if !bound.value.isHead {
             let writer = HTTPBodyWriter { bytes in
                 guard bound.value.writeChunk(bytes, plain: plain) else { throw APIError(499, "client_closed", "the client has gone") }
-                if bound.value.waiting > streamWindow {
+                if bound.value.waiting > streamWindow || !bound.value.server.memory.hasRoom(forAnswer: streamWindow) {
                     await withUnsafeContinuation { bound.value.waitUntilDrained($0) }
                 }
             }

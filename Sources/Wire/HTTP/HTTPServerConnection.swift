@@ -14,8 +14,10 @@ open class HTTPServerContext {
     /// Whether idle connections may ask once more while the server drains.
     fileprivate private(set) var drainsGently = false
     public internal(set) var connections: [ObjectIdentifier: HTTPServerConnection] = [:]
-    /// Connections beyond this are answered 503 and closed.
+    /// Connections beyond this are answered 503 and closed. They are counted over all contexts that share `connectionCount`.
     public var connectionLimit = 10_000
+    /// Set before there are connections.
+    public var connectionCount = ConnectionCount()
     /// Whether a peer begins its connections with a PROXY header.
     public var expectsProxyHeader: (SocketAddress) -> Bool = { _ in false }
     /// Called for each message that was refused.
@@ -94,7 +96,7 @@ open class HTTPServerConnection: Stream {
         timer = LoopTimer(loop: loop) { [unowned self] in timePassed() }
         machine.start(expectsProxyHeader: context.expectsProxyHeader(peer), loop.now, context.limits)
         keepDeadline()
-        if context.connections.count > context.connectionLimit {
+        if context.connectionCount.add() > context.connectionLimit {
             refuse(status: 503, code: "too_many_connections", message: "this server has as many connections as it takes")
         }
     }
@@ -439,7 +441,10 @@ open class HTTPServerConnection: Stream {
     public final override func closed(_ reason: CloseReason) {
         timer?.cancel()
         timer = nil
-        if isTold { context.connections[ObjectIdentifier(self)] = nil }
+        if isTold {
+            context.connections[ObjectIdentifier(self)] = nil
+            context.connectionCount.remove()
+        }
         connectionClosed(reason)
     }
 }

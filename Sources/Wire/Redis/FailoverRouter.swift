@@ -22,16 +22,26 @@ class FailoverRouter: CommandRouter {
     final class Attempt {
         let command: RedisCommand
         let deadline: MonotonicTime
-        let done: (Result<RESPValue, RedisError>) -> Void
+        private let done: (Result<RESPValue, RedisError>) -> Void
         var redirections = 0
         /// A replica had its chance.
         var wantsMaster = false
         var failure: RedisError?
+        /// Whether a server may have carried it out, whatever became of it since.
+        var mayHaveRun = false
 
         init(_ command: RedisCommand, deadline: MonotonicTime, _ done: @escaping (Result<RESPValue, RedisError>) -> Void) {
             self.command = command
             self.deadline = deadline
             self.done = done
+        }
+
+        /// Ends it, once. That it was not carried out is said only of what no server may have carried out before.
+        func end(_ result: Result<RESPValue, RedisError>) {
+            guard case .failure(let error) = result, mayHaveRun, error.execution == .notExecuted else { return done(result) }
+            done(
+                .failure(
+                    RedisError(error.code, .maybeExecuted, place: error.place, message: error.message, isOwnWant: error.isOwnWant)))
         }
     }
 
@@ -94,14 +104,14 @@ class FailoverRouter: CommandRouter {
 
     private func attempt(_ attempt: Attempt) {
         if isClosed {
-            return attempt.done(.failure(RedisError(.unavailable, .notExecuted, place: place, message: "the client was closed")))
+            return attempt.end(.failure(RedisError(.unavailable, .notExecuted, place: place, message: "the client was closed")))
         }
         switch locate(attempt) {
         case .node(let node):
             if node.isAway { return park(attempt, away(node)) }
             send(attempt, to: node, asking: false)
         case .nowhere(let reason): park(attempt, RedisError(.unavailable, .notExecuted, place: place, message: reason))
-        case .refused(let error): attempt.done(.failure(error))
+        case .refused(let error): attempt.end(.failure(error))
         }
     }
 
@@ -121,13 +131,13 @@ class FailoverRouter: CommandRouter {
 
     private func answered(_ attempt: Attempt, _ node: RedisNode, _ result: Result<RESPValue, RedisError>) {
         guard case .failure(let error) = result else {
-            attempt.done(result)
+            attempt.end(result)
             if hasMore, node.depth <= FailoverRouter.portion / 2 { release() }
             return
         }
         switch error.code {
         case .server: refused(attempt, node, error)
-        case .authentication, .overloaded, .crossSlot: attempt.done(result)
+        case .authentication, .overloaded, .crossSlot: attempt.end(result)
         case .notReplicated: again(attempt, error)
         case .unavailable, .timeout, .lost, .malformed:
             doubt()
@@ -149,16 +159,17 @@ class FailoverRouter: CommandRouter {
         case "CLUSTERDOWN", "LOADING", "MASTERDOWN", "READONLY", "TRYAGAIN":
             attempt.wantsMaster = true
             park(attempt, error)
-        default: attempt.done(.failure(error))
+        default: attempt.end(.failure(error))
         }
     }
 
     /// Handles a command that may have been carried out: sends it again if it is repeatable and the budget allows it, else ends it.
     private func again(_ attempt: Attempt, _ error: RedisError) {
-        guard attempt.command.isRepeatable else { return attempt.done(.failure(error)) }
+        attempt.mayHaveRun = true
+        guard attempt.command.isRepeatable else { return attempt.end(.failure(error)) }
         guard budget.tryRetry(loop.now) else {
             statistics.refusedRepeats += 1
-            return attempt.done(.failure(error))
+            return attempt.end(.failure(error))
         }
         statistics.repeats += 1
         attempt.wantsMaster = true
@@ -168,9 +179,9 @@ class FailoverRouter: CommandRouter {
     // MARK: waiting for a master
 
     private func park(_ attempt: Attempt, _ error: RedisError) {
-        if isClosed || loop.now >= attempt.deadline { return attempt.done(.failure(error)) }
+        if isClosed || loop.now >= attempt.deadline { return attempt.end(.failure(error)) }
         guard parked.count < FailoverRouter.parkingLimit else {
-            return attempt.done(
+            return attempt.end(
                 .failure(
                     RedisError(
                         .overloaded, error.execution, place: error.place, message: "too many commands wait for a master: \(error.message)"))
@@ -197,7 +208,7 @@ class FailoverRouter: CommandRouter {
         let late = parked.filter { now >= $0.deadline }
         parked.removeAll { now >= $0.deadline }
         if let next = parked.lazy.map(\.deadline).min() { expire(by: max(next, now + FailoverRouter.expiryPause)) }
-        for attempt in late { if let failure = attempt.failure { attempt.done(.failure(failure)) } }
+        for attempt in late { if let failure = attempt.failure { attempt.end(.failure(failure)) } }
     }
 
     /// Sends waiting commands where there is a master for them now; ends those that have waited too long.
@@ -215,7 +226,7 @@ class FailoverRouter: CommandRouter {
                 }
                 hasMore = true
             }
-            if loop.now >= attempt.deadline, let failure = attempt.failure { attempt.done(.failure(failure)) } else { left.append(attempt) }
+            if loop.now >= attempt.deadline, let failure = attempt.failure { attempt.end(.failure(failure)) } else { left.append(attempt) }
         }
         // What came back meanwhile stands behind what has waited longer.
         parked = left + parked
@@ -263,7 +274,7 @@ class FailoverRouter: CommandRouter {
         let waiting = parked
         parked = []
         if let wait = pace.answered(loop.now, isSettled: true) { askSoon(wait) }
-        for attempt in waiting { attempt.done(.failure(failure)) }
+        for attempt in waiting { attempt.end(.failure(failure)) }
     }
 
     func set(_ new: RedisClient.Status) {
@@ -314,7 +325,7 @@ class FailoverRouter: CommandRouter {
         let waiting = parked
         parked = []
         for attempt in waiting {
-            attempt.done(.failure(RedisError(.unavailable, .notExecuted, place: place, message: "the client was closed")))
+            attempt.end(.failure(RedisError(.unavailable, .notExecuted, place: place, message: "the client was closed")))
         }
     }
 }

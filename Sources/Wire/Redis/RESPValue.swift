@@ -65,14 +65,13 @@ public struct RESPParser {
         guard let line = try readLine(span, &at) else { return false }
         switch kind {
         case 36, 61, 33:
-            let count = try integer(span, line)
-            guard count <= bulkLimit else { throw RESPFailure(reason: "bulk of \(count) bytes") }
+            let count = try bytes(span, line)
             if count >= 0 { at += count + 2 }
             return at <= span.count
         case 42, 126, 62, 37, 124:
-            let count = try integer(span, line)
-            guard count <= elementLimit else { throw RESPFailure(reason: "aggregate of \(count) elements") }
-            let total = max(0, kind == 37 ? count * 2 : kind == 124 ? count * 2 + 1 : count)
+            let count = try elements(span, line)
+            guard count >= 0 else { return true }
+            let total = kind == 37 ? count * 2 : kind == 124 ? count * 2 + 1 : count
             for _ in 0..<total where try !skip(span, &at, depth: depth + 1) { return false }
             return true
         default: return true
@@ -100,9 +99,8 @@ public struct RESPParser {
     }
 
     private static func bulk(_ kind: UInt8, _ span: Span<UInt8>, _ line: Range<Int>, _ at: inout Int) throws(RESPFailure) -> RESPValue? {
-        let count = try integer(span, line)
+        let count = try bytes(span, line)
         if count == -1 { return .null }
-        guard count >= 0, count <= bulkLimit else { throw RESPFailure(reason: "bulk of \(count) bytes") }
         guard at + count + 2 <= span.count else { return nil }
         guard span[at + count] == 13, span[at + count + 1] == 10 else { throw RESPFailure(reason: "bulk without its end") }
         var content = span.extracting(at..<at + count).withUnsafeBufferPointer { Array($0) }
@@ -115,9 +113,8 @@ public struct RESPParser {
     private static func aggregate(
         _ kind: UInt8, _ span: Span<UInt8>, _ line: Range<Int>, _ at: inout Int, _ depth: Int
     ) throws(RESPFailure) -> RESPValue? {
-        let count = try integer(span, line)
+        let count = try elements(span, line)
         if count == -1 { return .null }
-        guard count >= 0, count <= elementLimit else { throw RESPFailure(reason: "aggregate of \(count) elements") }
         let total = kind == 37 || kind == 124 ? count * 2 : count
         var elements: [RESPValue] = []
         elements.reserveCapacity(min(total, 1024))
@@ -142,6 +139,20 @@ public struct RESPParser {
         guard span[end + 1] == 10 else { throw RESPFailure(reason: "CR without LF") }
         at = end + 2
         return start..<end
+    }
+
+    /// How many bytes a bulk string announces, from 0 to `bulkLimit`; -1 is null.
+    private static func bytes(_ span: Span<UInt8>, _ line: Range<Int>) throws(RESPFailure) -> Int {
+        let count = try integer(span, line)
+        guard count >= -1, count <= bulkLimit else { throw RESPFailure(reason: "bulk of \(count) bytes") }
+        return count
+    }
+
+    /// How many elements an aggregate announces, from 0 to `elementLimit`; -1 is null.
+    private static func elements(_ span: Span<UInt8>, _ line: Range<Int>) throws(RESPFailure) -> Int {
+        let count = try integer(span, line)
+        guard count >= -1, count <= elementLimit else { throw RESPFailure(reason: "aggregate of \(count) elements") }
+        return count
     }
 
     private static func integer(_ span: Span<UInt8>, _ line: Range<Int>) throws(RESPFailure) -> Int {

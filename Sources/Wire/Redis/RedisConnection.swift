@@ -258,7 +258,8 @@ final class RedisConnection: Stream {
             failure = RedisError(.malformed, .answered, place: place, message: "a reply that nobody asked for")
             return close()
         }
-        if let next = pending.first { deadline?.schedule(at: next.deadline) } else { deadline?.cancel() }
+        // Until the greeting is over its time limit stands, which is for all of its steps together.
+        if state == .ready { if let next = pending.first { deadline?.schedule(at: next.deadline) } else { deadline?.cancel() } }
         if case .error(let message) = value {
             let error = RedisError(.server, .answered, place: place, message: message)
             first.done(

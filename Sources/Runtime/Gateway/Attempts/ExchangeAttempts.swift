@@ -122,6 +122,8 @@ extension Exchange {
         case client
         /// This process lacked something of its own.
         case gateway
+        /// Nobody has answered what the replica's name stands for.
+        case nobody
     }
 
     func noteFailure(_ replica: Replica, _ failure: TryFailure, _ detail: String, _ fault: Fault) {
@@ -129,7 +131,7 @@ extension Exchange {
         route.route.metrics.failures.add()
         switch fault {
         case .replica: blame(replica, route, reason: failure.rawValue, cause: detail)
-        case .client: break
+        case .client, .nobody: break
         case .gateway: gateway.ranShort(detail)
         }
     }

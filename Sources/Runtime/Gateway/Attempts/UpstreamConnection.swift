@@ -188,6 +188,7 @@ final class UpstreamConnection: HTTPClientConnection {
 
     /// Decides whose fault it is that the connection has ended with a request on it.
     private func fault(_ failure: Failure?, of owner: Exchange) -> Exchange.Fault {
+        if isUnresolved { return .nobody }
         if timedOut != nil { return .replica }
         guard let failure else { return .replica }
         if failure.isOwnWant { return .gateway }
@@ -208,7 +209,7 @@ final class UpstreamConnection: HTTPClientConnection {
         guard let owner else { return }
         self.owner = nil
         let kind: TryFailure
-        var detail = "timed out"
+        var detail = isUnresolved ? "the name was not resolved in time" : "timed out"
         if let timedOut {
             kind = timedOut
         } else {

@@ -33,35 +33,52 @@ public final class Prober: Sendable {
                 // Ends when the route is gone or no longer wants it.
                 Task(executorPreference: loop) { await self.compare(route.label) }
             }
-            guard route.spec.probe != nil, case .backends = route.spec.target else { continue }
-            for replica in route.allReplicas where probed.withLock({ $0.insert(ObjectIdentifier(replica)).inserted }) {
+            for replica in Prober.probed(route) where probed.withLock({ $0.insert(ObjectIdentifier(replica)).inserted }) {
                 // Ends when the replica has left the routes that probe.
                 Task(executorPreference: loop) { await self.watch(replica, place) }
             }
         }
     }
 
-    /// The probe that the replica's route declares now: a reload may change the probe and keep the replica. `place` is where that route
-    /// stood before, and is looked at first.
-    private func probe(of replica: Replica, _ place: inout Int) -> ProbeSpec? {
-        func has(_ route: Route) -> Bool { route.spec.probe != nil && route.allReplicas.contains { $0 === replica } }
+    /// The replicas that a route's probe is for: those of backends, the route's own and its canary's.
+    private static func probed(_ route: Route) -> [Replica] {
+        guard route.spec.probe != nil else { return [] }
+        var all: [Replica] = []
+        if case .backends = route.spec.target { all += route.replicas }
+        if let canary = route.spec.canary, canary.service == nil { all += route.canaryReplicas }
+        return all
+    }
+
+    /// The probe that the replica's route declares now, with the PROXY header that its requests have: a reload may change the probe and keep
+    /// the replica. `place` is where that route stood before, and is looked at first.
+    private func probe(of replica: Replica, _ place: inout Int) -> (spec: ProbeSpec, preface: [UInt8])? {
+        func has(_ route: Route) -> Bool { Prober.probed(route).contains { $0 === replica } }
         let routes = gateway.routes
         if place >= routes.count || !has(routes[place]) {
             guard let now = routes.firstIndex(where: has) else { return nil }
             place = now
         }
-        return routes[place].spec.probe
+        let spec = routes[place].spec
+        return spec.probe.map { ($0, Prober.preface(spec.proxyHeader)) }
+    }
+
+    /// The PROXY header of a connection on which this process asks by itself and for no client (`LOCAL`, or `UNKNOWN` in version 1).
+    private static func preface(_ version: RouteSpec.ProxyHeader?) -> [UInt8] {
+        guard let version else { return [] }
+        var header = ByteBuffer()
+        ProxyHeader.render(version == .v1 ? .one : .two, source: .unix(""), into: &header)
+        return Array(header.bytes)
     }
 
     private func watch(_ replica: Replica, _ first: Int) async {
         var health = ActiveHealth(.init())
         var random = SystemRandomNumberGenerator()
         var place = first, goodWhileEjected = 0
-        while let probe = probe(of: replica, &place) {
+        while let (probe, preface) = probe(of: replica, &place) {
             let settings = ActiveHealth.Settings(rise: probe.rise, fall: probe.fall)
             if health.settings != settings { health = ActiveHealth(settings, startsUp: health.isUp) }
-            let outcome = await ask(replica, probe)
-            if case .notAsked(let detail) = outcome { gateway.ranShort(detail) }
+            let outcome = await ask(replica, probe, preface)
+            if case .lacking(let detail) = outcome { gateway.ranShort(detail) }
             if let (success, detail) = outcome.result {
                 if let decision = health.probed(success, subject: replica.name, detail: detail) {
                     if decision.result {
@@ -100,36 +117,38 @@ public final class Prober: Sendable {
     }
 
     /// The result of a probe.
-    private enum Outcome {
+    fileprivate enum Outcome {
         case answered(Bool, String)
         /// This process lacked something for the question: the result says nothing about the replica, and does not count.
-        case notAsked(String)
+        case lacking(String)
+        /// Nobody has answered what the replica's name stands for: that says nothing about the replica either.
+        case unresolved
 
         var result: (Bool, String)? { if case .answered(let success, let detail) = self { (success, detail) } else { nil } }
     }
 
-    private func ask(_ replica: Replica, _ probe: ProbeSpec) async -> Outcome {
-        guard let path = probe.path else { return await connect(replica, probe) }
+    private func ask(_ replica: Replica, _ probe: ProbeSpec, _ preface: [UInt8]) async -> Outcome {
+        guard let path = probe.path else { return await connect(replica, probe, preface) }
         do throws(HTTPClientError) {
             let headers = (probe.host.map { [("Host", $0)] } ?? []) + probe.headers.map { ($0.name, $0.value) }
-            let response = try await client.send("GET", path, to: replica.endpoint, headers: headers, timeout: probe.timeout)
+            let response = try await client.send(
+                "GET", path, to: replica.endpoint, headers: headers, preface: preface, timeout: probe.timeout)
             return .answered((200..<300).contains(response.status), "status \(response.status)")
         } catch {
-            return error.isOwnWant ? .notAsked(error.description) : .answered(false, error.description)
+            if error.isUnresolved { return .unresolved }
+            return error.isOwnWant ? .lacking(error.description) : .answered(false, error.description)
         }
     }
 
     /// Probes by connecting: an established connection is enough.
-    private func connect(_ replica: Replica, _ probe: ProbeSpec) async -> Outcome {
+    private func connect(_ replica: Replica, _ probe: ProbeSpec, _ preface: [UInt8]) async -> Outcome {
         let loop = loop
-        let failure: (text: String, isOwnWant: Bool)? = await withUnsafeContinuation { continuation in
+        return await withUnsafeContinuation { continuation in
             loop.execute {
-                let check = ConnectionCheck(loop: loop) { continuation.resume(returning: $0) }
+                let check = ConnectionCheck(loop: loop, preface) { continuation.resume(returning: $0) }
                 check.begin(replica.endpoint, probe.timeout)
             }
         }
-        guard let failure else { return .answered(true, "connected") }
-        return failure.isOwnWant ? .notAsked(failure.text) : .answered(false, failure.text)
     }
 
     // MARK: outliers
@@ -173,32 +192,41 @@ public final class Prober: Sendable {
 
 /// A connection that is made only to see whether it can be made. Keeps itself alive until it has answered, once.
 private final class ConnectionCheck: Stream {
-    private var answer: (((text: String, isOwnWant: Bool)?) -> Void)?
+    private var answer: ((Prober.Outcome) -> Void)?
     private var timer: LoopTimer?
     private var kept: ConnectionCheck?
+    private let preface: [UInt8]
 
-    init(loop: EventLoop, _ answer: @escaping ((text: String, isOwnWant: Bool)?) -> Void) {
+    init(loop: EventLoop, _ preface: [UInt8], _ answer: @escaping (Prober.Outcome) -> Void) {
+        self.preface = preface
         self.answer = answer
         super.init(loop: loop)
     }
 
     func begin(_ endpoint: Endpoint, _ timeout: Duration) {
         kept = self
-        timer = LoopTimer(loop: loop) { [unowned self] in end(("no connection within \(timeout.brief)", false)) }
+        timer = LoopTimer(loop: loop) { [unowned self] in failed("no connection within \(timeout.brief)", isOwnWant: false) }
         timer?.schedule(after: timeout)
         connectBy = timer?.deadline
         connect(to: endpoint)
     }
 
-    private func end(_ failure: (text: String, isOwnWant: Bool)?) {
+    private func end(_ outcome: Prober.Outcome) {
         let answer = answer
         self.answer = nil
         timer?.cancel()
         close()
-        answer?(failure)
+        answer?(outcome)
         kept = nil
     }
 
-    override func connected() { end(nil) }
-    override func closed(_ reason: CloseReason) { if answer != nil { end((reason.description, reason.isOwnWant)) } }
+    private func failed(_ text: String, isOwnWant: Bool) {
+        end(isUnresolved ? .unresolved : isOwnWant ? .lacking(text) : .answered(false, text))
+    }
+
+    override func connected() {
+        preface.withUnsafeBytes { write($0) }
+        end(.answered(true, "connected"))
+    }
+    override func closed(_ reason: CloseReason) { if answer != nil { failed(reason.description, isOwnWant: reason.isOwnWant) } }
 }

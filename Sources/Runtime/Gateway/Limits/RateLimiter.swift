@@ -91,7 +91,7 @@ final class RateLimiter: Sendable {
 
     /// The bucket with this gateway's share of the rate.
     private func share(_ gateways: Int) -> TokenBucket {
-        gateways > 1 ? TokenBucket(rate: spec.perSecond / Double(gateways), burst: spec.burst / gateways) : bucket
+        gateways > 1 ? TokenBucket(rate: spec.perSecond, burst: spec.burst, shares: gateways) : bucket
     }
 
     /// How long a request that was allowed out of the burst waits, so that it goes on at the steady rate.

@@ -65,7 +65,7 @@ final class SharedRateLimits {
     /// Beginning of every key: one hash tag, so that the keys of a call lie together in a cluster.
     static let tag = "{muster:limit}:"
     /// Most gateways that can count together: a reply that names more is not believed.
-    private static let gatewayLimit = 1_000_000
+    private static let gatewayLimit = TokenBucket.mostShares
     /// Most questions that wait for Redis; further ones are counted here: a store that answers too slowly for them is as good as away.
     private static let waitingLimit = 4096
 

@@ -52,7 +52,7 @@ extension Exchange {
             if request.isWhole { client?.holdBody(false) }
             return
         }
-        guard outgoing.unsentCount > 0 || questions.first == nil else { return }
+        guard outgoing.unsentCount > 0 || questions.first == nil else { return leftBefore() }
         if questions.first == nil, !connectToNext() { return }
         guard let upstream = questions.first?.upstream else { return }
         upstream.send(outgoing.unsent)
@@ -64,5 +64,12 @@ extension Exchange {
             outgoing.forget()
         }
         if upstream.waiting > Exchange.window { client?.holdBody(true) }
+    }
+
+    /// Begins the replica's time for its answer where the request turned out to be whole only after the last of it had left.
+    private func leftBefore() {
+        guard request.isWhole, let first = questions.first else { return }
+        if first.sentWhole.nanoseconds == 0 { questions.first?.sentWhole = loop.now }
+        first.upstream.watchAnswer()
     }
 }

@@ -32,6 +32,8 @@ public final class Discovery: Sendable {
 
     /// How often a file's time is looked at.
     private static let fileInterval = Duration.milliseconds(500)
+    /// The time between the first two looks: before them nothing is known.
+    private static let firstInterval = Duration.milliseconds(100)
     /// A TTL is kept, but questions are never closer together than `soonest`, nor further apart than `latest`.
     private static let soonest = Duration.seconds(1)
     private static let latest = Duration.seconds(300)
@@ -99,18 +101,17 @@ public final class Discovery: Sendable {
     }
 
     private func keep(_ label: String, _ source: Source) async {
-        var found: [BackendSpec]?, stamp = "", told = ""
-        var memory = NameMemory()
+        var found: [BackendSpec]?, told = "", isAsked = false
+        var memory = NameMemory(), watch = FileWatch()
         while isWanted(label, source) {
-            var wait = Discovery.fileInterval
+            var wait = isAsked ? Discovery.fileInterval : Discovery.firstInterval
             var outcome: Result<[BackendSpec], Gateway.Failure>?
             switch source.spec {
             case .file(let path):
-                let now = Discovery.stamp(path)
-                if now != stamp { outcome = Discovery.read(path) }
-                // What could not be read is tried again: what was in the way (rights, say) may go without the file's time changing.
-                if case .failure? = outcome { stamp = "" } else { stamp = now }
+                outcome = watch.look(path)
+                isAsked = isAsked || outcome != nil
             case .dns(let name, let isSRV, let port, let server):
+                isAsked = true
                 switch await NameQuery.ask(name, srv: isSRV, port: port, server: server) {
                 case .success(let answer):
                     wait = min(max(answer.lifetime, Discovery.soonest), Discovery.latest)
@@ -140,7 +141,7 @@ public final class Discovery: Sendable {
             if let found, isWanted(label, source), gateway.found(of: label) != found {
                 if let failure = await publish(found, label, source) { told = tell(failure, label, told) }
             }
-            note(label, source) { $0.isAsked = true }
+            if isAsked { note(label, source) { $0.isAsked = true } }
             await loop.sleep(wait)
         }
     }
@@ -164,24 +165,25 @@ public final class Discovery: Sendable {
         return reason
     }
 
-    private static func backends(_ records: [NameMemory.Record]) -> [BackendSpec] {
+    /// The backends that records name. Weights of SRV records go to 65,535 and ours to 256: where one of a level's is larger, all of that
+    /// level are made smaller by the same factor, but none becomes 0 by that. Records that all have weight 0 have no weights (RFC 2782).
+    static func backends(_ records: [NameMemory.Record]) -> [BackendSpec] {
         var out: [BackendSpec] = []
+        let largest = Dictionary(records.map { ($0.priority, $0.weight) }, uniquingKeysWith: max)
+        func weight(_ record: NameMemory.Record) -> Int {
+            let most = largest[record.priority] ?? 0
+            if most == 0 { return 1 }
+            return most <= 256 || record.weight == 0 ? record.weight : max(1, (record.weight.multipliedClamped(by: 256) + most / 2) / most)
+        }
         // Priorities in their order: whatever numbers SRV records use, the first group is 0 here.
         let levels = Set(records.map(\.priority)).sorted().prefix(8)
         for record in records.sorted(by: { ($0.host, $0.port) < ($1.host, $1.port) }) {
             guard let level = levels.firstIndex(of: record.priority) else { continue }
             let host = record.host.contains(":") ? "[\(record.host)]" : record.host
-            let backend = BackendSpec(address: "\(host):\(record.port)", weight: min(record.weight, 256), priority: level)
+            let backend = BackendSpec(address: "\(host):\(record.port)", weight: weight(record), priority: level)
             if !out.contains(backend) { out.append(backend) }
         }
         return out
-    }
-
-    /// A text that changes with the file's content: its place, size and time.
-    private static func stamp(_ path: String) -> String {
-        var info = Glibc.stat()
-        guard stat(path, &info) == 0 else { return "gone" }
-        return "\(info.st_ino) \(info.st_size) \(info.st_mtim.tv_sec).\(info.st_mtim.tv_nsec)"
     }
 
     /// Reads `ADDRESS [weight=N] [priority=N]`, one line per backend; `#` begins a comment.
@@ -216,6 +218,34 @@ public final class Discovery: Sendable {
             out.append(BackendSpec(address: String(address), weight: weight, priority: priority, line: number + 1))
         }
         return .success(out)
+    }
+}
+
+/// What was seen of a backends file. Its content is taken only when two looks in a row have found the same file, and it has not changed while
+/// it was read: a file that somebody is writing at this moment is not taken for one with fewer backends.
+struct FileWatch {
+    private var seen: String?
+    private var taken: String?
+
+    /// Looks at the file once. Returns its content, or why it could not be read, if that is new; nil when there is nothing new, or it is not
+    /// certain yet.
+    mutating func look(_ path: String) -> Result<[BackendSpec], Gateway.Failure>? {
+        let now = FileWatch.stamp(path)
+        let isSettled = now == seen
+        seen = now
+        guard isSettled, now != taken else { return nil }
+        let content = Discovery.read(path)
+        guard FileWatch.stamp(path) == now else { return nil }
+        // What could not be read is tried again: what was in the way (rights, say) may go without the file's time changing.
+        if case .success = content { taken = now }
+        return content
+    }
+
+    /// A text that changes with the file's content: its place, size and time.
+    private static func stamp(_ path: String) -> String {
+        var info = Glibc.stat()
+        guard stat(path, &info) == 0 else { return "gone" }
+        return "\(info.st_ino) \(info.st_size) \(info.st_mtim.tv_sec).\(info.st_mtim.tv_nsec)"
     }
 }
 

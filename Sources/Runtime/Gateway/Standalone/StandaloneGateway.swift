@@ -38,6 +38,7 @@ public final class StandaloneGateway: Sendable {
         var failure: Failure?
         var spec: GatewaySpec?
         var adminListener: Int32 = -1
+        /// The process that is to follow; 0: none, -1: one is about to be started.
         var successor: Int32 = 0
         var isStopping = false
         var logFile: String?
@@ -229,19 +230,27 @@ public final class StandaloneGateway: Sendable {
             return logger.warning(
                 "replace_refused", .init("reason", "as process 1 of a container its end is the container's: start a new container instead"))
         }
-        guard let spec = state.withLock({ $0.successor == 0 && !$0.isStopping ? $0.spec : nil }) else {
-            return logger.warning("replace_refused", .init("reason", "a successor is starting already"))
+        let refusal: String? = state.withLock { state in
+            if state.isStopping { return "this process is ending" }
+            if state.successor != 0 { return "a successor is starting already" }
+            state.successor = -1
+            return nil
         }
+        if let refusal { return logger.warning("replace_refused", .init("reason", refusal)) }
+        var pid: Int32 = 0
+        defer { state.withLock { $0.successor = pid } }
+        guard let spec = state.withLock({ $0.spec }) else { return }
         var sockets: [Succession.Socket] = []
         // In the order in which they were opened, which is the file's.
         for (place, descriptors) in zip(spec.listeners, await parts.gateway.listening) {
             for descriptor in descriptors { sockets.append(.init(name: "listen", address: place.description, descriptor: descriptor)) }
         }
-        let admin = state.withLock { $0.adminListener }
+        let (admin, isStopping) = state.withLock { ($0.adminListener, $0.isStopping) }
+        // It may have been told to end meanwhile: then its listeners are closed, and nobody is left to be followed.
+        if isStopping { return logger.warning("replace_refused", .init("reason", "this process is ending")) }
         if admin >= 0, let address = spec.admin { sockets.append(.init(name: "admin", address: address.description, descriptor: admin)) }
         do {
-            let pid = try Succession.start(successorArguments, sockets)
-            state.withLock { $0.successor = pid }
+            pid = try Succession.start(successorArguments, sockets)
             logger.info("successor_started", .init("pid", Int(pid)))
         } catch { logger.error("replace_failed", .init("error", "\(error)"), .init("kept", "this process")) }
     }

@@ -5,6 +5,9 @@ import Glibc
 
 /// How a gateway process hands its listening sockets to the next one: as descriptors 3, 4, …, named in `MUSTER_SOCKETS` in their order
 /// (`listen=127.0.0.1:8010 admin=127.0.0.1:8404`). Both share them for a moment; no connection waits in a queue that nobody reads.
+///
+/// With many threads and addresses that text would grow beyond what a variable may have. Then sockets of one address that follow each other
+/// are named once, with their number (`listen*8=127.0.0.1:8010`). Otherwise it is as programs before this form read it.
 enum Succession {
     struct Socket {
         let name: String
@@ -18,21 +21,61 @@ enum Succession {
     /// What a predecessor has left to us, as far as it is `wanted` (names and addresses); each is ours from now on. The others are closed:
     /// on an address that is no longer listened on, nobody may wait for an answer. Descriptors that do not listen are not taken.
     static func inherited(for wanted: [String: [String]]) -> [Socket] {
-        guard let text = environmentValue(socketsName), text.utf8.count <= 4096, predecessor() != nil else { return [] }
+        guard let text = environmentValue(socketsName), predecessor() != nil else { return [] }
         var out: [Socket] = []
-        for (i, entry) in text.split(separator: " ").enumerated() {
-            let parts = entry.split(separator: "=", maxSplits: 1), descriptor = Int32(3 + i)
+        for socket in read(text) {
+            let descriptor = socket.descriptor
             var listens: Int32 = 0
             var length = socklen_t(4)
-            guard parts.count == 2, getsockopt(descriptor, SOL_SOCKET, SO_ACCEPTCONN, &listens, &length) == 0, listens == 1 else {
-                continue
-            }
-            guard wanted[String(parts[0])]?.contains(String(parts[1])) == true else {
+            guard getsockopt(descriptor, SOL_SOCKET, SO_ACCEPTCONN, &listens, &length) == 0, listens == 1 else { continue }
+            guard wanted[socket.name]?.contains(socket.address) == true else {
                 close(descriptor)
                 continue
             }
             _ = fcntl(descriptor, F_SETFD, FD_CLOEXEC)
-            out.append(Socket(name: String(parts[0]), address: String(parts[1]), descriptor: descriptor))
+            out.append(socket)
+        }
+        return out
+    }
+
+    /// Programs before the form with numbers take no longer text.
+    private static let plainLimit = 4096
+    /// The system's bound of one variable is 128 KiB (`MAX_ARG_STRLEN`), its name included.
+    private static let textLimit = 128 * 1024 - 64
+    /// More descriptors than a process may have here, and than any file asks for.
+    private static let socketLimit = 1 << 16
+
+    /// The sockets as the variable names them; nil when there are more than it can name.
+    static func text(of sockets: [Socket]) -> String? {
+        let plain = sockets.map { "\($0.name)=\($0.address)" }
+        let text = plain.joined(separator: " ")
+        if text.utf8.count <= plainLimit { return text }
+        var groups: [(socket: Socket, count: Int)] = []
+        for socket in sockets {
+            if let last = groups.last?.socket, last.name == socket.name, last.address == socket.address {
+                groups[groups.count - 1].count += 1
+            } else {
+                groups.append((socket, 1))
+            }
+        }
+        let short = groups.map { "\($0.socket.name)*\($0.count)=\($0.socket.address)" }.joined(separator: " ")
+        return short.utf8.count <= textLimit && sockets.count <= socketLimit ? short : nil
+    }
+
+    /// What the variable names, with the descriptors in their order. An entry in no form of ours stands for one descriptor that nobody takes.
+    static func read(_ text: String) -> [Socket] {
+        guard text.utf8.count <= textLimit else { return [] }
+        var out: [Socket] = [], next = 3
+        for entry in text.split(separator: " ") {
+            let parts = entry.split(separator: "=", maxSplits: 1)
+            let words = parts.first?.split(separator: "*", maxSplits: 1, omittingEmptySubsequences: false) ?? []
+            let count = words.count == 2 ? Int(words[1]) ?? 0 : 1
+            // Whose descriptors follow a number that cannot be read, nobody can tell.
+            guard count > 0, count <= socketLimit - out.count else { return out }
+            if parts.count == 2, let name = words.first {
+                for i in 0..<count { out.append(Socket(name: String(name), address: String(parts[1]), descriptor: Int32(next + i))) }
+            }
+            next += count
         }
         return out
     }
@@ -55,6 +98,7 @@ enum Succession {
     static func start(_ arguments: [String], _ sockets: [Socket]) throws -> Int32 {
         // The path, not the file that runs: a new version may stand there.
         let program = CommandLine.arguments[0].contains("/") ? CommandLine.arguments[0] : Files.absolute("/proc/self/exe")
+        guard let names = text(of: sockets) else { throw SystemError("hand over \(sockets.count) sockets", E2BIG) }
         var copies: [Int32] = []
         defer { for copy in copies { close(copy) } }
         for socket in sockets {
@@ -70,7 +114,7 @@ enum Succession {
             if !text.hasPrefix(socketsName + "="), !text.hasPrefix(predecessorName + "=") { variables.append(text) }
             entry += 1
         }
-        variables.append("\(socketsName)=\(sockets.map { "\($0.name)=\($0.address)" }.joined(separator: " "))")
+        variables.append("\(socketsName)=\(names)")
         variables.append("\(predecessorName)=\(getpid())")
         let words: [UnsafeMutablePointer<CChar>?] = ([program] + arguments).map { strdup($0) } + [nil]
         let settings: [UnsafeMutablePointer<CChar>?] = variables.map { strdup($0) } + [nil]
