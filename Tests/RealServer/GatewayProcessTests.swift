@@ -103,6 +103,50 @@ import Testing
         }
     }
 
+    /// Many addresses with many threads: their sockets take more words than the programs of before could read.
+    @Test func aReplacementPassesManySockets() async throws {
+        try await withPlainBackend { backend in
+            try await withGatewayProcess([Self.route(backend)]) { gateway in
+                let addresses = (1...46).map { "127.0.0.\($0):\(gateway.port)" }
+                func write() throws {
+                    try gateway.write(
+                        more: ["access-log: false", "threads: 4"], listen: "[\(addresses.joined(separator: ", "))]", [Self.route(backend)])
+                }
+                try write()
+                gateway.child.send(SIGUSR2)
+                #expect(await gateway.child.end() == 0, "\(gateway.log)")
+                // Now one with all of them hands them on.
+                kill(try #require(gateway.successors.last), SIGUSR2)
+                #expect(await gateway.logged(" stopped", times: 2), "\(gateway.log)")
+                #expect(gateway.successors.count == 2 && !gateway.log.contains("successor_ended"), "\(gateway.log)")
+                for _ in 0..<8 {
+                    for host in [1, 23, 46] as [UInt32] {
+                        let client = try RawSocket(port: gateway.port, host: 0x7F00_0000 + host)
+                        client.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+                        #expect(client.receive().hasSuffix("ok"))
+                    }
+                }
+            }
+        }
+    }
+
+    /// Signals that come while a successor is being started start no other one.
+    @Test func severalSignalsStartOneSuccessor() async throws {
+        try await withPlainBackend { backend in
+            try await withGatewayProcess([Self.route(backend)], more: ["access-log: false", "threads: 16"]) { gateway in
+                for _ in 0..<40 {
+                    gateway.child.send(SIGUSR2)
+                    usleep(150)
+                }
+                let code = await gateway.child.end()
+                #expect(code == 0, "\(gateway.log)")
+                #expect(gateway.successors.count == 1, "\(gateway.log)")
+                let text = try await gateway.send().text
+                #expect(text == "ok")
+            }
+        }
+    }
+
     /// A successor that cannot start leaves everything as it was, and the next one may try.
     @Test func aSuccessorThatCannotStartIsNone() async throws {
         try await withPlainBackend { backend in

@@ -20,13 +20,16 @@ import Testing
         }
     }
 
+    private func password(_ stack: StackFixture) -> String {
+        (Files.text("\(stack.folder)/.muster/demo/stores/state/password") ?? "").split(separator: "\n").first.map(String.init) ?? ""
+    }
+
     private func client(_ stack: StackFixture) async throws -> RedisClient {
         let rows = try await stack.rows().filter { $0.service == "state" }
-        let password = (Files.text("\(stack.folder)/.muster/demo/stores/state/password") ?? "").split(separator: "\n").first ?? ""
         var options = RedisClient.Options()
         options.patience = .seconds(10)
         let places = rows.map { "127.0.0.1:\($0.port)" }.joined(separator: ",")
-        let client = RedisClient(url: try RedisURL("redis+cluster://:\(password)@\(places)"), loop: stack.loop, options: options)
+        let client = RedisClient(url: try RedisURL("redis+cluster://:\(password(stack))@\(places)"), loop: stack.loop, options: options)
         client.start()
         return client
     }
@@ -83,6 +86,12 @@ import Testing
             let keys = (0..<500).map { "key-\($0)" }
             for result in await client.pipeline(keys.map { RedisCommand("SET", $0, $0).confirmed(by: 1) }) { _ = try result.get() }
             let nodes = try await stack.rows().filter { $0.service == "state" }
+            for node in nodes {
+                let link = RedisClient(url: try RedisURL("redis://:\(password(stack))@127.0.0.1:\(node.port)"), loop: stack.loop)
+                link.start()
+                defer { link.close() }
+                #expect(try await link.isWrittenDown())
+            }
             for node in nodes { kill(node.pid, SIGKILL) }
             let back = try await eventually(.seconds(40)) {
                 let rows = try await stack.rows().filter { $0.service == "state" }

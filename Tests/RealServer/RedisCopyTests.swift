@@ -26,10 +26,15 @@ import Testing
 
     /// One command to one node.
     private func ask(_ stack: SmallStack, _ row: SmallStack.Row, _ command: RedisCommand) async throws -> RESPValue {
-        let client = RedisClient(url: try RedisURL("redis://:\(password(stack))@127.0.0.1:\(row.port ?? 0)"), loop: stack.loop)
-        client.start()
+        let client = try client(stack, row)
         defer { client.close() }
         return try await client.send(command)
+    }
+
+    private func client(_ stack: SmallStack, _ row: SmallStack.Row) throws -> RedisClient {
+        let client = RedisClient(url: try RedisURL("redis://:\(password(stack))@127.0.0.1:\(row.port ?? 0)"), loop: stack.loop)
+        client.start()
+        return client
     }
 
     private func cluster(_ stack: SmallStack) async throws -> RedisClient {
@@ -72,8 +77,9 @@ import Testing
                 found = (try required(master), row)
             }
             let (master, replica) = try required(found)
-            // Written down: once a second.
-            try await Task.sleep(for: .milliseconds(1100))
+            let link = try client(stack, master)
+            defer { link.close() }
+            #expect(try await link.isWrittenDown())
             // 50 ms a key: the copy takes ten seconds.
             _ = try await ask(stack, master, RedisCommand("CONFIG SET", "rdb-key-save-delay", "50000"))
             let folder = "\(stack.folder)/.muster/s/stores/state/node-\(replica.name.split(separator: "/")[1])"

@@ -314,6 +314,7 @@ import Testing
             try await up(stack)
             let first = try await client(stack, "redis")
             _ = try await first.send(RedisCommand("SET", "k", "v"))
+            #expect(try await first.isWrittenDown())
             first.close()
             let row = try #require(try await stack.rows().first { $0.service == "state" })
             let log = store(stack) + "/appendonlydir", aside = stack.folder + "/aside"

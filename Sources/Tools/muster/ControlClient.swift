@@ -185,6 +185,13 @@ struct StackHandle: Sendable {
         }
     }
 
+    /// The watcher of a supervisor whose folder was removed.
+    func watcher(of supervisor: Int32) throws(Exit) -> (pid: Int32, started: UInt64)? {
+        try StackHandle.seen("whether the supervisor is started again") { () throws(SystemError) in
+            try Supervisor.watcher(of: supervisor)
+        }
+    }
+
     var isRunning: Bool { get throws(Exit) { try standing() == .running } }
 
     func requireRunning() throws(Exit) {

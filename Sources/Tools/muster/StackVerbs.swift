@@ -48,11 +48,19 @@ let downVerb = Verb(
         try waitForWatcher(handle, limit)
         printError("\(handle.name) is down; its supervisor had ended and was about to be started again")
     } else if let pid = try handle.removedSupervisor() {
+        // The watcher's lock went with the folder, too.
+        let watcher = try handle.watcher(of: pid)
         // Its socket went with the folder; a signal reaches it all the same.
         guard kill(pid, SIGTERM) == 0 else { throw Exit.failed("\(SystemError("end the supervisor, process \(pid)"))") }
         while try handle.removedSupervisor() != nil {
             if MonotonicTime.now > limit { throw Exit.failed("its supervisor, process \(pid), did not stop within two minutes") }
             usleep(50_000)
+        }
+        if let watcher {
+            while try ProcessIdentity.isRunning(watcher.pid, since: watcher.started) {
+                if MonotonicTime.now > limit { throw unended(watcher.pid) }
+                usleep(10_000)
+            }
         }
         printError("\(handle.name) is down; its folder was removed while it ran")
     } else {
@@ -71,11 +79,13 @@ let downVerb = Verb(
 /// The watcher goes after its supervisor, and ends what that one could not find.
 private func waitForWatcher(_ handle: StackHandle, _ limit: MonotonicTime) throws {
     while let watcher = try handle.watcher {
-        if MonotonicTime.now > limit {
-            throw Exit.failed("process \(watcher), which watches the supervisor, did not end within two minutes")
-        }
+        if MonotonicTime.now > limit { throw unended(watcher) }
         usleep(10_000)
     }
+}
+
+private func unended(_ watcher: Int32) -> Exit {
+    .failed("process \(watcher), which watches the supervisor, did not end within two minutes")
 }
 
 let psVerb = Verb(

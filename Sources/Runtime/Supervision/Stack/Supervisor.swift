@@ -288,4 +288,16 @@ public final class Supervisor: Sendable {
         let own = view("self")
         return try ProcessMark.pids { $0.elementsEqual(entry) }.first { view(String($0)) == own }
     }
+
+    /// The watcher of a supervisor, which ends after it; nil: it has none, or is gone. Throws when that cannot be seen.
+    public static func watcher(of supervisor: Int32) throws(SystemError) -> (pid: Int32, started: UInt64)? {
+        guard let fields = try ProcessList.status(supervisor), fields.count > 1, let parent = Int32(fields[1]), parent > 1 else {
+            return nil
+        }
+        let entry = Array("\(Watcher.watcherVariable)=\(parent)".utf8)
+        guard let variables = try ProcessList.read(supervisor, "environ"),
+            variables.split(separator: 0).contains(where: { $0.elementsEqual(entry) })
+        else { return nil }
+        return try ProcessIdentity.startTime(parent).map { (parent, $0) }
+    }
 }
