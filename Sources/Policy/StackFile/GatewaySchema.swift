@@ -5,7 +5,7 @@ extension StackSchema {
     static let backend = ObjectSpec(
         "a backend",
         [
-            KeySpec("address", .string, required: true, "host:port or unix:/path"),
+            KeySpec("address", .string, required: true, "host:port or unix:/path; h2c:// before it means HTTP/2 for the whole route"),
             KeySpec("weight", .integer(0...256), "its share; default 1"),
             KeySpec("priority", .integer(0...7), "0 is asked first, higher ones get what spills over; default 0"),
         ])
@@ -183,6 +183,7 @@ extension StackSchema {
             KeySpec("host", .string, "what the backend gets as Host; default: what the client said"),
             KeySpec("request-headers", .object(fields), "edits on the way to the backend"),
             KeySpec("response-headers", .object(fields), "edits on the way to the client"),
+            KeySpec("protocol", .choice(["http1", "h2c"]), "what backends are spoken to in; h2c is HTTP/2 by prior knowledge; default http1"),
             KeySpec("upgrade", .list(.token), "what a connection may be upgraded to; default websocket"),
             KeySpec(
                 "proxy-protocol", .choice(RouteSpec.ProxyHeader.allCases.map(\.rawValue)),
@@ -221,6 +222,7 @@ extension StackSchema {
             KeySpec("threads", .integer(1...64), "threads that serve requests; default 1"),
             KeySpec("access-log", .objectOr(accessLog, short: "format"), "a line a request; default true"),
             KeySpec("trusted-proxies", .list(.range), "whose X-Forwarded-For is believed; default nobody's"),
+            KeySpec("http2", .boolean, "clients may speak HTTP/2: at once on a plain connection, by ALPN over TLS; default true"),
             KeySpec("proxy-protocol", .boolean, "trusted proxies begin each connection with a PROXY header; default false"),
             KeySpec("limits", .object(limits), "what the gateway takes from clients"),
             KeySpec("tracing", .object(tracing), "spans of the gateway's own"),

@@ -18,12 +18,15 @@ public struct GatewaySpec: Sendable, Equatable {
     /// The Redis in which limits with `shared: true` are counted.
     public let limitStore: String?
     public let routes: [RouteSpec]
+    /// Whether clients may speak HTTP/2: by prior knowledge on a plain connection, by ALPN on one with TLS.
+    public let takesHTTP2: Bool
 
     public init(
         listeners: [ListenAddress], admin: ListenAddress?, adminTokenFile: String?, threads: Int, accessLog: AccessLogSpec,
         trustedProxies: [AddressRange], takesProxyProtocol: Bool, limits: GatewayLimits, tracing: TracingSpec?, limitStore: String?,
-        routes: [RouteSpec]
+        routes: [RouteSpec], takesHTTP2: Bool = true
     ) {
+        self.takesHTTP2 = takesHTTP2
         self.listeners = listeners
         self.admin = admin
         self.adminTokenFile = adminTokenFile
@@ -60,7 +63,7 @@ public struct AccessLogSpec: Sendable, Equatable {
     public static let fields = [
         "time", "remote_addr", "method", "uri", "status", "bytes", "replica", "duration_ms", "upstream_ms", "tries", "request_id", "route",
         "host", "user_agent",
-        "trace_id", "held_ms",
+        "trace_id", "held_ms", "protocol",
     ]
 
     /// The first `$name` that is no field; nil when all are.
@@ -137,12 +140,15 @@ public struct RouteSpec: Sendable, Equatable {
     public let upgrades: [String]
     /// The version of the PROXY header with the client's address that backends get; nil: none.
     public let proxyHeader: ProxyHeader?
+    /// Whether backends are spoken to in HTTP/2, by prior knowledge.
+    public let speaksHTTP2: Bool
 
     public init(
         match: RouteMatch, target: Target, discovery: DiscoverySpec?, canary: CanarySpec?, balancing: BalancingSpec, isIdempotent: Bool,
         retry: RetrySpec, timeout: TimeoutSpec, bodyLimit: Int, probe: ProbeSpec?, eject: EjectSpec, guards: GuardSpec, hold: HoldSpec?,
-        access: AccessSpec, edits: EditSpec, upgrades: [String], proxyHeader: ProxyHeader?
+        access: AccessSpec, edits: EditSpec, upgrades: [String], proxyHeader: ProxyHeader?, speaksHTTP2: Bool = false
     ) {
+        self.speaksHTTP2 = speaksHTTP2
         self.match = match
         self.target = target
         self.discovery = discovery

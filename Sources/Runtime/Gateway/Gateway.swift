@@ -413,7 +413,7 @@ public final class Gateway: Sendable {
         for (loop, part) in zip(loops, parts) {
             cut +=
                 (try? await loop.run {
-                    let left = part.value.context.connections.count
+                    let left = part.value.connectionCount
                     part.value.closeAll()
                     return left
                 }) ?? 0
@@ -437,7 +437,7 @@ public final class Gateway: Sendable {
     public var connectionCounts: [Int] {
         get async {
             var counts: [Int] = []
-            for (loop, part) in zip(loops, parts) { counts.append((try? await loop.run { part.value.context.connections.count }) ?? 0) }
+            for (loop, part) in zip(loops, parts) { counts.append((try? await loop.run { part.value.connectionCount }) ?? 0) }
             return counts
         }
     }

@@ -10,6 +10,7 @@ import Synchronization
 final class GatewayLoop {
     let loop: EventLoop
     let context: HTTPServerContext
+    let http2: HTTP2Clients
     let journal: Journal
     let accessLog: AccessLog
     let unrouted: Counter
@@ -23,6 +24,8 @@ final class GatewayLoop {
     private let clients: ClientCounts
     /// Connections to replicas.
     let connections: ReplicaConnections
+    /// Connections of HTTP/2 to replicas.
+    private(set) lazy var sessions = UpstreamSessions(self)
     let retryNotes: RetryNotes
     private let shortage: Shortage
     /// When idle clients were last closed to free their descriptors.
@@ -65,6 +68,7 @@ final class GatewayLoop {
         self.logger = logger
         self.clients = clients
         context = HTTPServerContext(loop: loop, limits: limits)
+        http2 = HTTP2Clients(context: context, metrics: metrics)
         self.accessLog = accessLog
         recent = RecentRequests()
         unrouted = metrics.counter("gateway_unrouted_total", "Requests that no route took.")
@@ -118,7 +122,10 @@ final class GatewayLoop {
         }
     }
 
-    func forgetClient(_ connection: ProxyConnection) { if let address = connection.counted { clients.remove(address) } }
+    func forgetClient(_ connection: ProxyConnection) { if let address = connection.counted { forget(address) } }
+
+    /// Counts a connection of this client no longer.
+    func forget(_ address: IPAddress) { clients.remove(address) }
 
     /// The listening descriptors, one for each address, for a successor.
     var listening: [Int32] { listeners.map(\.descriptor) }
@@ -126,6 +133,7 @@ final class GatewayLoop {
     /// Takes new routes; exchanges under way keep theirs. Idle connections to replicas that are gone or leaving are closed.
     func apply(_ new: [Route], _ settings: GatewaySettings) {
         self.settings = settings
+        context.takesHTTP2 = settings.takesHTTP2
         routes = RouteTableOnLoop(new, seed: random.next(), after: routes.routes)
         closeUnwantedIdle()
         followRoutes()
@@ -139,6 +147,7 @@ final class GatewayLoop {
             }
         }
         connections.closeIdle(but: wanted)
+        sessions.closeIdle(but: wanted)
     }
 
     /// Call when a connection could not be made or taken because this process lacks something. Tells it, and closes idle connections, which
@@ -149,7 +158,9 @@ final class GatewayLoop {
         guard loop.now - reclaimed >= .milliseconds(100) else { return }
         reclaimed = loop.now
         connections.closeIdle()
+        sessions.closeIdle()
         context.closeIdle(atMost: GatewayLoop.reclaimAtOnce)
+        http2.closeIdle(atMost: GatewayLoop.reclaimAtOnce)
     }
 
     /// Called a few times a second.
@@ -279,9 +290,9 @@ final class GatewayLoop {
     }
 
     /// Logs a message that was refused before it became a request: the log has a line for it, like for any request.
-    func noteRefused(_ client: ProxyConnection, status: Int, bodyBytes: Int) {
+    func noteRefused(_ client: IPAddress?, status: Int, bodyBytes: Int) {
         let exchange = lendExchange()
-        exchange.becomeRefusal(client.peer.ip, status: status, bodyBytes: bodyBytes)
+        exchange.becomeRefusal(client, status: status, bodyBytes: bodyBytes)
         accessLog.line(exchange, replica: "-", total: .zero)
         takeBack(exchange)
     }
@@ -297,19 +308,25 @@ final class GatewayLoop {
         for listener in listeners { listener.close(keepingQueue: gently) }
         listeners = []
         context.drain(gently: gently)
+        http2.drain()
         // Nobody starts a replica for a gateway that ends.
         for queue in holdQueues.values { queue.refuseAll(.holdEnded) }
         connections.closeIdle()
+        sessions.closeIdle()
         accessLog.flush()
     }
 
-    var isQuiet: Bool { context.connections.isEmpty }
+    var isQuiet: Bool { connectionCount == 0 }
+    /// Open connections of clients.
+    var connectionCount: Int { context.connections.count + http2.connections.count }
 
     func closeAll() {
         context.closeAll()
+        http2.closeAll()
         // They hold this loop's part, which holds them.
         spare = []
         connections.closeIdle()
+        sessions.closeIdle()
         accessLog.flush()
         tracer?.end()
     }

@@ -7,6 +7,7 @@ struct GatewaySettings: Sendable {
     let trusted: [AddressRange]
     let takesProxyProtocol: Bool
     let perClient: Int
+    let takesHTTP2: Bool
     /// Digest of the admin token; empty: there is no token.
     private let tokenDigest: [UInt8]
 
@@ -14,6 +15,7 @@ struct GatewaySettings: Sendable {
         trusted = spec.trustedProxies
         takesProxyProtocol = spec.takesProxyProtocol
         perClient = spec.limits.perClient
+        takesHTTP2 = spec.takesHTTP2
         guard let file = spec.adminTokenFile else {
             tokenDigest = []
             return
@@ -34,6 +36,7 @@ struct GatewaySettings: Sendable {
         trusted = []
         takesProxyProtocol = false
         perClient = 0
+        takesHTTP2 = false
         tokenDigest = []
     }
 

@@ -288,6 +288,12 @@ public final class EventLoop: TaskExecutor, SerialExecutor, @unchecked Sendable 
         freeSlots.append(slot)
     }
 
+    /// Lets another one be woken by what wakes a slot.
+    func replace(slot: Int, with pollable: Pollable) {
+        assertOnLoop()
+        slots[slot] = pollable
+    }
+
     /// Number of entries in the heap of timers, stale ones included.
     var timerCount: Int { timers.count }
 

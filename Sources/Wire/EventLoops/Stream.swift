@@ -370,6 +370,40 @@ open class Stream: Pollable {
         }
     }
 
+    /// Asks for `turnEnds` when this turn of the loop is over.
+    public final func awaitTurnEnd() {
+        guard isOpen, !flushQueued else { return }
+        flushQueued = true
+        loop.flushAtEndOfTurn(self)
+    }
+
+    /// Called at the end of a turn for which `awaitTurnEnd` or `queue` was called: what is written here leaves with what waits.
+    open func turnEnds() {}
+
+    /// Gives the socket, and TLS with it, to another stream of this loop, which goes on where this one is. This one has ended then, and is
+    /// not told so.
+    public final func passOn(to other: Stream) {
+        guard isOpen, other.loop === loop, !other.isOpen else { return }
+        loop.replace(slot: slot, with: other)
+        other.fd = fd
+        other.slot = slot
+        other.isOpen = true
+        other.isConnected = isConnected
+        other.blocked = blocked
+        other.mayHaveInput = mayHaveInput
+        other.sawHangUp = sawHangUp
+        other.peerIsGone = peerIsGone
+        other.tls = tls
+        other.output.append(output.bytes)
+        output.clear(keeping: 0)
+        tls = nil
+        fd = -1
+        isOpen = false
+        isConnected = false
+        if mayHaveInput { loop.readLater(other) }
+        other.awaitTurnEnd()
+    }
+
     /// Gives the memory back of buffers in which nothing waits. For a connection that becomes idle: a peer that read slowly may have let them
     /// grow, and thousands may be idle.
     public final func releaseBuffers() {
@@ -379,6 +413,7 @@ open class Stream: Pollable {
 
     func flushAtEndOfTurn() {
         flushQueued = false
+        turnEnds()
         flush()
     }
 

@@ -18,6 +18,10 @@ open class HTTPServerContext {
     public var connectionLimit = 10_000
     /// Whether a peer begins its connections with a PROXY header.
     public var expectsProxyHeader: (SocketAddress) -> Bool = { _ in false }
+    /// Whether a connection may begin with HTTP/2's preface: then `HTTPServerConnection.prefaceCame` is asked.
+    public var takesHTTP2 = false
+    /// Connections of other protocols that count against `connectionLimit`.
+    public var others = 0
     /// Called for each message that was refused.
     public var onRefusal: (HTTPFailure) -> Void = { _ in }
     private var dateSecond: Int64 = -1
@@ -79,6 +83,8 @@ open class HTTPServerConnection: Stream {
     private var bodyCount = 0
     private var timer: LoopTimer?
     private var isTold = false
+    /// Whether nothing has come yet by which the protocol is known.
+    private var mayBePreface = false
 
     public init(context: HTTPServerContext, peer: SocketAddress) {
         self.context = context
@@ -91,10 +97,11 @@ open class HTTPServerConnection: Stream {
         try adopt(descriptor)
         context.connections[ObjectIdentifier(self)] = self
         isTold = true
+        mayBePreface = context.takesHTTP2
         timer = LoopTimer(loop: loop) { [unowned self] in timePassed() }
         machine.start(expectsProxyHeader: context.expectsProxyHeader(peer), loop.now, context.limits)
         keepDeadline()
-        if context.connections.count > context.connectionLimit {
+        if context.connections.count + context.others > context.connectionLimit {
             refuse(status: 503, code: "too_many_connections", message: "this server has as many connections as it takes")
         }
     }
@@ -104,11 +111,16 @@ open class HTTPServerConnection: Stream {
     /// Called when a head has arrived; `table` is valid until this returns. Body and end follow.
     open func requestHead(_ table: HeadTable) {}
     open func requestBody(_ bytes: UnsafeRawBufferPointer) {}
+    /// Called with the fields that follow a chunked body; `table` is valid until this returns, and `requestEnd` comes next.
+    open func requestTrailers(_ table: HeadTable) {}
     open func requestEnd() {}
     /// Called when everything that one read brought has been told: a time to send on what was gathered.
     open func readFinished() {}
     /// Called when a PROXY header has named the peer.
     open func peerNamed() {}
+    /// Called with what came of a connection that begins with HTTP/2's preface. True: somebody else has taken it over (`handOver`), with these
+    /// bytes.
+    open func prefaceCame(_ bytes: UnsafeRawBufferPointer) -> Bool { false }
     /// Called with bytes after `beginTunnel`, and at the end of the peer's side.
     open func tunnelReceived(_ bytes: UnsafeRawBufferPointer) {}
     open func tunnelEnded() { close(.endOfFile) }
@@ -201,6 +213,7 @@ open class HTTPServerConnection: Stream {
             tunnelReceived(bytes)
             return bytes.count
         case .head:
+            if mayBePreface, let used = readPreface(bytes) { return used > 0 ? used : nil }
             return ServerConnectionMachine.takesHead(waiting) ? try readHead(bytes) : nil
         case .fixedBody:
             let (part, isLast) = machine.tookBody(bytes.count, loop.now, context.limits)
@@ -221,13 +234,47 @@ open class HTTPServerConnection: Stream {
             if machine.isLeaving || !isOpen { return used }
             machine.tookChunks(decoder, data: data, loop.now, context.limits)
             keepDeadline()
-            if decoder.isDone { bodyEnded() }
+            if decoder.isDone {
+                if let trailers = decoder.trailers {
+                    try HeadParser.parseTrailers(trailers.text.bytes, into: context.table, limits: context.limits)
+                    requestTrailers(context.table)
+                }
+                bodyEnded()
+            }
             return used
         case .answering:
             return nil
         case .leaving:
             return bytes.count
         }
+    }
+
+    /// Looks for HTTP/2's preface. nil: it is none; 0: more must come first.
+    private func readPreface(_ bytes: UnsafeRawBufferPointer) -> Int? {
+        let preface = HTTPServerConnection.preface, count = min(bytes.count, preface.utf8CodeUnitCount)
+        for place in 0..<count where bytes[place] != preface.utf8Start[place] {
+            mayBePreface = false
+            return nil
+        }
+        guard count == preface.utf8CodeUnitCount else {
+            machine.tookPartOfHead(loop.now, context.limits)
+            keepDeadline()
+            return 0
+        }
+        mayBePreface = false
+        return prefaceCame(bytes) ? bytes.count : nil
+    }
+
+    /// The first bytes of a client of HTTP/2 (RFC 9113, 3.4).
+    public static let preface: StaticString = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+
+    /// Gives the socket to a connection of another protocol, which goes on with it: this one has ended then, and tells nobody.
+    public final func handOver(to other: Stream) {
+        timer?.cancel()
+        timer = nil
+        context.connections[ObjectIdentifier(self)] = nil
+        isTold = false
+        passOn(to: other)
     }
 
     private func readProxyHeader(_ bytes: UnsafeRawBufferPointer) -> Int? {

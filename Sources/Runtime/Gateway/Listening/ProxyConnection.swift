@@ -27,6 +27,15 @@ final class ProxyConnection: HTTPServerConnection {
         gateway.countNamed(self)
     }
 
+    /// A client of HTTP/2 that knows what is spoken here: a connection of that kind goes on with the socket.
+    override func prefaceCame(_ bytes: UnsafeRawBufferPointer) -> Bool {
+        let next = HTTP2Connection(gateway: gateway, peer: peer, comesFromTrusted: comesFromTrusted, counted: counted)
+        counted = nil
+        handOver(to: next)
+        next.begin(bytes)
+        return true
+    }
+
     override func requestHead(_ table: HeadTable) {
         let exchange = gateway.lendExchange()
         self.exchange = exchange
@@ -35,11 +44,12 @@ final class ProxyConnection: HTTPServerConnection {
     }
 
     override func requestBody(_ bytes: UnsafeRawBufferPointer) { exchange?.requestBody(bytes) }
+    override func requestTrailers(_ table: HeadTable) { exchange?.requestTrailers(table) }
     override func requestEnd() { exchange?.requestEnd() }
     override func readFinished() { exchange?.requestReadFinished() }
     override func requestRefused(_ status: Int, bodyBytes: Int) {
         if let exchange { return exchange.requestRefused(status, bodyBytes: bodyBytes) }
-        gateway.noteRefused(self, status: status, bodyBytes: bodyBytes)
+        gateway.noteRefused(peer.ip, status: status, bodyBytes: bodyBytes)
     }
     override func requesterEnded() { exchange?.requesterEnded() }
     override func tunnelReceived(_ bytes: UnsafeRawBufferPointer) { exchange?.clientTunnelReceived(bytes) }

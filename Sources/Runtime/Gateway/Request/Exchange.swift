@@ -159,7 +159,8 @@ final class Exchange {
         }
         forwarding.host = route.host
         forwarding.guarded = gateway.routes.fieldsGoneBy
-        if let wanted = table.upgrade, route.upgrades.contains(where: { $0.withUnsafeBytes { equalIgnoringCase($0, wanted) } }) {
+        if route.spec.speaksHTTP2 { outgoing.leaveFramingOut() }
+        if !route.spec.speaksHTTP2, let wanted = table.upgrade, route.upgrades.contains(where: { $0.withUnsafeBytes { equalIgnoringCase($0, wanted) } }) {
             forwarding.upgrade = wanted
             request.upgrades = true
         }
@@ -245,6 +246,7 @@ final class Exchange {
         } else {
             gateway.unrouted.add()
         }
+        if request.isHTTP2 { gateway.http2.requests.add() }
         if let replica = questions.lastReplica {
             if request.bodyCount > 0 { replica.bytesIn.add(request.bodyCount) }
             if answer.bytes > 0 { replica.bytesOut.add(answer.bytes) }

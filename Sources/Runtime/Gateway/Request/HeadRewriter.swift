@@ -59,7 +59,13 @@ enum HeadRewriter {
             default: break
             }
         }
-        if edits?.leavesOut("via") != true { out.append(table.minorVersion == 0 ? "Via: 1.0 muster\r\n" : "Via: 1.1 muster\r\n") }
+        if edits?.leavesOut("via") != true { 
+            if table.majorVersion == 2 {
+                out.append("Via: 2.0 muster\r\n")
+            } else {
+                out.append(table.minorVersion == 0 ? "Via: 1.0 muster\r\n" : "Via: 1.1 muster\r\n")
+            }
+        }
         if table.framing == .chunked { out.append("Transfer-Encoding: chunked\r\n") }
         if let host = forwarding.host {
             host.withUnsafeBytes { out.field("Host", $0) }

@@ -22,6 +22,11 @@ struct RequestState: ~Copyable {
     var isIdempotent = false
     /// Whether the client asks for a protocol that the route upgrades to.
     var upgrades = false
+    /// Whether the client reads fields that follow a body: over HTTP/2, or because it says so (RFC 9110, 10.1.4).
+    private(set) var takesTrailers = false
+    /// The protocol that the client speaks, as a server's variable names it.
+    private(set) var version = "HTTP/1.1" as StaticString
+    var isHTTP2: Bool { version.utf8CodeUnitCount == 6 }
     /// Whether the client has the admin token and wants to know why its request went where it went.
     var wantsReason = false
     /// Whether all of the request has come.
@@ -54,6 +59,8 @@ struct RequestState: ~Copyable {
         hasBody = false
         isIdempotent = false
         upgrades = false
+        takesTrailers = false
+        version = "HTTP/1.1"
         wantsReason = false
         isWhole = false
         bodyCount = 0
@@ -70,6 +77,8 @@ struct RequestState: ~Copyable {
         started = now
         isHead = table.isHead
         hasBody = table.framing != .none
+        if table.majorVersion == 2 { version = "HTTP/2" } else if table.minorVersion == 0 { version = "HTTP/1.0" }
+        takesTrailers = isHTTP2 || table.first(.te)?.equals("trailers") == true
         line.append(table.methodText)
         methodEnd = line.count
         line.append(table.targetText)

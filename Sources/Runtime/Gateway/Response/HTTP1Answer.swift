@@ -87,8 +87,12 @@ extension ProxyConnection {
         context.scratch.clear(keeping: 262_144)
     }
 
-    func endBody() {
-        if bodyForm == .chunked { context.scratch.append("0\r\n\r\n") }
+    func endBody(_ trailers: UnsafeRawBufferPointer) {
+        if bodyForm == .chunked {
+            context.scratch.append("0\r\n")
+            context.scratch.append(trailers)
+            context.scratch.append("\r\n")
+        }
         flush()
     }
 
