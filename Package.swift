@@ -43,6 +43,10 @@ let package = Package(
         .systemLibrary(
             name: "COpenSSL", path: "Sources/System/COpenSSL", pkgConfig: "openssl",
             providers: [.apt(["libssl-dev"])]),
+        // What is a macro in OpenSSL's headers.
+        .target(
+            name: "CTLS", path: "Sources/System/CTLS",
+            linkerSettings: [.linkedLibrary("ssl"), .linkedLibrary("crypto")]),
         .systemLibrary(
             name: "CXXHash", path: "Sources/System/CXXHash", pkgConfig: "libxxhash",
             providers: [.apt(["libxxhash-dev"])]),
@@ -82,7 +86,7 @@ let package = Package(
             ]),
 
         // Wire: bytes and sockets.
-        room("EventLoops", on: "Wire", uses: ["Basics", "CLinux", "COpenSSL"]),
+        room("EventLoops", on: "Wire", uses: ["Basics", "CLinux", "COpenSSL", "CTLS"]),
         room("HTTP", on: "Wire", uses: ["EventLoops", "Basics", "JSONCoding"]),
         room("Redis", on: "Wire", uses: ["EventLoops", "Resilience", "Sharding", "Basics", "COpenSSL"]),
 

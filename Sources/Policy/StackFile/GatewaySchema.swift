@@ -215,7 +215,10 @@ extension StackSchema {
     static let gateway = ObjectSpec(
         "the gateway",
         [
-            KeySpec("listen", .list(.address), required: true, "where it listens, one or several; a bare port means every IPv4 address"),
+            KeySpec(
+                "listen", .list(.objectOr(listener, short: "address")), required: true,
+                "where it listens, one or several; a bare port means every IPv4 address"),
+            KeySpec("tls", .object(tls), "TLS of the listeners that have it"),
             KeySpec("admin", .address, "metrics, state and page; a bare port means loopback"),
             KeySpec("admin-token-file", .string, "a file with the word that changes and explanations need"),
             KeySpec("threads", .integer(1...64), "threads that serve requests; default 1"),

@@ -1,4 +1,5 @@
 import Basics
+import EventLoops
 import HTTP
 import StackModel
 
@@ -7,6 +8,8 @@ struct GatewaySettings: Sendable {
     let trusted: [AddressRange]
     let takesProxyProtocol: Bool
     let perClient: Int
+    /// The listeners' TLS; nil: none has it.
+    let tls: TLSServer?
     /// Digest of the admin token; empty: there is no token.
     private let tokenDigest: [UInt8]
 
@@ -14,6 +17,7 @@ struct GatewaySettings: Sendable {
         trusted = spec.trustedProxies
         takesProxyProtocol = spec.takesProxyProtocol
         perClient = spec.limits.perClient
+        tls = try spec.tls.map { (tls) throws(Gateway.Failure) in try GatewaySettings.server(tls) }
         guard let file = spec.adminTokenFile else {
             tokenDigest = []
             return
@@ -29,11 +33,25 @@ struct GatewaySettings: Sendable {
         tokenDigest = SecretDigest.of(Array(token.utf8))
     }
 
+    /// Reads the certificates.
+    private static func server(_ spec: TLSSpec) throws(Gateway.Failure) -> TLSServer {
+        do throws(TLSFailure) {
+            var certificates: [ServerCertificate] = []
+            for one in spec.certificates { certificates.append(try ServerCertificate(certificate: one.certificate, key: one.key)) }
+            var settings = TLSServer.Settings(certificates: certificates)
+            settings.isStrict = spec.isStrict
+            // What is offered by ALPN: each needs its case in `GatewayLoop.begin(_:)`.
+            settings.protocols = [.http1]
+            return try TLSServer(settings)
+        } catch { throw Gateway.Failure(description: "gateway.tls: \(error.reason)") }
+    }
+
     /// Settings that trust nobody and ask for nothing.
     init() {
         trusted = []
         takesProxyProtocol = false
         perClient = 0
+        tls = nil
         tokenDigest = []
     }
 

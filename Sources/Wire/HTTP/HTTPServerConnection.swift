@@ -89,10 +89,21 @@ open class HTTPServerConnection: Stream {
     /// Takes over an accepted socket.
     public func start(_ descriptor: Int32) throws(SystemError) {
         try adopt(descriptor)
+        begin(expectsProxyHeader: context.expectsProxyHeader(peer))
+    }
+
+    /// Takes over a connection whose handshake is done, out of `Handshake`'s own call.
+    public func start(after handshake: Handshake) {
+        handshake.handOver(to: self)
+        begin(expectsProxyHeader: false)
+        if context.isDraining { closeIfIdle(gently: context.drainsGently) }
+    }
+
+    private func begin(expectsProxyHeader: Bool) {
         context.connections[ObjectIdentifier(self)] = self
         isTold = true
         timer = LoopTimer(loop: loop) { [unowned self] in timePassed() }
-        machine.start(expectsProxyHeader: context.expectsProxyHeader(peer), loop.now, context.limits)
+        machine.start(expectsProxyHeader: expectsProxyHeader, loop.now, context.limits)
         keepDeadline()
         if context.connections.count > context.connectionLimit {
             refuse(status: 503, code: "too_many_connections", message: "this server has as many connections as it takes")

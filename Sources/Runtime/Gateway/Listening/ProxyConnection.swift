@@ -15,9 +15,12 @@ final class ProxyConnection: HTTPServerConnection {
     var bodyForm = BodyForm.none
     /// The address under which the connection was counted.
     var counted: IPAddress?
+    /// What its listener does with those who come.
+    let kind: ListenerKind
 
-    init(gateway: GatewayLoop, peer: SocketAddress) {
+    init(gateway: GatewayLoop, peer: SocketAddress, _ kind: ListenerKind) {
         self.gateway = gateway
+        self.kind = kind
         comesFromTrusted = gateway.settings.trusts(peer.ip)
         super.init(context: gateway.context, peer: peer)
     }

@@ -24,6 +24,12 @@ enum ClientSide {
         case .http1(let connection): connection.comesFromTrusted
         }
     }
+    /// Whether the client's connection has TLS.
+    var isSecure: Bool {
+        switch self {
+        case .http1(let connection): connection.tls != nil
+        }
+    }
     var isOpen: Bool {
         switch self {
         case .http1(let connection): connection.isOpen
