@@ -43,6 +43,10 @@ let package = Package(
         .systemLibrary(
             name: "COpenSSL", path: "Sources/System/COpenSSL", pkgConfig: "openssl",
             providers: [.apt(["libssl-dev"])]),
+        // What is a macro in OpenSSL's headers.
+        .target(
+            name: "CTLS", path: "Sources/System/CTLS",
+            linkerSettings: [.linkedLibrary("ssl"), .linkedLibrary("crypto")]),
         .systemLibrary(
             name: "CXXHash", path: "Sources/System/CXXHash", pkgConfig: "libxxhash",
             providers: [.apt(["libxxhash-dev"])]),
@@ -85,7 +89,7 @@ let package = Package(
             ]),
 
         // Wire: bytes and sockets.
-        room("EventLoops", on: "Wire", uses: ["Basics", "CLinux", "COpenSSL"]),
+        room("EventLoops", on: "Wire", uses: ["Basics", "CLinux", "COpenSSL", "CTLS"]),
         room("HTTP", on: "Wire", uses: ["EventLoops", "Basics", "JSONCoding"]),
         room("HTTP2", on: "Wire", uses: ["HTTP", "Resilience", "Basics", "CNGHTTP2"]),
         room("Redis", on: "Wire", uses: ["EventLoops", "Resilience", "Sharding", "Basics", "COpenSSL"]),
@@ -97,7 +101,8 @@ let package = Package(
         room(
             "Gateway", on: "Runtime",
             uses: [
-                "OpenTelemetry", "HTTP2", "HTTP", "Redis", "EventLoops", "Balancing", "Resilience", "StackModel", "Observability", "Patterns",
+                "OpenTelemetry", "HTTP2", "HTTP", "Redis", "EventLoops", "Balancing", "Resilience", "StackModel", "Observability",
+                "Patterns",
                 "ProtobufCoding", "Basics",
                 "JSONCoding",
                 "CLinux", "CAdminPage", "COpenSSL", "CXXHash",

@@ -7,7 +7,7 @@ import Testing
 @Suite struct HTTP2AttackTests {
     /// A gateway under attack, and somebody else who is served before, during and after. `answer`: the backend.
     private func underAttack(
-        _ reason: String? = nil, _ attack: @escaping @Sendable (UInt16) throws -> UInt32?, expecting code: UInt32?
+        _ reason: String? = nil, expecting code: UInt32?, _ attack: @escaping @Sendable (UInt16) throws -> UInt32?
     ) async throws {
         try await withBackend("a") { port in
             try await withLive("{ path: /, backends: [127.0.0.1:\(port)] }") { gateway in
@@ -27,19 +27,19 @@ import Testing
     }
 
     @Test func rapidResetsEndTheConnection() async throws {
-        try await underAttack("resets", { port in
+        try await underAttack("resets", expecting: 11) { port in
             let peer = try HTTP2Peer(port: port)
             for round in 0..<60 where !peer.isOver {
                 let ids = (0..<50).map { UInt32(round * 100 + $0 * 2 + 1) }
                 if !peer.send(ids.flatMap { [.request($0, "GET", "/slow"), .reset($0)] }) { break }
             }
             return peer.goodbye()
-        }, expecting: 11)
+        }
     }
 
     /// CVE-2025-8671: the client makes the server reset its own streams, here by opening a window beyond its bound.
     @Test func resetsThatTheServerIsMadeToSendEndTheConnection() async throws {
-        try await underAttack("faults", { port in
+        try await underAttack("faults", expecting: 11) { port in
             let peer = try HTTP2Peer(port: port)
             for round in 0..<60 {
                 let ids = (0..<50).map { UInt32(round * 100 + $0 * 2 + 1) }
@@ -48,12 +48,12 @@ import Testing
                 if peer.isOver { break }
             }
             return peer.goodbye()
-        }, expecting: 11)
+        }
     }
 
     /// The same by malformed requests.
     @Test func malformedRequestsByTheThousandEndTheConnection() async throws {
-        try await underAttack("faults", { port in
+        try await underAttack("faults", expecting: 11) { port in
             let peer = try HTTP2Peer(port: port)
             for round in 0..<60 {
                 let ids = (0..<50).map { UInt32(round * 100 + $0 * 2 + 1) }
@@ -62,19 +62,20 @@ import Testing
                 if peer.isOver { break }
             }
             return peer.goodbye()
-        }, expecting: 11)
+        }
     }
 
     @Test func refusedStreamsAreBounded() async throws {
-        try await underAttack("refused", { port in
+        try await underAttack("refused", expecting: 11) { port in
             let peer = try HTTP2Peer(port: port)
             peer.send((0..<1300).map { .request(UInt32($0 * 2 + 1), "GET", "/slow") })
             return peer.goodbye()
-        }, expecting: 11)
+        }
     }
 
     static let floods: [(String, [UInt8])] = [
-        ("SETTINGS", HTTP2Frame.settings().bytes), ("PING", HTTP2Frame(HTTP2Frame.ping, 0, stream: 0, [UInt8](repeating: 0, count: 8)).bytes),
+        ("SETTINGS", HTTP2Frame.settings().bytes),
+        ("PING", HTTP2Frame(HTTP2Frame.ping, 0, stream: 0, [UInt8](repeating: 0, count: 8)).bytes),
         ("PRIORITY", HTTP2Frame(HTTP2Frame.priority, 0, stream: 1, [0, 0, 0, 0, 1]).bytes),
         ("WINDOW_UPDATE", HTTP2Frame.window(0, 1).bytes), ("an unknown type", HTTP2Frame(0x77, 0, stream: 0, [1]).bytes),
         ("PRIORITY_UPDATE", HTTP2Frame(HTTP2Frame.priorityUpdate, 0, stream: 0, [0, 0, 0, 1] + Array("u=1".utf8)).bytes),
@@ -82,7 +83,7 @@ import Testing
 
     @Test(arguments: floods.indices) func framesWithoutEffectEndTheConnection(which: Int) async throws {
         let frame = Self.floods[which].1
-        try await underAttack("idle_frames", { port in
+        try await underAttack("idle_frames", expecting: 11) { port in
             let peer = try HTTP2Peer(port: port)
             let hundred = [[UInt8]](repeating: frame, count: 100).flatMap(\.self)
             for _ in 0..<120 {
@@ -91,22 +92,22 @@ import Testing
                 if which == 1 { for _ in 0..<100 where !peer.step() { break } }
             }
             return peer.goodbye()
-        }, expecting: 11)
+        }
     }
 
     @Test func emptyDataEndsTheConnection() async throws {
-        try await underAttack("idle_frames", { port in
+        try await underAttack("idle_frames", expecting: 11) { port in
             let peer = try HTTP2Peer(port: port)
             peer.send(.request(1, "POST", "/", ends: false))
             let hundred = [HTTP2Frame](repeating: .data(1, []), count: 100)
             for _ in 0..<120 where !peer.send(hundred) { break }
             return peer.goodbye()
-        }, expecting: 11)
+        }
     }
 
     /// CVE-2024-27316 and its kin: fields that never end. Eight CONTINUATION frames are taken, empty ones as well as full ones.
     @Test(arguments: [0, 1000]) func continuationsAreBounded(size: Int) async throws {
-        try await underAttack("fields", { port in
+        try await underAttack("fields", expecting: 11) { port in
             let peer = try HTTP2Peer(port: port)
             var start = HTTP2Frame.request(1)
             start.flags = HTTP2Frame.endStream
@@ -114,12 +115,12 @@ import Testing
             let field = size == 0 ? [] : HTTP2Frame.block([("x", String(repeating: "y", count: size))])
             for _ in 0..<50 where !peer.send(HTTP2Frame(HTTP2Frame.continuation, 0, stream: 1, field)) { break }
             return peer.goodbye()
-        }, expecting: 11)
+        }
     }
 
     /// One field in the table that compression keeps, named many times over by a byte each.
     @Test func aBombOfFieldsEndsTheConnection() async throws {
-        try await underAttack("fields", { port in
+        try await underAttack("fields", expecting: 11) { port in
             let peer = try HTTP2Peer(port: port)
             let value = [UInt8](repeating: 97, count: 3900)
             // 0x40: literal with indexing; the value's length, 3900, in HPACK's form of seven bits.
@@ -128,7 +129,7 @@ import Testing
             let pseudo = HTTP2Frame.block([(":method", "GET"), (":scheme", "http"), (":authority", "a"), (":path", "/")])
             peer.send(HTTP2Frame(HTTP2Frame.headers, HTTP2Frame.endHeaders | HTTP2Frame.endStream, stream: 1, pseudo + block))
             return peer.goodbye()
-        }, expecting: 11)
+        }
     }
 
     /// Faults of a connection, each with the code that RFC 9113 gives it.
@@ -152,11 +153,11 @@ import Testing
 
     @Test(arguments: breaches.indices) func breachesOfTheProtocolEndTheConnection(which: Int) async throws {
         let (_, code, frames) = Self.breaches[which]
-        try await underAttack(nil, { port in
+        try await underAttack(nil, expecting: code) { port in
             let peer = try HTTP2Peer(port: port)
             peer.send(frames)
             return peer.goodbye()
-        }, expecting: code)
+        }
     }
 
     /// What would be a second request, a longer body or another host in HTTP/1 never reaches the backend.
@@ -191,12 +192,12 @@ import Testing
 
     /// A client that asks and asks and reads nothing.
     @Test func unreadAnswersAreBounded() async throws {
-        try await underAttack(nil, { port in
+        try await underAttack(nil, expecting: nil) { port in
             let peer = try HTTP2Peer(RawPeer(port: port, receiveBuffer: 4096))
             peer.raw.send(HTTP2Frame.preface + HTTP2Frame.settings().bytes)
             let ping = HTTP2Frame(HTTP2Frame.ping, 0, stream: 0, [UInt8](repeating: 1, count: 8))
             for _ in 0..<2000 where !peer.send([HTTP2Frame](repeating: ping, count: 100)) { break }
             return nil
-        }, expecting: nil)
+        }
     }
 }

@@ -272,7 +272,9 @@ import Testing
         }) { backend in
             try await withLive("{ path: /, backends: [127.0.0.1:\(backend.port)] }") { gateway in
                 let peer = try HTTP2Peer(port: gateway.port)
-                let pseudo = [(":method", "CONNECT"), (":protocol", "websocket"), (":scheme", "http"), (":authority", "a"), (":path", "/chat")]
+                let pseudo = [
+                    (":method", "CONNECT"), (":protocol", "websocket"), (":scheme", "http"), (":authority", "a"), (":path", "/chat"),
+                ]
                 peer.send(.headers(1, pseudo + [("sec-websocket-version", "13")], ends: false))
                 peer.read { $0.answers[1]?.heads.isEmpty == false }
                 #expect(peer.answers[1]?.status == 200 && peer.answers[1]?.all("upgrade").isEmpty == true)

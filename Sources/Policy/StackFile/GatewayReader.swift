@@ -8,7 +8,7 @@ extension StackReader {
         var admin = object.address("admin")
         if let bare = admin, bare.isBare { admin = ListenAddress(host: "127.0.0.1", port: bare.port) }
         let listeners = self.listeners(object)
-        if let admin, listeners.contains(where: { $0.port == admin.port }) {
+        if let admin, listeners.contains(where: { $0.address.port == admin.port }) {
             report(object, "admin", "gateway.admin: port \(admin.port) is gateway.listen's already")
         }
         var routes: [RouteSpec] = [], taken = TakenRequests()
@@ -35,26 +35,14 @@ extension StackReader {
                 object.line, object.column, "gateway: a limit is shared, so gateway.limit-store must name the Redis that counts it")
         }
         return GatewaySpec(
-            listeners: listeners, admin: admin, adminTokenFile: object.string("admin-token-file"), threads: object.integer("threads") ?? 1,
+            listeners: listeners, tls: tls(object, listeners), admin: admin, adminTokenFile: object.string("admin-token-file"),
+            threads: object.integer("threads") ?? 1,
             accessLog: accessLog(object), trustedProxies: trusted, takesProxyProtocol: object.boolean("proxy-protocol") ?? false,
             limits: limits(object.object("limits")), tracing: object.object("tracing").map { tracing($0) }, limitStore: store,
             routes: routes, takesHTTP2: object.boolean("http2") ?? true)
     }
 
-    /// Where the gateway listens: each address once, and none that another one takes as well.
-    private mutating func listeners(_ object: CheckedObject) -> [ListenAddress] {
-        let all = object.list("listen").compactMap { if case .address(let address) = $0 { address } else { nil } }
-        for (i, address) in all.enumerated() {
-            if let clash = all[..<i].first(where: { $0.overlaps(address) }) {
-                report(object, "listen", "gateway.listen: \(address) is taken by \(clash) already")
-            }
-        }
-        if all.isEmpty, object.values["listen"] != nil { report(object, "listen", "gateway.listen: at least one address is needed") }
-        // Only where another error is told already.
-        return all.isEmpty ? [ListenAddress(host: "127.0.0.1", port: 1)] : all
-    }
-
-    private mutating func report(_ object: CheckedObject, _ key: String, _ message: String) {
+    mutating func report(_ object: CheckedObject, _ key: String, _ message: String) {
         let place = object.places[key] ?? (object.line, object.column)
         checker.report(place.line, place.column, message)
     }
@@ -263,7 +251,8 @@ extension StackReader {
         }
         let speaks = said > 0 || named == "h2c"
         if speaks, object.places["proxy-protocol"] != nil {
-            report(object, "proxy-protocol", "\(path).proxy-protocol: a connection of HTTP/2 carries requests of many clients; leave it out")
+            report(
+                object, "proxy-protocol", "\(path).proxy-protocol: a connection of HTTP/2 carries requests of many clients; leave it out")
         }
         return speaks
     }

@@ -3,7 +3,9 @@ import Basics
 /// The gateway in front of the services, as a stack file configures it.
 public struct GatewaySpec: Sendable, Equatable {
     /// Where it listens: at least one address, each once.
-    public let listeners: [ListenAddress]
+    public let listeners: [ListenerSpec]
+    /// nil: no listener has TLS.
+    public let tls: TLSSpec?
     public let admin: ListenAddress?
     /// A file with the token that changes and explanations on the admin page need; nil: neither is served.
     public let adminTokenFile: String?
@@ -22,12 +24,13 @@ public struct GatewaySpec: Sendable, Equatable {
     public let takesHTTP2: Bool
 
     public init(
-        listeners: [ListenAddress], admin: ListenAddress?, adminTokenFile: String?, threads: Int, accessLog: AccessLogSpec,
+        listeners: [ListenerSpec], tls: TLSSpec?, admin: ListenAddress?, adminTokenFile: String?, threads: Int, accessLog: AccessLogSpec,
         trustedProxies: [AddressRange], takesProxyProtocol: Bool, limits: GatewayLimits, tracing: TracingSpec?, limitStore: String?,
         routes: [RouteSpec], takesHTTP2: Bool = true
     ) {
         self.takesHTTP2 = takesHTTP2
         self.listeners = listeners
+        self.tls = tls
         self.admin = admin
         self.adminTokenFile = adminTokenFile
         self.threads = threads
@@ -41,7 +44,7 @@ public struct GatewaySpec: Sendable, Equatable {
     }
 
     /// The first address, under which whoever needs only one finds the gateway.
-    public var listen: ListenAddress { listeners[0] }
+    public var listen: ListenAddress { listeners[0].address }
 }
 
 public struct AccessLogSpec: Sendable, Equatable {

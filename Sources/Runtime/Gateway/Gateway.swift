@@ -111,12 +111,12 @@ public final class Gateway: Sendable {
 
     /// Listens on all loops; the kernel spreads connections over them. May be called once for each of several addresses. `inherited`: a
     /// predecessor's listening sockets of this address, one a loop.
-    public func listen(on address: SocketAddress, inherited: [Int32] = []) async throws {
+    public func listen(on address: SocketAddress, as kind: ListenerKind = .plain, inherited: [Int32] = []) async throws {
         var address = address
         for (i, (loop, part)) in zip(loops, parts).enumerated() {
             let wanted = address, shared = loops.count > 1
             let descriptor = i < inherited.count ? inherited[i] : nil
-            address = try await loop.run { try part.value.listen(wanted, shared: shared, joins: i > 0, inherited: descriptor) }
+            address = try await loop.run { try part.value.listen(wanted, as: kind, shared: shared, joins: i > 0, inherited: descriptor) }
         }
         for descriptor in inherited.dropFirst(loops.count) { closeDescriptor(descriptor) }
         let bound = address

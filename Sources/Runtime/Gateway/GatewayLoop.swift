@@ -21,7 +21,9 @@ final class GatewayLoop {
     private(set) var routes: RouteTableOnLoop
     var sharedLimits: SharedRateLimits?
     var tracer: Tracer?
-    private let clients: ClientCounts
+    let clients: ClientCounts
+    /// Connections of clients whose TLS handshake is not done.
+    let handshakes: Handshakes
     /// Connections to replicas.
     let connections: ReplicaConnections
     /// Connections of HTTP/2 to replicas.
@@ -69,6 +71,7 @@ final class GatewayLoop {
         self.clients = clients
         context = HTTPServerContext(loop: loop, limits: limits)
         http2 = HTTP2Clients(context: context, metrics: metrics)
+        handshakes = Handshakes(context: context)
         self.accessLog = accessLog
         recent = RecentRequests()
         unrouted = metrics.counter("gateway_unrouted_total", "Requests that no route took.")
@@ -83,49 +86,22 @@ final class GatewayLoop {
         context.onRefusal = { failure in
             metrics.counter("gateway_refused_total", "Messages that were refused, by reason.", labels: [("reason", failure.rawValue)]).add()
         }
+        followHandshakes(metrics)
         context.expectsProxyHeader = { [unowned self] peer in settings.takesProxyProtocol && settings.trusts(peer.ip) }
     }
 
     /// Opens a listening socket, or takes over a descriptor that listens already.
-    func listen(_ address: SocketAddress, shared: Bool, joins: Bool, inherited: Int32? = nil) throws(SystemError) -> SocketAddress {
+    func listen(
+        _ address: SocketAddress, as kind: ListenerKind, shared: Bool, joins: Bool, inherited: Int32? = nil
+    ) throws(SystemError) -> SocketAddress {
         let listener = try Listener(loop: loop, address: address, shared: shared, joins: joins, inherited: inherited) {
             [unowned self] fd, peer in
-            accept(fd, peer)
+            accept(fd, peer, kind)
         }
         listener.onTrouble = { [unowned self] in ranShort($0.description) }
         listeners.append(listener)
         return listener.address
     }
-
-    private func accept(_ fd: Int32, _ peer: SocketAddress) {
-        let connection = ProxyConnection(gateway: self, peer: peer)
-        do throws(SystemError) { try connection.start(fd) } catch {
-            closeDescriptor(fd)
-            return ranShort(error.description)
-        }
-        if settings.takesProxyProtocol {
-            // Whoever may not speak for others has nothing to do here; whoever may is counted when it has said for whom.
-            if !settings.trusts(peer.ip) {
-                connection.turnAway(status: 403, code: "no_proxy", message: "this address may only be used by the proxies before it")
-            }
-        } else {
-            countNamed(connection)
-        }
-    }
-
-    func countNamed(_ connection: ProxyConnection) {
-        guard settings.perClient > 0, let address = connection.peer.ip, connection.isOpen else { return }
-        if clients.add(address, limit: settings.perClient) {
-            connection.counted = address
-        } else {
-            connection.turnAway(status: 429, code: "too_many_connections", message: "this address has as many connections as it may have")
-        }
-    }
-
-    func forgetClient(_ connection: ProxyConnection) { if let address = connection.counted { forget(address) } }
-
-    /// Counts a connection of this client no longer.
-    func forget(_ address: IPAddress) { clients.remove(address) }
 
     /// The listening descriptors, one for each address, for a successor.
     var listening: [Int32] { listeners.map(\.descriptor) }
@@ -134,6 +110,7 @@ final class GatewayLoop {
     func apply(_ new: [Route], _ settings: GatewaySettings) {
         self.settings = settings
         context.takesHTTP2 = settings.takesHTTP2
+        handshakes.server = settings.tls
         routes = RouteTableOnLoop(new, seed: random.next(), after: routes.routes)
         closeUnwantedIdle()
         followRoutes()
@@ -316,11 +293,12 @@ final class GatewayLoop {
         accessLog.flush()
     }
 
-    var isQuiet: Bool { connectionCount == 0 }
+    var isQuiet: Bool { connectionCount == 0 && handshakes.count == 0 }
     /// Open connections of clients.
     var connectionCount: Int { context.connections.count + http2.connections.count }
 
     func closeAll() {
+        handshakes.closeAll()
         context.closeAll()
         http2.closeAll()
         // They hold this loop's part, which holds them.

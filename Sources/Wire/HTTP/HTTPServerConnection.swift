@@ -95,11 +95,23 @@ open class HTTPServerConnection: Stream {
     /// Takes over an accepted socket.
     public func start(_ descriptor: Int32) throws(SystemError) {
         try adopt(descriptor)
+        begin(expectsProxyHeader: context.expectsProxyHeader(peer))
+    }
+
+    /// Takes over a connection whose handshake is done, out of `Handshake`'s own call.
+    public func start(after handshake: Handshake) {
+        handshake.handOver(to: self)
+        begin(expectsProxyHeader: false)
+        if context.isDraining { closeIfIdle(gently: context.drainsGently) }
+    }
+
+    private func begin(expectsProxyHeader: Bool) {
         context.connections[ObjectIdentifier(self)] = self
         isTold = true
-        mayBePreface = context.takesHTTP2
+        // Over TLS the protocol is known by ALPN.
+        mayBePreface = context.takesHTTP2 && tls == nil
         timer = LoopTimer(loop: loop) { [unowned self] in timePassed() }
-        machine.start(expectsProxyHeader: context.expectsProxyHeader(peer), loop.now, context.limits)
+        machine.start(expectsProxyHeader: expectsProxyHeader, loop.now, context.limits)
         keepDeadline()
         if context.connections.count + context.others > context.connectionLimit {
             refuse(status: 503, code: "too_many_connections", message: "this server has as many connections as it takes")
@@ -268,13 +280,12 @@ open class HTTPServerConnection: Stream {
     /// The first bytes of a client of HTTP/2 (RFC 9113, 3.4).
     public static let preface: StaticString = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
-    /// Gives the socket to a connection of another protocol, which goes on with it: this one has ended then, and tells nobody.
-    public final func handOver(to other: Stream) {
+    /// A connection of another protocol goes on with the socket: this one has ended, and tells nobody.
+    public final override func handedOver() {
         timer?.cancel()
         timer = nil
         context.connections[ObjectIdentifier(self)] = nil
         isTold = false
-        passOn(to: other)
     }
 
     private func readProxyHeader(_ bytes: UnsafeRawBufferPointer) -> Int? {

@@ -19,7 +19,9 @@ enum SessionCallbacks {
         nghttp2_data_provider(
             source: nghttp2_data_source(ptr: Unmanaged.passUnretained(own).toOpaque()),
             read_callback: { _, _, _, length, flags, source, data in
-                guard let session = SessionCallbacks.session(data), let stream = source?.pointee.ptr else { return Int(SessionCallbacks.fail) }
+                guard let session = SessionCallbacks.session(data), let stream = source?.pointee.ptr else {
+                    return Int(SessionCallbacks.fail)
+                }
                 let owner = Unmanaged<HTTP2Stream>.fromOpaque(stream).takeUnretainedValue()
                 return session.nextData(owner, length, flags)
             })

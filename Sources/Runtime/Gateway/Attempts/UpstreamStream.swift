@@ -215,7 +215,4 @@ final class UpstreamStream: HTTP2Stream {
         if code == HTTP2Code.refusedStream.rawValue, !answerBegan { return fail(.notSent, "the replica refused the stream", .nobody) }
         fail(answerBegan ? .brokenResponse : .noResponse, "the replica reset the stream with code \(code)", .replica)
     }
-
-    /// Tells the exchange of a stream that the library never began.
-    func lostUnsent() { if !isSubmitted || isOpen { closed(HTTP2Code.cancel.rawValue) } }
 }

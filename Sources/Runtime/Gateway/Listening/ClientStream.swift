@@ -126,7 +126,8 @@ final class ClientStream: HTTP2Stream {
 
     // MARK: time
 
-    /// Ends a request whose body has stopped coming, or whose client does not read its answer.
+    /// Ends a request whose body has stopped coming, or whose client does not read its answer. A call of gRPC may be silent for as long as its
+    /// deadline lets it.
     func timePassed(_ now: MonotonicTime, _ limits: HTTPLimits) {
         guard isAlive, !isTunnel else { return }
         if waiting > 0 {
@@ -138,7 +139,7 @@ final class ClientStream: HTTP2Stream {
             }
         } else if !peerHasEnded, !hasSentHead, !isHeld {
             let whole = began + limits.bodyTime + .seconds(bodyBytes / 1024)
-            guard now - movedAt >= limits.bodyTime || now >= whole, let exchange else { return }
+            guard now - movedAt >= limits.bodyTime || now >= whole, let exchange, !exchange.request.isGRPC else { return }
             exchange.requestRefused(408, bodyBytes: 0)
             mustAnswer(.bodyTimeout, ends: false)
         }

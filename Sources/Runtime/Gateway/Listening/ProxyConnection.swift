@@ -11,13 +11,18 @@ final class ProxyConnection: HTTPServerConnection {
     private(set) var comesFromTrusted: Bool
     /// Whether the request under way is one of HTTP/1.0.
     private(set) var isOld = false
+    /// Whether the request under way is HEAD.
+    private(set) var isHead = false
     /// How the body of the answer under way goes to the client.
     var bodyForm = BodyForm.none
     /// The address under which the connection was counted.
     var counted: IPAddress?
+    /// What its listener does with those who come.
+    let kind: ListenerKind
 
-    init(gateway: GatewayLoop, peer: SocketAddress) {
+    init(gateway: GatewayLoop, peer: SocketAddress, _ kind: ListenerKind) {
         self.gateway = gateway
+        self.kind = kind
         comesFromTrusted = gateway.settings.trusts(peer.ip)
         super.init(context: gateway.context, peer: peer)
     }
@@ -29,6 +34,7 @@ final class ProxyConnection: HTTPServerConnection {
 
     /// A client of HTTP/2 that knows what is spoken here: a connection of that kind goes on with the socket.
     override func prefaceCame(_ bytes: UnsafeRawBufferPointer) -> Bool {
+        guard kind == .plain else { return false }
         let next = HTTP2Connection(gateway: gateway, peer: peer, comesFromTrusted: comesFromTrusted, counted: counted)
         counted = nil
         handOver(to: next)
@@ -40,6 +46,7 @@ final class ProxyConnection: HTTPServerConnection {
         let exchange = gateway.lendExchange()
         self.exchange = exchange
         isOld = table.minorVersion == 0
+        isHead = table.isHead
         exchange.begin(.http1(self), table)
     }
 

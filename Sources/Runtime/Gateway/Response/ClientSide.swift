@@ -28,6 +28,13 @@ enum ClientSide {
         case .http2(let stream): stream.connection.comesFromTrusted
         }
     }
+    /// Whether the client's connection has TLS.
+    var isSecure: Bool {
+        switch self {
+        case .http1(let connection): connection.tls != nil
+        case .http2(let stream): stream.connection.tls != nil
+        }
+    }
     var isOpen: Bool {
         switch self {
         case .http1(let connection): connection.isOpen

@@ -110,13 +110,22 @@ extension Exchange {
 
     /// Answers in place of the backend.
     func refuse(_ failure: GatewayFailure, _ message: String? = nil) {
+        if request.isGRPC { return refuseCall(failure, message) }
         if failure == .noReplica || failure == .holdEnded || failure == .shortage { answer.fields.field("Retry-After", decimal: 1) }
         respond(
             failure.status, type: "application/json",
             body: Array("{\"error\":{\"code\":\"\(failure.rawValue)\",\"message\":\"\(message ?? failure.message)\"}}\n".utf8))
     }
 
-    func respond(_ status: Int, type: String?, body: [UInt8]) {
+    /// Answers a call of gRPC: by fields alone. The log and the metrics have the failure's own status.
+    private func refuseCall(_ failure: GatewayFailure, _ message: String?) {
+        answer.fields.field("grpc-status", decimal: GRPC.code(failure))
+        answer.fields.field("grpc-message", text: GRPC.message(message ?? failure.message))
+        respond(failure.status, type: "application/grpc", body: [], shown: 200)
+    }
+
+    /// `shown`: the status that the client sees, where it is another one than is noted.
+    func respond(_ status: Int, type: String?, body: [UInt8], shown: Int? = nil) {
         guard let client, client.isOpen, !answer.hasBegun else { return }
         answer.hasBegun = true
         attempts.answeredHere()
@@ -127,7 +136,7 @@ extension Exchange {
         let body = [204, 205, 304].contains(status) ? [] : body
         answer.bytes = body.count
         client.respond(
-            OwnAnswer(status: status, type: type, body: body, toHead: request.isHead),
+            OwnAnswer(status: shown ?? status, type: type, body: body, toHead: request.isHead),
             HeadRewriter.Additions(id: request.id, lines: answer.fields.bytes, edits: route?.route.responseEdits))
         finish()
         client.release()
