@@ -43,6 +43,10 @@ let package = Package(
         .systemLibrary(
             name: "COpenSSL", path: "Sources/System/COpenSSL", pkgConfig: "openssl",
             providers: [.apt(["libssl-dev"])]),
+        // What is a macro in OpenSSL's headers.
+        .target(
+            name: "CTLS", path: "Sources/System/CTLS",
+            linkerSettings: [.linkedLibrary("ssl"), .linkedLibrary("crypto")]),
         .systemLibrary(
             name: "CXXHash", path: "Sources/System/CXXHash", pkgConfig: "libxxhash",
             providers: [.apt(["libxxhash-dev"])]),
@@ -53,6 +57,9 @@ let package = Package(
         .systemLibrary(
             name: "CPCRE2", path: "Sources/System/CPCRE2", pkgConfig: "libpcre2-8",
             providers: [.apt(["libpcre2-dev"])]),
+        .systemLibrary(
+            name: "CNGHTTP2", path: "Sources/System/CNGHTTP2", pkgConfig: "libnghttp2",
+            providers: [.apt(["libnghttp2-dev"])]),
 
         // Core
         room("Basics", on: "Core", uses: ["CLinux"]),
@@ -82,8 +89,9 @@ let package = Package(
             ]),
 
         // Wire: bytes and sockets.
-        room("EventLoops", on: "Wire", uses: ["Basics", "CLinux", "COpenSSL"]),
+        room("EventLoops", on: "Wire", uses: ["Basics", "CLinux", "COpenSSL", "CTLS"]),
         room("HTTP", on: "Wire", uses: ["EventLoops", "Basics", "JSONCoding"]),
+        room("HTTP2", on: "Wire", uses: ["HTTP", "Resilience", "Basics", "CNGHTTP2"]),
         room("Redis", on: "Wire", uses: ["EventLoops", "Resilience", "Sharding", "Basics", "COpenSSL"]),
 
         room("OpenTelemetry", on: "Wire", uses: ["Basics", "JSONCoding", "ProtobufCoding"]),
@@ -93,7 +101,8 @@ let package = Package(
         room(
             "Gateway", on: "Runtime",
             uses: [
-                "OpenTelemetry", "HTTP", "Redis", "EventLoops", "Balancing", "Resilience", "StackModel", "Observability", "Patterns",
+                "OpenTelemetry", "HTTP2", "HTTP", "Redis", "EventLoops", "Balancing", "Resilience", "StackModel", "Observability",
+                "Patterns",
                 "ProtobufCoding", "Basics",
                 "JSONCoding",
                 "CLinux", "CAdminPage", "COpenSSL", "CXXHash",
@@ -147,7 +156,7 @@ let package = Package(
 
         // Tests: what they share, then one target a kind.
         .target(
-            name: "TestSupport", dependencies: ["HTTP", "EventLoops", "Redis", "Sharding", "Basics", "JSONCoding", "CLinux"],
+            name: "TestSupport", dependencies: ["CNGHTTP2", "HTTP", "EventLoops", "Redis", "Sharding", "Basics", "JSONCoding", "CLinux"],
             path: "Tests/TestSupport",
             swiftSettings: strict),
         tests(
@@ -161,7 +170,7 @@ let package = Package(
                 "StackModel",
                 "Patterns", "Basics", "JSONCoding", "TestSupport", "Measurement",
             ], exclude: ["Cases"]),
-        tests("HTTPTests", uses: ["Gateway", "HTTP", "EventLoops", "StackFile", "StackModel", "Basics", "TestSupport"]),
+        tests("HTTPTests", uses: ["Gateway", "HTTP2", "HTTP", "EventLoops", "StackFile", "StackModel", "Basics", "TestSupport"]),
         tests("RedisTests", uses: ["Redis", "Provisioning", "Observability", "Sharding", "EventLoops", "Basics", "TestSupport"]),
         tests(
             "EngineTests",

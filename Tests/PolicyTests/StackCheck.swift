@@ -67,10 +67,12 @@ private func promises(_ stack: Stack) -> String? {
         }
     }
     guard let gateway = stack.gateway else { return nil }
-    for address in gateway.listeners + [gateway.admin].compactMap({ $0 }) where IPAddress(address.host) == nil || address.port == 0 {
+    for address in gateway.listeners.map(\.address) + [gateway.admin].compactMap(\.self)
+    where IPAddress(address.host) == nil || address.port == 0 {
         return "no address: \(address)"
     }
-    for (i, address) in gateway.listeners.enumerated() where gateway.listeners[..<i].contains(where: { $0.overlaps(address) }) {
+    for (i, address) in gateway.listeners.enumerated()
+    where gateway.listeners[..<i].contains(where: { $0.address.overlaps(address.address) }) {
         return "listened on twice: \(address)"
     }
     if case .custom(let format) = gateway.accessLog.format, !format.contains("$") || AccessLogSpec.unknownField(format) != nil {

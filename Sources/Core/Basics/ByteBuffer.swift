@@ -13,6 +13,9 @@ public struct ByteBuffer: ~Copyable {
 
     public init() {}
 
+    /// A copy of bytes.
+    public init(_ bytes: UnsafeRawBufferPointer) { append(bytes) }
+
     deinit { free(base) }
 
     @inlinable public var count: Int { end - start }

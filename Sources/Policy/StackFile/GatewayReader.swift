@@ -8,7 +8,7 @@ extension StackReader {
         var admin = object.address("admin")
         if let bare = admin, bare.isBare { admin = ListenAddress(host: "127.0.0.1", port: bare.port) }
         let listeners = self.listeners(object)
-        if let admin, listeners.contains(where: { $0.port == admin.port }) {
+        if let admin, listeners.contains(where: { $0.address.port == admin.port }) {
             report(object, "admin", "gateway.admin: port \(admin.port) is gateway.listen's already")
         }
         var routes: [RouteSpec] = [], taken = TakenRequests()
@@ -35,26 +35,14 @@ extension StackReader {
                 object.line, object.column, "gateway: a limit is shared, so gateway.limit-store must name the Redis that counts it")
         }
         return GatewaySpec(
-            listeners: listeners, admin: admin, adminTokenFile: object.string("admin-token-file"), threads: object.integer("threads") ?? 1,
+            listeners: listeners, tls: tls(object, listeners), admin: admin, adminTokenFile: object.string("admin-token-file"),
+            threads: object.integer("threads") ?? 1,
             accessLog: accessLog(object), trustedProxies: trusted, takesProxyProtocol: object.boolean("proxy-protocol") ?? false,
             limits: limits(object.object("limits")), tracing: object.object("tracing").map { tracing($0) }, limitStore: store,
-            routes: routes)
+            routes: routes, takesHTTP2: object.boolean("http2") ?? true)
     }
 
-    /// Where the gateway listens: each address once, and none that another one takes as well.
-    private mutating func listeners(_ object: CheckedObject) -> [ListenAddress] {
-        let all = object.list("listen").compactMap { if case .address(let address) = $0 { address } else { nil } }
-        for (i, address) in all.enumerated() {
-            if let clash = all[..<i].first(where: { $0.overlaps(address) }) {
-                report(object, "listen", "gateway.listen: \(address) is taken by \(clash) already")
-            }
-        }
-        if all.isEmpty, object.values["listen"] != nil { report(object, "listen", "gateway.listen: at least one address is needed") }
-        // Only where another error is told already.
-        return all.isEmpty ? [ListenAddress(host: "127.0.0.1", port: 1)] : all
-    }
-
-    private mutating func report(_ object: CheckedObject, _ key: String, _ message: String) {
+    mutating func report(_ object: CheckedObject, _ key: String, _ message: String) {
         let place = object.places[key] ?? (object.line, object.column)
         checker.report(place.line, place.column, message)
     }
@@ -122,7 +110,7 @@ extension StackReader {
             eject: eject(object.object("eject")),
             guards: guards(object), hold: hold(object, services, path), access: access(object, deny, path), edits: edits(object, path),
             upgrades: object.places["upgrade"] == nil ? ["websocket"] : object.strings("upgrade").map { $0.lowercased() },
-            proxyHeader: object.string("proxy-protocol").flatMap(RouteSpec.ProxyHeader.init))
+            proxyHeader: object.string("proxy-protocol").flatMap(RouteSpec.ProxyHeader.init), speaksHTTP2: speaksHTTP2(object, path))
     }
 
     private mutating func checkService(_ name: String, _ object: CheckedObject, _ key: String, _ services: [ServiceSpec], _ path: String) {
@@ -246,10 +234,33 @@ extension StackReader {
         return text
     }
 
+    private static let h2cScheme = "h2c://"
+
+    /// A backend's address without its scheme.
+    private static func bareAddress(_ backend: CheckedObject) -> String {
+        let text = backend.string("address") ?? ""
+        return text.hasPrefix(h2cScheme) ? String(text.dropFirst(h2cScheme.utf8.count)) : text
+    }
+
+    /// Whether the route's backends are spoken to in HTTP/2: the route says so, or each of its backends does.
+    private mutating func speaksHTTP2(_ object: CheckedObject, _ path: String) -> Bool {
+        let said = object.objects("backends").filter { ($0.string("address") ?? "").hasPrefix(StackReader.h2cScheme) }.count
+        let all = object.objects("backends").count, named = object.string("protocol")
+        if said > 0, said < all || named == "http1" {
+            report(object, "backends", "\(path).backends: either all of a route's backends are spoken to in HTTP/2 (h2c://) or none")
+        }
+        let speaks = said > 0 || named == "h2c"
+        if speaks, object.places["proxy-protocol"] != nil {
+            report(
+                object, "proxy-protocol", "\(path).proxy-protocol: a connection of HTTP/2 carries requests of many clients; leave it out")
+        }
+        return speaks
+    }
+
     private func backends(_ object: CheckedObject) -> [BackendSpec] {
         object.objects("backends").map {
             BackendSpec(
-                address: $0.string("address") ?? "", weight: $0.integer("weight") ?? 1, priority: $0.integer("priority") ?? 0,
+                address: StackReader.bareAddress($0), weight: $0.integer("weight") ?? 1, priority: $0.integer("priority") ?? 0,
                 line: $0.line, column: $0.column)
         }
     }

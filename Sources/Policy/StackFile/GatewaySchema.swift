@@ -5,7 +5,7 @@ extension StackSchema {
     static let backend = ObjectSpec(
         "a backend",
         [
-            KeySpec("address", .string, required: true, "host:port or unix:/path"),
+            KeySpec("address", .string, required: true, "host:port or unix:/path; h2c:// before it: HTTP/2"),
             KeySpec("weight", .integer(0...256), "its share; default 1"),
             KeySpec("priority", .integer(0...7), "0 is asked first, higher ones get what spills over; default 0"),
         ])
@@ -183,6 +183,8 @@ extension StackSchema {
             KeySpec("host", .string, "what the backend gets as Host; default: what the client said"),
             KeySpec("request-headers", .object(fields), "edits on the way to the backend"),
             KeySpec("response-headers", .object(fields), "edits on the way to the client"),
+            KeySpec(
+                "protocol", .choice(["http1", "h2c"]), "what backends are spoken to in; h2c is HTTP/2 by prior knowledge; default http1"),
             KeySpec("upgrade", .list(.token), "what a connection may be upgraded to; default websocket"),
             KeySpec(
                 "proxy-protocol", .choice(RouteSpec.ProxyHeader.allCases.map(\.rawValue)),
@@ -215,12 +217,16 @@ extension StackSchema {
     static let gateway = ObjectSpec(
         "the gateway",
         [
-            KeySpec("listen", .list(.address), required: true, "where it listens, one or several; a bare port means every IPv4 address"),
+            KeySpec(
+                "listen", .list(.objectOr(listener, short: "address")), required: true,
+                "where it listens, one or several; a bare port means every IPv4 address"),
+            KeySpec("tls", .object(tls), "TLS of the listeners that have it"),
             KeySpec("admin", .address, "metrics, state and page; a bare port means loopback"),
             KeySpec("admin-token-file", .string, "a file with the word that changes and explanations need"),
             KeySpec("threads", .integer(1...64), "threads that serve requests; default 1"),
             KeySpec("access-log", .objectOr(accessLog, short: "format"), "a line a request; default true"),
             KeySpec("trusted-proxies", .list(.range), "whose X-Forwarded-For is believed; default nobody's"),
+            KeySpec("http2", .boolean, "clients may speak HTTP/2: at once on a plain connection, by ALPN over TLS; default true"),
             KeySpec("proxy-protocol", .boolean, "trusted proxies begin each connection with a PROXY header; default false"),
             KeySpec("limits", .object(limits), "what the gateway takes from clients"),
             KeySpec("tracing", .object(tracing), "spans of the gateway's own"),

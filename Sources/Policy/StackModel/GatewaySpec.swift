@@ -3,7 +3,9 @@ import Basics
 /// The gateway in front of the services, as a stack file configures it.
 public struct GatewaySpec: Sendable, Equatable {
     /// Where it listens: at least one address, each once.
-    public let listeners: [ListenAddress]
+    public let listeners: [ListenerSpec]
+    /// nil: no listener has TLS.
+    public let tls: TLSSpec?
     public let admin: ListenAddress?
     /// A file with the token that changes and explanations on the admin page need; nil: neither is served.
     public let adminTokenFile: String?
@@ -18,13 +20,17 @@ public struct GatewaySpec: Sendable, Equatable {
     /// The Redis in which limits with `shared: true` are counted.
     public let limitStore: String?
     public let routes: [RouteSpec]
+    /// Whether clients may speak HTTP/2: by prior knowledge on a plain connection, by ALPN on one with TLS.
+    public let takesHTTP2: Bool
 
     public init(
-        listeners: [ListenAddress], admin: ListenAddress?, adminTokenFile: String?, threads: Int, accessLog: AccessLogSpec,
+        listeners: [ListenerSpec], tls: TLSSpec?, admin: ListenAddress?, adminTokenFile: String?, threads: Int, accessLog: AccessLogSpec,
         trustedProxies: [AddressRange], takesProxyProtocol: Bool, limits: GatewayLimits, tracing: TracingSpec?, limitStore: String?,
-        routes: [RouteSpec]
+        routes: [RouteSpec], takesHTTP2: Bool = true
     ) {
+        self.takesHTTP2 = takesHTTP2
         self.listeners = listeners
+        self.tls = tls
         self.admin = admin
         self.adminTokenFile = adminTokenFile
         self.threads = threads
@@ -38,7 +44,7 @@ public struct GatewaySpec: Sendable, Equatable {
     }
 
     /// The first address, under which whoever needs only one finds the gateway.
-    public var listen: ListenAddress { listeners[0] }
+    public var listen: ListenAddress { listeners[0].address }
 }
 
 public struct AccessLogSpec: Sendable, Equatable {
@@ -60,7 +66,7 @@ public struct AccessLogSpec: Sendable, Equatable {
     public static let fields = [
         "time", "remote_addr", "method", "uri", "status", "bytes", "replica", "duration_ms", "upstream_ms", "tries", "request_id", "route",
         "host", "user_agent",
-        "trace_id", "held_ms",
+        "trace_id", "held_ms", "protocol",
     ]
 
     /// The first `$name` that is no field; nil when all are.
@@ -137,12 +143,15 @@ public struct RouteSpec: Sendable, Equatable {
     public let upgrades: [String]
     /// The version of the PROXY header with the client's address that backends get; nil: none.
     public let proxyHeader: ProxyHeader?
+    /// Whether backends are spoken to in HTTP/2, by prior knowledge.
+    public let speaksHTTP2: Bool
 
     public init(
         match: RouteMatch, target: Target, discovery: DiscoverySpec?, canary: CanarySpec?, balancing: BalancingSpec, isIdempotent: Bool,
         retry: RetrySpec, timeout: TimeoutSpec, bodyLimit: Int, probe: ProbeSpec?, eject: EjectSpec, guards: GuardSpec, hold: HoldSpec?,
-        access: AccessSpec, edits: EditSpec, upgrades: [String], proxyHeader: ProxyHeader?
+        access: AccessSpec, edits: EditSpec, upgrades: [String], proxyHeader: ProxyHeader?, speaksHTTP2: Bool = false
     ) {
+        self.speaksHTTP2 = speaksHTTP2
         self.match = match
         self.target = target
         self.discovery = discovery

@@ -112,12 +112,12 @@ public final class Gateway: Sendable {
 
     /// Listens on all loops; the kernel spreads connections over them. May be called once for each of several addresses. `inherited`: a
     /// predecessor's listening sockets of this address, one a loop.
-    public func listen(on address: SocketAddress, inherited: [Int32] = []) async throws {
+    public func listen(on address: SocketAddress, as kind: ListenerKind = .plain, inherited: [Int32] = []) async throws {
         var address = address
         for (i, (loop, part)) in zip(loops, parts).enumerated() {
             let wanted = address, shared = loops.count > 1
             let descriptor = i < inherited.count ? inherited[i] : nil
-            address = try await loop.run { try part.value.listen(wanted, shared: shared, joins: i > 0, inherited: descriptor) }
+            address = try await loop.run { try part.value.listen(wanted, as: kind, shared: shared, joins: i > 0, inherited: descriptor) }
         }
         for descriptor in inherited.dropFirst(loops.count) { closeDescriptor(descriptor) }
         let bound = address
@@ -414,7 +414,7 @@ public final class Gateway: Sendable {
         for (loop, part) in zip(loops, parts) {
             cut +=
                 (try? await loop.run {
-                    let left = part.value.context.connections.count
+                    let left = part.value.connectionCount
                     part.value.closeAll()
                     return left
                 }) ?? 0
@@ -438,7 +438,7 @@ public final class Gateway: Sendable {
     public var connectionCounts: [Int] {
         get async {
             var counts: [Int] = []
-            for (loop, part) in zip(loops, parts) { counts.append((try? await loop.run { part.value.context.connections.count }) ?? 0) }
+            for (loop, part) in zip(loops, parts) { counts.append((try? await loop.run { part.value.connectionCount }) ?? 0) }
             return counts
         }
     }

@@ -10,6 +10,7 @@ import Synchronization
 final class GatewayLoop {
     let loop: EventLoop
     let context: HTTPServerContext
+    let http2: HTTP2Clients
     let journal: Journal
     let accessLog: AccessLog
     let unrouted: Counter
@@ -20,9 +21,13 @@ final class GatewayLoop {
     private(set) var routes: RouteTableOnLoop
     var sharedLimits: SharedRateLimits?
     var tracer: Tracer?
-    private let clients: ClientCounts
+    let clients: ClientCounts
+    /// Connections of clients whose TLS handshake is not done.
+    let handshakes: Handshakes
     /// Connections to replicas.
     let connections: ReplicaConnections
+    /// Connections of HTTP/2 to replicas.
+    private(set) lazy var sessions = UpstreamSessions(self)
     let retryNotes: RetryNotes
     private let shortage: Shortage
     /// When idle clients were last closed to free their descriptors.
@@ -65,6 +70,8 @@ final class GatewayLoop {
         self.logger = logger
         self.clients = clients
         context = HTTPServerContext(loop: loop, limits: limits)
+        http2 = HTTP2Clients(context: context, metrics: metrics)
+        handshakes = Handshakes(context: context)
         self.accessLog = accessLog
         recent = RecentRequests()
         unrouted = metrics.counter("gateway_unrouted_total", "Requests that no route took.")
@@ -79,46 +86,22 @@ final class GatewayLoop {
         context.onRefusal = { failure in
             metrics.counter("gateway_refused_total", "Messages that were refused, by reason.", labels: [("reason", failure.rawValue)]).add()
         }
+        followHandshakes(metrics)
         context.expectsProxyHeader = { [unowned self] peer in settings.takesProxyProtocol && settings.trusts(peer.ip) }
     }
 
     /// Opens a listening socket, or takes over a descriptor that listens already.
-    func listen(_ address: SocketAddress, shared: Bool, joins: Bool, inherited: Int32? = nil) throws(SystemError) -> SocketAddress {
+    func listen(
+        _ address: SocketAddress, as kind: ListenerKind, shared: Bool, joins: Bool, inherited: Int32? = nil
+    ) throws(SystemError) -> SocketAddress {
         let listener = try Listener(loop: loop, address: address, shared: shared, joins: joins, inherited: inherited) {
             [unowned self] fd, peer in
-            accept(fd, peer)
+            accept(fd, peer, kind)
         }
         listener.onTrouble = { [unowned self] in ranShort($0.description) }
         listeners.append(listener)
         return listener.address
     }
-
-    private func accept(_ fd: Int32, _ peer: SocketAddress) {
-        let connection = ProxyConnection(gateway: self, peer: peer)
-        do throws(SystemError) { try connection.start(fd) } catch {
-            closeDescriptor(fd)
-            return ranShort(error.description)
-        }
-        if settings.takesProxyProtocol {
-            // Whoever may not speak for others has nothing to do here; whoever may is counted when it has said for whom.
-            if !settings.trusts(peer.ip) {
-                connection.turnAway(status: 403, code: "no_proxy", message: "this address may only be used by the proxies before it")
-            }
-        } else {
-            countNamed(connection)
-        }
-    }
-
-    func countNamed(_ connection: ProxyConnection) {
-        guard settings.perClient > 0, let address = connection.peer.ip, connection.isOpen else { return }
-        if clients.add(address, limit: settings.perClient) {
-            connection.counted = address
-        } else {
-            connection.turnAway(status: 429, code: "too_many_connections", message: "this address has as many connections as it may have")
-        }
-    }
-
-    func forgetClient(_ connection: ProxyConnection) { if let address = connection.counted { clients.remove(address) } }
 
     /// The listening descriptors, one for each address, for a successor.
     var listening: [Int32] { listeners.map(\.descriptor) }
@@ -126,6 +109,8 @@ final class GatewayLoop {
     /// Takes new routes; exchanges under way keep theirs. Idle connections to replicas that are gone or leaving are closed.
     func apply(_ new: [Route], _ settings: GatewaySettings) {
         self.settings = settings
+        context.takesHTTP2 = settings.takesHTTP2
+        handshakes.server = settings.tls
         routes = RouteTableOnLoop(new, seed: random.next(), after: routes.routes)
         closeUnwantedIdle()
         followRoutes()
@@ -139,6 +124,7 @@ final class GatewayLoop {
             }
         }
         connections.closeIdle(but: wanted)
+        sessions.closeIdle(but: wanted)
     }
 
     /// Call when a connection could not be made or taken because this process lacks something. Tells it, and closes idle connections, which
@@ -149,7 +135,9 @@ final class GatewayLoop {
         guard loop.now - reclaimed >= .milliseconds(100) else { return }
         reclaimed = loop.now
         connections.closeIdle()
+        sessions.closeIdle()
         context.closeIdle(atMost: GatewayLoop.reclaimAtOnce)
+        http2.closeIdle(atMost: GatewayLoop.reclaimAtOnce)
     }
 
     /// Called a few times a second.
@@ -279,9 +267,9 @@ final class GatewayLoop {
     }
 
     /// Logs a message that was refused before it became a request: the log has a line for it, like for any request.
-    func noteRefused(_ client: ProxyConnection, status: Int, bodyBytes: Int) {
+    func noteRefused(_ client: IPAddress?, status: Int, bodyBytes: Int) {
         let exchange = lendExchange()
-        exchange.becomeRefusal(client.peer.ip, status: status, bodyBytes: bodyBytes)
+        exchange.becomeRefusal(client, status: status, bodyBytes: bodyBytes)
         accessLog.line(exchange, replica: "-", total: .zero)
         takeBack(exchange)
     }
@@ -297,19 +285,26 @@ final class GatewayLoop {
         for listener in listeners { listener.close(keepingQueue: gently) }
         listeners = []
         context.drain(gently: gently)
+        http2.drain()
         // Nobody starts a replica for a gateway that ends.
         for queue in holdQueues.values { queue.refuseAll(.holdEnded) }
         connections.closeIdle()
+        sessions.closeIdle()
         accessLog.flush()
     }
 
-    var isQuiet: Bool { context.connections.isEmpty }
+    var isQuiet: Bool { connectionCount == 0 && handshakes.count == 0 }
+    /// Open connections of clients.
+    var connectionCount: Int { context.connections.count + http2.connections.count }
 
     func closeAll() {
+        handshakes.closeAll()
         context.closeAll()
+        http2.closeAll()
         // They hold this loop's part, which holds them.
         spare = []
         connections.closeIdle()
+        sessions.closeIdle()
         accessLog.flush()
         tracer?.end()
     }

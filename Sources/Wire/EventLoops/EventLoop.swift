@@ -34,8 +34,8 @@ public final class EventLoop: TaskExecutor, SerialExecutor, @unchecked Sendable 
 
     /// The buffer that every socket of this loop reads into; its contents are gone when the read callback returns.
     let readBuffer: UnsafeMutableRawBufferPointer
-    /// The plain bytes that TLS makes of `readBuffer`, just as short-lived.
-    lazy var plainBuffer = PlainBuffer()
+    /// What TLS makes of `readBuffer`, and what it seals: just as short-lived.
+    lazy var pipe = TLSPipe()
 
     /// The time at which this turn began to work. Cheap: read once a turn.
     public private(set) var now: MonotonicTime
@@ -277,6 +277,12 @@ public final class EventLoop: TaskExecutor, SerialExecutor, @unchecked Sendable 
         }
         slots[slot] = pollable
         return slot
+    }
+
+    /// Wakes another one from now on where a slot's socket wakes: with its next event, also one that was fetched already.
+    func replace(slot: Int, with pollable: Pollable) {
+        assertOnLoop()
+        slots[slot] = pollable
     }
 
     /// Forgets the slot; events already fetched for it are recognised by their old generation and dropped.

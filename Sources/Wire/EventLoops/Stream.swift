@@ -49,20 +49,20 @@ open class Stream: Pollable {
 
     public final let loop: EventLoop
     public final private(set) var isOpen = false
-    public final private(set) var isConnected = false
+    public final internal(set) var isConnected = false
     public final private(set) var isPaused = false
     /// TLS for this connection, set before connecting; the connection is up when its handshake is done.
     public final var tls: TLSSession?
     /// How many bytes were still waiting when the connection ended: they never left this machine. What was sealed by TLS counts as sent.
     public final private(set) var unsentAtClose = 0
     /// How many bytes have left after they had waited, in all: as long as some wait, this grows only when the peer has read.
-    public final private(set) var leftLater = 0
-    private final var fd: Int32 = -1
+    public final internal(set) var leftLater = 0
+    final var fd: Int32 = -1
     private final var slot = 0
-    final private(set) var output = ByteBuffer()
+    final var output = ByteBuffer()
     private final var flushQueued = false
-    private final var blocked = false
-    private final var mayHaveInput = false
+    final var blocked = false
+    final var mayHaveInput = false
     /// Whether the kernel has told that the peer sends no more, or is gone. What it sent before may still be unread.
     public final private(set) var sawHangUp = false
     /// Whether the peer has reset the connection or closed it whole: it reads no more either. A peer that only ended its own side is not
@@ -71,8 +71,8 @@ open class Stream: Pollable {
     /// Whether we have ended our sending side: from then on a hang-up on both sides is also what an orderly end looks like.
     private final var hasShutDown = false
     /// Whether the socket is connected and TLS is not ready yet.
-    private final var isShakingHands = false
-    private final var resets = false
+    final var isShakingHands = false
+    final private(set) var resets = false
     /// Whether it is not known, or was not at the end, where the peer is: its name is being asked for, or nobody has answered that question.
     /// Then nothing that happened says anything of the peer.
     public final private(set) var isUnresolved = false
@@ -90,7 +90,9 @@ open class Stream: Pollable {
     /// Time for Linux's first question and its repetition, which comes after a second: an address that is silent to both is left for the next.
     private static let addressTime = Duration.milliseconds(1500)
     /// Why sending has failed. What the peer sent before that is still read, because it may say why.
-    private var sendFailure: CloseReason?
+    final private(set) var sendFailure: CloseReason?
+    /// The stream that has taken this one's connection over, until what came with the handshake has been told to it.
+    final var heir: Stream?
 
     public init(loop: EventLoop) {
         self.loop = loop
@@ -109,6 +111,8 @@ open class Stream: Pollable {
     open func hungUp() {}
     /// Called when all that waited has been given to the kernel.
     open func drained() {}
+    /// Called when another stream has taken the connection over (`handOver`): `closed` is not called.
+    open func handedOver() {}
     /// Called last, when the connection has ended. `isOpen` is false already.
     open func closed(_ reason: CloseReason) {}
 
@@ -154,6 +158,22 @@ open class Stream: Pollable {
     func connect(toOneOf addresses: [SocketAddress]) {
         fallbacks = Array(addresses.dropFirst())
         connect(to: addresses[0])
+    }
+
+    /// Gives the connection to another stream of the loop, which has none yet: its socket, its TLS and what came with them. This one is closed
+    /// from then on, without being told so; nothing of its own may wait to be sent.
+    public final func handOver(to other: Stream) {
+        precondition(isOpen && isConnected && output.isEmpty && !other.isOpen && other.loop === loop)
+        (other.fd, other.slot, other.tls) = (fd, slot, tls)
+        (other.isOpen, other.isConnected, other.blocked) = (true, true, blocked)
+        (other.mayHaveInput, other.sawHangUp, other.peerIsGone) = (mayHaveInput, sawHangUp, peerIsGone)
+        (other.leftLater, other.sendFailure) = (leftLater, sendFailure)
+        (fd, tls) = (-1, nil)
+        (isOpen, isConnected) = (false, false)
+        heir = other
+        loop.replace(slot: slot, with: other)
+        if mayHaveInput { loop.readLater(other) }
+        handedOver()
     }
 
     /// Tries the next address after one could not be connected to, or ends the connection when there is none.
@@ -286,7 +306,7 @@ open class Stream: Pollable {
         return isOpen
     }
 
-    private func readAvailable() {
+    final func readAvailable() {
         if let tls, !tellKept(tls) { return }
         for _ in 0..<Stream.readsPerEvent {
             let got = recv(fd, loop.readBuffer.baseAddress, loop.readBuffer.count, 0)
@@ -329,7 +349,7 @@ open class Stream: Pollable {
     public final func pauseReading() { isPaused = true }
 
     /// Whether reading waits because of a pause. A handshake goes on during one: it is no reading of the subclass's.
-    private var holdsBack: Bool { isPaused && !isShakingHands }
+    final var holdsBack: Bool { isPaused && !isShakingHands }
 
     /// Reads what the kernel may have although no event told of it: before an idle connection is closed.
     public final func readNow() {
@@ -356,11 +376,7 @@ open class Stream: Pollable {
         guard isOpen || isOpening, sendFailure == nil else { return }
         var rest = bytes
         if output.isEmpty, !blocked, isConnected {
-            if let tls {
-                output.append(bytes)
-                if sendSealed(tls) { tls.carriesOutput = false }
-                return
-            }
+            if let tls { return writeSealed(bytes, tls) }
             let sent = send(fd, bytes.baseAddress, bytes.count, Int32(MSG_NOSIGNAL))
             if sent == bytes.count { return }
             if sent < 0, errno != EAGAIN, errno != EINTR {
@@ -384,6 +400,16 @@ open class Stream: Pollable {
         }
     }
 
+    /// Asks for `turnEnds` when this turn of the loop is over.
+    public final func awaitTurnEnd() {
+        guard isOpen, !flushQueued else { return }
+        flushQueued = true
+        loop.flushAtEndOfTurn(self)
+    }
+
+    /// Called at the end of a turn for which `awaitTurnEnd` or `queue` was called: what is written here leaves with what waits.
+    open func turnEnds() {}
+
     /// Gives the memory back of buffers in which nothing waits. For a connection that becomes idle: a peer that read slowly may have let them
     /// grow, and thousands may be idle.
     public final func releaseBuffers() {
@@ -393,10 +419,11 @@ open class Stream: Pollable {
 
     func flushAtEndOfTurn() {
         flushQueued = false
+        turnEnds()
         flush()
     }
 
-    private func flush() {
+    final func flush() {
         guard isOpen, isConnected || isShakingHands, !blocked else { return }
         if let tls { return flushSealed(tls) }
         let hadOutput = !output.isEmpty
@@ -417,118 +444,13 @@ open class Stream: Pollable {
         if hadOutput { drained() }
     }
 
-    // MARK: TLS
-
-    /// Begins TLS on a socket that is connected. False: the connection is closed already.
-    private func beginHandshake(_ tls: TLSSession) -> Bool {
-        isShakingHands = true
-        tls.begin()
-        if let failure = tls.failure { close(.tls(failure)) } else { flush() }
-        return isOpen
-    }
-
-    private func receivedSealed(_ bytes: UnsafeRawBufferPointer, _ tls: TLSSession) {
-        let buffer = loop.plainBuffer.bytes
-        let count = tls.open(bytes, into: buffer)
-        let stands = isShakingHands && tls.isReady
-        if stands {
-            isShakingHands = false
-            isConnected = true
-            connected()
-        }
-        // The handshake's next words with what `connected` queued, or TLS's answer to new keys.
-        if isOpen, stands || !tls.sealed.isEmpty { flush() }
-        guard isOpen else { return }
-        let plain = UnsafeRawBufferPointer(start: buffer.baseAddress, count: count)
-        if isPaused { tls.held.append(plain) } else if count > 0 { received(plain) }
-        _ = tellKept(tls)
-    }
-
-    /// Tells what had to wait while reading was paused: plain bytes that came with the end of the handshake, and the end if it came with
-    /// the last bytes. False if no more is to be read now.
-    private func tellKept(_ tls: TLSSession) -> Bool {
-        if isOpen, !isPaused, !tls.held.isEmpty {
-            withUnsafeTemporaryAllocation(byteCount: tls.held.count, alignment: 1) { copy in
-                copy.copyMemory(from: tls.held.bytes)
-                tls.held.clear(keeping: 0)
-                received(UnsafeRawBufferPointer(copy))
-            }
-        }
-        guard isOpen else { return false }
-        let ends = !tls.toldEnd && (tls.sawEnd || tls.failure != nil)
-        if holdsBack {
-            if ends || !tls.held.isEmpty { mayHaveInput = true }
-            return false
-        }
-        if ends {
-            tls.toldEnd = true
-            if let failure = tls.failure { close(.tls(failure)) } else { receivedEnd() }
-        }
-        return isOpen && !holdsBack
-    }
-
-    /// Handles the end of the socket: it is in order only after TLS's own end, which has been told by then.
-    private func receivedSealedEnd(_ tls: TLSSession) {
-        if tls.sawEnd { return }
-        close(isShakingHands ? .tls(tls.cut()) : sendFailure ?? .tls(tls.cut()))
-    }
-
-    private func readFailure(_ error: SystemError) -> CloseReason {
-        if isShakingHands, let tls { .tls(tls.cut(error)) } else { .system(error) }
-    }
-
-    private func flushSealed(_ tls: TLSSession) {
-        if sendSealed(tls), tls.carriesOutput {
-            tls.carriesOutput = false
-            drained()
-        }
-    }
-
-    /// Seals and sends until the kernel takes no more; true when nothing waits.
-    private func sendSealed(_ tls: TLSSession) -> Bool {
-        while true {
-            if tls.sealed.isEmpty {
-                guard tls.isReady, !output.isEmpty else { break }
-                let count = min(output.count, TLSSession.sealAtOnce)
-                tls.seal(output.bytes.part(0, count))
-                if let failure = tls.failure {
-                    sendingFailed(.tls(failure))
-                    return false
-                }
-                output.consume(count)
-            }
-            let bytes = tls.sealed.bytes
-            let sent = send(fd, bytes.baseAddress, bytes.count, Int32(MSG_NOSIGNAL))
-            if sent > 0 {
-                leftLater &+= sent
-                tls.sealed.consume(sent)
-            } else if errno != EINTR {
-                if errno == EAGAIN { blocked = true } else { sendingFailed(.system(SystemError("send"))) }
-                return false
-            }
-        }
-        tls.sealed.clear(keeping: 131072)
-        // During the handshake plain bytes wait.
-        guard output.isEmpty else { return false }
-        output.clear(keeping: 65536)
-        return true
-    }
-
-    /// Sends TLS's last word, as far as the kernel takes it at once. Where closing loses bytes, none is sent: the peer must see that.
-    private func endSealed(_ tls: TLSSession) {
-        guard sendFailure == nil, !resets, !blocked else { return }
-        if output.isEmpty { tls.end() }
-        let bytes = tls.sealed.bytes
-        if bytes.count > 0 { send(fd, bytes.baseAddress, bytes.count, Int32(MSG_NOSIGNAL)) }
-    }
-
     // MARK: closing
 
     public func close() { close(.ours) }
 
     /// Called when the peer takes no more. It may have said why before it closed: reading goes on until its end, and only then is this
     /// connection closed (in a later turn, never inside the subclass's own call).
-    private func sendingFailed(_ reason: CloseReason) {
+    final func sendingFailed(_ reason: CloseReason) {
         sendFailure = reason
         unsentAtClose = output.count
         tls?.sealed.clear(keeping: 0)

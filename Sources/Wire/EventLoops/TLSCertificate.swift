@@ -13,7 +13,7 @@ struct TLSCertificate {
     func complaint(_ code: Int32, leaf: TLSCertificate, name: String, authorities: String) -> String {
         switch code {
         case X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH:
-            let names = names
+            let names = names(most: 8)
             return "the server's certificate is for \(names.isEmpty ? subject : names.joined(separator: ", ")), not \(name)"
         case X509_V_ERR_CERT_HAS_EXPIRED:
             return "the certificate of \(subject) ended on \(TLSCertificate.day(X509_get0_notAfter(pointer))): it must be renewed"
@@ -33,7 +33,7 @@ struct TLSCertificate {
         }
     }
 
-    private var subject: String { TLSCertificate.line(X509_get_subject_name(pointer)) }
+    var subject: String { TLSCertificate.line(X509_get_subject_name(pointer)) }
     private var issuer: String { TLSCertificate.line(X509_get_issuer_name(pointer)) }
 
     /// OpenSSL writes what is not printable as `\x..`. A peer's text is cut at 200 bytes.
@@ -43,12 +43,29 @@ struct TLSCertificate {
         }
     }
 
-    /// DNS names and addresses, the first eight of them.
-    private var names: [String] {
+    /// When it ends, in seconds since 1970; 0 when that cannot be read.
+    var ends: Int64 {
+        var parts = tm()
+        guard ASN1_TIME_to_tm(X509_get0_notAfter(pointer), &parts) == 1 else { return 0 }
+        return Int64(timegm(&parts))
+    }
+
+    /// The names that a server with this certificate may have, in lower case; the subject's common name where it has no others.
+    var serverNames: [String] {
+        let all = names(most: 1000).map { $0.lowercased() }
+        if !all.isEmpty { return all }
+        return withUnsafeTemporaryAllocation(of: CChar.self, capacity: 256) { buffer in
+            let count = X509_NAME_get_text_by_NID(X509_get_subject_name(pointer), NID_commonName, buffer.baseAddress, 256)
+            return count > 0 ? [String(cString: buffer.baseAddress!).lowercased()] : []
+        }
+    }
+
+    /// DNS names and addresses, the first `most` of them.
+    private func names(most: Int) -> [String] {
         guard let raw = X509_get_ext_d2i(pointer, NID_subject_alt_name, nil, nil) else { return [] }
         let list = OpaquePointer(raw)
         defer { GENERAL_NAMES_free(list) }
-        return (0..<min(8, OPENSSL_sk_num(list))).compactMap { i in
+        return (0..<min(Int32(clamping: most), OPENSSL_sk_num(list))).compactMap { i in
             guard let name = OPENSSL_sk_value(list, i)?.assumingMemoryBound(to: GENERAL_NAME.self).pointee else { return nil }
             switch name.type {
             case GEN_DNS: return TLSCertificate.bytes(name.d.dNSName).map { TLSCertificate.printable($0) }
@@ -64,7 +81,7 @@ struct TLSCertificate {
     }
 
     private static func printable(_ bytes: UnsafeRawBufferPointer) -> String {
-        String(decoding: bytes.prefix(100).map { (33...126).contains($0) ? $0 : 63 }, as: UTF8.self)
+        String(decoding: bytes.prefix(255).map { (33...126).contains($0) ? $0 : 63 }, as: UTF8.self)
     }
 
     private static func address(_ bytes: UnsafeRawBufferPointer) -> String? {

@@ -17,10 +17,13 @@ public struct TLSFailure: Error, Equatable, Sendable, CustomStringConvertible {
 
     public let kind: Kind
     public let reason: String
+    /// One word of few for a server's metrics.
+    public let word: String
 
-    public init(_ kind: Kind, _ reason: String) {
+    public init(_ kind: Kind, _ reason: String, word: String = "broken") {
         self.kind = kind
         self.reason = reason
+        self.word = word
     }
 
     public var description: String { "TLS: \(reason)" }
@@ -67,6 +70,25 @@ struct TLSErrorQueue {
         }
         if inHandshake { return TLSFailure(.handshake, "the handshake failed: \(text)") }
         return TLSFailure(.damaged, "the connection is broken: \(text)")
+    }
+
+    /// Explains to whoever runs a server why a client's handshake failed, or an alert after it.
+    func failureOfClient(inHandshake: Bool) -> TLSFailure {
+        if !inHandshake { return TLSFailure(.damaged, "the connection is broken: \(text)") }
+        let word =
+            switch reason {
+            case SSL_R_HTTP_REQUEST, SSL_R_WRONG_VERSION_NUMBER: "no_tls"
+            case SSL_R_UNSUPPORTED_PROTOCOL, SSL_R_VERSION_TOO_LOW: "old_version"
+            case SSL_R_NO_SHARED_CIPHER, SSL_R_NO_SHARED_SIGNATURE_ALGORITHMS, SSL_R_NO_SUITABLE_SIGNATURE_ALGORITHM,
+                SSL_R_NO_SUITABLE_KEY_SHARE, SSL_R_NO_SHARED_GROUPS:
+                "nothing_in_common"
+            case SSL_R_NO_APPLICATION_PROTOCOL: "no_protocol"
+            case SSL_R_PEER_DID_NOT_RETURN_A_CERTIFICATE, SSL_R_CERTIFICATE_VERIFY_FAILED: "client_certificate"
+            // The client says what it thinks of us: most often that it does not trust the certificate.
+            case SSL_R_SSLV3_ALERT_HANDSHAKE_FAILURE...SSL_R_TLSV1_ALERT_NO_RENEGOTIATION: "client_refused"
+            default: "malformed"
+            }
+        return TLSFailure(.handshake, "the handshake failed: \(text)", word: word)
     }
 
     /// Alerts by which a server says what it thinks of a client's certificate (RFC 8446, 6.2). In TLS 1.3 they come after the handshake.

@@ -1,25 +1,28 @@
 import Basics
 import COpenSSL
+import CTLS
 
 /// One connection's end of TLS: bytes of the socket in, plain bytes out, and the other way. It has no socket; `Stream` moves the bytes.
 ///
-/// OpenSSL reads from the loop's buffer and writes to `sealed` through a BIO of ours: no copy besides its own, one `recv` and one `send`
-/// for many records (on the descriptor it would be two reads a record and a write for every 16 KiB, without MSG_NOSIGNAL). All that came in
-/// one read is opened at once, so nothing stays behind in OpenSSL but the beginning of a record: a pause needs no further thought.
+/// OpenSSL reads from the loop's buffer and writes to the loop's `TLSPipe`: one `recv` and one `send` for many records (on the descriptor it
+/// would be two reads a record and a write for every 16 KiB, without MSG_NOSIGNAL). All that came in one read is opened at once, so nothing
+/// stays behind in OpenSSL but the beginning of a record: a pause needs no further thought. What is sealed is sent from the pipe; only what
+/// the socket does not take is copied into the session.
 ///
 /// States: handshake → `isReady` → `sawEnd` (the peer's close_notify) or `failure`. Belongs to its loop.
 public final class TLSSession {
-    /// Room for a read's bytes, and for the record that had begun before them (16 KiB and what may be added to it, RFC 5246 6.2.3).
-    static let openCapacity = 65536 + 16384 + 2048
     /// Most bytes sealed before they are sent: enough for one system call to be cheap, little enough to stay in the cache.
     static let sealAtOnce = 65536
 
-    private let context: TLSContext
-    private let name: String
-    private let place: String
-    private let ssl: OpaquePointer
-    private var input = UnsafeRawBufferPointer(start: nil, count: 0)
-    /// Bytes to be sent to the peer.
+    /// Which end this is, and what it needs to know for that.
+    private enum Side {
+        case client(TLSContext, name: String, place: String)
+        case server(TLSServer)
+    }
+
+    private let side: Side
+    let ssl: OpaquePointer
+    /// Sealed bytes that the socket did not take yet.
     var sealed = ByteBuffer()
     /// Plain bytes that came together with the end of the handshake, when `connected` paused reading.
     var held = ByteBuffer()
@@ -34,28 +37,37 @@ public final class TLSSession {
     private(set) var failure: TLSFailure?
     private var complaint: TLSFailure?
     private var wasAsked = false
+    /// For a server: the name that the client asked for, in lower case; empty when it named none. And which of the server's identities it got.
+    public private(set) var serverName: [UInt8] = []
+    public private(set) var identity = 0
 
     init(_ context: TLSContext, name: String, port: UInt16) {
-        self.context = context
-        self.name = name.hasSuffix(".") ? String(name.dropLast()) : name
-        place = "\(self.name) \(port)"
-        // Both fail for want of memory only.
+        let plainName = name.hasSuffix(".") ? String(name.dropLast()) : name
+        let place = "\(plainName) \(port)"
+        side = .client(context, name: plainName, place: place)
+        // Fails for want of memory only.
         ssl = SSL_new(context.native.pointer)!
-        let bio = BIO_new(OpaquePointer(bitPattern: TLSSession.method))!
-        let me = Unmanaged.passUnretained(self).toOpaque()
-        BIO_set_data(bio, me)
-        BIO_set_init(bio, 1)
-        SSL_set_bio(ssl, bio, bio)
-        SSL_set_ex_data(ssl, 0, me)
+        SSL_set_ex_data(ssl, 0, Unmanaged.passUnretained(self).toOpaque())
         SSL_set_connect_state(ssl)
-        expectName()
+        expectName(plainName)
         if failure == nil { context.resume(ssl, at: place) }
+    }
+
+    init(_ server: TLSServer) {
+        side = .server(server)
+        ssl = SSL_new(server.native.pointer)!
+        SSL_set_ex_data(ssl, 0, Unmanaged.passUnretained(self).toOpaque())
+        SSL_set_accept_state(ssl)
     }
 
     deinit { SSL_free(ssl) }
 
+    private var isServer: Bool { server != nil }
+    /// The server whose end this is.
+    var server: TLSServer? { if case .server(let server) = side { server } else { nil } }
+
     /// Sets the name that the certificate must have; the name is asked for by SNI too, unless it is an address (RFC 6066, 3).
-    private func expectName() {
+    private func expectName(_ name: String) {
         let parameters = SSL_get0_param(ssl)
         if IPAddress(name) != nil {
             if X509_VERIFY_PARAM_set1_ip_asc(parameters, name) != 1 { failure = TLSFailure(.settings, "\(name) is no address to verify") }
@@ -74,15 +86,26 @@ public final class TLSSession {
     public var protocolAndCipher: String {
         "\(String(cString: SSL_get_version(ssl))) \(String(cString: SSL_CIPHER_get_name(SSL_get_current_cipher(ssl))))"
     }
-    /// Whether the server took a ticket of an earlier connection: then no certificates were exchanged again.
+    /// Whether a ticket of an earlier connection was taken: then no certificates were exchanged again.
     public var isResumed: Bool { SSL_session_reused(ssl) == 1 }
+    /// The protocol that both ends have agreed on (ALPN, RFC 7301), once it is ready; nil when none was.
+    public var applicationProtocol: ApplicationProtocol? {
+        var bytes: UnsafePointer<UInt8>?
+        var count: UInt32 = 0
+        SSL_get0_alpn_selected(ssl, &bytes, &count)
+        return ApplicationProtocol(UnsafeRawBufferPointer(start: bytes, count: Int(count)))
+    }
 
     // MARK: bytes
 
-    /// Begins the handshake: its first words go to `sealed`.
-    func begin() {
+    /// Begins the handshake: a client's first words go to `sealed`.
+    func begin(_ pipe: TLSPipe) {
         hasBegun = true
-        if failure == nil { shakeHands() }
+        muster_tls_attach(ssl, pipe.bio)
+        guard failure == nil, !isServer else { return }
+        pipe.begin(UnsafeRawBufferPointer(start: nil, count: 0))
+        shakeHands()
+        keepOutput(pipe)
     }
 
     private func shakeHands() {
@@ -91,46 +114,56 @@ public final class TLSSession {
         if result == 1 { isReady = true } else { note(result) }
     }
 
-    /// Opens all of `bytes`; plain bytes go to `buffer`, which has `openCapacity`. They are good also if `sawEnd` or `failure` came after
-    /// them.
-    func open(_ bytes: UnsafeRawBufferPointer, into buffer: UnsafeMutableRawBufferPointer) -> Int {
-        input = bytes
-        defer { input = UnsafeRawBufferPointer(start: nil, count: 0) }
+    /// Opens all of `bytes`; plain bytes go to the pipe's buffer. They are good also if `sawEnd` or `failure` came after them.
+    func open(_ bytes: UnsafeRawBufferPointer, _ pipe: TLSPipe) -> Int {
+        pipe.begin(bytes)
+        defer { keepOutput(pipe) }
         if !isReady, failure == nil { shakeHands() }
         guard isReady, failure == nil, !sawEnd else { return 0 }
         TLSErrorQueue.forget()
         var count = 0
-        while count < buffer.count {
-            let got = SSL_read(ssl, buffer.baseAddress! + count, Int32(buffer.count - count))
+        while count < TLSPipe.openCapacity {
+            let got = SSL_read(ssl, pipe.plain.baseAddress! + count, Int32(TLSPipe.openCapacity - count))
             if got <= 0 {
                 note(got)
                 break
             }
             count += Int(got)
             // Asking once more for nothing costs as much as a small record.
-            if input.isEmpty, SSL_has_pending(ssl) == 0 { break }
+            if pipe.isRead, SSL_has_pending(ssl) == 0 { break }
         }
         return count
     }
 
-    /// Seals at most `sealAtOnce` bytes.
-    func seal(_ plain: UnsafeRawBufferPointer) {
+    /// Seals at most `sealAtOnce` bytes into the pipe, behind what waits here.
+    func seal(_ plain: UnsafeRawBufferPointer, _ pipe: TLSPipe) {
+        pipe.begin(UnsafeRawBufferPointer(start: nil, count: 0))
         TLSErrorQueue.forget()
         let result = SSL_write(ssl, plain.baseAddress, Int32(plain.count))
-        if result > 0 { carriesOutput = true } else { note(result) }
+        if result <= 0 { note(result) }
     }
 
     /// Ends TLS: its last word (close_notify) goes to `sealed`. After a failure there is none but its alert, which is there already.
-    func end() {
+    func end(_ pipe: TLSPipe) {
         guard isReady, failure == nil else { return }
+        pipe.begin(UnsafeRawBufferPointer(start: nil, count: 0))
         TLSErrorQueue.forget()
         SSL_shutdown(ssl)
+        keepOutput(pipe)
+    }
+
+    private func keepOutput(_ pipe: TLSPipe) {
+        if !pipe.output.isEmpty { sealed.append(pipe.output) }
+        pipe.end()
     }
 
     /// The failure of a socket that ended, in good order or by `error`, before TLS did.
     func cut(_ error: SystemError? = nil) -> TLSFailure {
-        let how = error.map { "the connection broke (\($0))" } ?? "the server closed the connection"
-        if !isReady { return TLSFailure(.handshake, "\(how) during the handshake: is it a port with TLS?") }
+        let peer = isServer ? "the client" : "the server"
+        let how = error.map { "the connection broke (\($0))" } ?? "\(peer) closed the connection"
+        if !isReady {
+            return TLSFailure(.handshake, "\(how) during the handshake\(isServer ? "" : ": is it a port with TLS?")", word: "client_closed")
+        }
         return TLSFailure(.truncated, "\(how) without TLS's close_notify: what came before may have been cut off")
     }
 
@@ -140,22 +173,29 @@ public final class TLSSession {
         case SSL_ERROR_ZERO_RETURN: sawEnd = true
         default:
             let error = TLSErrorQueue.take()
-            failure = complaint ?? error.failure(inHandshake: !isReady, certificate: context.certificate, certificateAsked: wasAsked)
+            switch side {
+            case .client(let context, _, _):
+                failure =
+                    complaint ?? error.failure(inHandshake: !isReady, certificate: context.certificate, certificateAsked: wasAsked)
+            case .server: failure = complaint ?? error.failureOfClient(inHandshake: !isReady)
+            }
         }
     }
 
     // MARK: what OpenSSL calls
 
-    private static func of(_ ssl: OpaquePointer?) -> TLSSession { Unmanaged.fromOpaque(SSL_get_ex_data(ssl, 0)).takeUnretainedValue() }
+    static func of(_ ssl: OpaquePointer?) -> TLSSession { Unmanaged.fromOpaque(SSL_get_ex_data(ssl, 0)).takeUnretainedValue() }
 
     /// Keeps why a certificate is refused: only here is the certificate at hand.
     static func judge(_ accepted: Int32, _ chain: OpaquePointer?) -> Int32 {
         guard accepted == 0, let ssl = X509_STORE_CTX_get_ex_data(chain, SSL_get_ex_data_X509_STORE_CTX_idx()) else { return accepted }
         let session = of(OpaquePointer(ssl))
         let code = X509_STORE_CTX_get_error(chain)
-        guard let certificate = X509_STORE_CTX_get_current_cert(chain) ?? X509_STORE_CTX_get0_cert(chain) else { return 0 }
+        guard case .client(let context, let name, _) = session.side,
+            let certificate = X509_STORE_CTX_get_current_cert(chain) ?? X509_STORE_CTX_get0_cert(chain)
+        else { return 0 }
         let leaf = TLSCertificate(X509_STORE_CTX_get0_cert(chain) ?? certificate)
-        let reason = TLSCertificate(certificate).complaint(code, leaf: leaf, name: session.name, authorities: session.context.trusted)
+        let reason = TLSCertificate(certificate).complaint(code, leaf: leaf, name: name, authorities: context.trusted)
         session.complaint = TLSFailure(.certificate, reason)
         return 0
     }
@@ -168,39 +208,53 @@ public final class TLSSession {
 
     /// Called when the server gives a ticket. Returns 1: the ticket is ours from now on.
     static func ticketCame(_ ssl: OpaquePointer?, _ ticket: OpaquePointer?) -> Int32 {
-        guard let ticket else { return 0 }
-        let session = of(ssl)
-        session.context.keep(ticket, from: session.place)
+        guard let ticket, case .client(let context, _, let place) = of(ssl).side else { return 0 }
+        context.keep(ticket, from: place)
         return 1
     }
 
-    /// Address of the one BIO_METHOD of the process: reads take from `input`, writes add to `sealed` and always succeed.
-    private static let method: UInt = {
-        let method = BIO_meth_new(BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, "stream")
-        BIO_meth_set_read(method) { bio, to, count in
-            let session = Unmanaged<TLSSession>.fromOpaque(BIO_get_data(bio)).takeUnretainedValue()
-            BIO_clear_flags(bio, BIO_FLAGS_READ | BIO_FLAGS_SHOULD_RETRY)
-            let taken = min(Int(count), session.input.count)
-            guard taken > 0, let to, let from = session.input.baseAddress else {
-                BIO_set_flags(bio, BIO_FLAGS_READ | BIO_FLAGS_SHOULD_RETRY)
-                return -1
-            }
-            UnsafeMutableRawPointer(to).copyMemory(from: from, byteCount: taken)
-            session.input = session.input.part(taken, session.input.count - taken)
-            return Int32(taken)
+    /// Called for a server when a client has said hello, before anything is decided: chooses the identity by the name that it asks for.
+    /// Returns the alert that the client is refused with; nil: it goes on.
+    func clientSaidHello() -> Int32? {
+        guard case .server(let server) = side else { return SSL_AD_INTERNAL_ERROR }
+        var start: UnsafePointer<UInt8>?
+        let length = muster_tls_hello_name(ssl, &start)
+        guard length >= 0, length <= 255 else {
+            complaint = TLSFailure(.handshake, "the client's hello has a malformed name", word: "malformed")
+            return SSL_AD_DECODE_ERROR
         }
-        BIO_meth_set_write(method) { bio, from, count in
-            let session = Unmanaged<TLSSession>.fromOpaque(BIO_get_data(bio)).takeUnretainedValue()
-            session.sealed.append(UnsafeRawBufferPointer(start: from, count: Int(count)))
-            return count
+        serverName = UnsafeBufferPointer(start: start, count: length).map { $0 &- 65 < 26 ? $0 | 32 : $0 }
+        if serverName.last == 46 { serverName.removeLast() }
+        guard let found = server.identity(of: serverName) else {
+            complaint = TLSFailure(.handshake, "the client asks for a name that no certificate has", word: "unknown_name")
+            return SSL_AD_UNRECOGNIZED_NAME
         }
-        BIO_meth_set_ctrl(method) { _, command, _, _ in command == BIO_CTRL_FLUSH ? 1 : 0 }
-        return UInt(bitPattern: method)
-    }()
+        identity = found
+        server.use(found, for: ssl)
+        return nil
+    }
 }
 
-/// The buffer into which the sessions of one loop put plain bytes: made when the loop has its first connection with TLS.
-final class PlainBuffer {
-    let bytes = UnsafeMutableRawBufferPointer.allocate(byteCount: TLSSession.openCapacity, alignment: 64)
-    deinit { bytes.deallocate() }
+/// A protocol above TLS, by its name in ALPN.
+public enum ApplicationProtocol: Sendable, Equatable {
+    case http1, http2
+
+    init?(_ name: UnsafeRawBufferPointer) {
+        if name.elementsEqual(ApplicationProtocol.http1.bytes) {
+            self = .http1
+        } else if name.elementsEqual(ApplicationProtocol.http2.bytes) {
+            self = .http2
+        } else {
+            return nil
+        }
+    }
+
+    private var bytes: UnsafeRawBufferPointer {
+        let name: StaticString =
+            switch self {
+            case .http1: "http/1.1"
+            case .http2: "h2"
+            }
+        return UnsafeRawBufferPointer(start: name.utf8Start, count: name.utf8CodeUnitCount)
+    }
 }

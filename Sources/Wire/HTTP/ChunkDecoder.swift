@@ -1,7 +1,7 @@
 import Basics
 
 /// Takes a chunked body apart as its bytes arrive (RFC 9112, 7.1), strictly: sizes are 1 to 15 hex digits,
-/// lines end in CR LF, extensions and trailers are read, bounded and dropped.
+/// lines end in CR LF, extensions are read, bounded and dropped; trailers are kept, as the lines that they are.
 ///
 /// Every byte that is no data counts against `ornamentLimit`: sizes, extensions, line ends, trailers. A chunk pays for 20 such bytes (a size
 /// and its two line ends) and for two more with each byte of its data, as in Go's net/http; what it does not use is not saved up. So no
@@ -30,6 +30,8 @@ struct ChunkDecoder {
     private var state = State.size(digits: 0)
     private var remaining = 0
     private var ornament = 0
+    /// The lines after the last chunk; nil as long as there is none, so that a body without trailers pays nothing for them.
+    private(set) var trailers: TrailerText?
 
     var isDone: Bool { if case .done = state { true } else { false } }
 
@@ -87,6 +89,8 @@ struct ChunkDecoder {
             } else {
                 guard HeadParser.isToken(byte) else { throw .badChunk }
                 state = .trailerName
+                if trailers == nil { trailers = TrailerText() }
+                trailers?.text.append(byte)
             }
         case .trailerName:
             if byte == 58 {
@@ -94,13 +98,17 @@ struct ChunkDecoder {
             } else {
                 guard HeadParser.isToken(byte) else { throw .badChunk }
             }
+            trailers?.text.append(byte)
         case .trailerValue:
             if byte == 13 { state = .trailerLineFeed } else { try check(byte) }
+            trailers?.text.append(byte)
         case .trailerLineFeed:
             guard byte == 10 else { throw .badChunk }
+            trailers?.text.append(byte)
             state = .trailerStart
         case .endLineFeed:
             guard byte == 10 else { throw .badChunk }
+            trailers?.text.append("\r\n")
             state = .done
         case .data, .done: break
         }
@@ -120,4 +128,9 @@ struct ChunkDecoder {
         let lower = byte | 32
         return lower &- 97 < 6 ? Int(lower - 87) : nil
     }
+}
+
+/// The fields after a chunked body as they came, with the empty line that ends them. At most as long as `ChunkDecoder` lets ornament be.
+final class TrailerText {
+    var text = ByteBuffer()
 }

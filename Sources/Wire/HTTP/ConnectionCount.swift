@@ -7,7 +7,8 @@ public final class ConnectionCount: Sendable {
     public init() {}
 
     /// Counts one more; how many there are with it.
-    func add() -> Int { open.wrappingAdd(1, ordering: .relaxed).newValue }
+    public func add() -> Int { open.wrappingAdd(1, ordering: .relaxed).newValue }
 
-    func remove() { open.wrappingSubtract(1, ordering: .relaxed) }
+    /// Counts one less.
+    public func remove() { open.wrappingSubtract(1, ordering: .relaxed) }
 }

@@ -69,6 +69,8 @@ open class HTTPClientConnection: Stream {
     /// `table` is valid until this returns.
     open func interimResponse(_ table: HeadTable) {}
     open func responseBody(_ bytes: UnsafeRawBufferPointer) {}
+    /// Called with the fields that follow a body; `responseEnd` comes next. `table` is valid until this returns.
+    open func responseTrailers(_ table: HeadTable) {}
     /// Called at the end of the response. The connection is idle again, or closing if `reusable` is false.
     open func responseEnd(reusable: Bool) {}
     /// Called when everything that one read brought has been told.
@@ -175,7 +177,13 @@ open class HTTPClientConnection: Stream {
             }
             guard isOpen else { return used }
             state = .chunkedBody(decoder)
-            if decoder.isDone { ended() }
+            if decoder.isDone {
+                if let trailers = decoder.trailers {
+                    try HeadParser.parseTrailers(trailers.text.bytes, into: table, limits: limits)
+                    responseTrailers(table)
+                }
+                ended()
+            }
             return used
         case .bodyUntilClose:
             responseBody(bytes)

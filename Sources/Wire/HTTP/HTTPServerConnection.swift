@@ -20,6 +20,8 @@ open class HTTPServerContext {
     public var connectionCount = ConnectionCount()
     /// Whether a peer begins its connections with a PROXY header.
     public var expectsProxyHeader: (SocketAddress) -> Bool = { _ in false }
+    /// Whether a connection may begin with HTTP/2's preface: then `HTTPServerConnection.prefaceCame` is asked.
+    public var takesHTTP2 = false
     /// Called for each message that was refused.
     public var onRefusal: (HTTPFailure) -> Void = { _ in }
     private var dateSecond: Int64 = -1
@@ -81,6 +83,8 @@ open class HTTPServerConnection: Stream {
     private var bodyCount = 0
     private var timer: LoopTimer?
     private var isTold = false
+    /// Whether nothing has come yet by which the protocol is known.
+    private var mayBePreface = false
 
     public init(context: HTTPServerContext, peer: SocketAddress) {
         self.context = context
@@ -91,10 +95,23 @@ open class HTTPServerConnection: Stream {
     /// Takes over an accepted socket.
     public func start(_ descriptor: Int32) throws(SystemError) {
         try adopt(descriptor)
+        begin(expectsProxyHeader: context.expectsProxyHeader(peer))
+    }
+
+    /// Takes over a connection whose handshake is done, out of `Handshake`'s own call.
+    public func start(after handshake: Handshake) {
+        handshake.handOver(to: self)
+        begin(expectsProxyHeader: false)
+        if context.isDraining { closeIfIdle(gently: context.drainsGently) }
+    }
+
+    private func begin(expectsProxyHeader: Bool) {
         context.connections[ObjectIdentifier(self)] = self
         isTold = true
+        // Over TLS the protocol is known by ALPN.
+        mayBePreface = context.takesHTTP2 && tls == nil
         timer = LoopTimer(loop: loop) { [unowned self] in timePassed() }
-        machine.start(expectsProxyHeader: context.expectsProxyHeader(peer), loop.now, context.limits)
+        machine.start(expectsProxyHeader: expectsProxyHeader, loop.now, context.limits)
         keepDeadline()
         if context.connectionCount.add() > context.connectionLimit {
             refuse(status: 503, code: "too_many_connections", message: "this server has as many connections as it takes")
@@ -106,11 +123,16 @@ open class HTTPServerConnection: Stream {
     /// Called when a head has arrived; `table` is valid until this returns. Body and end follow.
     open func requestHead(_ table: HeadTable) {}
     open func requestBody(_ bytes: UnsafeRawBufferPointer) {}
+    /// Called with the fields that follow a chunked body; `table` is valid until this returns, and `requestEnd` comes next.
+    open func requestTrailers(_ table: HeadTable) {}
     open func requestEnd() {}
     /// Called when everything that one read brought has been told: a time to send on what was gathered.
     open func readFinished() {}
     /// Called when a PROXY header has named the peer.
     open func peerNamed() {}
+    /// Called with what came of a connection that begins with HTTP/2's preface. True: somebody else has taken it over (`handOver`), with these
+    /// bytes.
+    open func prefaceCame(_ bytes: UnsafeRawBufferPointer) -> Bool { false }
     /// Called with bytes after `beginTunnel`, and at the end of the peer's side.
     open func tunnelReceived(_ bytes: UnsafeRawBufferPointer) {}
     open func tunnelEnded() { close(.endOfFile) }
@@ -203,6 +225,7 @@ open class HTTPServerConnection: Stream {
             tunnelReceived(bytes)
             return bytes.count
         case .head:
+            if mayBePreface, let used = readPreface(bytes) { return used > 0 ? used : nil }
             return ServerConnectionMachine.takesHead(waiting) ? try readHead(bytes) : nil
         case .fixedBody:
             let (part, isLast) = machine.tookBody(bytes.count, loop.now, context.limits)
@@ -223,13 +246,47 @@ open class HTTPServerConnection: Stream {
             if machine.isLeaving || !isOpen { return used }
             machine.tookChunks(decoder, data: data, loop.now, context.limits)
             keepDeadline()
-            if decoder.isDone { bodyEnded() }
+            if decoder.isDone {
+                if let trailers = decoder.trailers {
+                    try HeadParser.parseTrailers(trailers.text.bytes, into: context.table, limits: context.limits)
+                    requestTrailers(context.table)
+                }
+                bodyEnded()
+            }
             return used
         case .answering:
             return nil
         case .leaving:
             return bytes.count
         }
+    }
+
+    /// Looks for HTTP/2's preface. nil: it is none; 0: more must come first.
+    private func readPreface(_ bytes: UnsafeRawBufferPointer) -> Int? {
+        let preface = HTTPServerConnection.preface, count = min(bytes.count, preface.utf8CodeUnitCount)
+        for place in 0..<count where bytes[place] != preface.utf8Start[place] {
+            mayBePreface = false
+            return nil
+        }
+        guard count == preface.utf8CodeUnitCount else {
+            machine.tookPartOfHead(loop.now, context.limits)
+            keepDeadline()
+            return 0
+        }
+        mayBePreface = false
+        return prefaceCame(bytes) ? bytes.count : nil
+    }
+
+    /// The first bytes of a client of HTTP/2 (RFC 9113, 3.4).
+    public static let preface: StaticString = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+
+    /// A connection of another protocol goes on with the socket: this one has ended, and tells nobody.
+    public final override func handedOver() {
+        timer?.cancel()
+        timer = nil
+        context.connections[ObjectIdentifier(self)] = nil
+        context.connectionCount.remove()
+        isTold = false
     }
 
     private func readProxyHeader(_ bytes: UnsafeRawBufferPointer) -> Int? {

@@ -117,6 +117,14 @@ enum HeadParser {
         if toHead || status < 200 || status == 204 || status == 304 { table.framing = .none }
     }
 
+    /// Reads the fields after a chunked body.
+    static func parseTrailers(_ bytes: UnsafeRawBufferPointer, into table: HeadTable, limits: HTTPLimits) throws(HTTPFailure) {
+        table.reset(bytes)
+        table.method = HeadRange()
+        table.target = HeadRange()
+        try parseFields(Span<UInt8>(_unsafeBytes: bytes), from: 0, into: table, limits: limits)
+    }
+
     private static func parseVersion(_ span: Span<UInt8>, _ at: inout Int, _ table: HeadTable) throws(HTTPFailure) {
         guard at + 8 <= span.count else { throw .badRequestLine }
         // "HTTP/", upper case only (RFC 9112, 2.3).

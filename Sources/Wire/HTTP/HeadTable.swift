@@ -60,8 +60,8 @@ extension Span<UInt8> {
 public struct HeadRange: Sendable {
     public var start: Int32 = 0
     public var count: Int32 = 0
-    init() {}
-    init(_ start: Int, _ end: Int) {
+    public init() {}
+    public init(_ start: Int, _ end: Int) {
         self.start = Int32(truncatingIfNeeded: start)
         count = Int32(truncatingIfNeeded: end - start)
     }
@@ -71,6 +71,12 @@ public struct HeaderField: Sendable {
     public var name: HeadRange
     public var value: HeadRange
     public var known: KnownHeader
+
+    public init(name: HeadRange, value: HeadRange, known: KnownHeader) {
+        self.name = name
+        self.value = value
+        self.known = known
+    }
 }
 
 /// How the end of a body is told.
@@ -94,6 +100,8 @@ public final class HeadTable {
     /// A response's own reason phrase; empty when it has none.
     public internal(set) var reason = HeadRange()
     public internal(set) var minorVersion = 1
+    /// 2 when the head came over HTTP/2; then `minorVersion` is 1, because all that HTTP/1.1 asks of a head holds for it.
+    public internal(set) var majorVersion = 1
     public internal(set) var framing = BodyFraming.none
     /// Whether the connection stays open, as the sender said or by the version's default.
     public internal(set) var keepsAlive = true
@@ -164,6 +172,7 @@ public final class HeadTable {
     func reset(_ bytes: UnsafeRawBufferPointer) {
         self.bytes = bytes
         fields.removeAll(keepingCapacity: true)
+        majorVersion = 1
         framing = .none
         keepsAlive = true
         saysClose = false

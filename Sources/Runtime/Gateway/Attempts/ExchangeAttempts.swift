@@ -61,7 +61,9 @@ extension Exchange {
         gateway.noteRouting(route, pool, selection, tries: attempts.tries)
         let spec = route.route.spec
         if let deadline = request.deadline { outgoing.write(timeLeft: deadline - now) }
-        let upstream = gateway.connection(to: replica, fresh: spec.proxyHeader != nil)
+        let upstream: Upstream =
+            spec.speaksHTTP2
+            ? .http2(gateway.sessions.place(at: replica)) : .http1(gateway.connection(to: replica, fresh: spec.proxyHeader != nil))
         upstream.take(self, isHead: request.isHead, mayUpgrade: request.upgrades, connectTime: spec.timeout.connect)
         if let version = spec.proxyHeader { upstream.introduce(version, client: origin) }
         return Attempt(upstream: upstream, replica: replica, selection: selection, hedges: hedges)
@@ -89,6 +91,7 @@ extension Exchange {
         questions.second = attempt
         route.route.metrics.hedges.add()
         attempt.upstream.send(outgoing.bytes)
+        if request.isWhole { attempt.upstream.endRequest(outgoing.trailers.bytes) }
         attempt.upstream.watchAnswer()
     }
 
@@ -122,7 +125,8 @@ extension Exchange {
         case client
         /// This process lacked something of its own.
         case gateway
-        /// Nobody has answered what the replica's name stands for.
+        /// Nobody has answered what the replica's name stands for; or the replica was in order: it takes no more on this connection, and says
+        /// that it has not touched the request.
         case nobody
     }
 
@@ -151,7 +155,7 @@ extension Exchange {
         return EjectionCap(share: route.route.spec.eject.atMost).allows(ejected: out, of: pool.replicas.count)
     }
 
-    func upstreamFailed(_ upstream: UpstreamConnection, _ failure: TryFailure, _ detail: String, _ fault: Fault) {
+    func upstreamFailed(_ upstream: Upstream, _ failure: TryFailure, _ detail: String, _ fault: Fault) {
         let isSecond = questions.second?.upstream === upstream
         guard let attempt = isSecond ? questions.second : questions.first, attempt.upstream === upstream else { return }
         let failed = attempt.replica

@@ -3,7 +3,7 @@ import Basics
 
 /// A question to one replica.
 struct Attempt {
-    let upstream: UpstreamConnection
+    let upstream: Upstream
     let replica: Replica
     let selection: Selection
     /// Whether a second replica is asked when this one takes its time.

@@ -121,12 +121,12 @@ final class UpstreamConnection: HTTPClientConnection {
 
     override func connectionReady() { watchAnswer() }
 
-    override func interimResponse(_ table: HeadTable) { owner?.upstreamInterim(self, table) }
+    override func interimResponse(_ table: HeadTable) { owner?.upstreamInterim(.http1(self), table) }
 
     override func responseHead(_ table: HeadTable) {
         hasHead = true
         moved = true
-        owner?.upstreamHead(self, table)
+        owner?.upstreamHead(.http1(self), table)
         if table.status == 101 { timer?.cancel() }
     }
     override func tunnelReceived(_ bytes: UnsafeRawBufferPointer) { owner?.upstreamTunnelReceived(bytes) }
@@ -136,6 +136,8 @@ final class UpstreamConnection: HTTPClientConnection {
         if cameSinceHeldUp != nil { cameSinceHeldUp! &+= bytes.count }
         owner?.upstreamBody(bytes)
     }
+
+    override func responseTrailers(_ table: HeadTable) { owner?.upstreamTrailers(table) }
 
     override func responseEnd(reusable: Bool) {
         let owner = owner
@@ -220,6 +222,6 @@ final class UpstreamConnection: HTTPClientConnection {
             default: kind = .brokenResponse
             }
         }
-        owner.upstreamFailed(self, kind, detail, fault(failure, of: owner))
+        owner.upstreamFailed(.http1(self), kind, detail, fault(failure, of: owner))
     }
 }

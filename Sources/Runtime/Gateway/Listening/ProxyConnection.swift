@@ -11,13 +11,18 @@ final class ProxyConnection: HTTPServerConnection {
     private(set) var comesFromTrusted: Bool
     /// Whether the request under way is one of HTTP/1.0.
     private(set) var isOld = false
+    /// Whether the request under way is HEAD.
+    private(set) var isHead = false
     /// How the body of the answer under way goes to the client.
     var bodyForm = BodyForm.none
     /// The address under which the connection was counted.
     var counted: IPAddress?
+    /// What its listener does with those who come.
+    let kind: ListenerKind
 
-    init(gateway: GatewayLoop, peer: SocketAddress) {
+    init(gateway: GatewayLoop, peer: SocketAddress, _ kind: ListenerKind) {
         self.gateway = gateway
+        self.kind = kind
         comesFromTrusted = gateway.settings.trusts(peer.ip)
         super.init(context: gateway.context, peer: peer)
     }
@@ -27,19 +32,31 @@ final class ProxyConnection: HTTPServerConnection {
         gateway.countNamed(self)
     }
 
+    /// A client of HTTP/2 that knows what is spoken here: a connection of that kind goes on with the socket.
+    override func prefaceCame(_ bytes: UnsafeRawBufferPointer) -> Bool {
+        guard kind == .plain else { return false }
+        let next = HTTP2Connection(gateway: gateway, peer: peer, comesFromTrusted: comesFromTrusted, counted: counted)
+        counted = nil
+        handOver(to: next)
+        next.begin(bytes)
+        return true
+    }
+
     override func requestHead(_ table: HeadTable) {
         let exchange = gateway.lendExchange()
         self.exchange = exchange
         isOld = table.minorVersion == 0
+        isHead = table.isHead
         exchange.begin(.http1(self), table)
     }
 
     override func requestBody(_ bytes: UnsafeRawBufferPointer) { exchange?.requestBody(bytes) }
+    override func requestTrailers(_ table: HeadTable) { exchange?.requestTrailers(table) }
     override func requestEnd() { exchange?.requestEnd() }
     override func readFinished() { exchange?.requestReadFinished() }
     override func requestRefused(_ status: Int, bodyBytes: Int) {
         if let exchange { return exchange.requestRefused(status, bodyBytes: bodyBytes) }
-        gateway.noteRefused(self, status: status, bodyBytes: bodyBytes)
+        gateway.noteRefused(peer.ip, status: status, bodyBytes: bodyBytes)
     }
     override func requesterEnded() { exchange?.requesterEnded() }
     override func tunnelReceived(_ bytes: UnsafeRawBufferPointer) { exchange?.clientTunnelReceived(bytes) }

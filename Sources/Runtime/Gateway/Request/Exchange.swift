@@ -102,7 +102,8 @@ final class Exchange {
 
     /// The scheme that the client used: a trusted proxy may have taken the request over TLS.
     private func scheme(_ table: HeadTable, _ client: ClientSide) -> StaticString {
-        client.comesFromTrusted && table.first(.xForwardedProto)?.equals("https") == true ? "https" : "http"
+        if client.comesFromTrusted, let told = table.first(.xForwardedProto) { return told.equals("https") ? "https" : "http" }
+        return client.isSecure ? "https" : "http"
     }
 
     /// Chooses between the route's replicas and its canary, and reads the cookie that names a replica.
@@ -150,6 +151,7 @@ final class Exchange {
         forwarding.client = request.clientAddress
         forwarding.isTrusted = client.comesFromTrusted
         forwarding.peer = client.peer.ip
+        forwarding.isSecure = client.isSecure
         switch route.rewrite?.apply(table.targetText) {
         case .refused(let why)?:
             answer.ready = .failure(.badPath, why)
@@ -159,7 +161,10 @@ final class Exchange {
         }
         forwarding.host = route.host
         forwarding.guarded = gateway.routes.fieldsGoneBy
-        if let wanted = table.upgrade, route.upgrades.contains(where: { $0.withUnsafeBytes { equalIgnoringCase($0, wanted) } }) {
+        if route.spec.speaksHTTP2 { outgoing.leaveFramingOut() }
+        if !route.spec.speaksHTTP2, let wanted = table.upgrade,
+            route.upgrades.contains(where: { $0.withUnsafeBytes { equalIgnoringCase($0, wanted) } })
+        {
             forwarding.upgrade = wanted
             request.upgrades = true
         }
@@ -245,6 +250,7 @@ final class Exchange {
         } else {
             gateway.unrouted.add()
         }
+        if request.isHTTP2 { gateway.http2.requests.add() }
         if let replica = questions.lastReplica {
             if request.bodyCount > 0 { replica.bytesIn.add(request.bodyCount) }
             if answer.bytes > 0 { replica.bytesOut.add(answer.bytes) }

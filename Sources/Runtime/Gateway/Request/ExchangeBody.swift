@@ -26,6 +26,9 @@ extension Exchange {
         client?.reset()
     }
 
+    /// Takes the fields that follow the body, for a replica that gets the body in chunks or over HTTP/2.
+    func requestTrailers(_ table: HeadTable) { if isWanted { outgoing.take(trailers: table) } }
+
     func requestEnd() {
         guard isWanted else { return }
         request.isWhole = true
@@ -57,13 +60,17 @@ extension Exchange {
         guard let upstream = questions.first?.upstream else { return }
         upstream.send(outgoing.unsent)
         outgoing.allSent()
-        if request.isWhole { questions.first?.sentWhole = loop.now }
+        if request.isWhole {
+            questions.first?.sentWhole = loop.now
+            upstream.endRequest(outgoing.trailers.bytes)
+        }
         upstream.watchAnswer()
         if outgoing.count > (route?.route.spec.retry.keptBody ?? 0) + 32_768, !request.isWhole || outgoing.count > 1 << 20 {
             attempts.forgotBody()
             outgoing.forget()
         }
         if upstream.waiting > Exchange.window { client?.holdBody(true) }
+        client?.bodyWentOn(allBut: upstream.waiting)
     }
 
     /// Begins the replica's time for its answer where the request turned out to be whole only after the last of it had left.

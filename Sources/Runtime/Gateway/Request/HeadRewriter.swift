@@ -9,6 +9,8 @@ struct Forwarding {
     var peer: IPAddress?
     /// Whether the peer is a trusted proxy: then what it says of the client is passed on.
     var isTrusted = false
+    /// Whether the client's connection has TLS.
+    var isSecure = false
     /// Target and host that replace the client's; nil: the client's stay.
     var target: [UInt8]?
     var host: [UInt8]?
@@ -59,7 +61,13 @@ enum HeadRewriter {
             default: break
             }
         }
-        if edits?.leavesOut("via") != true { out.append(table.minorVersion == 0 ? "Via: 1.0 muster\r\n" : "Via: 1.1 muster\r\n") }
+        if edits?.leavesOut("via") != true {
+            if table.majorVersion == 2 {
+                out.append("Via: 2.0 muster\r\n")
+            } else {
+                out.append(table.minorVersion == 0 ? "Via: 1.0 muster\r\n" : "Via: 1.1 muster\r\n")
+            }
+        }
         if table.framing == .chunked { out.append("Transfer-Encoding: chunked\r\n") }
         if let host = forwarding.host {
             host.withUnsafeBytes { out.field("Host", $0) }
@@ -156,7 +164,8 @@ enum HeadRewriter {
             out.append("\r\n")
         }
         if !leavesOut("x-forwarded-proto") {
-            out.append(proto?.equals("https") == true ? "X-Forwarded-Proto: https\r\n" : "X-Forwarded-Proto: http\r\n")
+            let isSecure = proto?.equals("https") ?? forwarding.isSecure
+            out.append(isSecure ? "X-Forwarded-Proto: https\r\n" : "X-Forwarded-Proto: http\r\n")
         }
         if let host, !leavesOut("x-forwarded-host") { out.field("X-Forwarded-Host", host) }
     }

@@ -1,4 +1,5 @@
 import Basics
+import HTTP
 
 /// A request as it goes to a replica: its head as HTTP/1 text, and what has come of its body. As long as it is kept whole, it can be sent
 /// again from the beginning.
@@ -6,14 +7,19 @@ struct OutgoingRequest: ~Copyable {
     private var text = ByteBuffer()
     private var sent = 0
     private var isChunked = false
+    private var isPlain = false
+    /// Fields that follow the body, as lines.
+    private(set) var trailers = ByteBuffer()
     /// Where in the head the place for the deadline lies; 0: nowhere.
     private var deadlineAt = 0
 
     /// Forgets the request before. `chunked`: whether the body that comes has no declared length.
     mutating func reset(chunked: Bool) {
         text.clear(keeping: 16_384)
+        trailers.clear(keeping: 0)
         sent = 0
         isChunked = chunked
+        isPlain = false
         deadlineAt = 0
     }
 
@@ -35,8 +41,25 @@ struct OutgoingRequest: ~Copyable {
         if isChunked { text.append("\r\n") }
     }
 
+    /// The request goes to a replica that has frames of its own for bodies: none is written here.
+    mutating func leaveFramingOut() {
+        isChunked = false
+        isPlain = true
+    }
+
+    /// Takes the fields that follow a body without a declared length. A body of declared length has no place for them.
+    mutating func take(trailers table: HeadTable) {
+        guard isChunked || isPlain, trailers.isEmpty else { return }
+        TrailerFields.write(table, into: &trailers)
+    }
+
     /// The body has ended.
-    mutating func end() { if isChunked { text.append("0\r\n\r\n") } }
+    mutating func end() {
+        guard isChunked else { return }
+        text.append("0\r\n")
+        text.append(trailers.bytes)
+        text.append("\r\n")
+    }
 
     mutating func allSent() { sent = text.count }
 

@@ -22,6 +22,13 @@ struct RequestState: ~Copyable {
     var isIdempotent = false
     /// Whether the client asks for a protocol that the route upgrades to.
     var upgrades = false
+    /// Whether the client reads fields that follow a body: over HTTP/2, or because it says so (RFC 9110, 10.1.4).
+    private(set) var takesTrailers = false
+    /// The protocol that the client speaks, as a server's variable names it.
+    private(set) var version = "HTTP/1.1" as StaticString
+    var isHTTP2: Bool { version.utf8CodeUnitCount == 6 }
+    /// Whether the request is a call of gRPC: then the gateway's own answers are in its form, and its deadline is kept.
+    private(set) var isGRPC = false
     /// Whether the client has the admin token and wants to know why its request went where it went.
     var wantsReason = false
     /// Whether all of the request has come.
@@ -54,6 +61,9 @@ struct RequestState: ~Copyable {
         hasBody = false
         isIdempotent = false
         upgrades = false
+        takesTrailers = false
+        version = "HTTP/1.1"
+        isGRPC = false
         wantsReason = false
         isWhole = false
         bodyCount = 0
@@ -70,6 +80,9 @@ struct RequestState: ~Copyable {
         started = now
         isHead = table.isHead
         hasBody = table.framing != .none
+        if table.majorVersion == 2 { version = "HTTP/2" } else if table.minorVersion == 0 { version = "HTTP/1.0" }
+        if isHTTP2, let type = table.first(.contentType), type.count >= 16 { isGRPC = type.part(0, 16).equals("application/grpc") }
+        takesTrailers = isHTTP2 || table.first(.te)?.equals("trailers") == true
         line.append(table.methodText)
         methodEnd = line.count
         line.append(table.targetText)
@@ -83,9 +96,14 @@ struct RequestState: ~Copyable {
 
     /// Sets the deadline: the shorter of the route's time and the client's. A client's time without a unit is not guessed at.
     mutating func settleDeadline(_ table: HeadTable, _ spec: RouteSpec) {
-        guard spec.timeout.total != nil || table.contains(.xRequestTimeout) else { return }
+        let call = isGRPC ? GRPC.timeout(table) : nil
+        guard spec.timeout.total != nil || call != nil || table.contains(.xRequestTimeout) else { return }
         var time = spec.timeout.total
         routesTime = time
+        if let call, call < time ?? .seconds(9_999) {
+            time = call
+            routesTime = nil
+        }
         if let given = table.first(.xRequestTimeout), given.count <= 16, let wish = Duration(text: given.string), wish > .zero,
             wish < time ?? .seconds(9_999)
         {

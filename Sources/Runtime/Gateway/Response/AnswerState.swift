@@ -4,6 +4,8 @@ import Basics
 struct AnswerState: ~Copyable {
     /// Fields to be added to the answer's head, as lines.
     var fields = ByteBuffer()
+    /// Fields that follow the body, as lines.
+    var trailers = ByteBuffer()
     /// The answer that needs no replica, once the limits have let the request through.
     var ready: ReadyAnswer?
     var status = 0
@@ -17,6 +19,7 @@ struct AnswerState: ~Copyable {
     /// Forgets the answer before.
     mutating func reset() {
         fields.clear(keeping: 4096)
+        trailers.clear(keeping: 0)
         ready = nil
         status = 0
         hasBegun = false

@@ -11,46 +11,62 @@ import HTTP
 enum ClientSide {
     /// A connection of HTTP/1, which carries one exchange at a time.
     case http1(ProxyConnection)
+    /// A stream of a connection of HTTP/2, which is one exchange.
+    case http2(ClientStream)
 
     /// The socket's peer, or the address in a PROXY header.
     var peer: SocketAddress {
         switch self {
         case .http1(let connection): connection.peer
+        case .http2(let stream): stream.connection.peer
         }
     }
     /// Whether what the client says of other clients is believed.
     var comesFromTrusted: Bool {
         switch self {
         case .http1(let connection): connection.comesFromTrusted
+        case .http2(let stream): stream.connection.comesFromTrusted
+        }
+    }
+    /// Whether the client's connection has TLS.
+    var isSecure: Bool {
+        switch self {
+        case .http1(let connection): connection.tls != nil
+        case .http2(let stream): stream.connection.tls != nil
         }
     }
     var isOpen: Bool {
         switch self {
         case .http1(let connection): connection.isOpen
+        case .http2(let stream): stream.isAlive
         }
     }
     /// Whether the client is known to send no more. It may still read.
     var peerHasEnded: Bool {
         switch self {
         case .http1(let connection): connection.peerHasEnded
+        case .http2(let stream): stream.peerHasEnded && stream.isConnect || !stream.isOpen
         }
     }
     /// Whether the client takes interim answers: those of HTTP/1.0 would take one for the answer.
     var takesInterims: Bool {
         switch self {
         case .http1(let connection): !connection.isOld
+        case .http2: true
         }
     }
     /// Whether the client waits for `100 Continue`, and none has been sent to it.
     var awaitsContinue: Bool {
         switch self {
         case .http1(let connection): connection.awaitsContinue
+        case .http2(let stream): stream.awaitsContinue
         }
     }
     /// Bytes that wait for the client to read them.
     var waiting: Int {
         switch self {
         case .http1(let connection): connection.waiting
+        case .http2(let stream): stream.waiting
         }
     }
 
@@ -60,6 +76,7 @@ enum ClientSide {
     func interim(_ table: HeadTable, _ edits: HeaderEdits?) {
         switch self {
         case .http1(let connection): connection.interim(table, edits)
+        case .http2(let stream): stream.interim(table, edits)
         }
     }
 
@@ -67,6 +84,7 @@ enum ClientSide {
     func respond(_ table: HeadTable, _ additions: HeadRewriter.Additions) {
         switch self {
         case .http1(let connection): connection.respond(table, additions)
+        case .http2(let stream): stream.respond(table, additions)
         }
     }
 
@@ -74,6 +92,7 @@ enum ClientSide {
     func respond(_ answer: OwnAnswer, _ additions: HeadRewriter.Additions) {
         switch self {
         case .http1(let connection): connection.respond(answer, additions)
+        case .http2(let stream): stream.respond(answer, additions)
         }
     }
 
@@ -81,6 +100,7 @@ enum ClientSide {
     func pass(_ bytes: UnsafeRawBufferPointer) -> Bool {
         switch self {
         case .http1(let connection): connection.pass(bytes)
+        case .http2(let stream): stream.pass(bytes)
         }
     }
 
@@ -88,13 +108,15 @@ enum ClientSide {
     func flush() {
         switch self {
         case .http1(let connection): connection.flush()
+        case .http2(let stream): stream.send()
         }
     }
 
-    /// The body is whole: tells the client so.
-    func endBody() {
+    /// The body is whole: tells the client so. `trailers` are the lines of fields that follow it.
+    func endBody(_ trailers: UnsafeRawBufferPointer) {
         switch self {
-        case .http1(let connection): connection.endBody()
+        case .http1(let connection): connection.endBody(trailers)
+        case .http2(let stream): stream.endBody(trailers)
         }
     }
 
@@ -102,6 +124,7 @@ enum ClientSide {
     func release() {
         switch self {
         case .http1(let connection): connection.release()
+        case .http2: break
         }
     }
 
@@ -109,6 +132,7 @@ enum ClientSide {
     func giveBack(_ exchange: Exchange) {
         switch self {
         case .http1(let connection): connection.giveBack(exchange)
+        case .http2(let stream): stream.giveBack(exchange)
         }
     }
 
@@ -116,6 +140,7 @@ enum ClientSide {
     func reset() {
         switch self {
         case .http1(let connection): connection.breakOff()
+        case .http2(let stream): stream.reset(.internalError)
         }
     }
 
@@ -123,6 +148,7 @@ enum ClientSide {
     func close() {
         switch self {
         case .http1(let connection): connection.close()
+        case .http2(let stream): stream.reset(.cancel)
         }
     }
 
@@ -130,6 +156,7 @@ enum ClientSide {
     func watchWriting() {
         switch self {
         case .http1(let connection): connection.watchWriting()
+        case .http2: break
         }
     }
 
@@ -139,6 +166,16 @@ enum ClientSide {
     func holdBody(_ hold: Bool) {
         switch self {
         case .http1(let connection): connection.holdBody(hold)
+        case .http2: break
+        }
+    }
+
+    /// All of the body that has come has gone on, but `waiting` bytes: the client may send as much more. Over HTTP/1 the kernel's buffers
+    /// say so.
+    func bodyWentOn(allBut waiting: Int) {
+        switch self {
+        case .http1: break
+        case .http2(let stream): stream.credit(allBut: waiting)
         }
     }
 
@@ -148,23 +185,29 @@ enum ClientSide {
     func beginTunnel() {
         switch self {
         case .http1(let connection): connection.beginTunnel()
+        case .http2(let stream): stream.beginTunnel()
         }
     }
     func write(_ bytes: UnsafeRawBufferPointer) {
         switch self {
         case .http1(let connection): connection.write(bytes)
+        case .http2(let stream):
+            stream.append(bytes)
+            stream.send()
         }
     }
     /// The replica sends no more; the client may still send.
     func shutdownSending() {
         switch self {
         case .http1(let connection): connection.shutdownSending()
+        case .http2(let stream): stream.end()
         }
     }
     /// Ends the client after what waits for it has left.
     func endTunnel() {
         switch self {
         case .http1(let connection): connection.responseFinished(close: true)
+        case .http2(let stream): stream.end()
         }
     }
 }

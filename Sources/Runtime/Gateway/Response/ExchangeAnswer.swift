@@ -8,7 +8,7 @@ import Resilience
 /// A replica's answer passes through three calls, and no other way: `upstreamHead`, `upstreamBody`, `upstreamEnd`; `upstreamFailed` ends it
 /// early. Whoever wants to keep a copy (a cache) listens there.
 extension Exchange {
-    func upstreamHead(_ upstream: UpstreamConnection, _ table: HeadTable) {
+    func upstreamHead(_ upstream: Upstream, _ table: HeadTable) {
         guard let route, let client else { return }
         let side: AttemptSide = questions.second?.upstream === upstream ? .second : .first
         let head = AttemptEvent.head(side, upgrades: table.status == 101)
@@ -27,7 +27,7 @@ extension Exchange {
 
     /// Passes an interim response on at once (RFC 9110, 15.2). None goes to a client of HTTP/1.0, which would take it for the answer, and
     /// `100` only to a client that still waits for one: otherwise what the client asked for was answered here already.
-    func upstreamInterim(_ upstream: UpstreamConnection, _ table: HeadTable) {
+    func upstreamInterim(_ upstream: Upstream, _ table: HeadTable) {
         guard attempts.isOpen, let client, client.takesInterims, table.status != 101, table.status != 100 || client.awaitsContinue else {
             return
         }
@@ -84,15 +84,19 @@ extension Exchange {
         if attempts.state != .tunnel { client.watchWriting() }
     }
 
+    /// Keeps the fields that follow the replica's body, for a client that takes them.
+    func upstreamTrailers(_ table: HeadTable) { if request.takesTrailers { TrailerFields.write(table, into: &answer.trailers) } }
+
     func upstreamEnd() {
         guard let client, client.isOpen else { return finish() }
-        client.endBody()
+        client.endBody(answer.trailers.bytes)
         finish()
         client.release()
     }
 
     func upstreamDrained() {
         client?.holdBody(false)
+        client?.bodyWentOn(allBut: 0)
         if attempts.state == .tunnel, tunnel.clientEnded { passOnClientsEnd() }
     }
 
@@ -106,13 +110,22 @@ extension Exchange {
 
     /// Answers in place of the backend.
     func refuse(_ failure: GatewayFailure, _ message: String? = nil) {
+        if request.isGRPC { return refuseCall(failure, message) }
         if failure == .noReplica || failure == .holdEnded || failure == .shortage { answer.fields.field("Retry-After", decimal: 1) }
         respond(
             failure.status, type: "application/json",
             body: Array("{\"error\":{\"code\":\"\(failure.rawValue)\",\"message\":\"\(message ?? failure.message)\"}}\n".utf8))
     }
 
-    func respond(_ status: Int, type: String?, body: [UInt8]) {
+    /// Answers a call of gRPC: by fields alone. The log and the metrics have the failure's own status.
+    private func refuseCall(_ failure: GatewayFailure, _ message: String?) {
+        answer.fields.field("grpc-status", decimal: GRPC.code(failure))
+        answer.fields.field("grpc-message", text: GRPC.message(message ?? failure.message))
+        respond(failure.status, type: "application/grpc", body: [], shown: 200)
+    }
+
+    /// `shown`: the status that the client sees, where it is another one than is noted.
+    func respond(_ status: Int, type: String?, body: [UInt8], shown: Int? = nil) {
         guard let client, client.isOpen, !answer.hasBegun else { return }
         answer.hasBegun = true
         attempts.answeredHere()
@@ -123,7 +136,7 @@ extension Exchange {
         let body = [204, 205, 304].contains(status) ? [] : body
         answer.bytes = body.count
         client.respond(
-            OwnAnswer(status: status, type: type, body: body, toHead: request.isHead),
+            OwnAnswer(status: shown ?? status, type: type, body: body, toHead: request.isHead),
             HeadRewriter.Additions(id: request.id, lines: answer.fields.bytes, edits: route?.route.responseEdits))
         finish()
         client.release()

@@ -33,6 +33,7 @@ extension Exchange {
         request.bodyCount += bytes.count
         upstream.write(bytes)
         if upstream.waiting > Exchange.window { client?.holdBody(true) }
+        client?.bodyWentOn(allBut: upstream.waiting)
     }
 
     func upstreamTunnelReceived(_ bytes: UnsafeRawBufferPointer) {

@@ -30,6 +30,12 @@ extension ProxyConnection {
         bodyForm = table.status == 205 ? .none : form(table.framing)
         if table.status == 205 { context.scratch.append("Content-Length: 0\r\n") }
         if bodyForm == .chunked { context.scratch.append("Transfer-Encoding: chunked\r\n") }
+        // Over HTTP/2 an answer may end with its head and say no length; HTTP/1 would wait for its end.
+        if table.majorVersion == 2, table.framing == .none, !isHead, ![204, 205, 304].contains(table.status),
+            !table.contains(.contentLength)
+        {
+            context.scratch.append("Content-Length: 0\r\n")
+        }
         // A 426 without it is none (RFC 9110, 15.5.22).
         let wanted = table.status == 426 ? table.first(.upgrade) : nil
         if let wanted { context.scratch.field("Upgrade", wanted) }
@@ -87,8 +93,12 @@ extension ProxyConnection {
         context.scratch.clear(keeping: 262_144)
     }
 
-    func endBody() {
-        if bodyForm == .chunked { context.scratch.append("0\r\n\r\n") }
+    func endBody(_ trailers: UnsafeRawBufferPointer) {
+        if bodyForm == .chunked {
+            context.scratch.append("0\r\n")
+            context.scratch.append(trailers)
+            context.scratch.append("\r\n")
+        }
         flush()
     }
 

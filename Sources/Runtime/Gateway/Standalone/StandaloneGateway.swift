@@ -141,7 +141,8 @@ public final class StandaloneGateway: Sendable {
         }
         for place in spec.listeners {
             let taken = inherited.filter { $0.name == "listen" && $0.address == place.description }
-            try await parts.gateway.listen(on: try StandaloneGateway.socketAddress(place), inherited: taken.map(\.descriptor))
+            try await parts.gateway.listen(
+                on: try StandaloneGateway.socketAddress(place.address), as: ListenerKind(place), inherited: taken.map(\.descriptor))
         }
         for place in spec.listeners {
             logger.info("gateway_listening", .init("address", place), .init("routes", spec.routes.count))

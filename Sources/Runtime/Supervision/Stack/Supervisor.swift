@@ -207,7 +207,9 @@ public final class Supervisor: Sendable {
     private func begin(_ runner: LoopBound<StackRunner>, _ gateway: Gateway?, _ loop: EventLoop) async throws {
         let admin = LoopBound(StackAdmin(runner.value), on: loop)
         if let gateway, let spec = stack.gateway {
-            for place in spec.listeners { try await listen("gateway.listen", place) { try await gateway.listen(on: $0) } }
+            for place in spec.listeners {
+                try await listen("gateway.listen", place.address) { try await gateway.listen(on: $0, as: ListenerKind(place)) }
+            }
             try await gateway.apply(spec) { _ in [] }
             if let place = spec.admin { try await openAdmin(place, gateway, admin, loop) }
             let prober = Prober(gateway: gateway, loop: loop)
