@@ -69,6 +69,7 @@ let package = Package(
         room("Rightsizing", on: "Policy", uses: ["Basics"]),
         room("Lag", on: "Policy", uses: ["Basics"]),
         room("Sharding", on: "Policy", uses: ["Basics"]),
+        room("PostgresFailover", on: "Policy", uses: ["Basics"]),
         room("Autoscaling", on: "Policy", uses: ["Basics"]),
         room("LoadPlanning", on: "Policy", uses: ["Basics", "JSONCoding"]),
         room("Replaying", on: "Policy", uses: ["Autoscaling", "Drawing", "Basics", "JSONCoding"]),
@@ -156,7 +157,8 @@ let package = Package(
         tests(
             "PolicyTests",
             uses: [
-                "Autoscaling", "Replaying", "Drawing", "Rightsizing", "Lag", "LoadPlanning", "Sharding", "Balancing", "Resilience",
+                "Autoscaling", "Replaying", "Drawing", "Rightsizing", "Lag", "LoadPlanning", "Sharding", "PostgresFailover", "Balancing",
+                "Resilience",
                 "StackFile",
                 "StackModel",
                 "Patterns", "Basics", "JSONCoding", "TestSupport", "Measurement",
@@ -170,6 +172,7 @@ let package = Package(
             "Simulation",
             uses: [
                 "StoreKinds", "Rightsizing", "Autoscaling", "Measurement", "StackFile", "StackModel", "Supervision", "Sharding",
+                "PostgresFailover",
                 "MemcachedStores", "RedisStores", "Redis", "HTTP", "EventLoops",
                 "Observability", "Basics", "TestSupport",
             ]),
