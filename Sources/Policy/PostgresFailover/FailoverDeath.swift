@@ -52,14 +52,15 @@ extension FailoverMachine {
         switch outcome {
         case .failed(let why):
             enter(.headless(why), until: now + FailoverMachine.fenceAgain)
-            return [.decided(notFenced(why))]
+            return isNews(why) ? [.decided(notFenced(why))] : []
         case .confirmed(let clean):
             nodes[record.primary - 1].isRunning = false
-            cleanStop = clean
+            (cleanStop, failure) = (clean, nil)
             // A switchover whose primary did not stop in order is a failover like any other.
             if !isForced, clean == nil { wanted = nil }
             enter(.choosing, until: now + FailoverMachine.askingTime)
             answers = [:]
+            isPatient = true
             let measured = measure("fence", now), asked = others.filter { node($0).isRunning }
             for number in others where !node(number).isRunning { answers[number] = .some(nil) }
             let told: [Action] = measured + [.decided(isFenced(clean))]
@@ -70,13 +71,17 @@ extension FailoverMachine {
 
     var haveAllAnswers: Bool { others.allSatisfy { answers[$0] != nil } }
 
-    mutating func choose(_ now: MonotonicTime) -> [Action] {
-        let old = record.primary, standbys = others.map(standby)
+    /// Who takes over by what is known now.
+    var choice: Decision<Int?> {
         let position = [lastPosition, cleanStop].compactMap { $0 }.max()
         let lost = HeirChoice.Lost(
-            store: settings.name, number: old, timeline: record.timeline, position: position, quorum: wasStrict ? settings.quorum : 0,
-            wanted: wanted)
-        let choice = HeirChoice.choose(after: lost, among: standbys, maxLoss: settings.maxLoss)
+            store: settings.name, number: record.primary, timeline: record.timeline, position: position,
+            quorum: wasStrict ? settings.quorum : 0, wanted: wanted)
+        return HeirChoice.choose(after: lost, among: others.map(standby), maxLoss: settings.maxLoss)
+    }
+
+    mutating func choose(_ now: MonotonicTime) -> [Action] {
+        let old = record.primary, standbys = others.map(standby), choice = choice
         let told: [Action] = measure("choose", now) + [.decided(choice.record)]
         guard let heir = choice.result else { return told + backInPlace("nobody can take over: \(choice.record.sentence)") }
         let taken = standbys.first { $0.number == heir }?.position ?? WALPosition(0)
@@ -125,10 +130,11 @@ extension FailoverMachine {
         switch outcome {
         case .failed(let why):
             deadline = now + FailoverMachine.promoteAgain
-            return [.decided(notPromoted(heir, why))]
+            return isNews(why) ? [.decided(notPromoted(heir, why))] : []
         case .done(let timeline, let fork):
             let measured = measure("promote", now)
             enter(.serving)
+            failure = nil
             record.step = .leading
             record.hasServed = true
             (record.timeline, record.fork) = (timeline, fork)

@@ -189,9 +189,13 @@ public struct FailoverMachine: Sendable {
     var answers: [Int: NodeReport?] = [:]
     var lastPosition: WALPosition?
     var wasStrict = false
+    /// The standbys are asked, and those that have not answered may be waited for a little longer.
+    var isPatient = false
     var isCheckpointed = false
     var aloneSince: MonotonicTime?
     var isStopping = false
+    /// Why the last try of a step failed, which is told once.
+    var failure: String?
     /// When the death was seen, and when the present phase of the failover began.
     var seenAt: MonotonicTime?
     var phaseBegan: MonotonicTime?
@@ -207,6 +211,8 @@ public struct FailoverMachine: Sendable {
     /// Probes without an answer that are a death.
     static let deadAfter = 3
     static let askingTime = Duration.milliseconds(100)
+    /// On a busy machine an answer takes longer: where those that came do not make an heir, the others are waited for a little longer.
+    static let longAskingTime = Duration.milliseconds(400)
     static let fencingTime = Duration.seconds(5)
     static let fenceAgain = Duration.seconds(1)
     static let promoteAgain = Duration.milliseconds(100)
@@ -254,12 +260,24 @@ public struct FailoverMachine: Sendable {
         switch phase {
         case .fencing: return fenced(.failed("it took longer than \(FailoverMachine.fencingTime.brief)"), now)
         case .headless: return fence(now)
-        case .choosing: return choose(now)
+        case .choosing:
+            if isPatient, choice.result == nil {
+                isPatient = false
+                deadline = now + FailoverMachine.longAskingTime
+                return []
+            }
+            return choose(now)
         case .promoting(let heir): return promote(heir, now)
         case .checkpointing: return checkpointed("it took longer than \(FailoverMachine.checkpointTime.brief)", now)
         case .stopping: return lose("did not stop within \(FailoverMachine.stoppingTime.brief)", now)
         case .forming, .serving: return []
         }
+    }
+
+    /// A failure is news where another one, or none, came before it.
+    mutating func isNews(_ why: String) -> Bool {
+        defer { failure = why }
+        return failure != why
     }
 
     mutating func enter(_ new: Phase, until: MonotonicTime? = nil) {
@@ -315,6 +333,9 @@ public struct FailoverMachine: Sendable {
         case .forming, .serving, .checkpointing, .stopping, .promoting: return node(number).state
         }
     }
+
+    /// Whether the process of a node runs, for all that was told.
+    public func isRunning(_ number: Int) -> Bool { node(number).isRunning }
 
     /// What a node said last; nil: its process has not answered.
     public func report(of number: Int) -> NodeReport? { node(number).report }
