@@ -87,6 +87,7 @@ let package = Package(
         room("HTTP", on: "Wire", uses: ["EventLoops", "Basics", "JSONCoding"]),
         room("Redis", on: "Wire", uses: ["EventLoops", "Resilience", "Sharding", "Basics", "COpenSSL"]),
 
+        room("Postgres", on: "Wire", uses: ["EventLoops", "Basics", "COpenSSL"]),
         room("OpenTelemetry", on: "Wire", uses: ["Basics", "JSONCoding", "ProtobufCoding"]),
 
         // Runtime
@@ -148,7 +149,7 @@ let package = Package(
 
         // Tests: what they share, then one target a kind.
         .target(
-            name: "TestSupport", dependencies: ["HTTP", "EventLoops", "Redis", "Sharding", "Basics", "JSONCoding", "CLinux"],
+            name: "TestSupport", dependencies: ["HTTP", "EventLoops", "Redis", "Postgres", "Sharding", "Basics", "JSONCoding", "CLinux"],
             path: "Tests/TestSupport",
             swiftSettings: strict),
         tests(
@@ -164,6 +165,7 @@ let package = Package(
                 "Patterns", "Basics", "JSONCoding", "TestSupport", "Measurement",
             ], exclude: ["Cases"]),
         tests("HTTPTests", uses: ["Gateway", "HTTP", "EventLoops", "StackFile", "StackModel", "Basics", "TestSupport"]),
+        tests("PostgresTests", uses: ["Postgres", "EventLoops", "Basics", "TestSupport"]),
         tests("RedisTests", uses: ["Redis", "Provisioning", "Observability", "Sharding", "EventLoops", "Basics", "TestSupport"]),
         tests(
             "EngineTests",
@@ -179,7 +181,8 @@ let package = Package(
         tests(
             "Loopback",
             uses: [
-                "Metering", "Measurement", "Loading", "LoadPlanning", "Gateway", "HTTP", "Redis", "EventLoops", "StackFile", "StackModel",
+                "Metering", "Measurement", "Loading", "LoadPlanning", "Gateway", "HTTP", "Postgres", "Redis", "EventLoops", "StackFile",
+                "StackModel",
                 "Observability",
                 "Basics",
                 "TestSupport",
@@ -188,7 +191,7 @@ let package = Package(
             "RealServer",
             uses: [
                 "CorrelationEngine", "OpenTelemetry", "ProtobufCoding", "Compression", "Provisioning", "Sharding", "SharedState", "Gateway",
-                "StackFile", "StackModel", "Redis", "RedisStores", "HTTP", "EventLoops", "Loading", "LoadPlanning", "Metering",
+                "StackFile", "StackModel", "Postgres", "Redis", "RedisStores", "HTTP", "EventLoops", "Loading", "LoadPlanning", "Metering",
                 "Measurement", "Observability",
                 "TestSupport", "CLinux",
             ], exclude: ["Smuggling"]),
