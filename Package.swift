@@ -76,6 +76,7 @@ let package = Package(
         room("Rightsizing", on: "Policy", uses: ["Basics"]),
         room("Lag", on: "Policy", uses: ["Basics"]),
         room("Sharding", on: "Policy", uses: ["Basics"]),
+        room("PostgresFailover", on: "Policy", uses: ["Basics"]),
         room("Autoscaling", on: "Policy", uses: ["Basics"]),
         room("LoadPlanning", on: "Policy", uses: ["Basics", "JSONCoding"]),
         room("Replaying", on: "Policy", uses: ["Autoscaling", "Drawing", "Basics", "JSONCoding"]),
@@ -94,6 +95,7 @@ let package = Package(
         room("HTTP2", on: "Wire", uses: ["HTTP", "Resilience", "Basics", "CNGHTTP2"]),
         room("Redis", on: "Wire", uses: ["EventLoops", "Resilience", "Sharding", "Basics", "COpenSSL"]),
 
+        room("Postgres", on: "Wire", uses: ["EventLoops", "Basics", "COpenSSL"]),
         room("OpenTelemetry", on: "Wire", uses: ["Basics", "JSONCoding", "ProtobufCoding"]),
 
         // Runtime
@@ -156,7 +158,7 @@ let package = Package(
 
         // Tests: what they share, then one target a kind.
         .target(
-            name: "TestSupport", dependencies: ["CNGHTTP2", "HTTP", "EventLoops", "Redis", "Sharding", "Basics", "JSONCoding", "CLinux"],
+            name: "TestSupport", dependencies: ["CNGHTTP2", "HTTP", "EventLoops", "Redis", "Postgres", "Sharding", "Basics", "JSONCoding", "CLinux"],
             path: "Tests/TestSupport",
             swiftSettings: strict),
         tests(
@@ -165,12 +167,14 @@ let package = Package(
         tests(
             "PolicyTests",
             uses: [
-                "Autoscaling", "Replaying", "Drawing", "Rightsizing", "Lag", "LoadPlanning", "Sharding", "Balancing", "Resilience",
+                "Autoscaling", "Replaying", "Drawing", "Rightsizing", "Lag", "LoadPlanning", "Sharding", "PostgresFailover", "Balancing",
+                "Resilience",
                 "StackFile",
                 "StackModel",
                 "Patterns", "Basics", "JSONCoding", "TestSupport", "Measurement",
             ], exclude: ["Cases"]),
         tests("HTTPTests", uses: ["Gateway", "HTTP2", "HTTP", "EventLoops", "StackFile", "StackModel", "Basics", "TestSupport"]),
+        tests("PostgresTests", uses: ["Postgres", "EventLoops", "Basics", "TestSupport"]),
         tests("RedisTests", uses: ["Redis", "Provisioning", "Observability", "Sharding", "EventLoops", "Basics", "TestSupport"]),
         tests(
             "EngineTests",
@@ -179,13 +183,15 @@ let package = Package(
             "Simulation",
             uses: [
                 "StoreKinds", "Rightsizing", "Autoscaling", "Measurement", "StackFile", "StackModel", "Supervision", "Sharding",
+                "PostgresFailover",
                 "MemcachedStores", "RedisStores", "Redis", "HTTP", "EventLoops",
                 "Observability", "Basics", "TestSupport",
             ]),
         tests(
             "Loopback",
             uses: [
-                "Metering", "Measurement", "Loading", "LoadPlanning", "Gateway", "HTTP", "Redis", "EventLoops", "StackFile", "StackModel",
+                "Metering", "Measurement", "Loading", "LoadPlanning", "Gateway", "HTTP", "Postgres", "Redis", "EventLoops", "StackFile",
+                "StackModel",
                 "Observability",
                 "Basics",
                 "TestSupport",
@@ -194,7 +200,7 @@ let package = Package(
             "RealServer",
             uses: [
                 "CorrelationEngine", "OpenTelemetry", "ProtobufCoding", "Compression", "Provisioning", "Sharding", "SharedState", "Gateway",
-                "StackFile", "StackModel", "Redis", "RedisStores", "HTTP", "EventLoops", "Loading", "LoadPlanning", "Metering",
+                "StackFile", "StackModel", "Postgres", "Redis", "RedisStores", "HTTP", "EventLoops", "Loading", "LoadPlanning", "Metering",
                 "Measurement", "Observability",
                 "TestSupport", "CLinux",
             ], exclude: ["Smuggling"]),

@@ -15,6 +15,11 @@ import Testing
         Kept(
             what: "ContainerFigures", why: "the sum over a pod's containers: a service here is one process, only the conformance tests ask"),
         Kept(
+            what: "Sources/Wire/Postgres/",
+            why:
+                "the client and both ends of the protocol, for the stores of a stack and for the wire endpoint, which are being built on it"
+        ),
+        Kept(
             what: "fromReplica",
             why: "a choice of whoever uses the Redis client; RedisClusterTests holds it against a real cluster"),
         Kept(what: "queryValue", why: "MusterHTTP is a library: whoever serves with it reads a query by its names"),

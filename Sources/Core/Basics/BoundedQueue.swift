@@ -37,6 +37,9 @@ public struct BoundedQueue<Element> {
         return element
     }
 
+    /// The elements from the first to the last, as a copy: O(count).
+    @inlinable public var elements: [Element] { (0..<count).compactMap { storage[(head + $0) % storage.count] } }
+
     @usableFromInline mutating func grow() {
         var larger: [Element?] = []
         let size = min(capacity, max(8, storage.count * 2))

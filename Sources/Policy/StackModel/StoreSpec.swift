@@ -18,7 +18,7 @@ public struct SourcePlace: Sendable, Equatable, CustomStringConvertible {
 
 /// The kinds of store that a stack file knows, by the word that stands there.
 public enum StoreKindName: String, Sendable, CaseIterable {
-    case redis, memcached
+    case redis, memcached, postgres
 }
 
 /// A store of a stack: its kind, and how it is run or where it is.
@@ -51,6 +51,7 @@ public struct StoreSpec: Sendable, Equatable {
         case .external: nil
         case .run(.redis(let settings)): settings.port
         case .run(.memcached(let settings)): settings.port
+        case .run(.postgres(let settings)): settings.port
         }
     }
     /// nil: Muster runs it.
@@ -61,6 +62,7 @@ public struct StoreSpec: Sendable, Equatable {
         case .external: 0
         case .run(.redis(let settings)): settings.nodes
         case .run(.memcached): 1
+        case .run(.postgres(let settings)): settings.nodes
         }
     }
 }
@@ -69,6 +71,7 @@ public struct StoreSpec: Sendable, Equatable {
 public enum StoreSettings: Sendable, Equatable {
     case redis(RedisSettings)
     case memcached(MemcachedSettings)
+    case postgres(PostgresSettings)
 }
 
 /// A store that somebody else runs.

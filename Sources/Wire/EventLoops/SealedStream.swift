@@ -15,6 +15,15 @@ extension Stream {
         receivedSealed(bytes, session)
     }
 
+    /// Begins TLS on a connection that has stood without it until now, for protocols that ask for it in their own words. `connected` is called
+    /// once more when the handshake is through. Call it when nothing waits to be sent.
+    public final func beginTLS(_ session: TLSSession) {
+        precondition(isOpen && isConnected && tls == nil && output.isEmpty)
+        tls = session
+        isConnected = false
+        _ = beginHandshake(session)
+    }
+
     /// Begins TLS on a socket that is connected. False: the connection is closed already.
     final func beginHandshake(_ tls: TLSSession) -> Bool {
         isShakingHands = true

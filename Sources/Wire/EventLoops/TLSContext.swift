@@ -5,8 +5,8 @@ import Synchronization
 
 /// The common part of a client's TLS connections: which authorities they trust and their own certificate. Made once, shared by all loops.
 ///
-/// TLS 1.2 or newer. The peer's chain and its name are always verified: there is no switch for less. Files are read when this is made,
-/// so a renewed certificate needs a new context. Sessions are resumed where the server gives tickets.
+/// TLS 1.2 or newer. The peer's chain and its name are verified, unless whoever makes it asks for less (`Proof`), as PostgreSQL's users may.
+/// Files are read when this is made, so a renewed certificate needs a new context. Sessions are resumed where the server gives tickets.
 public final class TLSContext: Sendable {
     /// Tickets kept for one server: as many connections as a client commonly opens to it again after an outage.
     private static let ticketsAPlace = 8
@@ -16,6 +16,17 @@ public final class TLSContext: Sendable {
     /// OpenSSL counts the uses of its context with atomics and locks it by itself; after `init` it is only read.
     let native: TLSAddress
     private let tickets = Mutex<[String: [TLSAddress]]>([:])
+    /// What the peer must show of itself.
+    public enum Proof: Sendable {
+        /// A certificate that a known authority signed, for the name that was asked for.
+        case name
+        /// A certificate that a known authority signed, for whatever name.
+        case authority
+        /// Whatever certificate: the connection is encrypted, with whom is not known.
+        case none
+    }
+
+    let proof: Proof
     /// Names for sentences: the authorities that we trust, and our own certificate's file.
     let trusted: String
     let certificate: String?
@@ -24,7 +35,11 @@ public final class TLSContext: Sendable {
     ///   - authorities: a PEM file of CAs; nil for those of the system.
     ///   - certificate: our own, with its chain, as PEM; nil for none.
     ///   - key: its private key, as PEM without a passphrase; nil if it stands in the certificate's file.
-    public init(authorities: String? = nil, certificate: String? = nil, key: String? = nil) throws(TLSFailure) {
+    ///   - proof: what the peer must show of itself.
+    public init(
+        authorities: String? = nil, certificate: String? = nil, key: String? = nil, proof: Proof = .name
+    ) throws(TLSFailure) {
+        self.proof = proof
         guard let native = SSL_CTX_new(TLS_client_method()) else { throw TLSFailure(.settings, "OpenSSL: \(TLSErrorQueue.take().text)") }
         self.native = TLSAddress(native)
         trusted = authorities ?? "the system's store"
@@ -32,7 +47,9 @@ public final class TLSContext: Sendable {
         SSL_CTX_ctrl(native, SSL_CTRL_SET_MIN_PROTO_VERSION, Int(TLS1_2_VERSION), nil)
         // 1 << 30 is SSL_OP_NO_RENEGOTIATION: nobody needs it, and TLS 1.3 has dropped it.
         SSL_CTX_set_options(native, 1 << 30)
-        SSL_CTX_set_verify(native, SSL_VERIFY_PEER) { accepted, chain in TLSSession.judge(accepted, chain) }
+        SSL_CTX_set_verify(native, proof == .none ? SSL_VERIFY_NONE : SSL_VERIFY_PEER) { accepted, chain in
+            TLSSession.judge(accepted, chain)
+        }
         SSL_CTX_set_client_cert_cb(native) { ssl, _, _ in TLSSession.certificateAsked(ssl) }
         // Sessions are kept here and not in OpenSSL, which looks none up for a client.
         SSL_CTX_ctrl(
@@ -41,7 +58,7 @@ public final class TLSContext: Sendable {
         SSL_CTX_sess_set_new_cb(native) { ssl, ticket in TLSSession.ticketCame(ssl, ticket) }
         // Nobody sits at a terminal: a key with a passphrase is refused instead of asked for.
         SSL_CTX_set_default_passwd_cb(native) { _, _, _, _ in -1 }
-        try TLSContext.trust(authorities, native)
+        if proof != .none { try TLSContext.trust(authorities, native) }
         try TLSContext.identify(certificate, key, native)
     }
 

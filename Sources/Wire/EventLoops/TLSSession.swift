@@ -49,7 +49,7 @@ public final class TLSSession {
         ssl = SSL_new(context.native.pointer)!
         SSL_set_ex_data(ssl, 0, Unmanaged.passUnretained(self).toOpaque())
         SSL_set_connect_state(ssl)
-        expectName(plainName)
+        expectName(plainName, isProved: context.proof == .name)
         if failure == nil { context.resume(ssl, at: place) }
     }
 
@@ -66,18 +66,20 @@ public final class TLSSession {
     /// The server whose end this is.
     var server: TLSServer? { if case .server(let server) = side { server } else { nil } }
 
-    /// Sets the name that the certificate must have; the name is asked for by SNI too, unless it is an address (RFC 6066, 3).
-    private func expectName(_ name: String) {
+    /// Sets the name that the certificate must have, if it is to be proved; the name is asked for by SNI too, unless it is an address (RFC 6066, 3).
+    private func expectName(_ name: String, isProved: Bool) {
         let parameters = SSL_get0_param(ssl)
         if IPAddress(name) != nil {
-            if X509_VERIFY_PARAM_set1_ip_asc(parameters, name) != 1 { failure = TLSFailure(.settings, "\(name) is no address to verify") }
+            if isProved, X509_VERIFY_PARAM_set1_ip_asc(parameters, name) != 1 {
+                failure = TLSFailure(.settings, "\(name) is no address to verify")
+            }
             return
         }
         SSL_set_hostflags(ssl, UInt32(X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS))
         let sni = name.withCString {
             SSL_ctrl(ssl, SSL_CTRL_SET_TLSEXT_HOSTNAME, Int(TLSEXT_NAMETYPE_host_name), UnsafeMutableRawPointer(mutating: $0))
         }
-        if name.isEmpty || sni != 1 || SSL_set1_host(ssl, name) != 1 {
+        if name.isEmpty || sni != 1 || isProved && SSL_set1_host(ssl, name) != 1 {
             failure = TLSFailure(.settings, "\"\(name)\" is no host name to verify")
         }
     }
@@ -94,6 +96,19 @@ public final class TLSSession {
         var count: UInt32 = 0
         SSL_get0_alpn_selected(ssl, &bytes, &count)
         return ApplicationProtocol(UnsafeRawBufferPointer(start: bytes, count: Int(count)))
+    }
+
+    /// The hash of the peer's certificate by which other protocols bind themselves to this channel (tls-server-end-point, RFC 5929): that of
+    /// the certificate's own signature, and SHA-256 in place of MD5 and SHA-1. nil before the handshake, and for a signature without a hash.
+    public var serverEndPoint: [UInt8]? {
+        guard isReady, let certificate = SSL_get1_peer_certificate(ssl) else { return nil }
+        defer { X509_free(certificate) }
+        var hash: Int32 = 0
+        guard OBJ_find_sigid_algs(X509_get_signature_nid(certificate), &hash, nil) == 1 else { return nil }
+        let method = hash == NID_md5 || hash == NID_sha1 ? EVP_sha256() : EVP_get_digestbyname(OBJ_nid2sn(hash))
+        var bytes = [UInt8](repeating: 0, count: Int(EVP_MAX_MD_SIZE)), count: UInt32 = 0
+        guard let method, X509_digest(certificate, method, &bytes, &count) == 1 else { return nil }
+        return Array(bytes.prefix(Int(count)))
     }
 
     // MARK: bytes

@@ -38,6 +38,7 @@ extension StoreKindName {
         switch self {
         case .redis: RedisSyntax.self
         case .memcached: MemcachedSyntax.self
+        case .postgres: PostgresSyntax.self
         }
     }
 }
