@@ -233,6 +233,10 @@ import Testing
             "a: { command: x, http: { port: 9, fixed: true } }\n  b: { command: x, http: { port: 9, fixed: true } }",
             "port 9 is taken by services.a"
         ),
+        (
+            "a: { command: x, http: { port: 9, fixed: true } }\n  b: { command: x, http: { port: 9, fixed: true } }\n"
+                + "  c: { command: x, http: { port: 9, fixed: true } }", "services.c.http.fixed: port 9 is taken by services.a"
+        ),
         ("a: { command: x, http: { port: 9, fixed: maybe } }", "expected true or false"),
         (
             "a: { command: x, depends-on: [b] }\n  b: { command: x, depends-on: c }\n  c: { command: x, depends-on: a }",
@@ -281,6 +285,28 @@ import Testing
         #expect(stack.services.map(\.grace) == [.seconds(3), .seconds(3)] && stack.services[1].replicas == 2...2)
         #expect(stack.services[1].process.environment.map(\.value).sorted() == ["1", "3"])
         #expect(stack.services[0].process.environment.map(\.value) == ["1", "2"])
+    }
+
+    /// Verbs wait as long as the file lets the stack take, and half a minute more.
+    @Test func whatAStackMayTakeIsWaitedFor() throws {
+        let small = StackTimes(try read("services: { a: { command: x, grace: 1s, start: 1s } }"))
+        #expect(small.start == .seconds(1) && small.stop == .seconds(2))
+        #expect(small.downLimit == .seconds(120) && small.quietLimit == .seconds(300))
+        let long = StackTimes(
+            try read(
+                """
+                stores: { s: { redis: { role: state } } }
+                tasks: { t: { command: x, grace: 9s, timeout: 1h } }
+                services: { a: { command: x, grace: 10m, start: 20m }, b: { command: x } }
+                gateway: { listen: 8080, routes: [{ path: /, backends: ["127.0.0.1:1"] }] }
+                """))
+        // The drain, the slowest service's grace twice, the store's twice.
+        #expect(long.start == .seconds(7200) && long.stop == .seconds(10 + 1200 + 20))
+        #expect(long.downLimit == .seconds(1260) && long.quietLimit == .seconds(7200 + 1230 + 30))
+        // Neither a file nor a supervisor has anybody wait for ever.
+        let endless = StackTimes(try read("services: { a: { command: x, grace: 3000d, start: 3000d } }"))
+        let told = StackTimes(startSeconds: .max, stopSeconds: .min)
+        #expect([endless.downLimit, endless.quietLimit, told.quietLimit].allSatisfy { $0 == StackTimes.longest } && told.stop == .zero)
     }
 
     @Test func profiles() throws {

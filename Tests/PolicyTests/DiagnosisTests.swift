@@ -23,6 +23,18 @@ import Testing
 
     @Test func nothingIsFoundInAWholeCluster() throws { #expect(Diagnosis(try view()).findings == []) }
 
+    /// A node whose users could not be read is not compared with the others; whoever says that all is well says that, too.
+    @Test func whatCouldNotBeReadIsTold() throws {
+        let ann = NodeCommon(users: ["ann": "on"]), silent = NodeCommon(unread: ["users": "no answer within 3s"])
+        let found = Diagnosis(try view(), common: [a: ann, b: ann, c: silent, d: silent])
+        #expect(
+            found.findings == []
+                && found.unread == [
+                    "the users of these nodes could not be read, so they are not compared (no answer within 3s): 127.0.0.1:3, 127.0.0.1:4"
+                ], "\(found.unread)")
+        #expect(Diagnosis(try view(), common: [a: ann, b: ann, c: NodeCommon(), d: ann]).unread == [])
+    }
+
     @Test func anOpenSlotWithKeysMovesData() throws {
         let open = try view("0-8191 [7->-\(b)]", "8192-16383 [7-<-\(a)]")
         let found = Diagnosis(open, keys: [7: [a: 3]]).findings

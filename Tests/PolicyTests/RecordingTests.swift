@@ -40,6 +40,12 @@ import Testing
         ("time,service,metric,value\n1000,api,cpu,much\n", "line 2: 'much' is no number"),
         ("time,service,metric,value\n1000,api,cpu,0x1p3\n", "line 2: '0x1p3' is no number"),
         ("time,service,metric,value\n1000,api,cpu,1.\n1000,api,cpu,1e\n", "line 3: '1e' is no number"),
+        ("time,service,metric,value\n1000,api,cpu,0.50000000000000000000x\n", "line 2: '0.50000000000000000000x' is no number"),
+        (
+            "time,service,metric,value\n1000,api,cpu,\(String(repeating: "9", count: 65))\n",
+            "line 2: '9999999999999999999999999999999999999999' is no number"
+        ),
+        ("time,service,metric,value\n99999999999999999999999999999999,api,cpu,1\n", "lies after the year 9999"),
         ("time,service,metric,value\nnoon,api,cpu,1\n", "line 2: 'noon' is no time: write 2026-11-21T08:00:00Z"),
         ("time,service,metric,value\n-5,api,cpu,1\n", "line 2: '-5' is no time"),
         ("time,service,metric,value\n2026-13-01T00:00:00Z,api,cpu,1\n", "line 2: '2026-13-01T00:00:00Z' is no time of the calendar"),
@@ -84,6 +90,15 @@ import Testing
         let text =
             "time,service,metric,value\n1000,api,cpu,0.1\n1015,api,cpu,1e3\n1030,api,cpu,12345678901234567890\n1045,api,cpu,.5\n1060,api,cpu,0000.250\n1075,api,cpu,+2\n"
         #expect(try demand(text) == [0.1, 1000, 12_345_678_901_234_567_168, 0.5, 0.25, 2])
+    }
+
+    /// Databases write them with as many digits as they have. The digits alone would be more than any whole number holds.
+    @Test func longDecimalsAreRead() throws {
+        let text =
+            "time,service,metric,value\n1000,api,cpu,0.50000000000000000000\n1015,api,cpu,0.12345678901234567890123456789\n"
+            + "1030,api,cpu,9007199254740993\n1045,api,cpu,999999999999999.5\n1060,api,cpu,99999999999999999999999999999999\n"
+            + "1075.000000000000000000,api,cpu,1\n"
+        #expect(try demand(text) == [0.5, 0.123456789012345678, 9_007_199_254_740_992, 999_999_999_999_999.5, 1e32, 1])
     }
 
     // MARK: what is odd in it

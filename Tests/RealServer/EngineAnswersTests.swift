@@ -249,6 +249,31 @@ import Testing
         }
     }
 
+    /// What a full correlation had no room for was not accepted, by whichever way it came.
+    @Test func whatAFullCorrelationRefusesCountsAsPartial() async throws {
+        try await withLoop { loop in
+            try await withEngine([:]) { engine, _ in
+                let client = HTTPClient(loop: loop), now = CalendarTime.render(.now)
+                func records(_ numbers: Range<Int>) -> [UInt8] {
+                    let all = numbers.map { #"{"timestamp":"\#(now)","severity":"INFO","message":"\#($0)","trace_id":"full"}"# }
+                    return Array(#"{"resource":{"service":"s"},"records":[\#(all.joined(separator: ","))]}"#.utf8)
+                }
+                let bound = CorrelationBounds().records
+                for start in stride(from: 0, to: bound, by: 1000) {
+                    let answer = try await client.send("POST", "/api/logs", to: engine, body: records(start..<start + 1000))
+                    #expect(answer.status == 202)
+                }
+                let over = try await client.send("POST", "/api/logs", to: engine, body: records(bound..<bound + 3))
+                let told = try JSONValue.parse(over.body)
+                #expect(over.status == 202 && told["accepted"].int == 0 && told["rejected"].list.count == 1, "\(over.text)")
+                let name = "correlation_requests_total{signal=\"api_logs\",encoding=\"json\",outcome="
+                try await metric(client, engine, name + "\"partial\"}", 1)
+                try await metric(client, engine, name + "\"accepted\"}", bound / 1000)
+                client.close()
+            }
+        }
+    }
+
     /// A request that is refused before a record of it was read counts as refused too.
     @Test func everyRefusedRequestIsCounted() async throws {
         try await withLoop { loop in

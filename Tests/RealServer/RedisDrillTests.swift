@@ -1,4 +1,5 @@
 import Basics
+import EventLoops
 import Glibc
 import JSONCoding
 import Redis
@@ -70,6 +71,70 @@ import Testing
             let stopped = try await cluster.muster(["stop", "--dir", cluster.directory, "--yes"])
             #expect(stopped.output.contains("6 nodes have ended"), "\(stopped.output)")
         }
+    }
+
+    /// Nodes that somebody else has set up: their configurations lie in one folder under names of their own, and their program is another
+    /// one. The one that was killed comes back as it was, and nothing of ours is left in that folder.
+    @Test func aNodeOfSomebodyElseComesBackAsItWas() async throws {
+        try await withLoop { loop in
+            try await withFolder { folder in
+                let program = folder + "/valkey-server", passwords = folder + "/password"
+                try Files.replace(program, with: try Files.read(try systemProgram("redis-server")), mode: 0o700)
+                let cluster = try await RedisClusterFixture(folder: folder, loop: loop, program: program)
+                try Files.replace(passwords, with: Array((cluster.password + "\n").utf8), mode: 0o600)
+                let result: Result<Void, any Error>
+                do {
+                    result = .success(try await drill(cluster, loop, folder, program))
+                } catch { result = .failure(error) }
+                await cluster.destroy()
+                // The one that the drill has started is nobody's child here.
+                for pid in Files.list("/proc").compactMap({ Int32($0) })
+                where Files.absolute("/proc/\(pid)/cwd").hasPrefix(Files.absolute(folder)) { kill(pid, SIGKILL) }
+                try result.get()
+            }
+        }
+    }
+
+    private func drill(_ cluster: RedisClusterFixture, _ loop: EventLoop, _ folder: String, _ program: String) async throws {
+        let victim = "127.0.0.1:\(cluster.nodes[0].port)", before = cluster.pid(0)
+        func muster(_ more: String...) async throws -> (status: Int32, output: String) {
+            try await run(
+                builtProgram("muster"),
+                ["redis", "failover", "--drill", "kill", victim, "--address", victim, "--password-file", folder + "/password"] + more,
+                folder: folder)
+        }
+        // Its requirepass could become that user's password.
+        for i in cluster.nodes.indices {
+            let rule = RedisCommand("ACL SETUSER", "alice", "on", ">" + cluster.password, "~*", "&*", "+@all")
+            _ = try await cluster.ask(i, loop, rule)
+        }
+        let user = try await muster("--user", "alice", "--dry-run")
+        #expect(user.status == 1 && user.output.contains("log in without --user"), "\(user.output)")
+        #expect(isAlive(before))
+        // What it was told while it ran is as little in its file as it is known to whoever runs the drill.
+        _ = try await cluster.ask(0, loop, RedisCommand("CONFIG SET", "masteruser", "alice"))
+        let done = try await muster("--rate", "300/s", "--yes")
+        #expect(done.status == 0, "\(done.output)")
+        #expect(!isAlive(before) || (Files.text("/proc/\(before)/status") ?? "").contains("State:\tZ"))
+        for (name, value) in [("requirepass", cluster.password), ("masterauth", cluster.password), ("masteruser", "alice")] {
+            let told = try await cluster.ask(0, loop, RedisCommand("CONFIG GET", name)).array?.last?.string
+            #expect(told == value, "\(name)")
+        }
+        let info = ClusterSession.fields(try await cluster.ask(0, loop, RedisCommand("INFO", "server")))
+        #expect(info["config_file"] == cluster.configuration(0))
+        let pid = info["process_id"] ?? ""
+        #expect(Files.absolute("/proc/\(pid)/exe") == Files.absolute(program))
+        #expect(Files.absolute("/proc/\(pid)/cwd") == Files.absolute(cluster.nodes[0].folder))
+        #expect(Files.list(cluster.configurations).allSatisfy { $0.hasSuffix(".conf") }, "\(Files.list(cluster.configurations))")
+    }
+
+    /// Where a server was started, by where it works and how its configuration leads there.
+    @Test(arguments: [
+        ("port 1\ndir /data/a\n", "/data/a", "/data/a"), ("port 1\n", "/srv", "/srv"), ("dir ./\n", "/srv", "/srv"),
+        ("dir .\n", "/srv", "/srv"), ("dir ./data/\n", "/srv/data", "/srv"), ("dir \"a/b\"\n", "/srv/a/b", "/srv"),
+        ("# dir x\n  DIR a\ndir b\n", "/srv/b", "/srv"), ("dir a\n", "/srv/b", nil), ("dir ..\n", "/srv", nil),
+    ]) func aStartIsFoundFromWhereAServerWorks(configuration: String, works: String, start: String?) {
+        #expect(NodeProcess.startFolder(configuration, works: works) == start)
     }
 
     @Test func aDrillThatWouldShowNothingIsRefused() async throws {

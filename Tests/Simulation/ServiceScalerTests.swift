@@ -23,6 +23,8 @@ import Testing
         var refuses = false
         /// The length of a list; nil: cannot be read.
         var queue: Double? = 0
+        /// The lag of a topic, as it was read last, with its partitions; a later attempt has failed.
+        var lag: MeterFigure?
         static let startTime = Duration.seconds(5)
 
         static func service(_ scale: String, replicas: String) throws -> ServiceSpec {
@@ -62,6 +64,9 @@ import Testing
                 key: queueKey, figure: queue.map { MeterFigure($0, .count, takenAt: now, window: .zero) },
                 fault: queue == nil ? MeterFault(.unreachable, "Redis is away") : nil,
                 now: now)
+            let lagReading = MeterReading(
+                key: MeterKey(service: "api", metric: ScalingReadings.names(scaler.scaling).last ?? ""), figure: lag,
+                fault: MeterFault(.unreachable, "the exporter is away"), now: now)
             let replicas = born.sorted { $0.key < $1.key }.map { number, at in
                 let serves = isServing(number)
                 return ServiceScaler.ReplicaNow(
@@ -73,7 +78,7 @@ import Testing
             let outcome = scaler.pass(
                 .init(
                     now: now, wall: WallTime(milliseconds: now.nanoseconds / 1_000_000), current: size, replicas: replicas,
-                    readings: readings + [queueReading],
+                    readings: readings + [queueReading] + (lag == nil ? [] : [lagReading]),
                     demand: .init(waiting: waiting, underWay: requests > 0 ? 1 : 0, quiet: quiet)))
             told += [outcome.finding, outcome.record].compactMap(\.self)
             if let count = outcome.count {
@@ -117,6 +122,20 @@ import Testing
         #expect(world.told.contains { $0.sentence.contains("asks for 8") })
         #expect(world.told.contains { $0.sentence.contains("were needed in the last 10s") })
         #expect(world.scaler.timeline.latest().count == 60)
+    }
+
+    /// Consumers beyond a topic's partitions sit idle. A count of partitions that nobody has read for long says nothing of now.
+    @Test func aCountOfPartitionsIsACeilingAsLongAsItIsFresh() throws {
+        var world = try World(
+            "{ metrics: [{ requests: 100/s }, { kafka: events, group: g, lag: 50, from: \"http://h:1/m\" }], every: 1s, "
+                + "up: { pods: 10, every: 1s }, down: { pods: 10, every: 1s, stabilization: 10s } }", replicas: "1..8", size: 2)
+        let partitions = (0..<3).map { Measurement.PartitionOffsets(topic: "events", partition: $0) }
+        world.lag = MeterFigure(0, .count, takenAt: world.now + .seconds(1), partitions: partitions)
+        for _ in 0..<8 { world.second(780) }
+        #expect(world.size == 3)
+        // Ten seconds after it was read.
+        for _ in 0..<10 { world.second(780) }
+        #expect(world.size == 8, "\(world.sizes)")
     }
 
     @Test func aHandHoldsItUntilItLetsGo() throws {

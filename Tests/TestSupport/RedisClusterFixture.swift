@@ -20,6 +20,9 @@ public final class RedisClusterFixture: Sendable {
     private let extra: [String]
     /// Its ports speak TLS alone.
     private let tls: TLSFixture?
+    /// What its nodes are, each with a configuration file `PORT.conf` in `configurations`; nil: the redis-server that is installed, without
+    /// files.
+    private let program: String?
     private let children: Mutex<[Child?]>
 
     /// `redis+cluster://` of all nodes.
@@ -34,8 +37,9 @@ public final class RedisClusterFixture: Sendable {
     /// `nodeTimeout` in milliseconds. `form: false` leaves the nodes bare.
     public init(
         folder: String, loop: EventLoop, masters: Int = 3, replicas: Int = 1, nodeTimeout: Int = 500, tls: TLSFixture? = nil,
-        extra: [String] = [], form: Bool = true
+        extra: [String] = [], form: Bool = true, program: String? = nil
     ) async throws {
+        self.program = program
         self.tls = tls
         self.masters = masters
         self.nodeTimeout = nodeTimeout
@@ -67,6 +71,10 @@ public final class RedisClusterFixture: Sendable {
         if form { try await self.form(loop) }
     }
 
+    /// Where the nodes' configuration files are: in one folder for all of them, as under /etc.
+    public var configurations: String { Files.folder(of: nodes[0].folder) + "/etc" }
+    public func configuration(_ i: Int) -> String { "\(configurations)/\(nodes[i].port).conf" }
+
     /// Starts node `i`, again after it was killed.
     public func start(_ i: Int) throws {
         let node = nodes[i]
@@ -79,9 +87,15 @@ public final class RedisClusterFixture: Sendable {
                 "repl-diskless-sync-delay 0",
                 "repl-diskless-load swapdb",
             ] + extra
-        let child = try Child(
-            try systemProgram("redis-server"), ["-"], log: node.folder + "/redis.log", folder: node.folder,
-            input: Array((lines.joined(separator: "\n") + "\n").utf8))
+        let text = Array((lines.joined(separator: "\n") + "\n").utf8), log = node.folder + "/redis.log"
+        let child: Child
+        if let program {
+            try Files.makeFolder(configurations, mode: 0o700)
+            try Files.replace(configuration(i), with: text, mode: 0o600)
+            child = try Child(program, [configuration(i)], log: log, folder: node.folder)
+        } else {
+            child = try Child(try systemProgram("redis-server"), ["-"], log: log, folder: node.folder, input: text)
+        }
         children.withLock { $0[i] = child }
     }
 

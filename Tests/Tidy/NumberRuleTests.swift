@@ -201,6 +201,61 @@ import Testing
         )
     }
 
+    // MARK: numbers read digit by digit
+
+    /// `value = value * 10 + digit`, `value *= 10`: a number that grows with each digit of a text, and traps where the text is too long. Names
+    /// that are a floating-point value, which cannot trap, are left out; so is another loop's counter.
+    static func growingNumbers(_ file: SourceFile, _ floating: Set<String>) -> [Int] {
+        var places: Set<Int> = []
+        for (index, token) in file.tokens.enumerated() where token.kind == .word && !floating.contains(token.text) {
+            if file.isSign(index + 1, "="), file.isWord(index + 2, token.text), file.isSign(index + 3, "*"), file.tokens[index + 3].isSpaced
+            {
+                places.insert(token.line)
+            }
+            if file.isSign(index + 1, "*"), file.isSign(index + 2, "="), !file.tokens[index + 2].isSpaced,
+                file.tokens[index + 3].kind == .number
+            {
+                places.insert(token.line)
+            }
+        }
+        return places.sorted()
+    }
+
+    static let reviewedGrowth: [Reviewed] = [
+        Reviewed(
+            path: "Sources/Core/Basics/CalendarTime.swift", line: "value = value * 10 + Int64(digit)",
+            why: "asked for two or four digits at a time"),
+        Reviewed(
+            path: "Sources/Core/Basics/CalendarTime.swift",
+            line: "if digits < 3 { milliseconds = milliseconds * 10 + Int64(text[at] &- 48) }", why: "three digits, said in the line itself"
+        ),
+        Reviewed(
+            path: "Sources/Core/Basics/CalendarTime.swift", line: "for _ in digits..<max(digits, 3) { milliseconds *= 10 }",
+            why: "three digits at most together with those that were read"),
+        Reviewed(
+            path: "Sources/Wire/HTTP/HeadParser.swift", line: "status = status * 10 + Int(digit)",
+            why: "three digits, by the loop around it"),
+        Reviewed(
+            path: "Sources/Wire/HTTP/HeadParser.swift", line: "value = value * 10 + Int(digit)",
+            why: "at most 18 digits, three lines before the loop"),
+        Reviewed(
+            path: "Sources/Wire/Redis/RedisCommand.swift", line: "length = length * 10 + Int(bytes[at] - 48)",
+            why: "the length of an argument that this type wrote itself"),
+    ]
+
+    @Test func numbersThatAreReadDigitByDigitAreBounded() {
+        let everywhere = Self.floatingNames(SourceFile.sources)
+        var found: [(String, Int, String)] = []
+        for file in SourceFile.sources {
+            let names = everywhere.union(Self.floatingNames([file]))
+            for line in Self.growingNumbers(file, names) { found.append((file.path, line, file.trimmed(line))) }
+        }
+        Self.expectReviewed(
+            found, Self.reviewedGrowth,
+            "multipliedReportingOverflow, or &* behind a bound of the digits: a text with more digits than the type holds ends the process here"
+        )
+    }
+
     // MARK: the rules themselves
 
     static func expectReviewed(_ found: [(path: String, line: Int, text: String)], _ reviewed: [Reviewed], _ cure: String) {
@@ -229,6 +284,16 @@ import Testing
         #expect(conversions("let n = \"\\(Int(x * 1e9))\"") == [1])
         #expect(conversions("// Int(x.rounded())\nlet n = \"Int(1.5)\"") == [])
         #expect(conversions("let n = Int(count)\nlet m = Int(text.prefix(3)) ?? 0") == [])
+    }
+
+    @Test func theThirdRuleFindsWhatItShould() {
+        func growth(_ text: String) -> [Int] {
+            let file = SourceFile(path: "", text: text)
+            return Self.growingNumbers(file, Self.floatingNames([file]))
+        }
+        #expect(growth("digits = digits * 10 &+ UInt64(byte)") == [1] && growth("var n = 0\nn *= 10") == [2])
+        #expect(growth("n = n * base + 1") == [1] && growth("n = m * 10") == [] && growth("n = n &* 10 &+ 1") == [])
+        #expect(growth("var scale = 1.0\nscale *= 10") == [] && growth("// n *= 10\nlet t = \"n = n * 10\"") == [])
     }
 
     @Test func theSecondRuleFindsWhatItShould() {

@@ -73,6 +73,8 @@ public struct Diagnosis: Sendable {
     public static let losing = ["lost-slots", "unassigned-slots"]
 
     public let findings: [Finding]
+    /// What could not be looked at, a sentence each: without it nobody can say that nothing is wrong.
+    public let unread: [String]
 
     /// The findings about slots that a move left behind.
     public var open: [Finding] { findings.filter { if case .settle = $0.remedy { true } else { false } } }
@@ -99,6 +101,7 @@ public struct Diagnosis: Sendable {
                     mend: "gossip settles it within seconds; look again", .wait))
         }
         findings = found
+        unread = Diagnosis.unread(view, common)
     }
 
     /// A master has failed with slots. They may be given away only where no replica of it has, or may have, its data: Redis makes a replica

@@ -1,5 +1,5 @@
 /// The functions, users and settings that all nodes of a cluster must have in common besides their slots, as one node has them. A part that
-/// could not be asked for (an old server, a user without the right) is nil: it is not known, and not empty.
+/// could not be asked for is nil: it is not known, and not empty.
 public struct NodeCommon: Sendable, Equatable {
     /// The libraries of functions: code by name.
     public var libraries: [String: String]?
@@ -7,16 +7,23 @@ public struct NodeCommon: Sendable, Equatable {
     public var users: [String: String]?
     /// The values of the settings in `settingNames`, by name.
     public var settings: [String: String]?
+    /// Why a part is not known, by what it is for people ("users"), where the node has it all the same, or may have it. A server that is too old
+    /// for a part has none, and is not in here.
+    public var unread: [String: String]
 
     /// Settings in which nodes that differ behave differently to a client.
     public static let settingNames = [
         "maxmemory", "maxmemory-policy", "appendonly", "cluster-require-full-coverage", "cluster-node-timeout",
     ]
 
-    public init(libraries: [String: String]? = nil, users: [String: String]? = nil, settings: [String: String]? = nil) {
+    public init(
+        libraries: [String: String]? = nil, users: [String: String]? = nil, settings: [String: String]? = nil,
+        unread: [String: String] = [:]
+    ) {
         self.libraries = libraries
         self.users = users
         self.settings = settings
+        self.unread = unread
     }
 }
 
@@ -59,6 +66,20 @@ extension Diagnosis {
             }
         }
         return found
+    }
+
+    /// Sentences about what could not be read, and was therefore not compared: one for each part and reason.
+    static func unread(_ view: ClusterView, _ known: [String: NodeCommon]) -> [String] {
+        var groups: [String: [String]] = [:]
+        for member in view.members where member.answers {
+            for (part, reason) in known[member.id]?.unread ?? [:] {
+                groups["the \(part) of these nodes could not be read, so they are not compared (\(reason))", default: []]
+                    .append(member.address.description)
+            }
+        }
+        return groups.sorted { $0.key < $1.key }.map { text, nodes in
+            "\(text): \(nodes.prefix(4).joined(separator: ", "))\(nodes.count > 4 ? " …" : "")"
+        }
     }
 
     /// Sentences about settings that are not the same everywhere, one for each.

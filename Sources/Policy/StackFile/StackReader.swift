@@ -83,7 +83,7 @@ struct StackReader {
         }
         checkDependencies(top, inactive)
         let gateway = top.object("gateway").map { self.gateway(StackReader.withoutRoutes(to: inactive, $0), services) }
-        checkFixedPorts(top, services, gateway, stores)
+        checkPorts(top, services, gateway, stores)
         checkRoutes(of: services, gateway, top)
         if services.isEmpty, tasks.isEmpty, gateway == nil, declaredStores.isEmpty {
             checker.report(root.line, root.column, "the stack has neither services nor stores nor a gateway: there is nothing to run")

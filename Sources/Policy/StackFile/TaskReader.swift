@@ -112,28 +112,4 @@ extension StackReader {
         }
         return Array(way[way.firstIndex(of: place)!...])
     }
-
-    /// A fixed port is one replica's, and nobody else's.
-    mutating func checkFixedPorts(_ top: CheckedObject, _ services: [ServiceSpec], _ gateway: GatewaySpec?, _ stores: [StoreSpec]) {
-        var owners: [UInt16: String] = [:]
-        if let gateway {
-            owners[gateway.listen.port] = "gateway.listen"
-            if let admin = gateway.admin { owners[admin.port] = "gateway.admin" }
-        }
-        for store in stores { if let port = store.fixedPort { owners[port] = "stores.\(store.name)" } }
-        for entry in top.map("services") {
-            guard case .object(let object) = entry.value, let http = object.object("http"), let place = http.places["fixed"],
-                let service = services.first(where: { $0.name == entry.name }), service.isExclusive
-            else { continue }
-            let path = "services.\(entry.name).http.fixed"
-            if http.places["port"] == nil { checker.report(place.line, place.column, "\(path): 'port' says which port it has") }
-            if service.replicas.upperBound > 1 {
-                checker.report(
-                    place.line, place.column, "\(path): \(service.replicas.upperBound) replicas cannot listen on one port; replicas: 1")
-            }
-            if let owner = owners.updateValue("services.\(entry.name)", forKey: service.http!.port) {
-                checker.report(place.line, place.column, "\(path): port \(service.http!.port) is taken by \(owner)")
-            }
-        }
-    }
 }

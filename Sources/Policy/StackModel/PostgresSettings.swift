@@ -55,6 +55,12 @@ public struct PostgresSettings: Sendable, Equatable {
     /// Whose processes the servers are when root starts the stack: PostgreSQL refuses to run as root.
     public let user: String
 
+    /// The ports that the stack file fixes, one a node, the first node's first. Empty: free ones are chosen.
+    public var fixedPorts: [UInt16] {
+        guard let first = port else { return [] }
+        return (0...replicas).compactMap { UInt16(exactly: Int(first) + $0) }
+    }
+
     /// A setting of the servers, for their configuration file.
     public struct Setting: Sendable, Equatable {
         public let name: String

@@ -45,13 +45,13 @@ public struct StoreSpec: Sendable, Equatable {
 
     /// The key of this store in the stack file, for messages: `stores.cache.memcached`.
     public var key: String { "stores.\(name).\(kind.rawValue)" }
-    /// The port that the stack file fixes, of a cluster the first one; nil: none.
-    public var fixedPort: UInt16? {
+    /// The ports that the stack file fixes, the first node's first: of each server, and of a cluster's nodes those of their bus as well.
+    public var fixedPorts: [UInt16] {
         switch form {
-        case .external: nil
-        case .run(.redis(let settings)): settings.port
-        case .run(.memcached(let settings)): settings.port
-        case .run(.postgres(let settings)): settings.port
+        case .external: []
+        case .run(.redis(let settings)): settings.fixedPorts
+        case .run(.memcached(let settings)): settings.port.map { [$0] } ?? []
+        case .run(.postgres(let settings)): settings.fixedPorts
         }
     }
     /// nil: Muster runs it.
@@ -133,6 +133,12 @@ public struct RedisSettings: Sendable, Equatable {
     public var isCluster: Bool { masters > 1 }
     /// The number of servers that run.
     public var nodes: Int { masters * (replicas + 1) }
+    /// A cluster's nodes take the ports from the first one on, and those 10,000 above for their bus. Empty: the kernel chooses.
+    public var fixedPorts: [UInt16] {
+        guard let first = port else { return [] }
+        let ports = (0..<nodes).map { Int(first) + $0 }
+        return (isCluster ? ports + ports.map { $0 + 10_000 } : ports).compactMap { UInt16(exactly: $0) }
+    }
 }
 
 /// A memcached server: a cache in memory that keeps nothing over a restart.

@@ -53,7 +53,7 @@ public struct ClusterStatus: Sendable {
         diagnosis = Diagnosis(reading.view, keys: keys, silent: reading.silent.map(\.address), copies: reading.copies, common: common)
         let judged = ClusterStatus.judge(reading, diagnosis)
         reasons = judged.reasons
-        notes = judged.notes + Diagnosis.settings(reading.view, common)
+        notes = judged.notes + Diagnosis.settings(reading.view, common) + diagnosis.unread
     }
 
     private static func judge(_ reading: ClusterReading, _ diagnosis: Diagnosis) -> (reasons: [String], notes: [String]) {

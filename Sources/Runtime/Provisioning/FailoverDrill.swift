@@ -55,7 +55,8 @@ public struct FailoverDrill: Sendable {
     private let pid: Int32
     /// When the process was started, in clock ticks: pids are used again.
     private let pidStarted: UInt64
-    private let process: NodeProcess
+    /// What is started again after a kill, and with which secrets; nil: nothing is.
+    private let again: (process: NodeProcess, secrets: String)?
     private let nodeTimeout: Duration
     private let ends: [Partition.Node]
 
@@ -64,7 +65,8 @@ public struct FailoverDrill: Sendable {
             switch fault {
             case .kill:
                 "kill -9 \(victim) (pid \(pid)), master of \(slots.count) slots; "
-                    + "\(isSupervised ? "its supervisor starts it again" : "it is started again when another has taken over")"
+                    + (again.map { "it is started again with \($0.process.configuration) when another has taken over" }
+                        ?? "its supervisor starts it again")
             case .stop: "SIGSTOP \(victim) (pid \(pid)), master of \(slots.count) slots; SIGCONT when another has taken over"
             case .partition:
                 "cut \(victim), master of \(slots.count) slots, off from its peers by dropping packets on loopback; healed when another "
@@ -101,10 +103,60 @@ public struct FailoverDrill: Sendable {
                 .refused, node == nil ? "no master has a replica: nobody could take over" : "is no master with slots and a replica",
                 node: node)
         }
-        return try FailoverDrill(victim, reading, fault: fault, wait: wait, rate: rate)
+        let pid = try pid(of: victim)
+        let isSupervised = parentIsMuster(pid), again = fault == .kill && !isSupervised
+        return try FailoverDrill(
+            victim, reading, pid, again: again ? try await self.again(victim, pid, session) : nil, isSupervised: isSupervised, fault: fault,
+            wait: wait, rate: rate)
     }
 
-    private init(_ report: NodeReport, _ reading: ClusterReading, fault: Fault, wait: Int, rate: Int) throws(ProvisioningFailure) {
+    /// The victim's process on this machine.
+    private static func pid(of report: NodeReport) throws(ProvisioningFailure) -> Int32 {
+        guard report.asked.isLoopback, let pid = report.info["process_id"].flatMap({ Int32($0) }), pid > 1,
+            let name = Files.text("/proc/\(pid)/comm")?.split(whereSeparator: \.isNewline).first
+        else { throw ProvisioningFailure(.refused, "does not run on this machine: a drill signals processes", node: report.asked) }
+        guard name.hasPrefix("redis") || name.hasPrefix("valkey") else {
+            throw ProvisioningFailure(
+                .refused, "says that it is the process \(pid), and that one is '\(name)' on this machine: a drill signals only servers",
+                node: report.asked)
+        }
+        return pid
+    }
+
+    /// How the victim is started again as it is. Refused before anything is done where that cannot be known.
+    private static func again(_ report: NodeReport, _ pid: Int32, _ session: ClusterSession)
+        async throws(ProvisioningFailure) -> (NodeProcess, String)
+    {
+        if let user = session.credentials.user, user != "default" {
+            throw ProvisioningFailure(
+                .refused,
+                "has no supervisor, and a user like '\(user)' may be gone when it starts again: for a kill, log in without --user",
+                node: report.asked)
+        }
+        let process = try NodeProcess(again: pid, configuration: report.info["config_file"] ?? "", port: report.asked.port)
+        var secrets: [String: Secret] = [:]
+        for name in RedisConfiguration.secretNames {
+            let pair: [RESPValue]
+            do { pair = try await session.client(report.asked).ask("CONFIG GET", name).array ?? [] } catch {
+                throw ProvisioningFailure(
+                    error.code == .server ? .refused : error.code,
+                    "does not tell \(name), so it could not be started again with it after a kill: \(error.message)", node: report.asked)
+            }
+            // A server that does not know the setting answers with nothing.
+            guard pair.count == 2, let value = pair[1].string else { continue }
+            guard !value.utf8.contains(where: { $0 < 32 || $0 == 127 }) else {
+                throw ProvisioningFailure(
+                    .refused, "has control characters in \(name), which no line of a file can hold", node: report.asked)
+            }
+            secrets[name] = Secret(value)
+        }
+        return (process, RedisConfiguration.secrets(secrets))
+    }
+
+    private init(
+        _ report: NodeReport, _ reading: ClusterReading, _ pid: Int32, again: (NodeProcess, String)?, isSupervised: Bool, fault: Fault,
+        wait: Int, rate: Int
+    ) throws(ProvisioningFailure) {
         self.fault = fault
         self.wait = wait
         self.rate = rate
@@ -112,18 +164,13 @@ public struct FailoverDrill: Sendable {
         victimID = report.id
         slots = report.nodes.myself.slots
         nodeTimeout = report.nodeTimeout ?? .seconds(15)
-        guard victim.isLoopback, let pid = report.info["process_id"].flatMap({ Int32($0) }),
-            let started = try? ProcessIdentity.startTime(pid),
-            (Files.text("/proc/\(pid)/comm") ?? "").hasPrefix("redis-server")
-        else { throw ProvisioningFailure(.refused, "does not run on this machine: a drill signals processes", node: victim) }
         self.pid = pid
-        pidStarted = started
-        let file = report.info["config_file"] ?? ""
-        process = NodeProcess(folder: Files.folder(of: file), port: victim.port)
-        isSupervised = FailoverDrill.parentIsMuster(pid)
-        if fault == .kill, !isSupervised, file.isEmpty || !Files.exists(file) {
-            throw ProvisioningFailure(.refused, "has no configuration file, so it could not be started again after a kill", node: victim)
+        self.again = again
+        self.isSupervised = isSupervised
+        guard let started = try? ProcessIdentity.startTime(pid) else {
+            throw ProvisioningFailure(.unfinished, "its process \(pid) has ended meanwhile: nothing was done to it", node: victim)
         }
+        pidStarted = started
         var ends: [Partition.Node] = []
         if fault == .partition {
             if let obstacle = Partition.obstacle() { throw ProvisioningFailure(.refused, obstacle) }
@@ -143,7 +190,7 @@ public struct FailoverDrill: Sendable {
         let status = Files.text("/proc/\(pid)/status") ?? ""
         let line = status.split(whereSeparator: \.isNewline).first { $0.hasPrefix("PPid:") }
         guard let parent = line.flatMap({ Int32($0.dropFirst(5).filter(\.isNumber)) }) else { return false }
-        return (Files.text("/proc/\(parent)/comm") ?? "").hasPrefix("muster")
+        return Files.text("/proc/\(parent)/comm") == "muster\n"
     }
 
     // MARK: run
@@ -229,13 +276,14 @@ public struct FailoverDrill: Sendable {
         func heal() throws(ProvisioningFailure) {
             if isHealed { return }
             switch fault {
-            case .kill: if !isSupervised { _ = try process.start(password: session.credentials.password ?? "") }
+            case .kill: if let again { _ = try again.process.start(secrets: again.secrets) }
             // One that has ended meanwhile is not stopped any more. One that cannot be looked at is: the signal does no harm to another.
             case .stop: if (try? ProcessIdentity.isRunning(pid, since: pidStarted)) ?? true { try send(SIGCONT) }
             case .partition: try partition?.heal()
             }
             isHealed = true
-            lease?.end()
+            // That a process was started does not mean that the node is back.
+            if fault != .kill { lease?.end() }
         }
         func milliseconds(_ time: MonotonicTime) -> Int { Int((time - start).nanoseconds / 1_000_000) }
         let deadline = start + limit
@@ -263,9 +311,41 @@ public struct FailoverDrill: Sendable {
         }
         try heal()
         try await onLoop(session) { sight.value.isOver = true }
+        if let lease, fault == .kill {
+            let isBack = try await answers(session)
+            // What was tried here is what the lease would try.
+            lease.end()
+            if !isBack { throw stillDead() }
+        }
         timeline.lastWrite = try await onLoop(session) { load.value.lastBeforeMark }.map(milliseconds)
         if try await isWhole(members, session, tell) { timeline.whole = milliseconds(.now) }
         return (timeline, heir, at)
+    }
+
+    /// How long a node that was started again may take until it answers: it does while it loads its data.
+    private static let answerTime = Duration.seconds(30)
+
+    /// Whether the killed node answers again on its port, if only that it is not ready.
+    private func answers(_ session: ClusterSession) async throws(ProvisioningFailure) -> Bool {
+        let alone = ClusterSession(
+            seeds: [victim], credentials: session.credentials, loop: session.loop, commandTime: .milliseconds(500))
+        defer { alone.close() }
+        let client = try alone.client(victim)
+        return try await alone.eventually(FailoverDrill.answerTime) { () async throws(ProvisioningFailure) in
+            do throws(ProvisioningFailure) { _ = try await client.ask("PING") } catch {
+                return error.code == .server || error.code == .authentication
+            }
+            return true
+        }
+    }
+
+    private func stillDead() -> ProvisioningFailure {
+        let said = again.map { $0.process.lastWords } ?? ""
+        return ProvisioningFailure(
+            .unfinished,
+            "was killed, was started again with \(again?.process.configuration ?? "its configuration"), and does not answer within "
+                + "\(FailoverDrill.answerTime.brief): start it by hand\(said.isEmpty ? "; its log tells why" : "; it said:\n  " + said)",
+            node: victim)
     }
 
     /// Whether the cluster is whole again within a minute. Whoever has much data copies it for longer; that is told, and what the drill has
@@ -320,7 +400,7 @@ public struct FailoverDrill: Sendable {
     /// nil: somebody else mends (its supervisor), or the partition does.
     private func lease(_ session: ClusterSession) throws(ProvisioningFailure) -> FaultLease? {
         switch fault {
-        case .kill: isSupervised ? nil : try process.restartLease(password: session.credentials.password ?? "")
+        case .kill: try again.map { again throws(ProvisioningFailure) in try again.process.restartLease(secrets: again.secrets) }
         case .stop:
             // Of another process that has the number by then the start time is another one.
             try FaultLease(mend: "set -- $(sed 's/.*) //' /proc/\(pid)/stat)\n[ \"${20}\" = \(pidStarted) ] && kill -CONT \(pid)")

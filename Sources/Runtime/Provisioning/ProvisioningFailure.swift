@@ -39,5 +39,13 @@ public struct ProvisioningFailure: Error, Sendable, Equatable, CustomStringConve
     /// Whether the node answers that it loads its data: it will serve, and serves nothing yet.
     var isLoading: Bool { code == .server && message.hasPrefix("LOADING") }
 
+    /// Whether the server is too old for what it was asked, or has it under no name.
+    var isUnknownCommand: Bool {
+        code == .server && (message.lowercased().contains("unknown command") || message.lowercased().contains("unknown subcommand"))
+    }
+
+    /// Whether whoever is logged in may not ask this.
+    var isForbidden: Bool { code == .server && message.hasPrefix("NOPERM") }
+
     public var description: String { node.map { "\($0): \(message)" } ?? message }
 }

@@ -1,3 +1,4 @@
+import Basics
 import Sharding
 
 /// One redis-server's redis.conf, as a value.
@@ -135,6 +136,17 @@ public struct RedisConfiguration: Sendable, Equatable {
     public static func secrets(password: String, isCluster: Bool) -> String {
         "requirepass \(quoted(password))\n" + (isCluster ? "masterauth \(quoted(password))\n" : "")
     }
+
+    /// The same of a server that is to come back with the secrets that it has, as `CONFIG GET` tells them. What it has none of is left to its
+    /// own configuration.
+    static func secrets(_ known: [String: Secret]) -> String {
+        secretNames.compactMap { name in
+            known[name].flatMap { $0.reveal.isEmpty ? nil : "\(name) \(quoted($0.reveal))\n" }
+        }.joined()
+    }
+
+    /// The settings by which a server knows its clients, and its master knows the server.
+    static let secretNames = ["requirepass", "masterauth", "masteruser"]
 
     /// As redis.conf reads a value with spaces.
     public static func quoted(_ text: String) -> String {

@@ -116,7 +116,9 @@ public final class Engine: Sendable {
     private func ingest(_ request: HTTPRequest) async throws(APIError) -> HTTPResponse {
         do throws(APIError) {
             let (batch, outcomes) = try await takeLogs(request)
-            requests("api_logs", "json", batch.rejected.isEmpty ? "accepted" : "partial")
+            // Also what its correlation had no room for is not there.
+            let isWhole = batch.rejected.isEmpty && !outcomes.contains { $0.refused > 0 }
+            requests("api_logs", "json", isWhole ? "accepted" : "partial")
             return answer(batch, outcomes)
         } catch {
             requests("api_logs", "json", error.status == 503 ? "unavailable" : "refused")

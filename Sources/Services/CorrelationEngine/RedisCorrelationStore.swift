@@ -27,6 +27,7 @@ public final class RedisCorrelationStore: CorrelationStore {
     private let holder: String
     /// Of each shard, as this instance saw it.
     private let cursors: Mutex<[SeenCursor]>
+    private let haste = ShardHaste()
 
     private struct SeenCursor {
         var cursor = -1
@@ -439,7 +440,11 @@ public final class RedisCorrelationStore: CorrelationStore {
             let first = Int.random(in: 0..<store.keys.shards)
             for step in 0..<store.keys.shards where batches.count < limit {
                 let shard = (first + step) % store.keys.shards
-                do throws(StoreFailure) { batches += try await take(limit - batches.count, of: shard) } catch { failure = error }
+                do throws(StoreFailure) { batches += try await take(limit - batches.count, of: shard) } catch {
+                    failure = error
+                    // The leases of those that were taken run already.
+                    if !batches.isEmpty { break }
+                }
             }
             // Where one shard is away, the others go on: what was taken from them is on lease, and whoever took it must send it.
             if batches.isEmpty, let failure { throw failure }
@@ -462,7 +467,7 @@ public final class RedisCorrelationStore: CorrelationStore {
         func load(_ batch: ExportBatch) async throws(StoreFailure) -> [StoredCorrelation] {
             let commands = batch.emissions.map { RedisCommand("GETRANGE", store.keys.text($0.key), String($0.from), String($0.to - 1)) }
             var out: [StoredCorrelation] = []
-            for (emission, reply) in zip(batch.emissions, await store.redis.run(.export, commands)) {
+            for (emission, reply) in zip(batch.emissions, await store.perform(.export, commands)) {
                 // Something else stands there: it is missing, like one that is gone, and stands in nobody's way.
                 if case .failure(let error) = reply, error.serverCode == "WRONGTYPE" { continue }
                 // An empty range is read as everything by GETRANGE.
@@ -527,7 +532,7 @@ public final class RedisCorrelationStore: CorrelationStore {
     private func run(_ operation: RedisOperations.Operation, _ command: RedisCommand, on key: String? = nil) async throws(StoreFailure)
         -> RESPValue
     {
-        let result = await redis.run(operation, [command])[0]
+        let result = await perform(operation, [command])[0]
         if let key, case .failure(let error) = result, error.serverCode == "WRONGTYPE" {
             throw StoreFailure(RedisError(error.code, error.execution, place: error.place, message: "\(error.message): the key \(key)"))
         }
@@ -537,7 +542,15 @@ public final class RedisCorrelationStore: CorrelationStore {
     private func run(_ operation: RedisOperations.Operation, _ script: RedisScript, _ call: RedisCommand) async throws(StoreFailure)
         -> RESPValue
     {
-        try await redis.run(operation, script, [call])[0].orStoreFailure()
+        let result = await redis.run(operation, script, [haste.hurried(call, operation)])[0]
+        haste.note([result], operation)
+        return try result.orStoreFailure()
+    }
+
+    private func perform(_ operation: RedisOperations.Operation, _ commands: [RedisCommand]) async -> [Result<RESPValue, RedisError>] {
+        let results = await redis.run(operation, commands.map { haste.hurried($0, operation) })
+        haste.note(results, operation)
+        return results
     }
 }
 

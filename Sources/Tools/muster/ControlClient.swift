@@ -253,6 +253,18 @@ struct StackHandle: Sendable {
         let path: String
     }
 
+    /// How long the stack may take to start and to stop. What runs counts, and else what the file says; where neither can be learned, the least
+    /// is waited for. A supervisor that does not answer is asked for a moment only.
+    func times() -> StackTimes {
+        let declared = definition.map { StackTimes($0) } ?? StackTimes(startSeconds: 0, stopSeconds: 0)
+        guard let body = try? ask("GET", "/api/stack", timeout: .seconds(2)) else { return declared }
+        let told = try? JSONDocument().parse(body) { root -> StackTimes? in
+            guard let start = root["start_seconds"]?.int, let stop = root["stop_seconds"]?.int else { return nil }
+            return StackTimes(startSeconds: start, stopSeconds: stop)
+        }
+        return (told ?? nil) ?? declared
+    }
+
     func running() throws -> Running {
         try JSONDocument().parse(try ask("GET", "/api/stack")) { root in
             func names(_ key: StaticString) -> [String] { (root[key]?.array ?? []).compactMap(\.string) }

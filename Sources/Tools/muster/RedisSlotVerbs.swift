@@ -107,10 +107,12 @@ let redisFixVerb = Verb(
         let hint = nearestWord(to: wrong, in: Diagnosis.losing).map { "; did you mean '\($0)'?" } ?? ""
         throw Exit.usage("--accept-loss: nothing is called '\(wrong)'\(hint)")
     }
-    let findings = try target.run { session in try await ClusterRepair.diagnose(session, thorough: true).1.findings }
+    let diagnosis = try target.run { session in try await ClusterRepair.diagnose(session, thorough: true).1 }
+    let findings = diagnosis.findings
+    for line in diagnosis.unread { printError("note: \(line)") }
     let plan = findings.map { "\($0.name) (\($0.risk.rawValue)): \($0.sentence); \($0.mend)" }
     if findings.isEmpty {
-        printError("nothing is wrong")
+        printError(diagnosis.unread.isEmpty ? "nothing is wrong" : "nothing is wrong in what could be read")
         return redisResult(plan: [], applied: false, arguments)
     }
     let mendable = findings.filter { $0.isMendable(accepting: accepted) }

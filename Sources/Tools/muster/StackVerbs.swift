@@ -20,7 +20,7 @@ let downVerb = Verb(
 ) { arguments in
     try arguments.atMost(1, "one stack file")
     let handle = try StackHandle.find(arguments.positional.first)
-    let limit = MonotonicTime.now + .seconds(120)
+    let patience = handle.times().downLimit, limit = MonotonicTime.now + patience
     if try handle.isRunning {
         let wasAsked = try handle.askToStop(), isStillThere = try handle.isRunning
         if !wasAsked, !isStillThere, let watcher = try handle.watcher {
@@ -37,15 +37,17 @@ let downVerb = Verb(
             kill(watcher, SIGTERM)
         }
         while try handle.isRunning {
-            if MonotonicTime.now > limit { throw Exit.failed("it did not stop within two minutes; see \(handle.folder.supervisorLog)") }
+            if MonotonicTime.now > limit {
+                throw Exit.failed("it did not stop within \(patience.brief); see \(handle.folder.supervisorLog)")
+            }
             usleep(20_000)
         }
-        try waitForWatcher(handle, limit)
+        try waitForWatcher(handle, limit, patience)
         printError("\(handle.name) is down")
     } else if let watcher = try handle.watcher {
         // Between two lives of its supervisor: it must not have another one.
         kill(watcher, SIGTERM)
-        try waitForWatcher(handle, limit)
+        try waitForWatcher(handle, limit, patience)
         printError("\(handle.name) is down; its supervisor had ended and was about to be started again")
     } else if let pid = try handle.removedSupervisor() {
         // The watcher's lock went with the folder, too.
@@ -53,12 +55,12 @@ let downVerb = Verb(
         // Its socket went with the folder; a signal reaches it all the same.
         guard kill(pid, SIGTERM) == 0 else { throw Exit.failed("\(SystemError("end the supervisor, process \(pid)"))") }
         while try handle.removedSupervisor() != nil {
-            if MonotonicTime.now > limit { throw Exit.failed("its supervisor, process \(pid), did not stop within two minutes") }
+            if MonotonicTime.now > limit { throw Exit.failed("its supervisor, process \(pid), did not stop within \(patience.brief)") }
             usleep(50_000)
         }
         if let watcher {
             while try ProcessIdentity.isRunning(watcher.pid, since: watcher.started) {
-                if MonotonicTime.now > limit { throw unended(watcher.pid) }
+                if MonotonicTime.now > limit { throw unended(watcher.pid, patience) }
                 usleep(10_000)
             }
         }
@@ -77,15 +79,15 @@ let downVerb = Verb(
 }
 
 /// The watcher goes after its supervisor, and ends what that one could not find.
-private func waitForWatcher(_ handle: StackHandle, _ limit: MonotonicTime) throws {
+private func waitForWatcher(_ handle: StackHandle, _ limit: MonotonicTime, _ patience: Duration) throws {
     while let watcher = try handle.watcher {
-        if MonotonicTime.now > limit { throw unended(watcher) }
+        if MonotonicTime.now > limit { throw unended(watcher, patience) }
         usleep(10_000)
     }
 }
 
-private func unended(_ watcher: Int32) -> Exit {
-    .failed("process \(watcher), which watches the supervisor, did not end within two minutes")
+private func unended(_ watcher: Int32, _ patience: Duration) -> Exit {
+    .failed("process \(watcher), which watches the supervisor, did not end within \(patience.brief)")
 }
 
 let psVerb = Verb(

@@ -26,6 +26,7 @@ let upVerb = Verb(
         """
 ) { arguments in
     try arguments.atMost(1, "one stack file")
+    if arguments.has("--again") { return try superviseAgain(arguments) }
     let handle = try StackHandle(arguments.positional.first, isStarting: true)
     let counts = try replicaCounts(arguments.all("--replicas"), try handle.stack)
     if arguments.has("--supervise") { return try supervise(handle, counts, arguments) }
@@ -85,6 +86,21 @@ private func watch(_ handle: StackHandle, _ arguments: Arguments) throws {
     do { status = try watcher.run() } catch let failure as Supervisor.Failure { throw Exit.failed("\(failure); see \(selfName) ps") }
     // What went wrong has been told by the supervisor.
     if status != 0 { throw Exit(status: status, message: "") }
+}
+
+/// After a crash. The words are those of the first `up`; since then the stack may have been changed to what another file says, which is the
+/// one that its folder names, and the file may have lost a service whose size was asked for.
+private func superviseAgain(_ arguments: Arguments) throws {
+    let handle = try StackHandle(try Watcher.currentFile(after: arguments.positional.first), isStarting: true)
+    let stack = try handle.stack
+    if let supervised = Watcher.supervised, supervised != handle.folder.path {
+        throw Exit.failed("\(handle.file) names the stack '\(handle.name)' now, and not the one in \(supervised) that had crashed")
+    }
+    let words = arguments.all("--replicas").filter { word in
+        guard let (name, count) = try? parseCount(word), let count, let service = stack.service(name) else { return false }
+        return service.refusal(of: count) == nil
+    }
+    try supervise(handle, try replicaCounts(words, stack), arguments)
 }
 
 private func supervise(_ handle: StackHandle, _ counts: [String: Int], _ arguments: Arguments) throws {
@@ -205,7 +221,8 @@ private func reconcile(_ handle: StackHandle, _ counts: [String: Int]) throws {
 }
 
 /// Until every replica that there is to be is ready, and none is leaving.
-func waitUntilQuiet(_ handle: StackHandle, limit: Duration = .seconds(300)) throws {
+func waitUntilQuiet(_ handle: StackHandle) throws {
+    let limit = handle.times().quietLimit
     let deadline = MonotonicTime.now + limit
     while MonotonicTime.now < deadline {
         let body = try handle.ask("GET", "/api/stack")

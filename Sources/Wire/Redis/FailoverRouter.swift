@@ -5,7 +5,8 @@ import Resilience
 /// The common part of clients of servers that take over from each other: commands wait while a master is replaced, and are sent again only
 /// where that is safe.
 ///
-/// A command that no server has begun is sent as soon as its master is known and answers, within `patience`. One that may have been carried
+/// A command that no server has begun is sent as soon as its master is known and answers, within `patience` (an impatient one: at once, or
+/// it fails). One that may have been carried
 /// out ends at once with `maybeExecuted`, unless it is repeatable (reads are; see `RedisCommand.repeatable`): then it is sent again, as far
 /// as the budget goes. What has waited goes to a new master in small portions, so that it is not buried by all at once.
 ///
@@ -99,7 +100,7 @@ class FailoverRouter: CommandRouter {
 
     func submit(_ command: RedisCommand, _ done: @escaping (Result<RESPValue, RedisError>) -> Void) {
         budget.requestArrived(loop.now)
-        attempt(Attempt(command, deadline: loop.now + options.patience, done))
+        attempt(Attempt(command, deadline: loop.now + (command.isImpatient ? .zero : options.patience), done))
     }
 
     private func attempt(_ attempt: Attempt) {
@@ -108,7 +109,9 @@ class FailoverRouter: CommandRouter {
         }
         switch locate(attempt) {
         case .node(let node):
-            if node.isAway { return park(attempt, away(node)) }
+            // The attempt to connect that is being made may hang for long, like those before it.
+            let isLost = if attempt.command.isImpatient, !node.isReady, case .disconnected = node.status { true } else { false }
+            if node.isAway || isLost { return park(attempt, away(node)) }
             send(attempt, to: node, asking: false)
         case .nowhere(let reason): park(attempt, RedisError(.unavailable, .notExecuted, place: place, message: reason))
         case .refused(let error): attempt.end(.failure(error))
@@ -156,7 +159,7 @@ class FailoverRouter: CommandRouter {
             if error.serverCode == "ASK" { return send(attempt, to: other, asking: true) }
             doubt()
             self.attempt(attempt)
-        case "CLUSTERDOWN", "LOADING", "MASTERDOWN", "READONLY", "TRYAGAIN":
+        case let word where RedisError.changing.contains(word):
             attempt.wantsMaster = true
             park(attempt, error)
         default: attempt.end(.failure(error))
@@ -179,7 +182,10 @@ class FailoverRouter: CommandRouter {
     // MARK: waiting for a master
 
     private func park(_ attempt: Attempt, _ error: RedisError) {
-        if isClosed || loop.now >= attempt.deadline { return attempt.end(.failure(error)) }
+        if isClosed || loop.now >= attempt.deadline {
+            doubt()
+            return attempt.end(.failure(error))
+        }
         guard parked.count < FailoverRouter.parkingLimit else {
             return attempt.end(
                 .failure(

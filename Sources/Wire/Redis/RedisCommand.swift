@@ -14,6 +14,7 @@ public struct RedisCommand: Sendable {
         var isRepeatable: Bool?
         var confirmation: Confirmation?
         var staleness: Duration?
+        var isImpatient = false
     }
 
     /// A write is answered when this many replicas have it (`WAIT`). Replication is asynchronous: without it, what a master acknowledged
@@ -80,6 +81,9 @@ public struct RedisCommand: Sendable {
     /// The same read, from a replica if one is known to be at most so far behind its master, else from the master.
     public func fromReplica(atMost staleness: Duration) -> RedisCommand { with { $0.staleness = staleness } }
 
+    /// The same command, which fails at once where its master is away: for work that comes again by itself, and must not hold up other work.
+    public func impatient(_ isImpatient: Bool = true) -> RedisCommand { with { $0.isImpatient = isImpatient } }
+
     private func with(_ change: (inout Extras) -> Void) -> RedisCommand {
         var copy = self
         var extras = self.extras ?? Extras()
@@ -91,6 +95,7 @@ public struct RedisCommand: Sendable {
     var routingKey: String? { extras?.key }
     var confirmation: Confirmation? { extras?.confirmation }
     var staleness: Duration? { extras?.staleness }
+    var isImpatient: Bool { extras?.isImpatient ?? false }
     var isRepeatable: Bool { extras?.isRepeatable ?? CommandTable.isRead(self) }
 
     /// The arguments, the name's words first.

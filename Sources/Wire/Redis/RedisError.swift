@@ -42,5 +42,17 @@ public struct RedisError: Error, Sendable, Equatable, CustomStringConvertible {
         serverCode = code == .server ? String(message.prefix { $0 != " " }) : ""
     }
 
+    /// What servers answer while nobody, or somebody else, is master of a slot, or a server is none yet: the same command may succeed later.
+    static let changing: Set<String> = ["CLUSTERDOWN", "LOADING", "MASTERDOWN", "READONLY", "TRYAGAIN"]
+
+    /// Whether no master answered for itself: it is away, or the servers have none for this command.
+    public var isOfMissingMaster: Bool {
+        switch code {
+        case .unavailable, .timeout, .lost: true
+        case .server: RedisError.changing.contains(serverCode)
+        case .authentication, .malformed, .overloaded, .crossSlot, .notReplicated: false
+        }
+    }
+
     public var description: String { "\(place): \(code.rawValue) (\(execution.rawValue)): \(message)" }
 }

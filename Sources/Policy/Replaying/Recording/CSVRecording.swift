@@ -120,23 +120,30 @@ public struct CSVRecording: Sendable {
 
     /// A decimal number. The short plain ones, which are nearly all, are read here; the others by the standard library.
     private mutating func parse(_ text: UnsafeRawBufferPointer) -> Double? {
-        var digits: UInt64 = 0, scale = 1.0, isFraction = false, isPlain = !text.isEmpty && text.count <= 16 && text[0] != 46
+        if let plain = CSVRecording.plain(text) { return plain }
+        // Hexadecimal floats and names like 0x1p3 are no figures that anything records.
+        guard text.count <= 64, !text.contains(120), !text.contains(88) else { return nil }
+        return Double(String(decoding: text, as: UTF8.self))
+    }
+
+    /// A short number of digits alone, with a point among them or without; nil for any other text.
+    private static func plain(_ text: UnsafeRawBufferPointer) -> Double? {
+        // Of 16 digits and no more the sum below cannot grow beyond its type.
+        guard (1...16).contains(text.count), text[0] != 46, text[text.count - 1] != 46 else { return nil }
+        var digits: UInt64 = 0, isFraction = false
+        var scale = 1.0
         for byte in text {
             if byte &- 48 < 10 {
-                digits = digits * 10 &+ UInt64(byte &- 48)
+                digits = digits &* 10 &+ UInt64(byte &- 48)
                 if isFraction { scale *= 10 }
             } else if byte == 46, !isFraction {
                 isFraction = true
             } else {
-                isPlain = false
-                break
+                return nil
             }
         }
         // Fewer than 16 digits over a power of ten below 1e16: both are exact, and so their quotient is rounded once.
-        if isPlain, digits < 1 << 53, text[text.count - 1] != 46 { return Double(digits) / scale }
-        // Hexadecimal floats and names like 0x1p3 are no figures that anything records.
-        guard text.count <= 64, !text.contains(120), !text.contains(88) else { return nil }
-        return Double(String(decoding: text, as: UTF8.self))
+        return digits < 1 << 53 ? Double(digits) / scale : nil
     }
 
     private func shown(_ text: UnsafeRawBufferPointer) -> String { String(String(decoding: text.prefix(40), as: UTF8.self)) }

@@ -10,10 +10,6 @@ public struct MemcachedKind: StoreKind {
 
     public init() {}
 
-    public func fixedPorts(_ spec: StoreSpec) -> [UInt16] {
-        if case .run(.memcached(let settings)) = spec.form { settings.port.map { [$0] } ?? [] } else { [] }
-    }
-
     public func open(_ plan: StorePlan) throws(StoreFailure) -> any Store {
         switch plan.spec.form {
         case .run(.memcached(let settings)): try MemcachedStore(plan, settings)

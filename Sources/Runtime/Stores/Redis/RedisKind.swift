@@ -10,15 +10,6 @@ public struct RedisKind: StoreKind {
 
     public init() {}
 
-    /// A cluster's nodes take the ports from the first one on, and those 10,000 above for their bus.
-    public func fixedPorts(_ spec: StoreSpec) -> [UInt16] {
-        guard case .run(.redis(let settings)) = spec.form, let first = settings.port else { return [] }
-        return (0..<settings.nodes).flatMap { node in
-            let port = Int(first) + node
-            return (settings.isCluster ? [port, port + 10_000] : [port]).compactMap { UInt16(exactly: $0) }
-        }
-    }
-
     /// The mark beside it says that there was data once.
     public func isUnknown(_ folder: String) -> Bool { Files.isAbsent(folder) && Files.isAbsent(FormedMark.path(beside: folder)) }
 

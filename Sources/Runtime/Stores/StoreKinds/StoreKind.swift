@@ -7,8 +7,6 @@ import StackModel
 public protocol StoreKind: Sendable {
     /// The kind's word in the stack file.
     var name: StoreKindName { get }
-    /// The ports that the stack file fixes for a store of this kind, all of its nodes together: they must be free before anything starts.
-    func fixedPorts(_ spec: StoreSpec) -> [UInt16]
     /// Makes a declared store ready to be run: judges what lies on the disk, chooses ports, writes folders, configurations and secrets.
     /// Nothing runs yet. Throws when the store cannot be run so, with what to do about it; then nothing may be started.
     func open(_ plan: StorePlan) throws(StoreFailure) -> any Store

@@ -18,12 +18,14 @@ enum ControlAPI {
         }
         router.get("/api/stack") { request, _ in
             _ = try request.query()
-            let stack = admin.value.runner
+            let stack = admin.value.runner, times = StackTimes(stack.stack)
             return .json { json in
                 json.member("stack", stack.stack.name)
                 json.member("phase", stack.phase)
                 json.member("quiet", stack.isQuiet)
                 json.member("failures", stack.failures)
+                json.member("start_seconds", seconds(times.start))
+                json.member("stop_seconds", seconds(times.stop))
                 json.member("listen", stack.stack.gateway?.listen.description ?? "")
                 json.member("admin", stack.stack.gateway?.admin?.description ?? "")
                 json.member("path", tryPath(stack.stack))
@@ -37,6 +39,8 @@ enum ControlAPI {
 
     /// More points than a timeline has are as many as it has.
     private static let mostPoints = 1_000_000
+
+    private static func seconds(_ time: Duration) -> Int { Int(clamped: time.secondsAsDouble.rounded(.up)) }
 
     private static func backends(_ stack: Stack) -> [String] {
         (stack.gateway?.routes ?? []).flatMap { if case .backends(let list) = $0.target { list.map(\.address) } else { [String]() } }
@@ -136,8 +140,7 @@ enum ControlAPI {
         if let name = counts.keys.sorted().first(where: { stack.service($0) == nil }) {
             throw APIError(404, "no_such_service", "the stack has no service '\(name)'", field: "replicas.\(name)")
         }
-        let done = try await admin.value.change(to: stack, counts: counts)
-        try admin.value.runner.context.folder.setOwner(file)
+        let done = try await admin.value.change(to: stack, of: file, counts: counts)
         return .json { $0.member("changes", done) }
     }
 

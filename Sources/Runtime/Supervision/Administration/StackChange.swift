@@ -8,9 +8,9 @@ import StackModel
 /// is rolled and what is gone is stopped, stores last. So no route leads to what is not ready, and nothing goes that is still used. What can be
 /// refused is refused before it has begun. On the control loop.
 extension StackAdmin {
-    /// Changes the stack to what `new` says; `counts` are the sizes that somebody asks for. Returns what was done, a line each, when all of it
-    /// has happened. Throws what could not be done, and what stands then.
-    func change(to new: Stack, counts: [String: Int]) async throws(APIError) -> [String] {
+    /// Changes the stack to what `new` says, which was read from `file`; `counts` are the sizes that somebody asks for. Returns what was done, a
+    /// line each, when all of it has happened. Throws what could not be done, and what stands then.
+    func change(to new: Stack, of file: String, counts: [String: Int]) async throws(APIError) -> [String] {
         try check(new, counts)
         let isAnother = Set(new.units) != Set(stack.units)
         guard !isChanging, !isAnother || !runner.isRolling && !runner.isAnythingLeaving else {
@@ -27,6 +27,7 @@ extension StackAdmin {
             isChanging = false
             throw error
         }
+        done += keep(file)
         if !isAnother { isChanging = false }
         let limit = StackChange.patience(before, new) { runner.size(of: $0) ?? 0 }
         let timer = LoopTimer(loop: context.loop) {
@@ -56,6 +57,19 @@ extension StackAdmin {
         defer { isReconciling = false }
         done += try reconcile(new, counts, removed, work, hasAdded: hasAdded)
         return (done, removed, work)
+    }
+
+    /// What runs is this file's from now on: a supervisor that starts again after a crash takes it. A change that was made is no failure when
+    /// that cannot be written down: what follows from it is told, in a line.
+    private func keep(_ file: String) -> [String] {
+        do throws(SystemError) { try context.folder.setOwner(file) } catch {
+            let line =
+                "that \(Files.name(of: file)) is the stack's file now could not be written down (\(error)): should the supervisor crash, it "
+                + "takes the file from before; run muster up with this one again when that is mended"
+            context.tell(line)
+            return [line]
+        }
+        return []
     }
 
     private func check(_ new: Stack, _ counts: [String: Int]) throws(APIError) {

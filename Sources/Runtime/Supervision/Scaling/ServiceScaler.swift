@@ -239,11 +239,12 @@ struct ServiceScaler {
         return Outcome(count: verdict.rescales ? verdict.outcome : nil, record: isNews ? record : nil)
     }
 
-    /// A topic's partitions as they are now: consumers beyond them sit idle.
+    /// A topic's partitions as they are now: consumers beyond them sit idle. A count that is too old to be scaled by holds nothing back either:
+    /// the topic may have been given more since.
     private func partitionCeilings(_ readings: [MeterReading]) -> [Ceiling] {
         zip(scaling.origins, ScalingReadings.names(scaling)).compactMap { origin, name in
-            guard case .lag(let topic, _, _, _) = origin, let figure = readings.first(where: { $0.key.metric == name })?.figure,
-                !figure.partitions.isEmpty
+            guard case .lag(let topic, _, _, _) = origin, let reading = readings.first(where: { $0.key.metric == name }),
+                case .success(let figure) = reading.usable(within: staleAfter), !figure.partitions.isEmpty
             else {
                 return nil
             }

@@ -67,6 +67,12 @@ final class StackRunner: ReplicaHost, ExternalHost {
         self.housekeeping = Housekeeping(context, thread: housekeeping)
         board = StoreBoard(metrics: context.metrics)
         machine = StackMachine(StackRunner.layout(stack, asked.begin))
+        do throws(StackFolder.Failure) { try FixedPorts.check(stack, sizes: asked.begin) } catch {
+            // After a crash the rest of the stack is not kept from starting again by whoever has taken a port meanwhile: what needs the port
+            // is tried again until it is free.
+            guard context.isRestart else { throw error }
+            context.tell("\(error); what needs it is tried again")
+        }
         units = try UnitLauncher(stack, context, kinds: kinds)
         units.onStoreFailure = { [unowned self] in storeFailed($0) }
     }
@@ -140,7 +146,7 @@ final class StackRunner: ReplicaHost, ExternalHost {
         let bound = LoopBound(self, on: loop)
         // Ends when the gateway is quiet, or after its grace.
         Task(executorPreference: loop) {
-            _ = await gateway.drain(grace: .seconds(10))
+            _ = await gateway.drain(grace: StackTimes.gatewayDrain)
             bound.value.apply(.shutDown)
         }
     }
@@ -271,7 +277,7 @@ final class StackRunner: ReplicaHost, ExternalHost {
     /// Opens the stores of a changed stack that this one does not have. Throws, and nothing has happened, when one of its units cannot be
     /// started at all.
     func open(_ new: Stack, counts: [String: Int]) throws(StackFolder.Failure) {
-        try FixedPorts.check(new.removing(Set(stack.units)), kinds: units.kinds, sizes: counts)
+        try FixedPorts.check(new.removing(Set(stack.units)), sizes: counts)
         try units.add(new)
     }
 
@@ -287,7 +293,7 @@ final class StackRunner: ReplicaHost, ExternalHost {
             changeTimer?.cancel()
             ready(failure)
         }
-        waitForUnits(StackRunner.patience(new))
+        waitForUnits(StackTimes(new).start + .seconds(30))
         apply(.add(StackRunner.layout(new, counts), tasks: tasks))
         return tasks
     }
@@ -302,13 +308,6 @@ final class StackRunner: ReplicaHost, ExternalHost {
             changes.timePassed(machine, limit)
         }
         changeTimer?.schedule(after: limit)
-    }
-
-    /// The longest that one unit may take: what its start or its run is given, and for a store, which may have to read much, ten minutes.
-    private static func patience(_ stack: Stack) -> Duration {
-        // A task that has changed while it runs runs twice.
-        let limits = stack.services.map(\.startTime) + stack.tasks.map { $0.timeLimit * 2 } + (stack.stores.isEmpty ? [] : [.seconds(600)])
-        return (limits.max() ?? .zero) + .seconds(30)
     }
 
     /// Takes the definitions of a changed stack and what its units wait for, and with `runsTasks` runs the tasks that are changed or have

@@ -77,7 +77,6 @@ public final class Supervisor: Sendable {
         try endLeftovers(mark)
         folder.removeSockets()
         try folder.setOwner(file)
-        try FixedPorts.check(stack, kinds: kinds, sizes: counts)
         let loop = try EventLoop()
         let onSignal = Mutex<(@Sendable (Int32) -> Void)?>(nil)
         let signals = try SignalWatch([SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR2, SIGCHLD], loop: loop) { signal in

@@ -11,6 +11,8 @@ public struct Watcher {
     static let settled = Duration.seconds(60)
     static let loopsAt = 5
     static let firstWait = Duration.milliseconds(200)
+    /// The longest pause between two tries to start a supervisor that this machine lacks something for.
+    static let longestWait = Duration.seconds(10)
 
     static let watcherVariable = "MUSTER_WATCHER"
     static let folderVariable = "MUSTER_SUPERVISES"
@@ -43,17 +45,24 @@ public struct Watcher {
         guard muster_become_subreaper() == 0 else { throw SystemError("prctl") }
         var crash: String?
         while true {
-            let started = MonotonicTime.now
+            var started = MonotonicTime.now
             // nil: it could not be started.
             var code: Int32?, how: String
             do {
-                let ended = try watch(try start(after: crash))
-                code = ended
-                how = "\(ending(ended)) after \((MonotonicTime.now - started).brief)"
+                if let pid = try startPatiently(after: crash) {
+                    started = .now
+                    let ended = try watch(pid)
+                    code = ended
+                    how = "\(ending(ended)) after \((MonotonicTime.now - started).brief)"
+                } else {
+                    isStopping = true
+                    how = crash ?? ""
+                }
             } catch {
                 if crash == nil { throw error }
                 how = "it could not be started: \(error)"
             }
+            if code == nil, isStopping { return try giveUp("the supervisor had ended (\(how)) when it was told to stop") }
             if let code, code >= 0, crash == nil || code == 0 || isStopping {
                 _ = Orphans.endAll(sparing: strangers)
                 return code
@@ -75,6 +84,18 @@ public struct Watcher {
         }
     }
 
+    /// In a supervisor that is started again: the path of the folder whose stack it is to run.
+    public static var supervised: String? { environmentValue(folderVariable) }
+
+    /// In a supervisor that is started again: the stack file that its folder names, which lies beside `first`, the one of the first start. The
+    /// stack may have been changed to what another file says. Throws when the folder cannot be read.
+    public static func currentFile(after first: String?) throws(SystemError) -> String? {
+        guard let first, let folder = supervised, let owner = try Files.firstLine(folder + "/file"), !owner.isEmpty,
+            owner != Files.name(of: Files.absolute(first))
+        else { return first }
+        return Files.folder(of: Files.absolute(first)) + "/" + owner
+    }
+
     /// In the supervisor, when it was told to stop: its watcher must not start it again, also when it crashes before it has stopped.
     static func hearsOfStop() {
         guard let watcher = environmentValue(watcherVariable).flatMap({ Int32($0) }), watcher > 1, getppid() == watcher else { return }
@@ -89,6 +110,25 @@ public struct Watcher {
                 throw Supervisor.Failure("the stack runs already, or is being started", isRunningAlready: true)
             }
             usleep(20_000)
+        }
+    }
+
+    /// Starts the supervisor. After a crash replicas run on meanwhile: where only this machine lacks what a start takes (processes, memory,
+    /// descriptors), that counts as no crash, and it is tried again for as long as that lasts. nil: it was told to stop meanwhile.
+    private func startPatiently(after crash: String?) throws -> Int32? {
+        var wait = Watcher.firstWait, told = ""
+        while true {
+            do { return try start(after: crash) } catch let error as SystemError where crash != nil && error.isWantAtStart {
+                let line =
+                    "the supervisor cannot be started (\(error)): what runs of the stack runs on, and it is tried again in \(wait.brief)"
+                if line != told { tell(line) }
+                told = line
+                if pause(wait) { return nil }
+                // What has ended meanwhile counts as a process until it is looked at.
+                var code: Int32 = 0
+                while muster_reap_any(&code) != 0 {}
+                wait = min(wait * 2, Watcher.longestWait)
+            }
         }
     }
 

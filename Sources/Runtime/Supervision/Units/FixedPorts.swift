@@ -1,20 +1,19 @@
 import Basics
 import EventLoops
 import StackModel
-import StoreKinds
 
 /// Ports that a stack file names for what is about to be started. One that is in use would be told in a log only, or hidden by whoever
 /// answers there.
 enum FixedPorts {
-    /// Throws when somebody listens on one of them. `sizes`: the numbers of replicas that services begin with, where they are other ones than
-    /// the file says; of none, no port is needed.
-    static func check(_ stack: Stack, kinds: [any StoreKind], sizes: [String: Int]) throws(StackFolder.Failure) {
+    /// Throws when somebody listens on one of them. `sizes`: the numbers of replicas that services really begin with, where they are other ones
+    /// than the file says; of none, no port is needed.
+    static func check(_ stack: Stack, sizes: [String: Int]) throws(StackFolder.Failure) {
         for service in stack.services {
             guard let http = service.http, http.isFixed, sizes[service.name] ?? service.replicas.lowerBound > 0 else { continue }
             try check(http.port, "services.\(service.name).http.port")
         }
         for store in stack.stores {
-            for port in kinds.first(where: { $0.name == store.kind })?.fixedPorts(store) ?? [] { try check(port, "\(store.key).port") }
+            for port in store.fixedPorts { try check(port, "\(store.key).port") }
         }
     }
 

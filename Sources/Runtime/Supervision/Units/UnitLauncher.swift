@@ -112,7 +112,8 @@ final class UnitLauncher: StoreHost {
         let store = stores[name]!, plan = store.nodes[number - 1]
         let environment = environment
         return ReplicaRunner(
-            unit: name, number: number, generation: 1, kind: .node(plan, store), settings: .init(startTime: plan.startTime),
+            unit: name, number: number, generation: 1, kind: .node(plan, store),
+            settings: .init(startTime: plan.startTime, grace: StackTimes.storeGrace),
             log: context.folder.log(name, number), host: host
         ) { [mark = context.mark] _, life in
             var environment = environment
