@@ -158,7 +158,8 @@ let package = Package(
 
         // Tests: what they share, then one target a kind.
         .target(
-            name: "TestSupport", dependencies: ["CNGHTTP2", "HTTP", "EventLoops", "Redis", "Postgres", "Sharding", "Basics", "JSONCoding", "CLinux"],
+            name: "TestSupport",
+            dependencies: ["CNGHTTP2", "HTTP", "EventLoops", "Redis", "Postgres", "Sharding", "Basics", "JSONCoding", "CLinux"],
             path: "Tests/TestSupport",
             swiftSettings: strict),
         tests(

@@ -211,4 +211,24 @@ import Testing
             }
         }
     }
+
+    /// A stream both ways whose client says its last word long after its last byte: the end is passed on by itself.
+    @Test func anEndThatComesAlonePasses() async throws {
+        try await withHTTP2({ peer, _ in
+            peer.read { $0.answers[1]?.body.count == 3 }
+            peer.send(Self.fields(1, [(":status", "200")]), .data(1, [4, 5]))
+            peer.read { $0.answers[1]?.ended == true }
+            peer.send(.data(1, [6], ends: true))
+            peer.read { _ in false }
+        }) { backend in
+            try await withLive("{ path: /, backends: ['h2c://127.0.0.1:\(backend.port)'] }") { gateway in
+                let peer = try HTTP2Peer(port: gateway.port)
+                peer.send(.request(1, "POST", "/", ends: false), .data(1, [1, 2, 3]))
+                peer.read { $0.answers[1]?.body.count == 2 }
+                peer.send(.data(1, [], ends: true))
+                let answer = peer.answer(1)
+                #expect(answer.ended && answer.body == [4, 5, 6])
+            }
+        }
+    }
 }

@@ -55,7 +55,7 @@ extension Exchange {
             if request.isWhole { client?.holdBody(false) }
             return
         }
-        guard outgoing.unsentCount > 0 || questions.first == nil else { return leftBefore() }
+        guard outgoing.unsentCount > 0 || questions.first == nil || (outgoing.isPlain && request.isWhole) else { return leftBefore() }
         if questions.first == nil, !connectToNext() { return }
         guard let upstream = questions.first?.upstream else { return }
         upstream.send(outgoing.unsent)

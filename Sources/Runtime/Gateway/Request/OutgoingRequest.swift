@@ -7,7 +7,8 @@ struct OutgoingRequest: ~Copyable {
     private var text = ByteBuffer()
     private var sent = 0
     private var isChunked = false
-    private var isPlain = false
+    /// Whether no framing is written: the replica's connection has its own, and must be told of the end.
+    private(set) var isPlain = false
     /// Fields that follow the body, as lines.
     private(set) var trailers = ByteBuffer()
     /// Where in the head the place for the deadline lies; 0: nowhere.
