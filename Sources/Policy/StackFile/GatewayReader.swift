@@ -38,7 +38,8 @@ extension StackReader {
             listeners: listeners, admin: admin, adminTokenFile: object.string("admin-token-file"), threads: object.integer("threads") ?? 1,
             accessLog: accessLog(object), trustedProxies: trusted, takesProxyProtocol: object.boolean("proxy-protocol") ?? false,
             limits: limits(object.object("limits")), tracing: object.object("tracing").map { tracing($0) }, limitStore: store,
-            routes: routes)
+            routes: routes,
+            cache: cache(object))
     }
 
     /// Where the gateway listens: each address once, and none that another one takes as well.
@@ -122,7 +123,8 @@ extension StackReader {
             eject: eject(object.object("eject")),
             guards: guards(object), hold: hold(object, services, path), access: access(object, deny, path), edits: edits(object, path),
             upgrades: object.places["upgrade"] == nil ? ["websocket"] : object.strings("upgrade").map { $0.lowercased() },
-            proxyHeader: object.string("proxy-protocol").flatMap(RouteSpec.ProxyHeader.init))
+            proxyHeader: object.string("proxy-protocol").flatMap(RouteSpec.ProxyHeader.init),
+            cache: routeCache(object, path), compresses: object.boolean("compress") ?? false)
     }
 
     private mutating func checkService(_ name: String, _ object: CheckedObject, _ key: String, _ services: [ServiceSpec], _ path: String) {

@@ -18,11 +18,14 @@ public struct GatewaySpec: Sendable, Equatable {
     /// The Redis in which limits with `shared: true` are counted.
     public let limitStore: String?
     public let routes: [RouteSpec]
+    /// The response cache; nil: the standard one, for the routes that have `cache`.
+    public let cache: CacheSpec?
 
     public init(
         listeners: [ListenAddress], admin: ListenAddress?, adminTokenFile: String?, threads: Int, accessLog: AccessLogSpec,
         trustedProxies: [AddressRange], takesProxyProtocol: Bool, limits: GatewayLimits, tracing: TracingSpec?, limitStore: String?,
-        routes: [RouteSpec]
+        routes: [RouteSpec],
+        cache: CacheSpec? = nil
     ) {
         self.listeners = listeners
         self.admin = admin
@@ -35,6 +38,7 @@ public struct GatewaySpec: Sendable, Equatable {
         self.tracing = tracing
         self.limitStore = limitStore
         self.routes = routes
+        self.cache = cache
     }
 
     /// The first address, under which whoever needs only one finds the gateway.
@@ -137,11 +141,16 @@ public struct RouteSpec: Sendable, Equatable {
     public let upgrades: [String]
     /// The version of the PROXY header with the client's address that backends get; nil: none.
     public let proxyHeader: ProxyHeader?
+    /// How answers are stored; nil: the route has no cache.
+    public let cache: RouteCacheSpec?
+    /// Whether textual answers are compressed for clients that take it.
+    public let compresses: Bool
 
     public init(
         match: RouteMatch, target: Target, discovery: DiscoverySpec?, canary: CanarySpec?, balancing: BalancingSpec, isIdempotent: Bool,
         retry: RetrySpec, timeout: TimeoutSpec, bodyLimit: Int, probe: ProbeSpec?, eject: EjectSpec, guards: GuardSpec, hold: HoldSpec?,
-        access: AccessSpec, edits: EditSpec, upgrades: [String], proxyHeader: ProxyHeader?
+        access: AccessSpec, edits: EditSpec, upgrades: [String], proxyHeader: ProxyHeader?,
+        cache: RouteCacheSpec? = nil, compresses: Bool = false
     ) {
         self.match = match
         self.target = target
@@ -160,6 +169,8 @@ public struct RouteSpec: Sendable, Equatable {
         self.edits = edits
         self.upgrades = upgrades
         self.proxyHeader = proxyHeader
+        self.cache = cache
+        self.compresses = compresses
     }
 
     public enum ProxyHeader: String, Sendable, CaseIterable { case v1, v2 }

@@ -24,6 +24,8 @@ final class GatewayLoop {
     /// Connections to replicas.
     let connections: ReplicaConnections
     let retryNotes: RetryNotes
+    /// This loop's way to the hottest stored answers.
+    let front = FrontTable()
     private let shortage: Shortage
     /// When idle clients were last closed to free their descriptors.
     private var reclaimed = MonotonicTime(nanoseconds: 0)

@@ -11,46 +11,58 @@ import HTTP
 enum ClientSide {
     /// A connection of HTTP/1, which carries one exchange at a time.
     case http1(ProxyConnection)
+    /// A fetch of the cache's, which goes on without a client.
+    case fill(CacheFill)
+
+    /// Whether there is no client: then nothing is logged or counted as a request.
+    var isFill: Bool { if case .fill = self { true } else { false } }
 
     /// The socket's peer, or the address in a PROXY header.
     var peer: SocketAddress {
         switch self {
         case .http1(let connection): connection.peer
+        case .fill: .unix("")
         }
     }
     /// Whether what the client says of other clients is believed.
     var comesFromTrusted: Bool {
         switch self {
         case .http1(let connection): connection.comesFromTrusted
+        case .fill: false
         }
     }
     var isOpen: Bool {
         switch self {
         case .http1(let connection): connection.isOpen
+        case .fill: true
         }
     }
     /// Whether the client is known to send no more. It may still read.
     var peerHasEnded: Bool {
         switch self {
         case .http1(let connection): connection.peerHasEnded
+        case .fill: false
         }
     }
     /// Whether the client takes interim answers: those of HTTP/1.0 would take one for the answer.
     var takesInterims: Bool {
         switch self {
         case .http1(let connection): !connection.isOld
+        case .fill: true
         }
     }
     /// Whether the client waits for `100 Continue`, and none has been sent to it.
     var awaitsContinue: Bool {
         switch self {
         case .http1(let connection): connection.awaitsContinue
+        case .fill: false
         }
     }
     /// Bytes that wait for the client to read them.
     var waiting: Int {
         switch self {
         case .http1(let connection): connection.waiting
+        case .fill(let fill): fill.waiting
         }
     }
 
@@ -60,6 +72,7 @@ enum ClientSide {
     func interim(_ table: HeadTable, _ edits: HeaderEdits?) {
         switch self {
         case .http1(let connection): connection.interim(table, edits)
+        case .fill(let fill): fill.interim(table, edits)
         }
     }
 
@@ -67,6 +80,7 @@ enum ClientSide {
     func respond(_ table: HeadTable, _ additions: HeadRewriter.Additions) {
         switch self {
         case .http1(let connection): connection.respond(table, additions)
+        case .fill(let fill): fill.respond(table)
         }
     }
 
@@ -74,6 +88,15 @@ enum ClientSide {
     func respond(_ answer: OwnAnswer, _ additions: HeadRewriter.Additions) {
         switch self {
         case .http1(let connection): connection.respond(answer, additions)
+        case .fill(let fill): fill.respond(answer, additions.lines)
+        }
+    }
+
+    /// Passes the head of a stored answer on. Nothing leaves before `flush`; the body follows as after a replica's head.
+    func respond(_ answer: StoredAnswer, _ additions: HeadRewriter.Additions) {
+        switch self {
+        case .http1(let connection): connection.respond(answer, additions)
+        case .fill: break
         }
     }
 
@@ -81,6 +104,7 @@ enum ClientSide {
     func pass(_ bytes: UnsafeRawBufferPointer) -> Bool {
         switch self {
         case .http1(let connection): connection.pass(bytes)
+        case .fill(let fill): fill.pass(bytes)
         }
     }
 
@@ -88,6 +112,7 @@ enum ClientSide {
     func flush() {
         switch self {
         case .http1(let connection): connection.flush()
+        case .fill(let fill): fill.flush()
         }
     }
 
@@ -95,6 +120,7 @@ enum ClientSide {
     func endBody() {
         switch self {
         case .http1(let connection): connection.endBody()
+        case .fill(let fill): fill.endBody()
         }
     }
 
@@ -102,6 +128,7 @@ enum ClientSide {
     func release() {
         switch self {
         case .http1(let connection): connection.release()
+        case .fill(let fill): fill.release()
         }
     }
 
@@ -109,6 +136,7 @@ enum ClientSide {
     func giveBack(_ exchange: Exchange) {
         switch self {
         case .http1(let connection): connection.giveBack(exchange)
+        case .fill(let fill): fill.giveBack(exchange)
         }
     }
 
@@ -116,6 +144,7 @@ enum ClientSide {
     func reset() {
         switch self {
         case .http1(let connection): connection.breakOff()
+        case .fill(let fill): fill.reset()
         }
     }
 
@@ -123,6 +152,7 @@ enum ClientSide {
     func close() {
         switch self {
         case .http1(let connection): connection.close()
+        case .fill: break
         }
     }
 
@@ -130,6 +160,7 @@ enum ClientSide {
     func watchWriting() {
         switch self {
         case .http1(let connection): connection.watchWriting()
+        case .fill(let fill): fill.watchWriting()
         }
     }
 
@@ -139,6 +170,7 @@ enum ClientSide {
     func holdBody(_ hold: Bool) {
         switch self {
         case .http1(let connection): connection.holdBody(hold)
+        case .fill: break
         }
     }
 
@@ -148,23 +180,27 @@ enum ClientSide {
     func beginTunnel() {
         switch self {
         case .http1(let connection): connection.beginTunnel()
+        case .fill: break
         }
     }
     func write(_ bytes: UnsafeRawBufferPointer) {
         switch self {
         case .http1(let connection): connection.write(bytes)
+        case .fill: break
         }
     }
     /// The replica sends no more; the client may still send.
     func shutdownSending() {
         switch self {
         case .http1(let connection): connection.shutdownSending()
+        case .fill: break
         }
     }
     /// Ends the client after what waits for it has left.
     func endTunnel() {
         switch self {
         case .http1(let connection): connection.responseFinished(close: true)
+        case .fill: break
         }
     }
 }
@@ -177,4 +213,15 @@ struct OwnAnswer {
     let body: [UInt8]
     /// Whether the request was HEAD: then the body is announced and not sent.
     let toHead: Bool
+}
+
+/// The head of an answer that the cache has. Valid during a call.
+struct StoredAnswer {
+    let status: Int
+    /// End-to-end fields as lines, without a length.
+    let lines: UnsafeRawBufferPointer
+    /// The length of the body as the client gets it (or would, if it had not asked for the head alone); nil: not known yet.
+    let length: Int?
+    /// Whether a body follows.
+    let hasBody: Bool
 }

@@ -27,7 +27,7 @@ extension ProxyConnection {
             return
         }
         // 205 has an empty body, whatever came (RFC 9110, 15.3.6).
-        bodyForm = table.status == 205 ? .none : form(table.framing)
+        bodyForm = table.status == 205 ? .none : form(additions.coding == nil || table.framing == .none ? table.framing : .chunked)
         if table.status == 205 { context.scratch.append("Content-Length: 0\r\n") }
         if bodyForm == .chunked { context.scratch.append("Transfer-Encoding: chunked\r\n") }
         // A 426 without it is none (RFC 9110, 15.5.22).
@@ -60,6 +60,20 @@ extension ProxyConnection {
         context.scratch.append("\r\n")
         if !answer.toHead { context.scratch.append(answer.body) }
         flush()
+    }
+
+    func respond(_ answer: StoredAnswer, _ additions: HeadRewriter.Additions) {
+        let close = mustClose()
+        context.scratch.clear()
+        HeadRewriter.response(answer, into: &context.scratch, additions)
+        bodyForm = !answer.hasBody ? .none : answer.length != nil ? .asIs : isOld ? .untilClose : .chunked
+        if bodyForm == .chunked { context.scratch.append("Transfer-Encoding: chunked\r\n") }
+        if close || bodyForm == .untilClose {
+            context.scratch.append("Connection: close\r\n")
+        } else if isOld {
+            context.scratch.append("Connection: keep-alive\r\n")
+        }
+        context.scratch.append("\r\n")
     }
 
     func pass(_ bytes: UnsafeRawBufferPointer) -> Bool {
