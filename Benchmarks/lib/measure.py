@@ -28,12 +28,14 @@ ROWS = {
     "get1m": ("GET, 1 MB", 16, ["--path", "/1m", "--expect", str(SIZES["/1m"])]),
     "post": ("POST, 4 kB", 64, ["--path", "/", "--body", "4096", "--expect", str(SMALL)]),
     "close": ("GET, 100 B, a new connection each", 64, ["--path", "/", "--expect", str(SMALL), "--close", "--spread", "16"]),
+    "hit": ("GET, 100 B, from the cache", 64, ["--path", "/hit", "--expect", str(SMALL)]),
+    "hit10k": ("GET, 10 kB, from the cache", 64, ["--path", "/hit10k", "--expect", str(SIZES["/hit10k"])]),
     "ws": ("WebSocket echo, 100 B", 64, ["--path", "/ws", "--websocket", "100"]),
 }
 
 
 # Rows of some peers only: the others are not configured for them.
-ONLY = {"unix": ["nginx", "nginx-bare", "muster"]}
+ONLY = {row: ["nginx", "nginx-bare", "muster"] for row in ("unix", "hit", "hit10k")}
 
 
 def takes_part(name, row):

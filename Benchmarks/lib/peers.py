@@ -18,7 +18,7 @@ from pathlib import Path
 
 from processes import Failed, end, free_port, listeners, start, tail, tree
 
-SIZES = {"/10k": 10_000, "/1m": 1_000_000}
+SIZES = {"/10k": 10_000, "/1m": 1_000_000, "/hit10k": 10_000}
 SMALL = 100
 
 
@@ -38,6 +38,8 @@ class Backend:
         config = nginx_main(self.dir) + f"""
 http {{ {nginx_paths(self.dir)} access_log off; keepalive_requests 1000000000; keepalive_timeout 600s; sendfile on; tcp_nopush on; open_file_cache max=10;
   server {{ {listen} root {files}; location / {{ return 200 "{'0123456789' * (SMALL // 10)}"; }} location = /10k {{ }} location = /1m {{ }}
+    location = /hit {{ add_header Cache-Control max-age=86400; return 200 "{'0123456789' * (SMALL // 10)}"; }}
+    location = /hit10k {{ add_header Cache-Control max-age=86400; }}
     location = /seen {{ return 200 "$connection_requests|$http_x_forwarded_for|$http_x_request_id"; }} }} }}
 """
         (self.dir / "nginx.conf").write_text(config)
@@ -83,6 +85,7 @@ def nginx(binary, dir, port, backend, bare=False):
         forward = "proxy_http_version 1.1; proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;"
     (dir / "nginx.conf").write_text(nginx_main(dir) + f"""
 http {{ {nginx_paths(dir)} access_log off; keepalive_requests 1000000000; keepalive_timeout 600s; proxy_buffers 16 16k; proxy_busy_buffers_size 64k;
+  proxy_cache_path {dir}/cache keys_zone=c:10m; sendfile on; open_file_cache max=100;
   proxy_max_temp_file_size 0; proxy_next_upstream error timeout; proxy_next_upstream_tries 2;
   upstream b {{ least_conn; {servers} keepalive 1024; keepalive_requests 1000000000; }}
   upstream u {{ least_conn; {sockets} keepalive 1024; keepalive_requests 1000000000; }}
@@ -90,6 +93,7 @@ http {{ {nginx_paths(dir)} access_log off; keepalive_requests 1000000000; keepal
   server {{ listen 127.0.0.1:{port} backlog=4096; {forward}
     location / {{ proxy_pass http://b; proxy_set_header Connection ""; {forward} }}
     location /unix {{ proxy_pass http://u; proxy_set_header Connection ""; {forward} }}
+    location /hit {{ proxy_cache c; proxy_pass http://b; proxy_set_header Connection ""; {forward} }}
     location /ws {{ proxy_pass http://ws; proxy_read_timeout 600s; proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection "upgrade"; {forward} }} }} }}
 """)
     return [binary, "-p", str(dir), "-e", str(dir / "log"), "-c", str(dir / "nginx.conf")], {}
@@ -260,6 +264,8 @@ def muster(binary, dir, port, backend):
   routes:
     - {{ path: /, balance: least-connections, backends: [{servers}], probe: {{ path: /, interval: 2s }} }}
     - {{ path: /unix, balance: least-connections, backends: [{sockets}], probe: {{ path: /, interval: 2s }} }}
+    - {{ path: /hit, balance: least-connections, backends: [{servers}], probe: {{ path: /, interval: 2s }}, cache: {{}} }}
+    - {{ path: /hit10k, balance: least-connections, backends: [{servers}], probe: {{ path: /, interval: 2s }}, cache: {{}} }}
     - {{ path: /ws, backends: [127.0.0.1:{backend.echo_port}] }}
 """)
     return [binary, "gateway", str(dir / "gateway.yaml")], {}

@@ -39,7 +39,7 @@ extension StackReader {
             threads: object.integer("threads") ?? 1,
             accessLog: accessLog(object), trustedProxies: trusted, takesProxyProtocol: object.boolean("proxy-protocol") ?? false,
             limits: limits(object.object("limits")), tracing: object.object("tracing").map { tracing($0) }, limitStore: store,
-            routes: routes, takesHTTP2: object.boolean("http2") ?? true)
+            routes: routes, takesHTTP2: object.boolean("http2") ?? true, cache: cache(object))
     }
 
     mutating func report(_ object: CheckedObject, _ key: String, _ message: String) {
@@ -110,7 +110,8 @@ extension StackReader {
             eject: eject(object.object("eject")),
             guards: guards(object), hold: hold(object, services, path), access: access(object, deny, path), edits: edits(object, path),
             upgrades: object.places["upgrade"] == nil ? ["websocket"] : object.strings("upgrade").map { $0.lowercased() },
-            proxyHeader: object.string("proxy-protocol").flatMap(RouteSpec.ProxyHeader.init), speaksHTTP2: speaksHTTP2(object, path))
+            proxyHeader: object.string("proxy-protocol").flatMap(RouteSpec.ProxyHeader.init), speaksHTTP2: speaksHTTP2(object, path),
+            cache: routeCache(object, path), compresses: object.boolean("compress") ?? false)
     }
 
     private mutating func checkService(_ name: String, _ object: CheckedObject, _ key: String, _ services: [ServiceSpec], _ path: String) {

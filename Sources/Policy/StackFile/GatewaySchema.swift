@@ -189,6 +189,8 @@ extension StackSchema {
             KeySpec(
                 "proxy-protocol", .choice(RouteSpec.ProxyHeader.allCases.map(\.rawValue)),
                 "backends get a PROXY header of this version first; default none"),
+            KeySpec("cache", .object(routeCache), "answers are stored where they allow it, and served from memory; default none are"),
+            KeySpec("compress", .boolean, "textual answers are compressed (zstd, br, gzip) for clients that take it; default false"),
         ])
     static let accessLog = ObjectSpec(
         "the access log",
@@ -231,6 +233,7 @@ extension StackSchema {
             KeySpec("limits", .object(limits), "what the gateway takes from clients"),
             KeySpec("tracing", .object(tracing), "spans of the gateway's own"),
             KeySpec("limit-store", .string, "the Redis of limits with shared: true, redis://host:port"),
+            KeySpec("cache", .object(cache), "the response cache of the routes that have cache"),
             KeySpec("routes", .list(.object(route)), required: true, "what goes where"),
         ])
 }

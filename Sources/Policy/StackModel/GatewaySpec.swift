@@ -22,11 +22,13 @@ public struct GatewaySpec: Sendable, Equatable {
     public let routes: [RouteSpec]
     /// Whether clients may speak HTTP/2: by prior knowledge on a plain connection, by ALPN on one with TLS.
     public let takesHTTP2: Bool
+    /// The response cache; nil: the standard one, for the routes that have `cache`.
+    public let cache: CacheSpec?
 
     public init(
         listeners: [ListenerSpec], tls: TLSSpec?, admin: ListenAddress?, adminTokenFile: String?, threads: Int, accessLog: AccessLogSpec,
         trustedProxies: [AddressRange], takesProxyProtocol: Bool, limits: GatewayLimits, tracing: TracingSpec?, limitStore: String?,
-        routes: [RouteSpec], takesHTTP2: Bool = true
+        routes: [RouteSpec], takesHTTP2: Bool = true, cache: CacheSpec? = nil
     ) {
         self.takesHTTP2 = takesHTTP2
         self.listeners = listeners
@@ -41,6 +43,7 @@ public struct GatewaySpec: Sendable, Equatable {
         self.tracing = tracing
         self.limitStore = limitStore
         self.routes = routes
+        self.cache = cache
     }
 
     /// The first address, under which whoever needs only one finds the gateway.
@@ -145,11 +148,16 @@ public struct RouteSpec: Sendable, Equatable {
     public let proxyHeader: ProxyHeader?
     /// Whether backends are spoken to in HTTP/2, by prior knowledge.
     public let speaksHTTP2: Bool
+    /// How answers are stored; nil: the route has no cache.
+    public let cache: RouteCacheSpec?
+    /// Whether textual answers are compressed for clients that take it.
+    public let compresses: Bool
 
     public init(
         match: RouteMatch, target: Target, discovery: DiscoverySpec?, canary: CanarySpec?, balancing: BalancingSpec, isIdempotent: Bool,
         retry: RetrySpec, timeout: TimeoutSpec, bodyLimit: Int, probe: ProbeSpec?, eject: EjectSpec, guards: GuardSpec, hold: HoldSpec?,
-        access: AccessSpec, edits: EditSpec, upgrades: [String], proxyHeader: ProxyHeader?, speaksHTTP2: Bool = false
+        access: AccessSpec, edits: EditSpec, upgrades: [String], proxyHeader: ProxyHeader?, speaksHTTP2: Bool = false,
+        cache: RouteCacheSpec? = nil, compresses: Bool = false
     ) {
         self.speaksHTTP2 = speaksHTTP2
         self.match = match
@@ -169,6 +177,8 @@ public struct RouteSpec: Sendable, Equatable {
         self.edits = edits
         self.upgrades = upgrades
         self.proxyHeader = proxyHeader
+        self.cache = cache
+        self.compresses = compresses
     }
 
     public enum ProxyHeader: String, Sendable, CaseIterable { case v1, v2 }

@@ -27,6 +27,8 @@ public final class Gateway: Sendable {
     private let state = Mutex(State())
     private let shortage: Shortage
     let demand = DemandBoard()
+    /// The stored answers of all routes that have a cache.
+    let cache: ResponseCache
 
     private struct State {
         var routes: [Route] = []
@@ -53,6 +55,7 @@ public final class Gateway: Sendable {
         self.metrics = metrics
         self.journal = journal
         self.logger = logger
+        cache = ResponseCache(spec.cache ?? .standard, metrics: metrics)
         var loops: [EventLoop] = []
         var parts: [LoopBound<GatewayLoop>] = []
         // Bodies are bounded by their route; the connection's own limit is the largest a route may set.
@@ -103,11 +106,12 @@ public final class Gateway: Sendable {
             }
             loops.append(loop)
             parts.append(LoopBound(part, on: loop))
+            cache.join(loop, LoopBound(part, on: loop))
         }
         self.loops = loops
         self.parts = parts
         self.shortage = shortage
-        for (loop, part) in zip(loops, parts) { Gateway.keepTime(part, loop) }
+        for (i, (loop, part)) in zip(loops, parts).enumerated() { Gateway.keepTime(part, loop, cache: i == 0 ? cache : nil) }
     }
 
     /// Listens on all loops; the kernel spreads connections over them. May be called once for each of several addresses. `inherited`: a
@@ -147,6 +151,7 @@ public final class Gateway: Sendable {
     /// taken the routes. When something is wrong (a file that cannot be read), the error says what, and nothing has changed.
     public func apply(_ spec: GatewaySpec, replicas: (String) -> [Replica]) async throws(Failure) {
         let settings = try GatewaySettings(spec)
+        cache.apply(spec.cache ?? .standard)
         let known = Dictionary(routes.map { ($0.label, $0) }) { first, _ in first }
         var prepared: [Route] = []
         for route in spec.routes {
@@ -157,7 +162,7 @@ public final class Gateway: Sendable {
             prepared.append(
                 try Route(
                     spec: route, replicas: [], canaryReplicas: [], metrics: RouteMetrics(metrics, route: route.label), guards: guards,
-                    hold: hold(route, old)))
+                    hold: hold(route, old), cache: cache, registry: metrics))
         }
         // Files have been read. The replicas are chosen from what the gateway has at this moment: backends that were found or set while the
         // files were being read are not lost.
@@ -386,11 +391,12 @@ public final class Gateway: Sendable {
     }
 
     /// Ends ejections whose time has come and tells which failures and shortages are over, four times a second.
-    private static func keepTime(_ part: LoopBound<GatewayLoop>, _ loop: EventLoop) {
+    private static func keepTime(_ part: LoopBound<GatewayLoop>, _ loop: EventLoop, cache: ResponseCache?) {
         loop.execute {
             let keeper = TimeKeeper()
             keeper.timer = LoopTimer(loop: part.value.loop) {
                 part.value.timePassed()
+                if let cache { cache.sweep(part.value.loop.now) }
                 keeper.timer?.schedule(after: .milliseconds(250))
             }
             keeper.timer?.schedule(after: .milliseconds(250))

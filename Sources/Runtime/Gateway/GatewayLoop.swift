@@ -29,6 +29,8 @@ final class GatewayLoop {
     /// Connections of HTTP/2 to replicas.
     private(set) lazy var sessions = UpstreamSessions(self)
     let retryNotes: RetryNotes
+    /// This loop's way to the hottest stored answers.
+    let front = FrontTable()
     private let shortage: Shortage
     /// When idle clients were last closed to free their descriptors.
     private var reclaimed = MonotonicTime(nanoseconds: 0)

@@ -34,6 +34,7 @@ public enum AdminAPI {
         router.get("/health") { _, _ in .json { $0.member("status", "healthy") } }
         router.get("/") { _, _ in .text(AdminPage.html, type: "text/html; charset=utf-8") }
         addChanges(to: &router, gateway: gateway, onChange)
+        addCache(to: &router, gateway: gateway)
         guard let reload else { return }
         router.add("POST", "/api/reload") { request, _ in
             try authorize(request, gateway)
@@ -81,7 +82,7 @@ public enum AdminAPI {
         }
     }
 
-    private static func authorize(_ request: HTTPRequest, _ gateway: Gateway) throws {
+    static func authorize(_ request: HTTPRequest, _ gateway: Gateway) throws {
         guard gateway.settings.hasToken else {
             throw APIError(403, "no_admin_token", "changes over the API need gateway.admin-token-file in the stack file")
         }
@@ -204,6 +205,12 @@ public enum AdminAPI {
         json.member("shed", metrics.shed.current)
         json.member("hedges", metrics.hedges.current)
         json.member("tunnels", metrics.tunnels.current)
+        if let cache = route.cache {
+            json.key("cache")
+            json.beginObject()
+            for result in CacheNote.Result.allCases.dropFirst() { json.member("\(result)", cache.results[Int(result.rawValue)].current) }
+            json.endObject()
+        }
         if let hold = route.hold { json.member("held", hold.waiting.current) }
         let guards = route.guards.state
         if let breaker = guards.breaker { json.member("breaker", breaker) }

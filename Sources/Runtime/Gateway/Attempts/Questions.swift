@@ -39,6 +39,13 @@ struct Questions {
         }
     }
 
+    /// Takes over whom another request chose, and from whom: what it brought is this one's answer.
+    mutating func takeChoice(_ other: Questions) {
+        selection = other.selection
+        lastReplica = other.lastReplica
+        candidates = other.candidates
+    }
+
     /// Notes which of two replicas that were asked explanations name.
     mutating func noteAsked(_ attempt: Attempt?) {
         selection = attempt?.selection

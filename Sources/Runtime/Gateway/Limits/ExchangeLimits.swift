@@ -5,7 +5,7 @@ import Resilience
 
 /// What the limits of a route say of one request, and what it occupies in them.
 struct LimitState {
-    /// Whether the request waits for a limit's word, or for its turn.
+    /// Whether the request waits for a limit's word, for its turn, or for the cache.
     var areAsked = false
     /// The strictest answer so far, and the limit of whoever gave it.
     var verdict: TokenBucket.Verdict?
@@ -102,6 +102,7 @@ extension Exchange {
         guard let route, attempts.isOpen else { return }
         if limits.verdict != nil { writeLimitFields() }
         if let ready = answer.ready { return give(ready) }
+        if usesCache, askCache() { return }
         if !route.route.guards.isOpen, !takePlace(route) { return }
         route.budget.requestArrived(loop.now)
     }
@@ -144,6 +145,7 @@ extension Exchange {
             answer.fields.field("Location", text: place)
             respond(status, type: "text/plain; charset=utf-8", body: Array("\(place)\n".utf8))
         case .preflight: respond(204, type: nil, body: [])
+        case .stored: serveFromCache()
         case .lastRecipient(let trace): respond(200, type: trace == nil ? nil : "message/http", body: trace ?? [])
         }
     }

@@ -24,6 +24,7 @@ final class RecentRequests {
         var total = Duration.zero
         var upstream: Duration?
         var held = Duration.zero
+        var cache = CacheNote()
     }
 
     private var slots = [Slot](repeating: Slot(), count: capacity)
@@ -44,6 +45,7 @@ final class RecentRequests {
         slots[place].total = total
         slots[place].upstream = exchange.answer.upstreamTime
         slots[place].held = exchange.wait.time
+        slots[place].cache = exchange.usesCache ? exchange.visit?.note ?? CacheNote() : CacheNote()
         slots[place].candidates = UInt8(exchange.questions.candidates.count)
         for (i, candidate) in exchange.questions.candidates.enumerated() { seen[place * RecentRequests.candidateLimit + i] = candidate }
     }
@@ -85,11 +87,17 @@ final class RecentRequests {
         inputs.append(.init("duration", slot.total.brief))
         if slot.held > .zero { inputs.append(.init("waited_for_a_replica", slot.held.brief)) }
         if let upstream = slot.upstream { inputs.append(.init("replica_answered_after", upstream.brief)) }
+        inputs += CacheWords.inputs(slot.cache)
         let chosen = replicas.indices.contains(Int(slot.place)) ? replicas[Int(slot.place)].name : nil
         let waited = slot.held > .zero ? " waited \(slot.held.brief) for a replica and" : ""
         let sentence =
             chosen.map { "Request \(id)\(waited) went to \($0): \(slot.reason.sentence)\(slot.tries > 1 ? ", at try \(slot.tries)" : "")." }
             ?? "Request \(id)\(waited) was answered by the gateway itself with status \(slot.status), before any replica was chosen."
+        if slot.cache.result != .none {
+            return DecisionRecord(
+                .cache, subject: route.label, inputs: inputs, raw: slot.cache.why.rawValue, outcome: "\(slot.cache.result)",
+                sentence: CacheWords.sentence(slot.cache, id, chosen), flip: CacheWords.flip(slot.cache))
+        }
         return DecisionRecord(
             .route, subject: chosen ?? route.label, inputs: inputs, raw: route.method.rawValue,
             outcome: chosen == nil ? "status \(slot.status)" : slot.reason.rawValue,

@@ -30,6 +30,11 @@ final class Exchange {
     var wait = HoldState()
     var answer = AnswerState()
     var tunnel = TunnelState()
+    /// Whether the route has a cache; then `visit` is the request's way through it.
+    var usesCache = false
+    /// Whether the client's answer comes from the cache, or through it.
+    var isServedByCache = false
+    var visit: CacheVisit?
 
     /// The request's own time.
     private var deadlineTimer: LoopTimer?
@@ -72,13 +77,17 @@ final class Exchange {
         if case .length(let count) = table.framing, count > route.spec.bodyLimit { answer.ready = answer.ready ?? .failure(.bodyTooLarge) }
         request.key = hashKey(table, route)
         request.settleIdempotency(table, route.spec)
-        if answer.ready == nil { writeHead(table, route, client) }
+        if route.spec.compresses { request.coding = ContentCoding.wanted(table) }
+        if let cache = route.cache, answer.ready == nil {
+            lookInCache(cache, table, scheme(table, client), trusted: client.comesFromTrusted)
+        }
+        if answer.ready?.needsNoHead != true { writeHead(table, route, client) }
         settleAttempts(route)
         if !route.guards.limiters.isEmpty { return askLimits(table, route) }
         proceed()
     }
 
-    private func reset(chunked: Bool) {
+    func reset(chunked: Bool) {
         generation &+= 1
         route = nil
         pool = nil
@@ -90,6 +99,8 @@ final class Exchange {
         wait = HoldState()
         answer.reset()
         tunnel = TunnelState()
+        usesCache = false
+        isServedByCache = false
     }
 
     /// Tells the tries what the route and the request allow.
@@ -152,7 +163,8 @@ final class Exchange {
         forwarding.isTrusted = client.comesFromTrusted
         forwarding.peer = client.peer.ip
         forwarding.isSecure = client.isSecure
-        switch route.rewrite?.apply(table.targetText) {
+        if usesCache { prepare(&forwarding) }
+        switch rewritten(table, route) {
         case .refused(let why)?:
             answer.ready = .failure(.badPath, why)
             return
@@ -170,9 +182,8 @@ final class Exchange {
         }
         request.settleDeadline(table, route.spec)
         if let deadline = request.deadline {
-            forwarding.hasDeadline = true
-            if deadlineTimer == nil { deadlineTimer = LoopTimer(loop: loop) { [unowned self] in deadlinePassed() } }
-            deadlineTimer?.schedule(at: deadline)
+            forwarding.hasDeadline = forwarding.cached?.isFetch != true
+            schedule(deadline)
         }
         if let tracer = gateway.tracer {
             let (context, parent) = tracer.context(for: table)
@@ -183,6 +194,20 @@ final class Exchange {
         }
         let id = request.id
         outgoing.writeHead { HeadRewriter.request(table, into: &$0, forwarding, id: id, edits: route.requestEdits) }
+    }
+
+    /// What becomes of the target: a route with a cache does not send on what is not in its key.
+    private func rewritten(_ table: HeadTable, _ route: Route) -> Rewrite.Outcome? {
+        guard usesCache, let target = visit?.target else { return route.rewrite?.apply(table.targetText) }
+        let outcome = route.rewrite.map { rewrite in target.withUnsafeBytes { rewrite.apply($0) } }
+        if case .stays? = outcome { return .to(target) }
+        return outcome ?? .to(target)
+    }
+
+    /// Sets the time by which there must be an answer.
+    func schedule(_ deadline: MonotonicTime) {
+        if deadlineTimer == nil { deadlineTimer = LoopTimer(loop: loop) { [unowned self] in deadlinePassed() } }
+        deadlineTimer?.schedule(at: deadline)
     }
 
     private func deadlinePassed() {
@@ -241,21 +266,24 @@ final class Exchange {
         let answered = questions.first?.replica ?? (answer.status < 500 ? questions.lastReplica : nil)
         questions.first?.replica.ended()
         questions.first = nil
-        let now = MonotonicTime.now, total = now - request.started
+        let now = MonotonicTime.now, total = now - request.started, isFill = client.isFill
         if let route = route?.route {
-            route.metrics.classes[min(max(answer.status / 100, 1), 5) - 1].add()
-            route.metrics.duration.observe(total)
             leaveGuards(route.guards, now)
-            gateway.recent.note(self, route, total: total)
+            if !isFill {
+                route.metrics.classes[min(max(answer.status / 100, 1), 5) - 1].add()
+                route.metrics.duration.observe(total)
+                gateway.recent.note(self, route, total: total)
+            }
         } else {
             gateway.unrouted.add()
         }
         if request.isHTTP2 { gateway.http2.requests.add() }
-        if let replica = questions.lastReplica {
+        if !isServedByCache, let replica = questions.lastReplica {
             if request.bodyCount > 0 { replica.bytesIn.add(request.bodyCount) }
             if answer.bytes > 0 { replica.bytesOut.add(answer.bytes) }
         }
-        gateway.accessLog.line(self, replica: answered?.name ?? "-", total: total)
+        if !isFill { gateway.accessLog.line(self, replica: answered?.name ?? "-", total: total) }
+        if usesCache { leaveCache() }
         if let trace = request.trace, trace.isSampled { gateway.tracer?.add(self, trace, total: total) }
         self.client = nil
         client.giveBack(self)

@@ -21,6 +21,8 @@ struct Forwarding {
     var trace: TraceContext?
     /// Names, in lower case, of fields by which routes are chosen and limits count: other spellings of them are not passed on.
     var guarded: [[UInt8]] = []
+    /// What a route with a cache does not send on; nil for other routes.
+    var cached: CacheForwarding?
     /// Whether the trace begins here: then what a client says of another trace is not passed on.
     var beginsTrace = false
 }
@@ -46,6 +48,7 @@ enum HeadRewriter {
             switch field.known {
             case .other, .idempotencyKey, .contentType, .date, .via:
                 if table.nominatesFields, table.isNominated(field.name) { continue }
+                if let cached = forwarding.cached, cached.leavesOut(table.text(field.name)) { continue }
                 if table.hasOddNames, readsAsGuarded(table.text(field.name), edits, forwarding.guarded) { continue }
                 if forwarding.trace != nil, field.known == .other, table.text(field.name).equals("traceparent") { continue }
                 if field.known == .other, !forwarding.isTrusted, speaksForOthers(table.text(field.name)) { continue }
@@ -92,7 +95,7 @@ enum HeadRewriter {
             out.append("X-Request-Timeout: ")
             deadlineAt = out.count - base
             out.append("         \r\n")
-        } else if let given = table.first(.xRequestTimeout) {
+        } else if forwarding.cached?.isFetch != true, let given = table.first(.xRequestTimeout) {
             out.field("X-Request-Timeout", given)
         }
         out.append("\r\n")
@@ -186,6 +189,25 @@ enum HeadRewriter {
         /// Whole lines to be added to the head.
         var lines: UnsafeRawBufferPointer
         var edits: HeaderEdits?
+        /// The coding that the body gets on its way: then its length is unknown, and a strong tag becomes weak.
+        var coding: ContentCoding?
+        /// Whether other clients would get the answer in another coding.
+        var varies = false
+
+        /// Writes the fields that a coding asks for.
+        func codingFields<Sink: FieldSink & ~Copyable>(into out: inout Sink) {
+            if let coding { out.field("Content-Encoding", text: coding.name.description) }
+            if varies { out.lines("Vary: Accept-Encoding\r\n") }
+        }
+    }
+
+    /// Writes a field of an answer that gets a coding. The bytes are others than those that a strong tag and ranges are about.
+    private static func coded<Sink: FieldSink & ~Copyable>(
+        _ name: UnsafeRawBufferPointer, _ value: UnsafeRawBufferPointer, into out: inout Sink
+    ) {
+        if name.equals("accept-ranges") || name.equals("content-length") { return }
+        if name.equals("etag"), value.first == 34 { return out.field("ETag", text: "W/" + value.string) }
+        out.field(name, value)
     }
 
     /// Writes status and end-to-end fields of a replica's answer. What frames the answer on the client's connection is not among them: that
@@ -198,7 +220,9 @@ enum HeadRewriter {
             switch field.known {
             case .contentLength:
                 // 204 has no length (RFC 9110, 8.6); 205 has an empty body, whatever came (15.3.6).
-                if table.status != 204, table.status != 205 { out.field(table.text(field.name), table.text(field.value)) }
+                if table.status != 204, table.status != 205, additions.coding == nil {
+                    out.field(table.text(field.name), table.text(field.value))
+                }
             case .connection, .transferEncoding, .keepAlive, .proxyConnection, .te, .trailer, .upgrade, .proxyAuthorization,
                 .xMusterExplain:
                 break
@@ -207,14 +231,38 @@ enum HeadRewriter {
                 if field.known == .xRequestID { hasID = true }
                 if field.known == .date { hasDate = true }
                 if let edits, edits.leavesOut(table.text(field.name)) { continue }
+                if additions.coding != nil {
+                    coded(table.text(field.name), table.text(field.value), into: &out)
+                    continue
+                }
                 out.field(table.text(field.name), table.text(field.value))
             }
         }
+        additions.codingFields(into: &out)
         // Whoever passes an answer on and has a clock adds what its sender left out (RFC 9110, 6.6.1).
         if !hasDate, table.status != 101, edits?.leavesOut("date") != true { out.lines(date) }
         if !hasID, edits?.leavesOut("x-request-id") != true { out.field("X-Request-Id", additions.id) }
         out.lines(additions.lines)
         if let edits { out.lines(edits.lines) }
+    }
+
+    /// Writes the head of a stored answer, without what frames it on the client's connection beside its length.
+    static func response<Sink: FieldSink & ~Copyable>(_ answer: StoredAnswer, into out: inout Sink, _ additions: Additions) {
+        out.status(answer.status, reason: UnsafeRawBufferPointer(start: nil, count: 0))
+        let edits = additions.edits.flatMap { $0.isEmpty ? nil : $0 }
+        if edits == nil, additions.coding == nil {
+            out.lines(answer.lines)
+        } else {
+            CacheLines.each(answer.lines, into: &out) { name, value, line, out in
+                if let edits, edits.leavesOut(name) { return }
+                if additions.coding == nil { out.lines(line) } else { coded(name, value, into: &out) }
+            }
+        }
+        additions.codingFields(into: &out)
+        if let length = answer.length { out.field("Content-Length", decimal: length) }
+        if additions.edits?.leavesOut("x-request-id") != true { out.field("X-Request-Id", additions.id) }
+        out.lines(additions.lines)
+        if let edits = additions.edits { out.lines(edits.lines) }
     }
 
     /// Writes the head of an answer of the gateway's own, without what frames it on the client's connection.

@@ -31,6 +31,8 @@ struct RequestState: ~Copyable {
     private(set) var isGRPC = false
     /// Whether the client has the admin token and wants to know why its request went where it went.
     var wantsReason = false
+    /// The coding that the client takes best, on a route that compresses; nil: none.
+    var coding: ContentCoding?
     /// Whether all of the request has come.
     var isWhole = false
     /// Bytes of the body that have come.
@@ -65,6 +67,7 @@ struct RequestState: ~Copyable {
         version = "HTTP/1.1"
         isGRPC = false
         wantsReason = false
+        coding = nil
         isWhole = false
         bodyCount = 0
         key = nil
@@ -91,6 +94,24 @@ struct RequestState: ~Copyable {
             line.append(given)
         } else {
             HeadRewriter.hex(newID(), into: &line)
+        }
+    }
+
+    /// Begins a fetch of the cache's: a GET that nobody waits for.
+    mutating func takeFetch(_ origin: CacheFill.Origin, now: MonotonicTime) {
+        started = now
+        line.append("GET")
+        methodEnd = line.count
+        line.append(origin.target)
+        targetEnd = line.count
+        line.append(origin.id)
+        clientAddress = origin.client
+        key = origin.key
+        isIdempotent = true
+        isWhole = true
+        if let total = origin.route.route.spec.timeout.total {
+            routesTime = total
+            deadline = now + total
         }
     }
 

@@ -15,6 +15,8 @@ struct AnswerState: ~Copyable {
     var bytes = 0
     /// How long the replica took to answer the whole request.
     var upstreamTime: Duration?
+    /// Compresses the body on its way; nil: it goes as it is.
+    var coder: BodyCoder?
 
     /// Forgets the answer before.
     mutating func reset() {
@@ -25,6 +27,7 @@ struct AnswerState: ~Copyable {
         hasBegun = false
         bytes = 0
         upstreamTime = nil
+        coder = nil
     }
 }
 
@@ -37,4 +40,9 @@ enum ReadyAnswer {
     case preflight
     /// For a request that may not be passed on any further (`Max-Forwards: 0`). `trace`: what a TRACE sees of itself; nil for OPTIONS.
     case lastRecipient(trace: [UInt8]?)
+    /// What the cache has. `refreshes`: and the origin is asked for a newer one meanwhile.
+    case stored(refreshes: Bool)
+
+    /// Whether the request goes to no backend at all.
+    var needsNoHead: Bool { if case .stored(refreshes: true) = self { false } else { true } }
 }

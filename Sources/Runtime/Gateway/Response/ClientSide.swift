@@ -13,12 +13,18 @@ enum ClientSide {
     case http1(ProxyConnection)
     /// A stream of a connection of HTTP/2, which is one exchange.
     case http2(ClientStream)
+    /// A fetch of the cache's, which goes on without a client.
+    case fill(CacheFill)
+
+    /// Whether there is no client: then nothing is logged or counted as a request.
+    var isFill: Bool { if case .fill = self { true } else { false } }
 
     /// The socket's peer, or the address in a PROXY header.
     var peer: SocketAddress {
         switch self {
         case .http1(let connection): connection.peer
         case .http2(let stream): stream.connection.peer
+        case .fill: .unix("")
         }
     }
     /// Whether what the client says of other clients is believed.
@@ -26,6 +32,7 @@ enum ClientSide {
         switch self {
         case .http1(let connection): connection.comesFromTrusted
         case .http2(let stream): stream.connection.comesFromTrusted
+        case .fill: false
         }
     }
     /// Whether the client's connection has TLS.
@@ -33,12 +40,14 @@ enum ClientSide {
         switch self {
         case .http1(let connection): connection.tls != nil
         case .http2(let stream): stream.connection.tls != nil
+        case .fill: false
         }
     }
     var isOpen: Bool {
         switch self {
         case .http1(let connection): connection.isOpen
         case .http2(let stream): stream.isAlive
+        case .fill: true
         }
     }
     /// Whether the client is known to send no more. It may still read.
@@ -46,6 +55,7 @@ enum ClientSide {
         switch self {
         case .http1(let connection): connection.peerHasEnded
         case .http2(let stream): stream.peerHasEnded && stream.isConnect || !stream.isOpen
+        case .fill: false
         }
     }
     /// Whether the client takes interim answers: those of HTTP/1.0 would take one for the answer.
@@ -53,6 +63,7 @@ enum ClientSide {
         switch self {
         case .http1(let connection): !connection.isOld
         case .http2: true
+        case .fill: true
         }
     }
     /// Whether the client waits for `100 Continue`, and none has been sent to it.
@@ -60,6 +71,7 @@ enum ClientSide {
         switch self {
         case .http1(let connection): connection.awaitsContinue
         case .http2(let stream): stream.awaitsContinue
+        case .fill: false
         }
     }
     /// Bytes that wait for the client to read them.
@@ -67,6 +79,7 @@ enum ClientSide {
         switch self {
         case .http1(let connection): connection.waiting
         case .http2(let stream): stream.waiting
+        case .fill(let fill): fill.waiting
         }
     }
 
@@ -77,6 +90,7 @@ enum ClientSide {
         switch self {
         case .http1(let connection): connection.interim(table, edits)
         case .http2(let stream): stream.interim(table, edits)
+        case .fill(let fill): fill.interim(table, edits)
         }
     }
 
@@ -85,6 +99,7 @@ enum ClientSide {
         switch self {
         case .http1(let connection): connection.respond(table, additions)
         case .http2(let stream): stream.respond(table, additions)
+        case .fill(let fill): fill.respond(table)
         }
     }
 
@@ -93,6 +108,16 @@ enum ClientSide {
         switch self {
         case .http1(let connection): connection.respond(answer, additions)
         case .http2(let stream): stream.respond(answer, additions)
+        case .fill(let fill): fill.respond(answer, additions.lines)
+        }
+    }
+
+    /// Passes the head of a stored answer on. Nothing leaves before `flush`; the body follows as after a replica's head.
+    func respond(_ answer: StoredAnswer, _ additions: HeadRewriter.Additions) {
+        switch self {
+        case .http1(let connection): connection.respond(answer, additions)
+        case .http2(let stream): stream.respond(answer, additions)
+        case .fill: break
         }
     }
 
@@ -101,6 +126,7 @@ enum ClientSide {
         switch self {
         case .http1(let connection): connection.pass(bytes)
         case .http2(let stream): stream.pass(bytes)
+        case .fill(let fill): fill.pass(bytes)
         }
     }
 
@@ -109,6 +135,7 @@ enum ClientSide {
         switch self {
         case .http1(let connection): connection.flush()
         case .http2(let stream): stream.send()
+        case .fill(let fill): fill.flush()
         }
     }
 
@@ -117,6 +144,7 @@ enum ClientSide {
         switch self {
         case .http1(let connection): connection.endBody(trailers)
         case .http2(let stream): stream.endBody(trailers)
+        case .fill(let fill): fill.endBody()
         }
     }
 
@@ -125,6 +153,7 @@ enum ClientSide {
         switch self {
         case .http1(let connection): connection.release()
         case .http2: break
+        case .fill(let fill): fill.release()
         }
     }
 
@@ -133,6 +162,7 @@ enum ClientSide {
         switch self {
         case .http1(let connection): connection.giveBack(exchange)
         case .http2(let stream): stream.giveBack(exchange)
+        case .fill(let fill): fill.giveBack(exchange)
         }
     }
 
@@ -141,6 +171,7 @@ enum ClientSide {
         switch self {
         case .http1(let connection): connection.breakOff()
         case .http2(let stream): stream.reset(.internalError)
+        case .fill(let fill): fill.reset()
         }
     }
 
@@ -149,6 +180,7 @@ enum ClientSide {
         switch self {
         case .http1(let connection): connection.close()
         case .http2(let stream): stream.reset(.cancel)
+        case .fill: break
         }
     }
 
@@ -157,6 +189,7 @@ enum ClientSide {
         switch self {
         case .http1(let connection): connection.watchWriting()
         case .http2: break
+        case .fill(let fill): fill.watchWriting()
         }
     }
 
@@ -167,6 +200,7 @@ enum ClientSide {
         switch self {
         case .http1(let connection): connection.holdBody(hold)
         case .http2: break
+        case .fill: break
         }
     }
 
@@ -176,6 +210,7 @@ enum ClientSide {
         switch self {
         case .http1: break
         case .http2(let stream): stream.credit(allBut: waiting)
+        case .fill: break
         }
     }
 
@@ -186,6 +221,7 @@ enum ClientSide {
         switch self {
         case .http1(let connection): connection.beginTunnel()
         case .http2(let stream): stream.beginTunnel()
+        case .fill: break
         }
     }
     func write(_ bytes: UnsafeRawBufferPointer) {
@@ -194,6 +230,7 @@ enum ClientSide {
         case .http2(let stream):
             stream.append(bytes)
             stream.send()
+        case .fill: break
         }
     }
     /// The replica sends no more; the client may still send.
@@ -201,6 +238,7 @@ enum ClientSide {
         switch self {
         case .http1(let connection): connection.shutdownSending()
         case .http2(let stream): stream.end()
+        case .fill: break
         }
     }
     /// Ends the client after what waits for it has left.
@@ -208,6 +246,7 @@ enum ClientSide {
         switch self {
         case .http1(let connection): connection.responseFinished(close: true)
         case .http2(let stream): stream.end()
+        case .fill: break
         }
     }
 }
@@ -220,4 +259,15 @@ struct OwnAnswer {
     let body: [UInt8]
     /// Whether the request was HEAD: then the body is announced and not sent.
     let toHead: Bool
+}
+
+/// The head of an answer that the cache has. Valid during a call.
+struct StoredAnswer {
+    let status: Int
+    /// End-to-end fields as lines, without a length.
+    let lines: UnsafeRawBufferPointer
+    /// The length of the body as the client gets it (or would, if it had not asked for the head alone); nil: not known yet.
+    let length: Int?
+    /// Whether a body follows.
+    let hasBody: Bool
 }

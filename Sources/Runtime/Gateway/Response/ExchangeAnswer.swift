@@ -21,7 +21,10 @@ extension Exchange {
         noteAnswer(replica, route)
         if let cookie = route.route.spec.balancing.sticky { setSticky(cookie, on: replica) }
         if request.wantsReason { writeReason() }
-        client.respond(table, HeadRewriter.Additions(id: request.id, lines: answer.fields.bytes, edits: route.route.responseEdits))
+        if usesCache { passesCache(table) }
+        var additions = HeadRewriter.Additions(id: request.id, lines: answer.fields.bytes, edits: route.route.responseEdits)
+        if route.route.spec.compresses, !client.isFill { settleCoding(table, &additions) }
+        client.respond(table, additions)
         if attempts.state == .tunnel { beginTunnel(client) }
     }
 
@@ -73,12 +76,13 @@ extension Exchange {
     private static let patienceWithUploads = Duration.milliseconds(50)
 
     func upstreamBody(_ bytes: UnsafeRawBufferPointer) {
-        guard let client, client.pass(bytes) else { return }
-        answer.bytes += bytes.count
+        guard let client else { return }
+        _ = pass(bytes, to: client)
     }
 
     func upstreamReadFinished() {
         guard let client else { return }
+        if answer.coder != nil { drainCoder(isLast: false, to: client) }
         client.flush()
         if client.waiting > Exchange.window { questions.first?.upstream.pauseForClient() }
         if attempts.state != .tunnel { client.watchWriting() }
@@ -89,6 +93,7 @@ extension Exchange {
 
     func upstreamEnd() {
         guard let client, client.isOpen else { return finish() }
+        if answer.coder != nil { drainCoder(isLast: true, to: client) }
         client.endBody(answer.trailers.bytes)
         finish()
         client.release()
@@ -101,6 +106,7 @@ extension Exchange {
     }
 
     func clientDrained() {
+        if isServedByCache { return sendFromCache() }
         guard let upstream = questions.first?.upstream else { return }
         if upstream.isPaused { upstream.resumeForClient() }
         if attempts.state == .tunnel, tunnel.upstreamEnded { client?.shutdownSending() }
@@ -150,7 +156,7 @@ extension Exchange {
     }
 
     /// Adds `X-Muster-Why`, which names the candidates and the reason of the choice, for clients that have the admin token.
-    private func writeReason() {
+    func writeReason() {
         var text = "route=\(route?.route.label ?? "-")"
         if let selection = questions.selection, let replica = questions.lastReplica, let pool, let route {
             text +=

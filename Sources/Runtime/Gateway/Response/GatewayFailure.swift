@@ -25,6 +25,7 @@ enum GatewayFailure: String, CaseIterable {
     case noResponse = "backend_closed"
     case responseTimeout = "backend_timeout"
     case brokenResponse = "backend_broke_http"
+    case onlyIfCached = "not_cached"
 
     init(_ failure: TryFailure) {
         switch failure {
@@ -59,6 +60,8 @@ enum GatewayFailure: String, CaseIterable {
         case .noReplica, .wakingUp, .wakeTimeout, .holdEnded, .shortage: 503
         case .unreachable, .noResponse, .brokenResponse: 502
         case .connectTimeout, .responseTimeout: 504
+        // RFC 9111, 5.2.1.7.
+        case .onlyIfCached: 504
         }
     }
 
@@ -89,6 +92,7 @@ enum GatewayFailure: String, CaseIterable {
         case .connectTimeout: "no replica took the connection in time"
         case .noResponse: "the replica ended the connection without an answer"
         case .responseTimeout: "the replica did not answer in time"
+        case .onlyIfCached: "only a stored answer was asked for (Cache-Control: only-if-cached), and none can be used"
         case .brokenResponse: "the replica's answer broke off or was not HTTP"
         }
     }

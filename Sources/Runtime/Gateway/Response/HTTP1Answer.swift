@@ -27,7 +27,7 @@ extension ProxyConnection {
             return
         }
         // 205 has an empty body, whatever came (RFC 9110, 15.3.6).
-        bodyForm = table.status == 205 ? .none : form(table.framing)
+        bodyForm = table.status == 205 ? .none : form(additions.coding == nil || table.framing == .none ? table.framing : .chunked)
         if table.status == 205 { context.scratch.append("Content-Length: 0\r\n") }
         if bodyForm == .chunked { context.scratch.append("Transfer-Encoding: chunked\r\n") }
         // Over HTTP/2 an answer may end with its head and say no length; HTTP/1 would wait for its end.
@@ -66,6 +66,20 @@ extension ProxyConnection {
         context.scratch.append("\r\n")
         if !answer.toHead { context.scratch.append(answer.body) }
         flush()
+    }
+
+    func respond(_ answer: StoredAnswer, _ additions: HeadRewriter.Additions) {
+        let close = mustClose()
+        context.scratch.clear()
+        HeadRewriter.response(answer, into: &context.scratch, additions)
+        bodyForm = !answer.hasBody ? .none : answer.length != nil ? .asIs : isOld ? .untilClose : .chunked
+        if bodyForm == .chunked { context.scratch.append("Transfer-Encoding: chunked\r\n") }
+        if close || bodyForm == .untilClose {
+            context.scratch.append("Connection: close\r\n")
+        } else if isOld {
+            context.scratch.append("Connection: keep-alive\r\n")
+        }
+        context.scratch.append("\r\n")
     }
 
     func pass(_ bytes: UnsafeRawBufferPointer) -> Bool {

@@ -75,6 +75,14 @@ extension ClientStream {
         }
     }
 
+    func respond(_ answer: StoredAnswer, _ additions: HeadRewriter.Additions) {
+        let http2 = connection.gateway.http2
+        http2.fields.clear()
+        HeadRewriter.response(answer, into: &http2.fields, additions)
+        hasBody = answer.hasBody
+        session?.respond(self, &http2.fields, ends: !hasBody)
+    }
+
     func pass(_ bytes: UnsafeRawBufferPointer) -> Bool {
         guard hasBody else { return false }
         append(bytes)

@@ -39,9 +39,12 @@ public final class Route: Sendable {
     let singleFields: [[UInt8]]
     /// What has to be looked at before a replica is chosen; empty for most routes.
     let filters: [RouteFilter]
+    /// The route's part of the response cache; nil: it has none.
+    let cache: RouteCache?
 
     init(
-        spec: RouteSpec, replicas: [Replica], canaryReplicas: [Replica], metrics: RouteMetrics, guards: RouteGuards, hold: RouteHold?
+        spec: RouteSpec, replicas: [Replica], canaryReplicas: [Replica], metrics: RouteMetrics, guards: RouteGuards, hold: RouteHold?,
+        cache store: ResponseCache, registry: MetricsRegistry
     ) throws(Gateway.Failure) {
         self.spec = spec
         label = spec.label
@@ -61,7 +64,12 @@ public final class Route: Sendable {
         access = try AccessRules(spec.access, route: label)
         requestEdits = HeaderEdits(spec.edits.request)
         // Where the gateway answers for other origins, a backend's own answer would stand beside it, and browsers refuse both.
-        responseEdits = HeaderEdits(spec.edits.response, besides: spec.access.cors == nil ? [] : CrossOrigin.fields)
+        let besides = spec.access.cors == nil ? [] : CrossOrigin.fields
+        // Tags are for the cache, and not for its clients.
+        responseEdits = HeaderEdits(spec.edits.response, besides: spec.cache == nil ? besides : besides + ["cache-tag"])
+        cache = spec.cache.map {
+            RouteCache(spec, $0, store: store, edits: HeaderEdits(spec.edits.response, besides: besides), metrics: registry)
+        }
         rewrite = try spec.edits.rewrite.map { (rewrite) throws(Gateway.Failure) in try Rewrite(rewrite, spec.match.path) }
         host = spec.edits.host.map { Array($0.utf8) }
         upgrades = spec.upgrades.map { Array($0.utf8) }
@@ -96,6 +104,7 @@ public final class Route: Sendable {
         answer = old.answer
         singleFields = old.singleFields
         filters = old.filters
+        cache = old.cache
     }
 
     private static func singleFields(_ access: AccessRules, _ spec: RouteSpec) -> [[UInt8]] {

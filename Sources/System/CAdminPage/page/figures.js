@@ -305,6 +305,10 @@ function showChips(view, route) {
   const parts = [[route.balance]];
   if (route.replicas.length) parts.push([route.replicas.length + (route.replicas.length === 1 ? ' replica' : ' replicas')]);
   for (const [state, number] of states) if (number) parts.push([SIGNS[state] + ' ' + number + ' ' + state, state]);
+  if (route.cache) {
+    const {hit, stale, validated, miss, failed} = route.cache, served = hit + stale + validated, all = served + miss + failed;
+    if (all) parts.push(['cache: ' + percent(served / all) + ' hits']);
+  }
   if (route.breaker) parts.push([SIGNS[route.breaker] + ' breaker ' + route.breaker.replace('_', ' '), route.breaker]);
   if (route.concurrency_limit != null) {
     const isFull = route.in_flight >= route.concurrency_limit;
