@@ -113,6 +113,11 @@ let package = Package(
                 "StoreKinds", "Provisioning", "Sharding", "Redis", "EventLoops", "StackModel", "Measurement", "Observability", "Basics",
             ]),
         room(
+            "PostgresStores", in: "Postgres", on: "Runtime/Stores",
+            uses: [
+                "StoreKinds", "Provisioning", "PostgresFailover", "Postgres", "EventLoops", "StackModel", "Measurement", "Basics",
+            ]),
+        room(
             "MemcachedStores", in: "Memcached", on: "Runtime/Stores",
             uses: ["StoreKinds", "EventLoops", "StackModel", "Basics"]),
         room(
@@ -138,7 +143,7 @@ let package = Package(
             "muster", on: "Tools",
             uses: [
                 "CLinux", "Autoscaling", "Rightsizing", "Replaying", "Drawing", "Supervision", "StoreKinds", "RedisStores",
-                "MemcachedStores",
+                "MemcachedStores", "PostgresStores",
                 "Loading", "LoadPlanning", "Provisioning",
                 "Redis", "Sharding", "Gateway", "StackFile", "StackModel", "HTTP", "EventLoops", "Observability", "Basics", "JSONCoding",
             ]),
@@ -175,7 +180,7 @@ let package = Package(
             uses: [
                 "StoreKinds", "Rightsizing", "Autoscaling", "Measurement", "StackFile", "StackModel", "Supervision", "Sharding",
                 "PostgresFailover",
-                "MemcachedStores", "RedisStores", "Redis", "HTTP", "EventLoops",
+                "MemcachedStores", "PostgresStores", "RedisStores", "Redis", "HTTP", "EventLoops",
                 "Observability", "Basics", "TestSupport",
             ]),
         tests(
