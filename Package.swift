@@ -129,6 +129,11 @@ let package = Package(
                 "StoreKinds", "Provisioning", "Sharding", "Redis", "EventLoops", "StackModel", "Measurement", "Observability", "Basics",
             ]),
         room(
+            "PostgresStores", in: "Postgres", on: "Runtime/Stores",
+            uses: [
+                "StoreKinds", "Provisioning", "PostgresFailover", "Postgres", "EventLoops", "StackModel", "Measurement", "Basics",
+            ]),
+        room(
             "MemcachedStores", in: "Memcached", on: "Runtime/Stores",
             uses: ["StoreKinds", "EventLoops", "StackModel", "Basics"]),
         room(
@@ -154,7 +159,7 @@ let package = Package(
             "muster", on: "Tools",
             uses: [
                 "CLinux", "Autoscaling", "Rightsizing", "Replaying", "Drawing", "Supervision", "StoreKinds", "RedisStores",
-                "MemcachedStores",
+                "MemcachedStores", "PostgresStores",
                 "Loading", "LoadPlanning", "Provisioning",
                 "Redis", "Sharding", "Gateway", "StackFile", "StackModel", "HTTP", "EventLoops", "Observability", "Basics", "JSONCoding",
             ]),
@@ -195,7 +200,7 @@ let package = Package(
             uses: [
                 "StoreKinds", "Rightsizing", "Autoscaling", "Measurement", "StackFile", "StackModel", "Supervision", "Sharding",
                 "PostgresFailover",
-                "MemcachedStores", "RedisStores", "Redis", "HTTP", "EventLoops",
+                "MemcachedStores", "PostgresStores", "RedisStores", "Redis", "HTTP", "EventLoops",
                 "Observability", "Basics", "TestSupport",
             ]),
         tests(

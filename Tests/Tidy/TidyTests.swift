@@ -120,7 +120,7 @@ import Testing
         ]
         for (i, floor) in floors.enumerated() { for room in Files.list("\(Self.root)/Sources/\(floor)") { floorOf[room] = i } }
         // A room for each kind of store, and one for what they have in common.
-        for room in ["StoreKinds", "RedisStores", "MemcachedStores"] { floorOf[room] = floors.firstIndex(of: "Runtime") }
+        for room in ["StoreKinds", "RedisStores", "MemcachedStores", "PostgresStores"] { floorOf[room] = floors.firstIndex(of: "Runtime") }
         for path in Self.sources where !path.hasPrefix("Sources/System") {
             let parts = path.split(separator: "/")
             let floor = floors.firstIndex(of: String(parts[1]))!, room = String(parts[2])
@@ -169,7 +169,7 @@ import Testing
         }
         // Nor do kinds know each other, or the supervisor.
         for path in Self.swiftFiles("Sources/Runtime/Stores") {
-            let rooms = ["Supervision", "Gateway"] + ["RedisStores", "MemcachedStores"]
+            let rooms = ["Supervision", "Gateway"] + ["RedisStores", "MemcachedStores", "PostgresStores"]
             for line in Self.lines(path) where line.hasPrefix("import ") {
                 #expect(!rooms.contains(String(line.dropFirst(7))), "\(path): \(line)")
             }

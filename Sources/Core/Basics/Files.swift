@@ -95,6 +95,24 @@ public enum Files {
         }
     }
 
+    /// As `replace`, and the file and its name are on the disk when it returns: a power cut leaves the old one or the new one. Blocks for as
+    /// long as the disk takes.
+    public static func replaceDurably(_ path: String, with bytes: [UInt8], mode: mode_t = 0o644) throws(SystemError) {
+        let fresh = path + ".fresh"
+        try replace(fresh, with: bytes, mode: mode)
+        try sync(fresh)
+        guard rename(fresh, path) == 0 else { throw SystemError("write \(path)") }
+        try sync(folder(of: path))
+    }
+
+    /// Returns when a file, or the names in a folder, are on the disk.
+    public static func sync(_ path: String) throws(SystemError) {
+        let fd = open(path, O_RDONLY | O_CLOEXEC)
+        guard fd >= 0 else { throw SystemError("open \(path)") }
+        defer { close(fd) }
+        guard fsync(fd) == 0 else { throw SystemError("sync \(path)") }
+    }
+
     /// Makes a folder and its missing parents, as `mkdir -p` does. Folders that are created get `mode`.
     public static func makeFolder(_ path: String, mode: mode_t = 0o755) throws(SystemError) {
         var partial = path.hasPrefix("/") ? "" : "."

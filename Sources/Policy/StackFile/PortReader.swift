@@ -23,7 +23,7 @@ extension StackReader {
     mutating func checkPorts(_ top: CheckedObject, _ services: [ServiceSpec], _ gateway: GatewaySpec?, _ stores: [StoreSpec]) {
         var taken = TakenPorts()
         if let gateway {
-            for place in gateway.listeners { taken.take(place, "gateway.listen") }
+            for place in gateway.listeners { taken.take(place.address, "gateway.listen") }
             if let admin = gateway.admin { taken.take(admin, "gateway.admin") }
         }
         checkPorts(ofStores: top, stores, &taken)

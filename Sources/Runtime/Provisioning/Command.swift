@@ -3,12 +3,12 @@ import CLinux
 import Glibc
 
 /// A program of the system that is run for what it does or says, and waited for.
-enum Command {
+public enum Command {
     /// Its output and errors together, at most 64 KiB of them. A status other than 0 is thrown with the first line that it said. With
     /// `limit`, it is killed when it has not ended by then.
-    static func run(_ name: String, _ arguments: [String], input: String = "", within limit: Duration? = nil) throws(ProvisioningFailure)
-        -> String
-    {
+    public static func run(
+        _ name: String, _ arguments: [String], input: String = "", within limit: Duration? = nil
+    ) throws(ProvisioningFailure) -> String {
         let places: [String] = name.hasPrefix("/") ? [name] : ["/usr/sbin/", "/sbin/", "/usr/bin/"].map { $0 + name }
         guard let program = places.first(where: { access($0, X_OK) == 0 }) else {
             throw ProvisioningFailure(.local, "\(name) is needed, and is not installed: apt-get install \(name.prefix { $0 != "-" })")

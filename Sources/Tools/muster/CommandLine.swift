@@ -113,7 +113,7 @@ private func withOutput(_ status: Int32) -> Int32 {
 
 let verbs: [Verb] = [
     initVerb, upVerb, downVerb, psVerb, logsVerb, scaleVerb, rollVerb, runVerb, whyVerb, replayVerb, loadVerb, gatewayVerb, redisVerb,
-    schemaVerb,
+    postgresVerb, schemaVerb,
 ]
 
 func runMuster(_ words: [String]) -> Int32 {

@@ -45,6 +45,10 @@ public struct StoreFigure: Sendable, Equatable {
         case memoryLimit = "memory_limit_bytes"
         case connections = "connections"
         case items = "items"
+        case isPrimary = "primary"
+        case timeline = "timeline"
+        case lagBytes = "lag_bytes"
+        case lagMilliseconds = "lag_milliseconds"
 
         /// The help line of the metrics page.
         public var help: String {
@@ -53,6 +57,10 @@ public struct StoreFigure: Sendable, Equatable {
             case .memoryLimit: "Bytes that the node's data may take; 0: no limit."
             case .connections: "Clients that are connected to the node."
             case .items: "Keys that the node has."
+            case .isPrimary: "Whether the node takes writes (1) or follows another (0)."
+            case .timeline: "The timeline of the node's log: a change of the primary begins another."
+            case .lagBytes: "Bytes of log that the node is behind its primary."
+            case .lagMilliseconds: "How old the last write is that the node shows while it is behind, in milliseconds."
             }
         }
     }

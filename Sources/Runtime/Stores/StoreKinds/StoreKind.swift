@@ -1,5 +1,6 @@
 import Basics
 import EventLoops
+import Glibc
 import StackModel
 
 /// A kind of store that a stack can run, or name where somebody else runs it. The supervisor knows stores only by this: a kind's name
@@ -53,6 +54,53 @@ public protocol StoreHost: AnyObject {
     func decided(_ record: DecisionRecord)
     /// The nodes run and cannot be made a store. A stack that starts for the first time does not start then.
     func failed(_ reason: String)
+    /// Runs a program to its end, as a part of the stack: it is on the list of what belongs to it, and is ended with it.
+    func run(_ step: NodeStep) async -> StepEnding
+    /// Ends the steps of a store that run.
+    func endSteps(of store: String)
+    /// How long a part of something took that a store did (`failover`, `promote`), for the metrics page.
+    func took(_ store: String, _ phase: String, _ time: Duration)
+}
+
+/// A program that must run, and end, before a node can start: one that makes its folder, say.
+public struct NodeStep: Sendable {
+    public let store: String
+    public let number: Int
+    /// The program's path.
+    public let program: String
+    /// Its arguments. No secret stands in them.
+    public let arguments: [String]
+    /// The folder in which it runs.
+    public let folder: String
+    /// Who it runs as; nil: the user of this process.
+    public let user: String?
+    public let environment: [(name: String, value: String)]
+    /// The file that its output is appended to.
+    public let output: String
+    /// Beyond it, it is killed.
+    public let limit: Duration
+
+    public init(
+        store: String, number: Int, program: String, arguments: [String], folder: String, user: String? = nil,
+        environment: [(name: String, value: String)] = [], output: String, limit: Duration
+    ) {
+        self.store = store
+        self.number = number
+        self.program = program
+        self.arguments = arguments
+        self.folder = folder
+        self.user = user
+        self.environment = environment
+        self.output = output
+        self.limit = limit
+    }
+}
+
+/// How a step ended.
+public enum StepEnding: Sendable, Equatable {
+    case done
+    /// It could not be started, ended without success, or was killed: why.
+    case failed(String)
 }
 
 /// A declared store, opened. On the control loop.
@@ -89,11 +137,21 @@ public struct NodePlan: Sendable {
     public let port: UInt16
     /// The longest time from its start until it serves; beyond it, it is killed and started again.
     public let startTime: Duration
+    /// Who it runs as; nil: the user of this process.
+    public let user: String?
+    /// What ends it in order. With another than SIGTERM its children are left to it.
+    public let stopSignal: Int32
+    /// Variables beside those that every process gets.
+    public let environment: [(name: String, value: String)]
 
     public init(
         number: Int, program: String, arguments: [String], folder: String, input: [UInt8] = [], port: UInt16,
-        startTime: Duration = .seconds(30)
+        startTime: Duration = .seconds(30), user: String? = nil, stopSignal: Int32 = SIGTERM,
+        environment: [(name: String, value: String)] = []
     ) {
+        self.user = user
+        self.stopSignal = stopSignal
+        self.environment = environment
         self.number = number
         self.program = program
         self.arguments = arguments

@@ -12,6 +12,7 @@ enum ControlAPI {
     static func addReading(to router: inout Router, _ admin: LoopBound<StackAdmin>) {
         addScaling(to: &router, admin)
         addResources(to: &router, admin)
+        addStores(to: &router, admin)
         router.get("/api/replicas") { request, _ in
             _ = try request.query()
             return .json(replicas(admin.value.rows))
@@ -98,6 +99,7 @@ enum ControlAPI {
                 json.endObject()
             }
         }
+        addOrders(to: &router, admin)
         router.post("/api/scale") { request, _ in
             let (service, count) = try parse(request, ["service", "replicas"]) { (body) throws(APIError) in
                 // Absent means auto; anything but a whole number is a mistake.

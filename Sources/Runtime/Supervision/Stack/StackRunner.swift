@@ -83,7 +83,7 @@ final class StackRunner: ReplicaHost, ExternalHost {
         for name in asked.recalled {
             context.record.take(ScalingLine(service: name, held: asked.held[name], .size(asked.begin[name] ?? 0)))
         }
-        housekeeping.start { [unowned self] in Set(runners.values.flatMap(\.pids)) }
+        housekeeping.start { [unowned self] in Set(runners.values.flatMap(\.pids)).union(units.stepPids) }
         apply(.begin)
     }
 

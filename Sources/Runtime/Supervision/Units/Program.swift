@@ -112,6 +112,13 @@ struct Environment: Sendable {
         return result
     }
 
+    /// The same with these variables in it.
+    func with(_ variables: [(name: String, value: String)]) -> Environment {
+        var result = self
+        for (name, value) in variables { result[name] = value }
+        return result
+    }
+
     mutating func remove(_ name: String) {
         let start = Array("\(name)=".utf8)
         entries.removeAll { $0.starts(with: start) }

@@ -104,7 +104,10 @@ final class ReplicaRunner {
     }
 
     func start() { handle(.start) }
-    func stop() { handle(.stop) }
+    func stop() {
+        keeper?.stops()
+        handle(.stop)
+    }
     /// Without any grace, for somebody who does not want to wait.
     func killNow() { signal(SIGKILL) }
 
@@ -135,8 +138,9 @@ final class ReplicaRunner {
         switch action {
         case .spawn: spawnWhenAllowed()
         case .terminate:
-            signal(SIGTERM)
-            host.signalStrays(self, life: life, SIGTERM)
+            signal(stopSignal)
+            // The children of a server that has a signal of its own for a stop in order are ended by it.
+            if stopSignal == SIGTERM { host.signalStrays(self, life: life, SIGTERM) }
         case .kill: signal(SIGKILL)
         case .setTimer(let id, let delay):
             timer?.cancel()
@@ -169,6 +173,8 @@ final class ReplicaRunner {
     }
 
     // MARK: starting and ending
+
+    private var stopSignal: Int32 { if case .node(let plan, _) = kind { plan.stopSignal } else { SIGTERM } }
 
     private var keeper: (any StoreKeeper)? { if case .node(_, let store) = kind { store.keeper } else { nil } }
 

@@ -12,6 +12,8 @@ final class UnitLauncher: StoreHost {
     let kinds: [any StoreKind]
     /// What every process gets of this one's environment.
     private let environment: Environment
+    private lazy var steps = StepRuns(loop: context.loop, environment: environment, mark: context.mark)
+    private lazy var timings = StoreTimings(metrics: context.metrics)
     /// Called with the reason when a store's nodes, which never were one store, cannot be made one.
     var onStoreFailure: (String) -> Void = { _ in }
 
@@ -81,6 +83,12 @@ final class UnitLauncher: StoreHost {
     func program(_ name: String) -> String? { Program.find(name, folder: context.fileFolder) }
     func decided(_ record: DecisionRecord) { context.journal.append(record) }
     func failed(_ reason: String) { onStoreFailure(reason) }
+    func run(_ step: NodeStep) async -> StepEnding { await steps.run(step) }
+    func endSteps(of store: String) { steps.end(store) }
+    func took(_ store: String, _ phase: String, _ time: Duration) { timings.note(store, phase, time) }
+
+    /// The processes of steps: children that are reaped here.
+    var stepPids: [Int32] { steps.pids }
 
     private func checkProgram(of process: ProcessSpec, _ whose: String) throws(StackFolder.Failure) {
         guard ProcessLaunch.program(process, fileFolder: context.fileFolder) == nil else { return }
@@ -104,13 +112,15 @@ final class UnitLauncher: StoreHost {
     func isExternal(_ unit: String) -> Bool { specs[unit]?.external != nil }
     /// What the stack file says of a store; nil for a service.
     func spec(_ unit: String) -> StoreSpec? { specs[unit] }
+    /// The keeper of a store; nil: it has none, or there is no such store.
+    func keeper(of store: String) -> (any StoreKeeper)? { stores[store]?.keeper }
     /// Counts something in a store; nil: nothing of the sort can be counted there.
     func gauge(_ store: String, _ length: MetricOrigin.Length) -> StoreGauge? { stores[store]?.gauge(length) }
 
     /// Node `number` (from 1) of a store of the stack.
     func node(of name: String, _ number: Int, host: any ReplicaHost) -> ReplicaRunner {
         let store = stores[name]!, plan = store.nodes[number - 1]
-        let environment = environment
+        let environment = environment.with(plan.environment)
         return ReplicaRunner(
             unit: name, number: number, generation: 1, kind: .node(plan, store),
             settings: .init(startTime: plan.startTime, grace: StackTimes.storeGrace),
@@ -119,7 +129,8 @@ final class UnitLauncher: StoreHost {
             var environment = environment
             environment[ProcessMark.variable] = mark.value(.init(unit: name, number: number, life: life))
             return Program(
-                path: plan.program, arguments: plan.arguments, environment: environment, folder: plan.folder, input: plan.input)
+                path: plan.program, arguments: plan.arguments, environment: environment, folder: plan.folder,
+                user: try plan.user.map(ProcessUser.find) ?? nil, input: plan.input)
         }
     }
 
