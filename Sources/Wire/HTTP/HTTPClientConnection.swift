@@ -178,8 +178,8 @@ open class HTTPClientConnection: Stream {
             guard isOpen else { return used }
             state = .chunkedBody(decoder)
             if decoder.isDone {
-                if let trailers = decoder.trailers {
-                    try HeadParser.parseTrailers(trailers.text.bytes, into: table, limits: limits)
+                // More of them than a head may have are dropped, as all were before anybody passed them on.
+                if let trailers = decoder.trailers, HeadParser.readTrailers(trailers.text.bytes, into: table, limits: limits) {
                     responseTrailers(table)
                 }
                 ended()

@@ -123,8 +123,6 @@ open class HTTPServerConnection: Stream {
     /// Called when a head has arrived; `table` is valid until this returns. Body and end follow.
     open func requestHead(_ table: HeadTable) {}
     open func requestBody(_ bytes: UnsafeRawBufferPointer) {}
-    /// Called with the fields that follow a chunked body; `table` is valid until this returns, and `requestEnd` comes next.
-    open func requestTrailers(_ table: HeadTable) {}
     open func requestEnd() {}
     /// Called when everything that one read brought has been told: a time to send on what was gathered.
     open func readFinished() {}
@@ -246,13 +244,7 @@ open class HTTPServerConnection: Stream {
             if machine.isLeaving || !isOpen { return used }
             machine.tookChunks(decoder, data: data, loop.now, context.limits)
             keepDeadline()
-            if decoder.isDone {
-                if let trailers = decoder.trailers {
-                    try HeadParser.parseTrailers(trailers.text.bytes, into: context.table, limits: context.limits)
-                    requestTrailers(context.table)
-                }
-                bodyEnded()
-            }
+            if decoder.isDone { bodyEnded() }
             return used
         case .answering:
             return nil

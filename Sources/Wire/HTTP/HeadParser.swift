@@ -117,12 +117,15 @@ enum HeadParser {
         if toHead || status < 200 || status == 204 || status == 304 { table.framing = .none }
     }
 
-    /// Reads the fields after a chunked body.
-    static func parseTrailers(_ bytes: UnsafeRawBufferPointer, into table: HeadTable, limits: HTTPLimits) throws(HTTPFailure) {
+    /// Reads the fields after a chunked body; false when they are more than are taken.
+    static func readTrailers(_ bytes: UnsafeRawBufferPointer, into table: HeadTable, limits: HTTPLimits) -> Bool {
         table.reset(bytes)
         table.method = HeadRange()
         table.target = HeadRange()
-        try parseFields(Span<UInt8>(_unsafeBytes: bytes), from: 0, into: table, limits: limits)
+        do throws(HTTPFailure) { try parseFields(Span<UInt8>(_unsafeBytes: bytes), from: 0, into: table, limits: limits) } catch {
+            return false
+        }
+        return true
     }
 
     private static func parseVersion(_ span: Span<UInt8>, _ at: inout Int, _ table: HeadTable) throws(HTTPFailure) {

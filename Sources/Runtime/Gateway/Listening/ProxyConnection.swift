@@ -51,7 +51,6 @@ final class ProxyConnection: HTTPServerConnection {
     }
 
     override func requestBody(_ bytes: UnsafeRawBufferPointer) { exchange?.requestBody(bytes) }
-    override func requestTrailers(_ table: HeadTable) { exchange?.requestTrailers(table) }
     override func requestEnd() { exchange?.requestEnd() }
     override func readFinished() { exchange?.requestReadFinished() }
     override func requestRefused(_ status: Int, bodyBytes: Int) {
