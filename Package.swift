@@ -54,6 +54,9 @@ let package = Package(
             name: "CPCRE2", path: "Sources/System/CPCRE2", pkgConfig: "libpcre2-8",
             providers: [.apt(["libpcre2-dev"])]),
 
+        // PostgreSQL's own parser. Debian's package has no pkg-config file.
+        .target(name: "CPGQuery", path: "Sources/System/CPGQuery", linkerSettings: [.linkedLibrary("pg_query")]),
+
         // Core
         room("Basics", on: "Core", uses: ["CLinux"]),
         room("JSONCoding", on: "Core", uses: ["Basics", "CSimdJSON"]),
@@ -69,6 +72,7 @@ let package = Package(
         room("Rightsizing", on: "Policy", uses: ["Basics"]),
         room("Lag", on: "Policy", uses: ["Basics"]),
         room("Sharding", on: "Policy", uses: ["Basics"]),
+        room("PostgresRouting", on: "Policy", uses: ["Basics", "CPGQuery"]),
         room("Autoscaling", on: "Policy", uses: ["Basics"]),
         room("LoadPlanning", on: "Policy", uses: ["Basics", "JSONCoding"]),
         room("Replaying", on: "Policy", uses: ["Autoscaling", "Drawing", "Basics", "JSONCoding"]),
@@ -143,6 +147,7 @@ let package = Package(
 
         program("otlp-load", on: "Tools", uses: ["OpenTelemetry", "ProtobufCoding", "HTTP", "EventLoops", "JSONCoding", "Basics"]),
         program("redis-load", on: "Tools", uses: ["Redis", "EventLoops", "JSONCoding", "Basics"]),
+        program("routing-bench", on: "Tools", uses: ["PostgresRouting", "Basics"]),
         program("autoscale-bench", on: "Tools", uses: ["Autoscaling", "Rightsizing", "Basics"]),
 
         // Tests: what they share, then one target a kind.
@@ -156,7 +161,8 @@ let package = Package(
         tests(
             "PolicyTests",
             uses: [
-                "Autoscaling", "Replaying", "Drawing", "Rightsizing", "Lag", "LoadPlanning", "Sharding", "Balancing", "Resilience",
+                "Autoscaling", "Replaying", "Drawing", "Rightsizing", "Lag", "LoadPlanning", "PostgresRouting", "Sharding", "Balancing",
+                "Resilience",
                 "StackFile",
                 "StackModel",
                 "Patterns", "Basics", "JSONCoding", "TestSupport", "Measurement",
@@ -184,7 +190,8 @@ let package = Package(
         tests(
             "RealServer",
             uses: [
-                "CorrelationEngine", "OpenTelemetry", "ProtobufCoding", "Compression", "Provisioning", "Sharding", "SharedState", "Gateway",
+                "CorrelationEngine", "OpenTelemetry", "ProtobufCoding", "Compression", "Provisioning", "PostgresRouting", "Sharding",
+                "SharedState", "Gateway",
                 "StackFile", "StackModel", "Redis", "RedisStores", "HTTP", "EventLoops", "Loading", "LoadPlanning", "Metering",
                 "Measurement", "Observability",
                 "TestSupport", "CLinux",
