@@ -67,6 +67,9 @@ let package = Package(
             name: "CNGHTTP2", path: "Sources/System/CNGHTTP2", pkgConfig: "libnghttp2",
             providers: [.apt(["libnghttp2-dev"])]),
 
+        // PostgreSQL's own parser. Debian's package has no pkg-config file.
+        .target(name: "CPGQuery", path: "Sources/System/CPGQuery", linkerSettings: [.linkedLibrary("pg_query")]),
+
         // Core
         room("Basics", on: "Core", uses: ["CLinux"]),
         room("JSONCoding", on: "Core", uses: ["Basics", "CSimdJSON"]),
@@ -84,6 +87,7 @@ let package = Package(
         room("Caching", on: "Policy", uses: ["Basics"]),
         room("Sharding", on: "Policy", uses: ["Basics"]),
         room("PostgresFailover", on: "Policy", uses: ["Basics"]),
+        room("PostgresRouting", on: "Policy", uses: ["Basics", "CPGQuery"]),
         room("Autoscaling", on: "Policy", uses: ["Basics"]),
         room("LoadPlanning", on: "Policy", uses: ["Basics", "JSONCoding"]),
         room("Replaying", on: "Policy", uses: ["Autoscaling", "Drawing", "Basics", "JSONCoding"]),
@@ -166,6 +170,7 @@ let package = Package(
 
         program("otlp-load", on: "Tools", uses: ["OpenTelemetry", "ProtobufCoding", "HTTP", "EventLoops", "JSONCoding", "Basics"]),
         program("redis-load", on: "Tools", uses: ["Redis", "EventLoops", "JSONCoding", "Basics"]),
+        program("routing-bench", on: "Tools", uses: ["PostgresRouting", "Basics"]),
         program("autoscale-bench", on: "Tools", uses: ["Autoscaling", "Rightsizing", "Basics"]),
 
         // Tests: what they share, then one target a kind.
@@ -184,7 +189,7 @@ let package = Package(
             "PolicyTests",
             uses: [
                 "Autoscaling", "Replaying", "Drawing", "Rightsizing", "Lag", "Caching", "LoadPlanning", "Sharding", "PostgresFailover",
-                "Balancing", "Resilience",
+                "PostgresRouting", "Balancing", "Resilience",
                 "StackFile",
                 "StackModel",
                 "Patterns", "Basics", "JSONCoding", "TestSupport", "Measurement",
@@ -216,7 +221,8 @@ let package = Package(
             "RealServer",
             uses: [
                 "CorrelationEngine", "OpenTelemetry", "ProtobufCoding", "Compression", "Provisioning", "Sharding", "SharedState", "Gateway",
-                "StackFile", "StackModel", "Postgres", "Redis", "RedisStores", "HTTP", "EventLoops", "Loading", "LoadPlanning", "Metering",
+                "PostgresRouting", "StackFile", "StackModel", "Postgres", "Redis", "RedisStores", "HTTP", "EventLoops", "Loading", "LoadPlanning",
+                "Metering",
                 "Measurement", "Observability",
                 "TestSupport", "CLinux",
             ], exclude: ["Smuggling", "Cache"]),

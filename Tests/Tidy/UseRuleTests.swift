@@ -13,6 +13,9 @@ import Testing
     static let kept: [Kept] = [
         Kept(what: "Sources/Policy/Lag/", why: "waits for a service that reads Kafka; ARCHITECTURE.md does not claim it until then"),
         Kept(
+            what: "Sources/Policy/PostgresRouting/",
+            why: "waits for the client and the wire endpoint of PostgreSQL stores, which are being built on it"),
+        Kept(
             what: "ContainerFigures", why: "the sum over a pod's containers: a service here is one process, only the conformance tests ask"),
         Kept(
             what: "Sources/Wire/Postgres/",

@@ -202,7 +202,7 @@ extension Exchange {
 
     private func endAnswer(_ client: ClientSide) {
         if answer.coder != nil { drainCoder(isLast: true, to: client) }
-        client.endBody()
+        client.endBody(UnsafeRawBufferPointer(start: nil, count: 0))
         finish()
         client.release()
     }

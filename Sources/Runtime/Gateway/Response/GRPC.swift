@@ -31,7 +31,7 @@ enum GRPC {
         case .deadline, .responseTimeout: 4
         case .badPath, .noHost, .repeatedField: 3
         case .breakerOpen, .noReplica, .wakingUp, .wakeTimeout, .holdEnded, .unreachable, .shortage, .connectTimeout, .noResponse,
-            .brokenResponse:
+            .brokenResponse, .onlyIfCached:
             14
         }
     }
