@@ -110,7 +110,7 @@ extension StackReader {
             eject: eject(object.object("eject")),
             guards: guards(object), hold: hold(object, services, path), access: access(object, deny, path), edits: edits(object, path),
             upgrades: object.places["upgrade"] == nil ? ["websocket"] : object.strings("upgrade").map { $0.lowercased() },
-            proxyHeader: object.string("proxy-protocol").flatMap(RouteSpec.ProxyHeader.init))
+            proxyHeader: object.string("proxy-protocol").flatMap(RouteSpec.ProxyHeader.init), backendTLS: backendTLS(object, path))
     }
 
     private mutating func checkService(_ name: String, _ object: CheckedObject, _ key: String, _ services: [ServiceSpec], _ path: String) {
@@ -237,7 +237,8 @@ extension StackReader {
     private func backends(_ object: CheckedObject) -> [BackendSpec] {
         object.objects("backends").map {
             BackendSpec(
-                address: $0.string("address") ?? "", weight: $0.integer("weight") ?? 1, priority: $0.integer("priority") ?? 0,
+                address: StackReader.plainAddress($0.string("address") ?? ""), weight: $0.integer("weight") ?? 1,
+                priority: $0.integer("priority") ?? 0,
                 line: $0.line, column: $0.column)
         }
     }

@@ -5,7 +5,7 @@ extension StackSchema {
     static let backend = ObjectSpec(
         "a backend",
         [
-            KeySpec("address", .string, required: true, "host:port or unix:/path"),
+            KeySpec("address", .string, required: true, "host:port or unix:/path; https:// before it means TLS for the whole route"),
             KeySpec("weight", .integer(0...256), "its share; default 1"),
             KeySpec("priority", .integer(0...7), "0 is asked first, higher ones get what spills over; default 0"),
         ])
@@ -183,6 +183,7 @@ extension StackSchema {
             KeySpec("host", .string, "what the backend gets as Host; default: what the client said"),
             KeySpec("request-headers", .object(fields), "edits on the way to the backend"),
             KeySpec("response-headers", .object(fields), "edits on the way to the client"),
+            KeySpec("backend-tls", .object(backendTLS), "how backends are spoken to over TLS (https://)"),
             KeySpec("upgrade", .list(.token), "what a connection may be upgraded to; default websocket"),
             KeySpec(
                 "proxy-protocol", .choice(RouteSpec.ProxyHeader.allCases.map(\.rawValue)),

@@ -140,11 +140,13 @@ public struct RouteSpec: Sendable, Equatable {
     public let upgrades: [String]
     /// The version of the PROXY header with the client's address that backends get; nil: none.
     public let proxyHeader: ProxyHeader?
+    /// How backends are spoken to over TLS; nil: in plain.
+    public let backendTLS: BackendTLSSpec?
 
     public init(
         match: RouteMatch, target: Target, discovery: DiscoverySpec?, canary: CanarySpec?, balancing: BalancingSpec, isIdempotent: Bool,
         retry: RetrySpec, timeout: TimeoutSpec, bodyLimit: Int, probe: ProbeSpec?, eject: EjectSpec, guards: GuardSpec, hold: HoldSpec?,
-        access: AccessSpec, edits: EditSpec, upgrades: [String], proxyHeader: ProxyHeader?
+        access: AccessSpec, edits: EditSpec, upgrades: [String], proxyHeader: ProxyHeader?, backendTLS: BackendTLSSpec? = nil
     ) {
         self.match = match
         self.target = target
@@ -163,6 +165,7 @@ public struct RouteSpec: Sendable, Equatable {
         self.edits = edits
         self.upgrades = upgrades
         self.proxyHeader = proxyHeader
+        self.backendTLS = backendTLS
     }
 
     public enum ProxyHeader: String, Sendable, CaseIterable { case v1, v2 }

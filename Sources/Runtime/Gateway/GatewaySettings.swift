@@ -9,15 +9,18 @@ struct GatewaySettings: Sendable {
     let takesProxyProtocol: Bool
     let perClient: Int
     /// The listeners' TLS; nil: none has it.
-    let tls: TLSServer?
+    var tls: TLSServer?
+    /// The field that tells browsers to ask for https only, as a whole line; nil: they are told nothing.
+    let hsts: [UInt8]?
     /// Digest of the admin token; empty: there is no token.
     private let tokenDigest: [UInt8]
 
-    init(_ spec: GatewaySpec) throws(Gateway.Failure) {
+    init(_ spec: GatewaySpec, tls: TLSServer?) throws(Gateway.Failure) {
         trusted = spec.trustedProxies
         takesProxyProtocol = spec.takesProxyProtocol
         perClient = spec.limits.perClient
-        tls = try spec.tls.map { (tls) throws(Gateway.Failure) in try GatewaySettings.server(tls) }
+        self.tls = tls
+        hsts = spec.tls?.hsts.map { Array("Strict-Transport-Security: max-age=\($0.nanoseconds / 1_000_000_000)\r\n".utf8) }
         guard let file = spec.adminTokenFile else {
             tokenDigest = []
             return
@@ -33,25 +36,13 @@ struct GatewaySettings: Sendable {
         tokenDigest = SecretDigest.of(Array(token.utf8))
     }
 
-    /// Reads the certificates.
-    private static func server(_ spec: TLSSpec) throws(Gateway.Failure) -> TLSServer {
-        do throws(TLSFailure) {
-            var certificates: [ServerCertificate] = []
-            for one in spec.certificates { certificates.append(try ServerCertificate(certificate: one.certificate, key: one.key)) }
-            var settings = TLSServer.Settings(certificates: certificates)
-            settings.isStrict = spec.isStrict
-            // What is offered by ALPN: each needs its case in `GatewayLoop.begin(_:)`.
-            settings.protocols = [.http1]
-            return try TLSServer(settings)
-        } catch { throw Gateway.Failure(description: "gateway.tls: \(error.reason)") }
-    }
-
     /// Settings that trust nobody and ask for nothing.
     init() {
         trusted = []
         takesProxyProtocol = false
         perClient = 0
         tls = nil
+        hsts = nil
         tokenDigest = []
     }
 

@@ -44,6 +44,17 @@ public struct HTTPClientError: Error, Sendable, CustomStringConvertible {
     public var description: String { "\(place): \(code.rawValue): \(underlying)" }
 }
 
+/// How a place is asked over TLS: whom it is trusted by, and the name that its certificate must have.
+public struct SecurePlace: Sendable {
+    let context: TLSContext
+    let name: String
+
+    public init(_ context: TLSContext, name: String) {
+        self.context = context
+        self.name = name
+    }
+}
+
 /// Sends whole requests and gathers whole responses, over kept-alive connections. For probes, tools and tests; the
 /// gateway streams by itself.
 ///
@@ -65,7 +76,7 @@ public final class HTTPClient: Sendable {
 
     public func send(
         _ method: String, _ target: String, to endpoint: Endpoint, headers: [(String, String)] = [],
-        body: [UInt8]? = nil, timeout: Duration = .seconds(10)
+        body: [UInt8]? = nil, timeout: Duration = .seconds(10), over tls: SecurePlace? = nil
     ) async throws(HTTPClientError) -> HTTPClientResponse {
         var head = "\(method) \(target) HTTP/1.1\r\n"
         if !headers.contains(where: { $0.0.lowercased() == "host" }) { head += "Host: \(HTTPClient.host(endpoint))\r\n" }
@@ -75,7 +86,9 @@ public final class HTTPClient: Sendable {
         let core = core, loop = loop
         let result: Result<HTTPClientResponse, HTTPClientError> = await withUnsafeContinuation { continuation in
             loop.execute {
-                let exchange = ClientExchange(bytes: bytes, method: method, endpoint: endpoint) { continuation.resume(returning: $0) }
+                let exchange = ClientExchange(bytes: bytes, method: method, endpoint: endpoint, tls: tls) {
+                    continuation.resume(returning: $0)
+                }
                 core.value.start(exchange, timeout: timeout)
             }
         }
@@ -109,7 +122,8 @@ public final class HTTPClient: Sendable {
         func start(_ exchange: ClientExchange, timeout: Duration) {
             exchange.timer = LoopTimer(loop: loop) { [unowned exchange] in exchange.timedOut() }
             exchange.timer?.schedule(after: timeout)
-            while let connection = takeIdle(exchange.endpoint) {
+            // One with TLS is for one request: it is known by more than its endpoint.
+            while exchange.tls == nil, let connection = takeIdle(exchange.endpoint) {
                 if connection.isOpen {
                     connection.reused = true
                     return connection.run(exchange)
@@ -121,6 +135,9 @@ public final class HTTPClient: Sendable {
         func connect(_ exchange: ClientExchange) {
             let connection = GatheringConnection(core: self)
             connection.connectBy = exchange.timer?.deadline
+            if let tls = exchange.tls {
+                connection.tls = tls.context.session(to: tls.name, port: exchange.endpoint.hostAndPort.1, offering: [.http1])
+            }
             connection.connect(to: exchange.endpoint)
             connection.run(exchange)
         }
@@ -158,15 +175,20 @@ private final class ClientExchange {
     let isHead: Bool
     let isIdempotent: Bool
     let endpoint: Endpoint
+    let tls: SecurePlace?
     private var done: ((Result<HTTPClientResponse, HTTPClientError>) -> Void)?
     var timer: LoopTimer?
     weak var connection: GatheringConnection?
 
-    init(bytes: [UInt8], method: String, endpoint: Endpoint, done: @escaping (Result<HTTPClientResponse, HTTPClientError>) -> Void) {
+    init(
+        bytes: [UInt8], method: String, endpoint: Endpoint, tls: SecurePlace?,
+        done: @escaping (Result<HTTPClientResponse, HTTPClientError>) -> Void
+    ) {
         self.bytes = bytes
         isHead = method == "HEAD"
         isIdempotent = ["GET", "HEAD", "PUT", "DELETE", "OPTIONS"].contains(method)
         self.endpoint = endpoint
+        self.tls = tls
         self.done = done
     }
 
@@ -258,7 +280,7 @@ private final class GatheringConnection: HTTPClientConnection {
         // The exchange leaves the connection first: one connection too many is closed here, and its exchange has its response all the same.
         let (exchange, response) = takeAnswer()
         guard let exchange else { return }
-        if reusable { core?.keep(self, exchange.endpoint) }
+        if exchange.tls != nil { close() } else if reusable { core?.keep(self, exchange.endpoint) }
         exchange.finish(.success(response))
     }
 

@@ -61,7 +61,7 @@ extension Exchange {
         gateway.noteRouting(route, pool, selection, tries: attempts.tries)
         let spec = route.route.spec
         if let deadline = request.deadline { outgoing.write(timeLeft: deadline - now) }
-        let upstream = gateway.connection(to: replica, fresh: spec.proxyHeader != nil)
+        let upstream = gateway.connection(to: replica, fresh: spec.proxyHeader != nil, route.route.tls)
         upstream.take(self, isHead: request.isHead, mayUpgrade: request.upgrades, connectTime: spec.timeout.connect)
         if let version = spec.proxyHeader { upstream.introduce(version, client: origin) }
         return Attempt(upstream: upstream, replica: replica, selection: selection, hedges: hedges)

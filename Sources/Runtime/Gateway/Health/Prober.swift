@@ -43,24 +43,25 @@ public final class Prober: Sendable {
 
     /// The probe that the replica's route declares now: a reload may change the probe and keep the replica. `place` is where that route
     /// stood before, and is looked at first.
-    private func probe(of replica: Replica, _ place: inout Int) -> ProbeSpec? {
+    private func probe(of replica: Replica, _ place: inout Int) -> (ProbeSpec, UpstreamTLS?)? {
         func has(_ route: Route) -> Bool { route.spec.probe != nil && route.allReplicas.contains { $0 === replica } }
         let routes = gateway.routes
         if place >= routes.count || !has(routes[place]) {
             guard let now = routes.firstIndex(where: has) else { return nil }
             place = now
         }
-        return routes[place].spec.probe
+        let route = routes[place]
+        return route.spec.probe.map { ($0, route.tls) }
     }
 
     private func watch(_ replica: Replica, _ first: Int) async {
         var health = ActiveHealth(.init())
         var random = SystemRandomNumberGenerator()
         var place = first, goodWhileEjected = 0
-        while let probe = probe(of: replica, &place) {
+        while let (probe, tls) = probe(of: replica, &place) {
             let settings = ActiveHealth.Settings(rise: probe.rise, fall: probe.fall)
             if health.settings != settings { health = ActiveHealth(settings, startsUp: health.isUp) }
-            let outcome = await ask(replica, probe)
+            let outcome = await ask(replica, probe, tls)
             if case .notAsked(let detail) = outcome { gateway.ranShort(detail) }
             if let (success, detail) = outcome.result {
                 if let decision = health.probed(success, subject: replica.name, detail: detail) {
@@ -108,23 +109,25 @@ public final class Prober: Sendable {
         var result: (Bool, String)? { if case .answered(let success, let detail) = self { (success, detail) } else { nil } }
     }
 
-    private func ask(_ replica: Replica, _ probe: ProbeSpec) async -> Outcome {
-        guard let path = probe.path else { return await connect(replica, probe) }
+    private func ask(_ replica: Replica, _ probe: ProbeSpec, _ tls: UpstreamTLS?) async -> Outcome {
+        guard let path = probe.path else { return await connect(replica, probe, tls) }
         do throws(HTTPClientError) {
             let headers = (probe.host.map { [("Host", $0)] } ?? []) + probe.headers.map { ($0.name, $0.value) }
-            let response = try await client.send("GET", path, to: replica.endpoint, headers: headers, timeout: probe.timeout)
+            let response = try await client.send(
+                "GET", path, to: replica.endpoint, headers: headers, timeout: probe.timeout, over: tls?.place(of: replica.endpoint))
             return .answered((200..<300).contains(response.status), "status \(response.status)")
         } catch {
             return error.isOwnWant ? .notAsked(error.description) : .answered(false, error.description)
         }
     }
 
-    /// Probes by connecting: an established connection is enough.
-    private func connect(_ replica: Replica, _ probe: ProbeSpec) async -> Outcome {
+    /// Probes by connecting: an established connection is enough, with TLS its handshake.
+    private func connect(_ replica: Replica, _ probe: ProbeSpec, _ tls: UpstreamTLS?) async -> Outcome {
         let loop = loop
         let failure: (text: String, isOwnWant: Bool)? = await withUnsafeContinuation { continuation in
             loop.execute {
                 let check = ConnectionCheck(loop: loop) { continuation.resume(returning: $0) }
+                check.tls = tls?.session(to: replica.endpoint)
                 check.begin(replica.endpoint, probe.timeout)
             }
         }

@@ -79,7 +79,7 @@ extension GatewayLoop {
     private func begin(_ handshake: Handshake) {
         switch handshake.applicationProtocol {
         case .http1:
-            let connection = ProxyConnection(gateway: self, peer: handshake.peer, .secure)
+            let connection = ProxyConnection(gateway: self, peer: handshake.peer, .secure, certificate: handshake.tls?.peerCertificate)
             connection.counted = handshake.counted
             connection.start(after: handshake)
         // Not offered, so nobody has chosen it.

@@ -30,6 +30,35 @@ enum ClientSide {
         case .http1(let connection): connection.tls != nil
         }
     }
+    /// Whether the client came through a listener that has nothing to say about its requests.
+    var isOrdinary: Bool {
+        switch self {
+        case .http1(let connection): connection.isOrdinary
+        }
+    }
+    /// The port of https that the client is sent to; nil: it is served here.
+    var redirectPort: UInt16? {
+        switch self {
+        case .http1(let connection): if case .redirect(let port) = connection.kind { port } else { nil }
+        }
+    }
+    /// Whether the client's connection may ask for this host (see `TLSSession.mayAsk`).
+    func mayAsk(for host: UnsafeRawBufferPointer) -> Bool {
+        switch self {
+        case .http1(let connection): connection.tls?.mayAsk(for: host) ?? true
+        }
+    }
+    var hasPublicName: Bool {
+        switch self {
+        case .http1(let connection): connection.tls?.hasPublicName ?? false
+        }
+    }
+    /// Fields about the certificate that the client has shown, as whole lines.
+    var certificateLines: [UInt8] {
+        switch self {
+        case .http1(let connection): connection.certificate?.lines ?? []
+        }
+    }
     var isOpen: Bool {
         switch self {
         case .http1(let connection): connection.isOpen

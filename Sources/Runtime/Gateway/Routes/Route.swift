@@ -40,6 +40,9 @@ public final class Route: Sendable {
     /// What has to be looked at before a replica is chosen; empty for most routes.
     let filters: [RouteFilter]
 
+    /// TLS to its backends; nil: in plain.
+    let tls: UpstreamTLS?
+
     init(
         spec: RouteSpec, replicas: [Replica], canaryReplicas: [Replica], metrics: RouteMetrics, guards: RouteGuards, hold: RouteHold?
     ) throws(Gateway.Failure) {
@@ -66,6 +69,7 @@ public final class Route: Sendable {
         host = spec.edits.host.map { Array($0.utf8) }
         upgrades = spec.upgrades.map { Array($0.utf8) }
         answer = try FixedAnswer(spec.target, route: label)
+        tls = try spec.backendTLS.map { (tls) throws(Gateway.Failure) in try UpstreamTLS(tls, route: spec.label) }
         singleFields = Route.singleFields(access, spec)
         filters = RouteFilter.needed(access, denies: !deny.isEmpty, answers: answer != nil, hasSingleFields: !singleFields.isEmpty)
     }
@@ -94,6 +98,7 @@ public final class Route: Sendable {
         host = old.host
         upgrades = old.upgrades
         answer = old.answer
+        tls = old.tls
         singleFields = old.singleFields
         filters = old.filters
     }
