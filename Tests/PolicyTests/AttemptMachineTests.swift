@@ -123,7 +123,7 @@ import Testing
                     for tries in 1...3 {
                         let rules = Self.rules(isIdempotent: idempotent, deadline: time(deadline))
                         let late = deadline == .now || deadline == .passed
-                        let mayRepeat = idempotent || [.notSent, .shortage, .connectTimeout].contains(failure)
+                        let mayRepeat = idempotent || [.notSent, .shortage, .connectTimeout, .tlsFailed].contains(failure)
                         let retries = failure != .brokenResponse && !late && tries < 3 && mayRepeat && kept && hasBudget
                         let (decision, after, spent) = fail(.asked, rules, failure, tries: tries, kept: kept, hasBudget: hasBudget)
                         let note = Comment(rawValue: "\(failure) \(deadline) idempotent \(idempotent) kept \(kept) \(hasBudget) \(tries)")

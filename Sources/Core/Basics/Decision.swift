@@ -16,7 +16,7 @@ public struct Decision<Result: Sendable>: Sendable {
 /// (see the contract of `muster why --json`).
 public struct DecisionRecord: Sendable, Equatable {
     public enum Kind: String, Sendable, CaseIterable {
-        case scale, route, eject, breaker, limit, failover, retry, restart, roll, resources, store, fence, relax, cache
+        case scale, route, eject, breaker, limit, failover, retry, restart, roll, resources, store, fence, relax, cache, certificate
     }
 
     /// A limit that was applied to the raw result, in its turn.

@@ -51,7 +51,7 @@ public struct RequestFacts: Sendable, Equatable {
 public enum CacheReason: String, Sendable, CaseIterable {
     // Why the cache has no part in a request.
     case method, requestBody = "request-body", upgrade, requestNoStore = "request-no-store", originsCondition = "origins-condition"
-    case range, session, head, authorization
+    case range, session, head, authorization, certificate
     // What was found.
     case fresh, uriMiss = "uri-miss", varyMiss = "vary-miss", stale, noCache = "no-cache", requestDirective = "request-directive"
     case staleWhileRevalidate = "stale-while-revalidate", staleIfError = "stale-if-error", refreshPaused = "refresh-paused"
@@ -73,6 +73,7 @@ public enum CacheReason: String, Sendable, CaseIterable {
         case .session: "it must see what its own session has written"
         case .head: "HEAD was asked for, and nothing is stored"
         case .authorization: "the request has Authorization, and the answer does not say that others may have it"
+        case .certificate: "the client has shown a certificate, of which the backend is told"
         case .fresh: "a stored answer is fresh"
         case .uriMiss: "nothing is stored for this address"
         case .varyMiss: "what is stored was made for other fields of the request"

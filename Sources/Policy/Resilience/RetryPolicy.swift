@@ -7,6 +7,8 @@ public enum TryFailure: String, Sendable, CaseIterable {
     /// This process had no descriptor, port or memory for the connection: nothing was sent, and the replica has no part in it.
     case shortage
     case connectTimeout = "connect_timeout"
+    /// The replica did not show that it is who it should be, or refused us, in the TLS handshake: nothing of the request left.
+    case tlsFailed = "tls_failed"
     /// Something was sent; no byte of a response came.
     case noResponse = "no_response"
     /// The response took too long to begin.
@@ -17,7 +19,7 @@ public enum TryFailure: String, Sendable, CaseIterable {
     /// Whether the replica may have read some of the request, and so may have acted on it.
     public var mayHaveActed: Bool {
         switch self {
-        case .notSent, .shortage, .connectTimeout: false
+        case .notSent, .shortage, .connectTimeout, .tlsFailed: false
         case .noResponse, .responseTimeout, .brokenResponse: true
         }
     }

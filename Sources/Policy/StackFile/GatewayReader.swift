@@ -89,7 +89,7 @@ extension StackReader {
             checkService(service, object, "service", services, path)
             if let metrics = services.first(where: { $0.name == service })?.http?.metrics { deny.append(metrics) }
         }
-        let retry = object.object("retry"), timeout = object.object("timeout")
+        let retry = object.object("retry"), timeout = object.object("timeout"), speaks = speaksHTTP2(object, path)
         return RouteSpec(
             match: match(object, path), target: target(object, path), discovery: discovery(object, path),
             canary: object.object("canary").map { canary($0, services, path) },
@@ -110,8 +110,10 @@ extension StackReader {
             eject: eject(object.object("eject")),
             guards: guards(object), hold: hold(object, services, path), access: access(object, deny, path), edits: edits(object, path),
             upgrades: object.places["upgrade"] == nil ? ["websocket"] : object.strings("upgrade").map { $0.lowercased() },
-            proxyHeader: object.string("proxy-protocol").flatMap(RouteSpec.ProxyHeader.init), speaksHTTP2: speaksHTTP2(object, path),
-            cache: routeCache(object, path), compresses: object.boolean("compress") ?? false)
+            proxyHeader: object.string("proxy-protocol").flatMap(RouteSpec.ProxyHeader.init), speaksHTTP2: speaks,
+            cache: routeCache(object, path), compresses: object.boolean("compress") ?? false,
+            // Both at once is wrong, and has been said.
+            backendTLS: speaks ? nil : backendTLS(object, path))
     }
 
     private mutating func checkService(_ name: String, _ object: CheckedObject, _ key: String, _ services: [ServiceSpec], _ path: String) {
@@ -240,13 +242,17 @@ extension StackReader {
     /// A backend's address without its scheme.
     private static func bareAddress(_ backend: CheckedObject) -> String {
         let text = backend.string("address") ?? ""
-        return text.hasPrefix(h2cScheme) ? String(text.dropFirst(h2cScheme.utf8.count)) : text
+        return text.hasPrefix(h2cScheme) ? String(text.dropFirst(h2cScheme.utf8.count)) : plainAddress(text)
     }
 
     /// Whether the route's backends are spoken to in HTTP/2: the route says so, or each of its backends does.
     private mutating func speaksHTTP2(_ object: CheckedObject, _ path: String) -> Bool {
         let said = object.objects("backends").filter { ($0.string("address") ?? "").hasPrefix(StackReader.h2cScheme) }.count
         let all = object.objects("backends").count, named = object.string("protocol")
+        if said > 0 || named == "h2c", isSecure(object) {
+            report(object, "backend-tls", "\(path): h2c is HTTP/2 in plain; leave it out, or backend-tls and https://")
+            return true
+        }
         if said > 0, said < all || named == "http1" {
             report(object, "backends", "\(path).backends: either all of a route's backends are spoken to in HTTP/2 (h2c://) or none")
         }

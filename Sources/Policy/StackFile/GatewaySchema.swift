@@ -5,7 +5,9 @@ extension StackSchema {
     static let backend = ObjectSpec(
         "a backend",
         [
-            KeySpec("address", .string, required: true, "host:port or unix:/path; h2c:// before it: HTTP/2"),
+            KeySpec(
+                "address", .string, required: true,
+                "host:port or unix:/path; h2c:// before it: HTTP/2; https:// before it: TLS for the whole route"),
             KeySpec("weight", .integer(0...256), "its share; default 1"),
             KeySpec("priority", .integer(0...7), "0 is asked first, higher ones get what spills over; default 0"),
         ])
@@ -185,6 +187,7 @@ extension StackSchema {
             KeySpec("response-headers", .object(fields), "edits on the way to the client"),
             KeySpec(
                 "protocol", .choice(["http1", "h2c"]), "what backends are spoken to in; h2c is HTTP/2 by prior knowledge; default http1"),
+            KeySpec("backend-tls", .object(backendTLS), "how backends are spoken to over TLS (https://)"),
             KeySpec("upgrade", .list(.token), "what a connection may be upgraded to; default websocket"),
             KeySpec(
                 "proxy-protocol", .choice(RouteSpec.ProxyHeader.allCases.map(\.rawValue)),

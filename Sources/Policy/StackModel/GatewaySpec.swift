@@ -152,12 +152,14 @@ public struct RouteSpec: Sendable, Equatable {
     public let cache: RouteCacheSpec?
     /// Whether textual answers are compressed for clients that take it.
     public let compresses: Bool
+    /// How backends are spoken to over TLS; nil: in plain.
+    public let backendTLS: BackendTLSSpec?
 
     public init(
         match: RouteMatch, target: Target, discovery: DiscoverySpec?, canary: CanarySpec?, balancing: BalancingSpec, isIdempotent: Bool,
         retry: RetrySpec, timeout: TimeoutSpec, bodyLimit: Int, probe: ProbeSpec?, eject: EjectSpec, guards: GuardSpec, hold: HoldSpec?,
         access: AccessSpec, edits: EditSpec, upgrades: [String], proxyHeader: ProxyHeader?, speaksHTTP2: Bool = false,
-        cache: RouteCacheSpec? = nil, compresses: Bool = false
+        cache: RouteCacheSpec? = nil, compresses: Bool = false, backendTLS: BackendTLSSpec? = nil
     ) {
         self.speaksHTTP2 = speaksHTTP2
         self.match = match
@@ -179,6 +181,7 @@ public struct RouteSpec: Sendable, Equatable {
         self.proxyHeader = proxyHeader
         self.cache = cache
         self.compresses = compresses
+        self.backendTLS = backendTLS
     }
 
     public enum ProxyHeader: String, Sendable, CaseIterable { case v1, v2 }

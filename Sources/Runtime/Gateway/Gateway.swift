@@ -29,6 +29,7 @@ public final class Gateway: Sendable {
     let demand = DemandBoard()
     /// The stored answers of all routes that have a cache.
     let cache: ResponseCache
+    let certificates: Certificates
 
     private struct State {
         var routes: [Route] = []
@@ -51,7 +52,13 @@ public final class Gateway: Sendable {
     }
 
     /// Makes the loops (a thread each). `accessLog` is a descriptor, or -1.
-    public init(_ spec: GatewaySpec, metrics: MetricsRegistry, journal: Journal, logger: Logger, accessLog: Int32) throws {
+    ///
+    /// `folder`: where the gateway may keep an authority of its own; nil: nowhere.
+    public init(
+        _ spec: GatewaySpec, metrics: MetricsRegistry, journal: Journal, logger: Logger, accessLog: Int32, folder: String? = nil
+    ) throws {
+        certificates = Certificates(
+            folder: folder, rotation: spec.tls?.tickets.rotation ?? TicketKeys.defaultRotation, logger: logger, journal: journal)
         self.metrics = metrics
         self.journal = journal
         self.logger = logger
@@ -150,7 +157,8 @@ public final class Gateway: Sendable {
     /// the replicas of a service; a declared backend that was there before keeps what is known of its health. Returns when every loop has
     /// taken the routes. When something is wrong (a file that cannot be read), the error says what, and nothing has changed.
     public func apply(_ spec: GatewaySpec, replicas: (String) -> [Replica]) async throws(Failure) {
-        let settings = try GatewaySettings(spec)
+        let tls = try spec.tls.map { (tls) throws(Failure) in try certificates.read(tls, takesHTTP2: spec.takesHTTP2) }
+        let settings = try GatewaySettings(spec, tls: tls)
         cache.apply(spec.cache ?? .standard)
         let known = Dictionary(routes.map { ($0.label, $0) }) { first, _ in first }
         var prepared: [Route] = []
@@ -176,7 +184,8 @@ public final class Gateway: Sendable {
             let isFirst = state.routes.isEmpty
             next.routes = []
             for route in prepared {
-                let old = known[route.label]
+                // Connections that are idle speak as the route did; so do replicas that are kept.
+                let old = known[route.label].flatMap { $0.spec.backendTLS == route.spec.backendTLS ? $0 : nil }
                 let main = try members(route.spec, next, old?.replicas ?? [], isFirst: isFirst, replicas)
                 let canary = try canaries(route.spec, next, old?.canaryReplicas ?? [], isFirst: isFirst, replicas)
                 next.routes.append(Route(route, replicas: main, canaryReplicas: canary))
@@ -197,6 +206,7 @@ public final class Gateway: Sendable {
             }
             return before
         }
+        certificates.use(tls, spec.tls)
         await publish(before, replicas)
     }
 
@@ -233,6 +243,12 @@ public final class Gateway: Sendable {
                 part.value.apply(routes, settings)
             }
         }
+    }
+
+    /// Gives new connections of every loop another TLS.
+    func put(_ server: TLSServer) async {
+        state.withLock { $0.settings.tls = server }
+        await publish()
     }
 
     private func members(

@@ -183,13 +183,14 @@ final class GatewayLoop {
 
     // MARK: connections to replicas
 
-    func connection(to replica: Replica, fresh: Bool) -> UpstreamConnection {
+    func connection(to replica: Replica, fresh: Bool, _ tls: UpstreamTLS? = nil) -> UpstreamConnection {
         if !fresh, let connection = connections.take(replica) {
             connections.lent(connection)
             return connection
         }
         let connection = UpstreamConnection(replica: replica, gateway: self)
         connections.lent(connection)
+        if let tls { connection.tls = tls.session(to: replica.endpoint) }
         connection.connect(to: replica.endpoint)
         return connection
     }

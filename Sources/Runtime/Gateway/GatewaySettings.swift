@@ -10,16 +10,19 @@ struct GatewaySettings: Sendable {
     let perClient: Int
     let takesHTTP2: Bool
     /// The listeners' TLS; nil: none has it.
-    let tls: TLSServer?
+    var tls: TLSServer?
+    /// The field that tells browsers to ask for https only, as a whole line; nil: they are told nothing.
+    let hsts: [UInt8]?
     /// Digest of the admin token; empty: there is no token.
     private let tokenDigest: [UInt8]
 
-    init(_ spec: GatewaySpec) throws(Gateway.Failure) {
+    init(_ spec: GatewaySpec, tls: TLSServer?) throws(Gateway.Failure) {
         trusted = spec.trustedProxies
         takesProxyProtocol = spec.takesProxyProtocol
         perClient = spec.limits.perClient
         takesHTTP2 = spec.takesHTTP2
-        tls = try spec.tls.map { (tls) throws(Gateway.Failure) in try GatewaySettings.server(tls, takesHTTP2: spec.takesHTTP2) }
+        self.tls = tls
+        hsts = spec.tls?.hsts.map { Array("Strict-Transport-Security: max-age=\($0.nanoseconds / 1_000_000_000)\r\n".utf8) }
         guard let file = spec.adminTokenFile else {
             tokenDigest = []
             return
@@ -35,19 +38,6 @@ struct GatewaySettings: Sendable {
         tokenDigest = SecretDigest.of(Array(token.utf8))
     }
 
-    /// Reads the certificates.
-    private static func server(_ spec: TLSSpec, takesHTTP2: Bool) throws(Gateway.Failure) -> TLSServer {
-        do throws(TLSFailure) {
-            var certificates: [ServerCertificate] = []
-            for one in spec.certificates { certificates.append(try ServerCertificate(certificate: one.certificate, key: one.key)) }
-            var settings = TLSServer.Settings(certificates: certificates)
-            settings.isStrict = spec.isStrict
-            // What is offered by ALPN: each needs its case in `GatewayLoop.begin(_:)`.
-            settings.protocols = takesHTTP2 ? [.http2, .http1] : [.http1]
-            return try TLSServer(settings)
-        } catch { throw Gateway.Failure(description: "gateway.tls: \(error.reason)") }
-    }
-
     /// Settings that trust nobody and ask for nothing.
     init() {
         trusted = []
@@ -55,6 +45,7 @@ struct GatewaySettings: Sendable {
         perClient = 0
         takesHTTP2 = false
         tls = nil
+        hsts = nil
         tokenDigest = []
     }
 

@@ -1,5 +1,8 @@
 #include "include/CTLS.h"
+#include <openssl/core_names.h>
 #include <openssl/err.h>
+#include <openssl/evp.h>
+#include <openssl/params.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -88,3 +91,39 @@ long muster_tls_hello_name(SSL *ssl, const uint8_t **out) {
     *out = bytes + 5;
     return (long)length;
 }
+
+void muster_tls_tickets(SSL_CTX *context, muster_ticket_callback ticket) { SSL_CTX_set_tlsext_ticket_key_evp_cb(context, ticket); }
+
+// Fetched once: looking a cipher up by its name takes longer than sealing a ticket with it.
+static EVP_CIPHER *ticket_cipher;
+static pthread_once_t fetched = PTHREAD_ONCE_INIT;
+static void fetch(void) { ticket_cipher = EVP_CIPHER_fetch(NULL, "AES-256-CBC", NULL); }
+
+int muster_ticket_start(EVP_CIPHER_CTX *cipher, EVP_MAC_CTX *mac, const void *cipher_key, const void *mac_key,
+                        const unsigned char *vector, int seal) {
+    pthread_once(&fetched, fetch);
+    OSSL_PARAM settings[] = {
+        OSSL_PARAM_construct_octet_string(OSSL_MAC_PARAM_KEY, (void *)mac_key, 32),
+        OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_DIGEST, "SHA256", 0),
+        OSSL_PARAM_construct_end(),
+    };
+    if (!ticket_cipher || EVP_MAC_CTX_set_params(mac, settings) != 1) return 0;
+    return EVP_CipherInit_ex(cipher, ticket_cipher, NULL, cipher_key, vector, seal) == 1;
+}
+
+int muster_tls_ask(SSL *ssl, X509_STORE *store, const STACK_OF(X509_NAME) *names, int depth) {
+    STACK_OF(X509_NAME) *copies = SSL_dup_CA_list(names);
+    if (!copies || SSL_set1_verify_cert_store(ssl, store) != 1) {
+        sk_X509_NAME_pop_free(copies, X509_NAME_free);
+        return 0;
+    }
+    SSL_set_client_CA_list(ssl, copies);
+    SSL_set_verify_depth(ssl, depth);
+    return 1;
+}
+
+int muster_tls_offer(SSL *ssl, const unsigned char *protocols, unsigned count) {
+    return SSL_set_alpn_protos(ssl, protocols, count) == 0;
+}
+
+EVP_PKEY *muster_new_key(void) { return EVP_EC_gen("P-256"); }

@@ -24,6 +24,12 @@ extension Stream {
         _ = beginHandshake(session)
     }
 
+    /// Adds bytes that leave in plain, before the handshake's first. Call it before the connection stands.
+    public final func writeBeforeTLS(_ bytes: UnsafeRawBufferPointer) {
+        guard let tls, !tls.hasBegun else { return }
+        tls.sealed.append(bytes)
+    }
+
     /// Begins TLS on a socket that is connected. False: the connection is closed already.
     final func beginHandshake(_ tls: TLSSession) -> Bool {
         isShakingHands = true

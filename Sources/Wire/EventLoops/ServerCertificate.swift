@@ -21,7 +21,7 @@ public final class ServerCertificate: Sendable {
     public let subject: String
     /// When it ends, in seconds since 1970.
     public let ends: Int64
-    private let leaf: TLSAddress
+    let leaf: TLSAddress
     private let chain: TLSAddress
     private let key: TLSAddress
 
@@ -29,15 +29,15 @@ public final class ServerCertificate: Sendable {
     ///   - certificate: a PEM file: the certificate first, then those that lead to the CA.
     ///   - key: the PEM file of its private key, without a passphrase; nil: it stands in the certificate's file.
     public convenience init(certificate: String, key: String? = nil) throws(TLSFailure) {
-        let text = try ServerCertificate.read(certificate, "certificate")
-        let keyText = try key.map { (path) throws(TLSFailure) in try ServerCertificate.read(path, "key") } ?? text
+        let text = try PEM.read(certificate, "certificate", limit: ServerCertificate.fileLimit)
+        let keyText = try key.map { (path) throws(TLSFailure) in try PEM.read(path, "key", limit: ServerCertificate.fileLimit) } ?? text
         try self.init(pem: text, key: keyText, path: certificate, keyPath: key ?? certificate)
     }
 
     /// `path` and `keyPath` stand for the two in messages.
     public init(pem: [UInt8], key: [UInt8], path: String, keyPath: String) throws(TLSFailure) {
         self.path = path
-        var certificates = ServerCertificate.certificates(pem)
+        var certificates = PEM.certificates(pem, most: ServerCertificate.chainLimit)
         defer { for certificate in certificates { X509_free(certificate) } }
         guard let first = certificates.first, certificates.count <= ServerCertificate.chainLimit else {
             throw TLSFailure(
@@ -47,7 +47,7 @@ public final class ServerCertificate: Sendable {
                     : "certificate file \(path) has more than \(ServerCertificate.chainLimit) certificates: give the certificate and those "
                         + "that lead to its CA")
         }
-        guard let key = ServerCertificate.privateKey(key) else {
+        guard let key = PEM.privateKey(key) else {
             throw TLSFailure(
                 .settings, "key file \(keyPath) holds no private key in PEM form without a passphrase (\(TLSErrorQueue.take().text))")
         }
@@ -86,35 +86,5 @@ public final class ServerCertificate: Sendable {
     func use(in context: OpaquePointer) -> Bool {
         ERR_clear_error()
         return SSL_CTX_use_cert_and_key(context, leaf.pointer, key.pointer, chain.pointer, 1) == 1
-    }
-
-    private static func read(_ path: String, _ what: String) throws(TLSFailure) -> [UInt8] {
-        do throws(SystemError) { return try Files.read(path, limit: fileLimit) } catch {
-            throw TLSFailure(.settings, "\(what) file \(path) cannot be read: \(error)")
-        }
-    }
-
-    private static func certificates(_ pem: [UInt8]) -> [OpaquePointer] {
-        pem.withUnsafeBytes { bytes in
-            guard let source = BIO_new_mem_buf(bytes.baseAddress, Int32(clamping: bytes.count)) else { return [] }
-            defer { BIO_free(source) }
-            var all: [OpaquePointer] = []
-            while all.count <= chainLimit, let certificate = PEM_read_bio_X509(source, nil, { _, _, _, _ in -1 }, nil) {
-                all.append(certificate)
-            }
-            // The end of the file is an error of OpenSSL's, too.
-            ERR_clear_error()
-            return all
-        }
-    }
-
-    private static func privateKey(_ pem: [UInt8]) -> OpaquePointer? {
-        pem.withUnsafeBytes { bytes in
-            guard let source = BIO_new_mem_buf(bytes.baseAddress, Int32(clamping: bytes.count)) else { return nil }
-            defer { BIO_free(source) }
-            ERR_clear_error()
-            // Nobody sits at a terminal: a key with a passphrase is refused instead of asked for.
-            return PEM_read_bio_PrivateKey(source, nil, { _, _, _, _ in -1 }, nil)
-        }
     }
 }

@@ -158,6 +158,14 @@ public enum Endpoint: Hashable, Sendable, CustomStringConvertible {
         self = .name(String(host), port: port)
     }
 
+    /// The host as a name or a numeric address, and the port; of a Unix socket `localhost` and 0.
+    public var hostAndPort: (String, UInt16) {
+        switch self {
+        case .address(let address): (address.ip?.description ?? "localhost", address.port ?? 0)
+        case .name(let host, let port): (host, port)
+        }
+    }
+
     public var description: String {
         switch self {
         case .address(let address): address.description

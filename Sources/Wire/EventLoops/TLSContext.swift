@@ -111,7 +111,12 @@ public final class TLSContext: Sendable {
     // MARK: sessions
 
     /// A connection's end of TLS to the server called `name`, a host name or a numeric address: its certificate must be for that name.
-    public func session(to name: String, port: UInt16) -> TLSSession { TLSSession(self, name: name, port: port) }
+    /// `offering`: what is offered by ALPN, the best first; nothing, when it is empty.
+    public func session(to name: String, port: UInt16, offering: [ApplicationProtocol] = []) -> TLSSession {
+        let session = TLSSession(self, name: name, port: port)
+        if !offering.isEmpty { session.offer(offering) }
+        return session
+    }
 
     /// Offers the server a ticket that it gave us at `place` before. A ticket of TLS 1.3 is used once, as RFC 8446 (C.4) wants it.
     func resume(_ ssl: OpaquePointer, at place: String) {

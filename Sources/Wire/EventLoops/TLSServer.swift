@@ -15,6 +15,10 @@ public final class TLSServer: Sendable {
         public var protocols: [ApplicationProtocol] = [.http1]
         /// Whether a client that asks for a name of no certificate is refused, instead of given the first one.
         public var isStrict = false
+        /// Which clients must show a certificate, or may: the first that holds for a name counts.
+        public var clients: [ClientAuthorities] = []
+        /// What seals tickets; nil: there are none, and every handshake is a full one.
+        public var tickets: TicketKeys?
 
         public init(certificates: [ServerCertificate]) { self.certificates = certificates }
     }
@@ -31,6 +35,17 @@ public final class TLSServer: Sendable {
     private let names: CertificateNames
     private let protocols: [ApplicationProtocol]
     private let isStrict: Bool
+    let clients: [ClientAuthorities]
+    private let tickets: TicketKeys?
+    /// The certificates, for whoever tells when they end.
+    public let certificates: [ServerCertificate]
+
+    /// What of a server a name leads to. Names of one place may share a connection (RFC 9110, 7.4), and no others.
+    public struct Place: Sendable, Equatable {
+        let identity: Int
+        /// Which rule holds for its clients; nil: none.
+        let clients: Int?
+    }
 
     /// The certificates for one name or more: of each kind of key at most one. OpenSSL chooses between the two by what the client can verify.
     private struct Identity: Sendable {
@@ -42,11 +57,16 @@ public final class TLSServer: Sendable {
         guard !settings.certificates.isEmpty else { throw TLSFailure(.settings, "a server needs a certificate") }
         protocols = settings.protocols
         isStrict = settings.isStrict
+        clients = settings.clients
+        tickets = settings.tickets
+        certificates = settings.certificates
         names = CertificateNames(settings.certificates.map { ($0.names, $0.kind) })
         var made: [Identity] = []
         for choice in names.choices {
             let native: OpaquePointer
-            do throws(TLSFailure) { native = try TLSServer.context(choice.map { settings.certificates[$0] }) } catch {
+            do throws(TLSFailure) {
+                native = try TLSServer.context(choice.map { settings.certificates[$0] }, settings.tickets)
+            } catch {
                 for identity in made { SSL_CTX_free(identity.native.pointer) }
                 throw error
             }
@@ -58,7 +78,7 @@ public final class TLSServer: Sendable {
 
     deinit { for identity in identities { SSL_CTX_free(identity.native.pointer) } }
 
-    private static func context(_ certificates: [ServerCertificate]) throws(TLSFailure) -> OpaquePointer {
+    private static func context(_ certificates: [ServerCertificate], _ tickets: TicketKeys?) throws(TLSFailure) -> OpaquePointer {
         guard let native = SSL_CTX_new(TLS_server_method()) else { throw TLSFailure(.settings, "OpenSSL: \(TLSErrorQueue.take().text)") }
         ERR_clear_error()
         guard muster_tls_server_settings(native, ciphers, suites, groups) == 1 else {
@@ -71,6 +91,15 @@ public final class TLSServer: Sendable {
                 throw TLSFailure(.settings, "certificate file \(certificate.path) cannot be used: \(TLSErrorQueue.take().text)")
             }
         }
+        follow(native)
+        if let tickets { resume(native, tickets) } else { SSL_CTX_set_num_tickets(native, 0) }
+        // Only where a client's certificate was verified does OpenSSL insist on one.
+        SSL_CTX_set_session_id_context(native, "muster", 6)
+        return native
+    }
+
+    /// Says what is asked of us during handshakes.
+    private static func follow(_ native: OpaquePointer) {
         SSL_CTX_set_client_hello_cb(
             native,
             { ssl, alert, _ in
@@ -88,14 +117,44 @@ public final class TLSServer: Sendable {
                 outCount.pointee = UInt8(truncatingIfNeeded: chosen.count)
                 return SSL_TLSEXT_ERR_OK
             }, nil)
-        return native
+    }
+
+    /// Resumes sessions by tickets. Into a ticket goes the name that its connection asked for: it counts under that name only, because what
+    /// a client was let in for under one name (by its certificate, say) it was not let in for under another (CVE-2025-23419).
+    private static func resume(_ native: OpaquePointer, _ tickets: TicketKeys) {
+        SSL_CTX_set_timeout(native, Int(max(60, min(86400, tickets.rotation.nanoseconds / 500_000_000))))
+        muster_tls_tickets(native) { ssl, name, vector, cipher, mac, seals in
+            guard let tickets = TLSSession.of(ssl).server?.tickets, let name, let vector else { return 0 }
+            if seals == 1 { return tickets.seal(name, vector, cipher, mac) ? 1 : -1 }
+            switch tickets.open(name, vector, cipher, mac) {
+            case .unknownKey: return 0
+            case .failed: return -1
+            case .current: return 1
+            case .old: return 2
+            }
+        }
+        SSL_CTX_set_session_ticket_cb(
+            native,
+            { ssl, _ in
+                let name = TLSSession.of(ssl).serverName
+                return name.withUnsafeBytes { SSL_SESSION_set1_ticket_appdata(SSL_get_session(ssl), $0.baseAddress, $0.count) }
+            },
+            { ssl, session, _, _, status, _ in
+                guard status == SSL_TICKET_SUCCESS || status == SSL_TICKET_SUCCESS_RENEW else { return SSL_TICKET_RETURN_IGNORE_RENEW }
+                var name: UnsafeMutableRawPointer?
+                var count = 0
+                guard SSL_SESSION_get0_ticket_appdata(session, &name, &count) == 1,
+                    TLSSession.of(ssl).serverName.elementsEqual(UnsafeRawBufferPointer(start: name, count: count))
+                else { return SSL_TICKET_RETURN_IGNORE_RENEW }
+                return status == SSL_TICKET_SUCCESS ? SSL_TICKET_RETURN_USE : SSL_TICKET_RETURN_USE_RENEW
+            }, nil)
     }
 
     /// A connection's end of TLS.
     public func session() -> TLSSession { TLSSession(self) }
 
     /// The place of the protocol that both ends know, in the client's list (RFC 7301, 3.1: each name after its length), ours first; nil: none.
-    private func choose(from offered: UnsafeRawBufferPointer) -> (offset: Int, count: Int)? {
+    fileprivate func choose(from offered: UnsafeRawBufferPointer) -> (offset: Int, count: Int)? {
         for mine in protocols {
             var at = 0
             while at < offered.count {
@@ -108,15 +167,24 @@ public final class TLSServer: Sendable {
         return nil
     }
 
-    /// The identity that has a name, in lower case: the first one for a client that names none, and for an unknown name unless the server is
+    /// Where a name leads, in lower case: to the first certificate for a client that names none, and for an unknown name unless the server is
     /// strict. nil: nobody has it.
-    public func identity(of name: [UInt8]) -> Int? {
-        if name.isEmpty { return 0 }
-        return names.choice(for: String(decoding: name, as: UTF8.self)) ?? (isStrict ? nil : 0)
+    func place(of name: [UInt8]) -> Place? {
+        let text = String(decoding: name, as: UTF8.self)
+        guard let identity = name.isEmpty ? 0 : names.choice(for: text) ?? (isStrict ? nil : 0) else { return nil }
+        return Place(identity: identity, clients: clients.firstIndex { $0.holds(for: text) })
     }
 
-    /// Makes the connection one of an identity.
-    func use(_ identity: Int, for ssl: OpaquePointer) { SSL_set_SSL_CTX(ssl, identities[identity].native.pointer) }
+    /// Makes a connection one of a place. Whose clients show certificates gets no tickets: each handshake verifies them anew, with what has
+    /// been revoked meanwhile. False for want of memory.
+    func use(_ place: Place, for ssl: OpaquePointer) -> Bool {
+        SSL_set_SSL_CTX(ssl, identities[place.identity].native.pointer)
+        guard let rule = place.clients else { return true }
+        SSL_set_num_tickets(ssl, 0)
+        // 1 << 14 is SSL_OP_NO_TICKET: for TLS 1.2, and for what a client brings.
+        SSL_set_options(ssl, 1 << 14)
+        return clients[rule].ask(ssl)
+    }
 }
 
 /// Which certificates belong to which name. Pure.

@@ -37,9 +37,9 @@ public final class TLSSession {
     private(set) var failure: TLSFailure?
     private var complaint: TLSFailure?
     private var wasAsked = false
-    /// For a server: the name that the client asked for, in lower case; empty when it named none. And which of the server's identities it got.
+    /// For a server: the name that the client asked for, in lower case; empty when it named none. And where that led.
     public private(set) var serverName: [UInt8] = []
-    public private(set) var identity = 0
+    private var place: TLSServer.Place?
 
     init(_ context: TLSContext, name: String, port: UInt16) {
         let plainName = name.hasSuffix(".") ? String(name.dropLast()) : name
@@ -109,6 +109,13 @@ public final class TLSSession {
         var bytes = [UInt8](repeating: 0, count: Int(EVP_MAX_MD_SIZE)), count: UInt32 = 0
         guard let method, X509_digest(certificate, method, &bytes, &count) == 1 else { return nil }
         return Array(bytes.prefix(Int(count)))
+    }
+
+    /// Offers protocols by ALPN.
+    func offer(_ protocols: [ApplicationProtocol]) {
+        let list = protocols.flatMap { [UInt8(truncatingIfNeeded: $0.bytes.count)] + Array($0.bytes) }
+        // Fails for want of memory only.
+        _ = muster_tls_offer(ssl, list, UInt32(clamping: list.count))
     }
 
     // MARK: bytes
@@ -206,9 +213,14 @@ public final class TLSSession {
         guard accepted == 0, let ssl = X509_STORE_CTX_get_ex_data(chain, SSL_get_ex_data_X509_STORE_CTX_idx()) else { return accepted }
         let session = of(OpaquePointer(ssl))
         let code = X509_STORE_CTX_get_error(chain)
-        guard case .client(let context, let name, _) = session.side,
-            let certificate = X509_STORE_CTX_get_current_cert(chain) ?? X509_STORE_CTX_get0_cert(chain)
-        else { return 0 }
+        guard let certificate = X509_STORE_CTX_get_current_cert(chain) ?? X509_STORE_CTX_get0_cert(chain) else { return 0 }
+        guard case .client(let context, let name, _) = session.side else {
+            let words = X509_verify_cert_error_string(Int(code)).map { String(cString: $0) } ?? "error \(code)"
+            session.complaint = TLSFailure(
+                .certificate, "the client's certificate of \(TLSCertificate(certificate).subject) is not accepted: \(words)",
+                word: "client_certificate")
+            return 0
+        }
         let leaf = TLSCertificate(X509_STORE_CTX_get0_cert(chain) ?? certificate)
         let reason = TLSCertificate(certificate).complaint(code, leaf: leaf, name: name, authorities: context.trusted)
         session.complaint = TLSFailure(.certificate, reason)
@@ -240,13 +252,37 @@ public final class TLSSession {
         }
         serverName = UnsafeBufferPointer(start: start, count: length).map { $0 &- 65 < 26 ? $0 | 32 : $0 }
         if serverName.last == 46 { serverName.removeLast() }
-        guard let found = server.identity(of: serverName) else {
+        guard let found = server.place(of: serverName) else {
             complaint = TLSFailure(.handshake, "the client asks for a name that no certificate has", word: "unknown_name")
             return SSL_AD_UNRECOGNIZED_NAME
         }
-        identity = found
-        server.use(found, for: ssl)
-        return nil
+        place = found
+        return server.use(found, for: ssl) ? nil : SSL_AD_INTERNAL_ERROR
+    }
+
+    /// Whether a request on a server's connection may name this host: the one of the handshake, or another that leads to the same certificates
+    /// and the same rule for clients. Otherwise the client was let in for something else (421, RFC 9110, 15.5.20).
+    public func mayAsk(for host: UnsafeRawBufferPointer) -> Bool {
+        guard let server, let place else { return true }
+        let name = TLSSession.name(of: host)
+        if name.count == serverName.count, zip(name, serverName).allSatisfy({ ($0 &- 65 < 26 ? $0 | 32 : $0) == $1 }) { return true }
+        // Another server may be in force by now, and the client's next connection will see it; on this one its own counts.
+        return server.place(of: name.map { $0 &- 65 < 26 ? $0 | 32 : $0 }) == place
+    }
+
+    /// A host without its port, the brackets of an address and the dot at its end.
+    private static func name(of host: UnsafeRawBufferPointer) -> UnsafeRawBufferPointer {
+        if host.first == 91, let end = host.firstIndex(of: 93) { return host.part(1, end - 1) }
+        let name = host.firstIndex(of: 58).map { host.part(0, $0) } ?? host
+        return name.last == 46 ? name.part(0, name.count - 1) : name
+    }
+
+    /// The rule by which the client shows a certificate; nil: it shows none.
+    var rule: ClientAuthorities? { place?.clients.flatMap { server?.clients[$0] } }
+
+    /// Whether the client asked for a name that is known to more than this machine: such a name may be bound to https for long (HSTS).
+    public var hasPublicName: Bool {
+        !serverName.isEmpty && !serverName.elementsEqual("localhost".utf8) && !serverName.suffix(10).elementsEqual(".localhost".utf8)
     }
 }
 
@@ -264,7 +300,7 @@ public enum ApplicationProtocol: Sendable, Equatable {
         }
     }
 
-    private var bytes: UnsafeRawBufferPointer {
+    var bytes: UnsafeRawBufferPointer {
         let name: StaticString =
             switch self {
             case .http1: "http/1.1"

@@ -46,6 +46,17 @@ public struct HTTPClientError: Error, Sendable, CustomStringConvertible {
     public var description: String { "\(place): \(code.rawValue): \(underlying)" }
 }
 
+/// How a place is asked over TLS: whom it is trusted by, and the name that its certificate must have.
+public struct SecurePlace: Sendable {
+    let context: TLSContext
+    let name: String
+
+    public init(_ context: TLSContext, name: String) {
+        self.context = context
+        self.name = name
+    }
+}
+
 /// Sends whole requests and gathers whole responses, over kept-alive connections. For probes, tools and tests; the
 /// gateway streams by itself.
 ///
@@ -69,17 +80,17 @@ public final class HTTPClient: Sendable {
     /// the response.
     public func send(
         _ method: String, _ target: String, to endpoint: Endpoint, headers: [(String, String)] = [],
-        body: [UInt8]? = nil, preface: [UInt8] = [], timeout: Duration = .seconds(10)
+        body: [UInt8]? = nil, preface: [UInt8] = [], timeout: Duration = .seconds(10), over tls: SecurePlace? = nil
     ) async throws(HTTPClientError) -> HTTPClientResponse {
         var head = "\(method) \(target) HTTP/1.1\r\n"
         if !headers.contains(where: { $0.0.lowercased() == "host" }) { head += "Host: \(HTTPClient.host(endpoint))\r\n" }
         for (name, value) in headers { head += "\(name): \(value)\r\n" }
         if let body { head += "Content-Length: \(body.count)\r\n" }
-        let bytes = preface + Array((head + "\r\n").utf8) + (body ?? [])
+        let bytes = Array((head + "\r\n").utf8) + (body ?? [])
         let core = core, loop = loop
         let result: Result<HTTPClientResponse, HTTPClientError> = await withUnsafeContinuation { continuation in
             loop.execute {
-                let exchange = ClientExchange(bytes: bytes, method: method, endpoint: endpoint, isAlone: !preface.isEmpty) {
+                let exchange = ClientExchange(bytes: bytes, method: method, endpoint: endpoint, preface: preface, tls: tls) {
                     continuation.resume(returning: $0)
                 }
                 core.value.start(exchange, timeout: timeout)
@@ -127,6 +138,10 @@ public final class HTTPClient: Sendable {
         func connect(_ exchange: ClientExchange) {
             let connection = GatheringConnection(core: self)
             connection.connectBy = exchange.timer?.deadline
+            if let tls = exchange.tls {
+                connection.tls = tls.context.session(to: tls.name, port: exchange.endpoint.hostAndPort.1, offering: [.http1])
+                exchange.preface.withUnsafeBytes { connection.writeBeforeTLS($0) }
+            }
             connection.connect(to: exchange.endpoint)
             connection.run(exchange)
         }
@@ -164,21 +179,25 @@ private final class ClientExchange {
     let isHead: Bool
     let isIdempotent: Bool
     let endpoint: Endpoint
-    /// Whether its connection serves nobody else.
-    let isAlone: Bool
+    /// What its connection begins with, before TLS and HTTP.
+    let preface: [UInt8]
+    let tls: SecurePlace?
+    /// Whether its connection serves nobody else: it was told of somebody, or is known by more than its endpoint.
+    var isAlone: Bool { !preface.isEmpty || tls != nil }
     private var done: ((Result<HTTPClientResponse, HTTPClientError>) -> Void)?
     var timer: LoopTimer?
     weak var connection: GatheringConnection?
 
     init(
-        bytes: [UInt8], method: String, endpoint: Endpoint, isAlone: Bool,
+        bytes: [UInt8], method: String, endpoint: Endpoint, preface: [UInt8], tls: SecurePlace?,
         done: @escaping (Result<HTTPClientResponse, HTTPClientError>) -> Void
     ) {
         self.bytes = bytes
         isHead = method == "HEAD"
         isIdempotent = ["GET", "HEAD", "PUT", "DELETE", "OPTIONS"].contains(method)
         self.endpoint = endpoint
-        self.isAlone = isAlone
+        self.preface = preface
+        self.tls = tls
         self.done = done
     }
 
@@ -243,7 +262,10 @@ private final class GatheringConnection: HTTPClientConnection {
         if isConnected { send(exchange) }
     }
 
-    private func send(_ exchange: ClientExchange) { exchange.bytes.withUnsafeBytes { write($0) } }
+    private func send(_ exchange: ClientExchange) {
+        if exchange.tls == nil { exchange.preface.withUnsafeBytes { write($0) } }
+        exchange.bytes.withUnsafeBytes { write($0) }
+    }
 
     override func connectionReady() { if let exchange { send(exchange) } }
 

@@ -35,6 +35,15 @@ public enum AdminAPI {
         router.get("/") { _, _ in .text(AdminPage.html, type: "text/html; charset=utf-8") }
         addChanges(to: &router, gateway: gateway, onChange)
         addCache(to: &router, gateway: gateway)
+        router.add("POST", "/api/certificates/reload") { request, _ in
+            try authorize(request, gateway)
+            _ = try request.query()
+            try request.refuseBody()
+            do throws(Gateway.Failure) { try await gateway.reloadCertificates() } catch {
+                throw APIError(400, "not_reloaded", "the certificates before go on: \(error)")
+            }
+            return .json { $0.member("certificates", gateway.certificates.current.count) }
+        }
         guard let reload else { return }
         router.add("POST", "/api/reload") { request, _ in
             try authorize(request, gateway)
@@ -172,6 +181,12 @@ public enum AdminAPI {
                 eligible.append((labels, replica.isEligible ? 1 : 0))
             }
         }
+        let now = WallTime.now.milliseconds / 1000
+        gateway.metrics.setGauges(
+            "gateway_certificate_expiry_seconds", "Seconds until a certificate ends; below 0: it has ended.",
+            gateway.certificates.current.map { one in
+                ([("name", one.names.first ?? one.subject), ("kind", one.kind.rawValue)], Int(clamping: one.ends - now))
+            })
         gateway.metrics.setGauges("gateway_replica_in_flight", "Requests under way on a replica.", inFlight)
         gateway.metrics.setGauges("gateway_replica_eligible", "1 when a replica may be chosen.", eligible)
     }
@@ -184,12 +199,30 @@ public enum AdminAPI {
         json.member("connections", connections.reduce(0, +))
         json.key("uptime_seconds")
         json.double(Double((MonotonicTime.now - gateway.started).nanoseconds / 1_000_000) / 1000)
+        json.key("certificates")
+        json.beginArray()
+        for one in gateway.certificates.current { write(one, into: &json) }
+        json.endArray()
         json.key("routes")
         json.beginArray()
         for route in gateway.routes { write(route, into: &json) }
         json.endArray()
         json.endObject()
         return json.bytes
+    }
+
+    private static func write(_ certificate: ServerCertificate, into json: inout JSONWriter) {
+        json.beginObject()
+        json.key("names")
+        json.beginArray()
+        for name in certificate.names.prefix(100) { json.string(name) }
+        json.endArray()
+        json.member("kind", certificate.kind.rawValue)
+        json.member("subject", certificate.subject)
+        json.member("ends", CalendarTime.render(WallTime(milliseconds: certificate.ends.multipliedClamped(by: 1000))))
+        // Rounded down: 0 is the last day.
+        json.member("days", Int(clamping: (certificate.ends - WallTime.now.milliseconds / 1000) / 86400))
+        json.endObject()
     }
 
     private static func write(_ route: Route, into json: inout JSONWriter) {

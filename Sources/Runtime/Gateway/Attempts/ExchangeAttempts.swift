@@ -63,7 +63,8 @@ extension Exchange {
         if let deadline = request.deadline { outgoing.write(timeLeft: deadline - now) }
         let upstream: Upstream =
             spec.speaksHTTP2
-            ? .http2(gateway.sessions.place(at: replica)) : .http1(gateway.connection(to: replica, fresh: spec.proxyHeader != nil))
+            ? .http2(gateway.sessions.place(at: replica))
+            : .http1(gateway.connection(to: replica, fresh: spec.proxyHeader != nil, route.route.tls))
         upstream.take(self, isHead: request.isHead, mayUpgrade: request.upgrades, connectTime: spec.timeout.connect)
         if let version = spec.proxyHeader { upstream.introduce(version, client: origin) }
         return Attempt(upstream: upstream, replica: replica, selection: selection, hedges: hedges)

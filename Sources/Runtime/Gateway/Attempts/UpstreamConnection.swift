@@ -82,7 +82,8 @@ final class UpstreamConnection: HTTPClientConnection {
         isPrivate = true
         var header = ByteBuffer()
         ProxyHeader.render(version == .v1 ? .one : .two, source: client, into: &header)
-        write(header.bytes)
+        // Before TLS, as whoever reads it expects.
+        if tls == nil { write(header.bytes) } else { writeBeforeTLS(header.bytes) }
     }
 
     /// Closes the connection, which its exchange no longer wants: what is under way on it is worthless.
@@ -217,6 +218,7 @@ final class UpstreamConnection: HTTPClientConnection {
         } else {
             detail = failure?.description ?? "closed"
             switch failure {
+            case .notConnected(.tls): kind = .tlsFailed
             case .notConnected(let reason): kind = reason.isOwnWant ? .shortage : .notSent
             case .lost(_, responseBegun: false): kind = unsentAtClose == written && written > 0 ? .notSent : .noResponse
             default: kind = .brokenResponse

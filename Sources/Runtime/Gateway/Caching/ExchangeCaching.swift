@@ -34,7 +34,9 @@ extension Exchange {
         self.visit = visit
         usesCache = true
         visit.begin(table, cache, scheme: scheme, trusted: trusted)
-        if let why = visit.facts.bypass ?? (table.asksForItsSession ? .session : nil) {
+        // What a backend answers to one client's certificate is not for another, and `Vary` would look for it among the client's own fields.
+        let isKnown = client.map { !$0.certificateLines.isEmpty } ?? false
+        if let why = visit.facts.bypass ?? (table.asksForItsSession ? .session : isKnown ? .certificate : nil) {
             visit.plan = .bypass(why)
             return
         }

@@ -49,17 +49,24 @@ public final class Prober: Sendable {
         return all
     }
 
-    /// The probe that the replica's route declares now, with the PROXY header that its requests have: a reload may change the probe and keep
-    /// the replica. `place` is where that route stood before, and is looked at first.
-    private func probe(of replica: Replica, _ place: inout Int) -> (spec: ProbeSpec, preface: [UInt8])? {
+    /// How a replica is asked: what its route declares now, with the PROXY header and the TLS that its requests have.
+    private struct Question {
+        let spec: ProbeSpec
+        let preface: [UInt8]
+        let tls: UpstreamTLS?
+    }
+
+    /// How the replica's route wants it asked now: a reload may change the probe and keep the replica. `place` is where that route stood
+    /// before, and is looked at first.
+    private func probe(of replica: Replica, _ place: inout Int) -> Question? {
         func has(_ route: Route) -> Bool { Prober.probed(route).contains { $0 === replica } }
         let routes = gateway.routes
         if place >= routes.count || !has(routes[place]) {
             guard let now = routes.firstIndex(where: has) else { return nil }
             place = now
         }
-        let spec = routes[place].spec
-        return spec.probe.map { ($0, Prober.preface(spec.proxyHeader)) }
+        let route = routes[place]
+        return route.spec.probe.map { Question(spec: $0, preface: Prober.preface(route.spec.proxyHeader), tls: route.tls) }
     }
 
     /// The PROXY header of a connection on which this process asks by itself and for no client (`LOCAL`, or `UNKNOWN` in version 1).
@@ -74,10 +81,11 @@ public final class Prober: Sendable {
         var health = ActiveHealth(.init())
         var random = SystemRandomNumberGenerator()
         var place = first, goodWhileEjected = 0
-        while let (probe, preface) = probe(of: replica, &place) {
+        while let question = probe(of: replica, &place) {
+            let probe = question.spec
             let settings = ActiveHealth.Settings(rise: probe.rise, fall: probe.fall)
             if health.settings != settings { health = ActiveHealth(settings, startsUp: health.isUp) }
-            let outcome = await ask(replica, probe, preface)
+            let outcome = await ask(replica, question)
             if case .lacking(let detail) = outcome { gateway.ranShort(detail) }
             if let (success, detail) = outcome.result {
                 if let decision = health.probed(success, subject: replica.name, detail: detail) {
@@ -127,12 +135,14 @@ public final class Prober: Sendable {
         var result: (Bool, String)? { if case .answered(let success, let detail) = self { (success, detail) } else { nil } }
     }
 
-    private func ask(_ replica: Replica, _ probe: ProbeSpec, _ preface: [UInt8]) async -> Outcome {
-        guard let path = probe.path else { return await connect(replica, probe, preface) }
+    private func ask(_ replica: Replica, _ question: Question) async -> Outcome {
+        let probe = question.spec
+        guard let path = probe.path else { return await connect(replica, question) }
         do throws(HTTPClientError) {
             let headers = (probe.host.map { [("Host", $0)] } ?? []) + probe.headers.map { ($0.name, $0.value) }
             let response = try await client.send(
-                "GET", path, to: replica.endpoint, headers: headers, preface: preface, timeout: probe.timeout)
+                "GET", path, to: replica.endpoint, headers: headers, preface: question.preface, timeout: probe.timeout,
+                over: question.tls?.place(of: replica.endpoint))
             return .answered((200..<300).contains(response.status), "status \(response.status)")
         } catch {
             if error.isUnresolved { return .unresolved }
@@ -140,13 +150,14 @@ public final class Prober: Sendable {
         }
     }
 
-    /// Probes by connecting: an established connection is enough.
-    private func connect(_ replica: Replica, _ probe: ProbeSpec, _ preface: [UInt8]) async -> Outcome {
+    /// Probes by connecting: an established connection is enough, with TLS its handshake.
+    private func connect(_ replica: Replica, _ question: Question) async -> Outcome {
         let loop = loop
         return await withUnsafeContinuation { continuation in
             loop.execute {
-                let check = ConnectionCheck(loop: loop, preface) { continuation.resume(returning: $0) }
-                check.begin(replica.endpoint, probe.timeout)
+                let check = ConnectionCheck(loop: loop, question.preface) { continuation.resume(returning: $0) }
+                check.tls = question.tls?.session(to: replica.endpoint)
+                check.begin(replica.endpoint, question.spec.timeout)
             }
         }
     }
@@ -208,6 +219,8 @@ private final class ConnectionCheck: Stream {
         timer = LoopTimer(loop: loop) { [unowned self] in failed("no connection within \(timeout.brief)", isOwnWant: false) }
         timer?.schedule(after: timeout)
         connectBy = timer?.deadline
+        // Before TLS, as whoever reads it expects.
+        preface.withUnsafeBytes { writeBeforeTLS($0) }
         connect(to: endpoint)
     }
 
@@ -225,7 +238,7 @@ private final class ConnectionCheck: Stream {
     }
 
     override func connected() {
-        preface.withUnsafeBytes { write($0) }
+        if tls == nil { preface.withUnsafeBytes { write($0) } }
         end(.answered(true, "connected"))
     }
     override func closed(_ reason: CloseReason) { if answer != nil { failed(reason.description, isOwnWant: reason.isOwnWant) } }

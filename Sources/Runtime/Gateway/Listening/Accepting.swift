@@ -82,13 +82,14 @@ extension GatewayLoop {
     private func begin(_ handshake: Handshake) {
         switch handshake.applicationProtocol {
         case .http1:
-            let connection = ProxyConnection(gateway: self, peer: handshake.peer, .secure)
+            let connection = ProxyConnection(gateway: self, peer: handshake.peer, .secure, certificate: handshake.tls?.peerCertificate)
             connection.counted = handshake.counted
             connection.start(after: handshake)
         case .http2:
             let trusted = settings.trusts(handshake.peer.ip)
             let connection = HTTP2Connection(
-                gateway: self, peer: handshake.peer, comesFromTrusted: trusted, counted: handshake.counted)
+                gateway: self, peer: handshake.peer, comesFromTrusted: trusted, counted: handshake.counted,
+                certificate: handshake.tls?.peerCertificate)
             handshake.handOver(to: connection)
             connection.begin(UnsafeRawBufferPointer(start: nil, count: 0))
         }

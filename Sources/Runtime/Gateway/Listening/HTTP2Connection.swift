@@ -16,6 +16,8 @@ final class HTTP2Connection: Stream, HTTP2SessionOwner {
     let comesFromTrusted: Bool
     /// The address under which the connection was counted.
     var counted: IPAddress?
+    /// The certificate that the client has shown.
+    let certificate: PeerCertificate?
     private var made: HTTP2Session?
     private var timer: LoopTimer?
     private var isProducing = false
@@ -40,7 +42,8 @@ final class HTTP2Connection: Stream, HTTP2SessionOwner {
     private static let noticeTime = Duration.seconds(1)
     private static let lingerTime = Duration.seconds(2)
 
-    init(gateway: GatewayLoop, peer: SocketAddress, comesFromTrusted: Bool, counted: IPAddress?) {
+    init(gateway: GatewayLoop, peer: SocketAddress, comesFromTrusted: Bool, counted: IPAddress?, certificate: PeerCertificate? = nil) {
+        self.certificate = certificate
         self.gateway = gateway
         self.peer = peer
         self.comesFromTrusted = comesFromTrusted

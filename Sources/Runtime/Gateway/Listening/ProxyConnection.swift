@@ -19,10 +19,16 @@ final class ProxyConnection: HTTPServerConnection {
     var counted: IPAddress?
     /// What its listener does with those who come.
     let kind: ListenerKind
+    /// Whether its listener has nothing to say about requests.
+    let isOrdinary: Bool
+    /// The certificate that the client has shown.
+    let certificate: PeerCertificate?
 
-    init(gateway: GatewayLoop, peer: SocketAddress, _ kind: ListenerKind) {
+    init(gateway: GatewayLoop, peer: SocketAddress, _ kind: ListenerKind, certificate: PeerCertificate? = nil) {
         self.gateway = gateway
         self.kind = kind
+        isOrdinary = kind == .plain
+        self.certificate = certificate
         comesFromTrusted = gateway.settings.trusts(peer.ip)
         super.init(context: gateway.context, peer: peer)
     }

@@ -63,6 +63,7 @@ final class Exchange {
         request.clientAddress = gateway.settings.clientAddress(table, peer: client.peer.ip, isTrusted: client.comesFromTrusted)
         if let given = table.first(.xMusterExplain) { request.wantsReason = gateway.settings.isAdminToken(given) }
         gateway.accessLog.noteFields(table, into: self)
+        if !client.isOrdinary, !enters(client, table) { return }
         guard let found = gateway.routes.find(table) else { return refuse(.noRoute) }
         self.route = found.route
         let onLoop = found.route, route = onLoop.route
@@ -162,7 +163,10 @@ final class Exchange {
         forwarding.client = request.clientAddress
         forwarding.isTrusted = client.comesFromTrusted
         forwarding.peer = client.peer.ip
-        forwarding.isSecure = client.isSecure
+        if client.isSecure {
+            forwarding.isSecure = true
+            forwarding.certificate = client.certificateLines
+        }
         if usesCache { prepare(&forwarding) }
         switch rewritten(table, route) {
         case .refused(let why)?:

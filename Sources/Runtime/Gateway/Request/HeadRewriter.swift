@@ -9,8 +9,9 @@ struct Forwarding {
     var peer: IPAddress?
     /// Whether the peer is a trusted proxy: then what it says of the client is passed on.
     var isTrusted = false
-    /// Whether the client's connection has TLS.
+    /// Whether the client's connection has TLS, and fields about the certificate that the client has shown, as whole lines.
     var isSecure = false
+    var certificate: [UInt8] = []
     /// Target and host that replace the client's; nil: the client's stay.
     var target: [UInt8]?
     var host: [UInt8]?
@@ -51,7 +52,10 @@ enum HeadRewriter {
                 if let cached = forwarding.cached, cached.leavesOut(table.text(field.name)) { continue }
                 if table.hasOddNames, readsAsGuarded(table.text(field.name), edits, forwarding.guarded) { continue }
                 if forwarding.trace != nil, field.known == .other, table.text(field.name).equals("traceparent") { continue }
-                if field.known == .other, !forwarding.isTrusted, speaksForOthers(table.text(field.name)) { continue }
+                if field.known == .other, !forwarding.isTrusted || !forwarding.certificate.isEmpty, speaksForOthers(table.text(field.name))
+                {
+                    continue
+                }
                 if forwarding.beginsTrace, field.known == .other, table.text(field.name).equals("tracestate") { continue }
                 if let edits, edits.leavesOut(table.text(field.name)) { continue }
                 out.field(table.text(field.name), table.text(field.value))
@@ -84,6 +88,7 @@ enum HeadRewriter {
             out.append(id)
             out.append("\r\n")
         }
+        if !forwarding.certificate.isEmpty { out.append(forwarding.certificate) }
         if let trace = forwarding.trace { trace.field(into: &out) }
         if let upgrade = forwarding.upgrade {
             out.append("Connection: Upgrade\r\n")
@@ -138,9 +143,11 @@ enum HeadRewriter {
         }
     }
 
-    /// Whether the field is `Forwarded` or `X-Forwarded-…`, which only a trusted proxy may send.
+    /// Whether the field is `Forwarded`, `X-Forwarded-…`, or one about a client's certificate, which only a trusted proxy may send.
     private static func speaksForOthers(_ name: UnsafeRawBufferPointer) -> Bool {
-        guard name.count >= 9, name[0] | 32 == 120 || name[0] | 32 == 102 else { return false }
+        guard name.count >= 9, let first = name.first.map({ $0 | 32 }), first == 120 || first == 102 || first == 99 else { return false }
+        if first == 99 { return name.equals("client-cert") || name.equals("client-cert-chain") }
+        if name.count > 14, name.part(0, 14).equals("x-client-cert-") { return true }
         return name.equals("forwarded") || (name.count > 12 && name.part(0, 12).equals("x-forwarded-"))
     }
 

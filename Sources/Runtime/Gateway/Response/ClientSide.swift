@@ -43,6 +43,46 @@ enum ClientSide {
         case .fill: false
         }
     }
+    /// Whether the client came through a listener that has nothing to say about its requests.
+    var isOrdinary: Bool {
+        switch self {
+        case .http1(let connection): connection.isOrdinary
+        // In plain it came through an ordinary listener: the others take HTTP/1 alone there.
+        case .http2(let stream): stream.connection.tls == nil
+        case .fill: true
+        }
+    }
+    /// The port of https that the client is sent to; nil: it is served here.
+    var redirectPort: UInt16? {
+        switch self {
+        case .http1(let connection): if case .redirect(let port) = connection.kind { port } else { nil }
+        case .http2, .fill: nil
+        }
+    }
+    /// Whether the client's connection may ask for this host (see `TLSSession.mayAsk`).
+    func mayAsk(for host: UnsafeRawBufferPointer) -> Bool {
+        switch self {
+        case .http1(let connection): connection.tls?.mayAsk(for: host) ?? true
+        case .http2(let stream): stream.connection.tls?.mayAsk(for: host) ?? true
+        case .fill: true
+        }
+    }
+    var hasPublicName: Bool {
+        switch self {
+        case .http1(let connection): connection.tls?.hasPublicName ?? false
+        case .http2(let stream): stream.connection.tls?.hasPublicName ?? false
+        case .fill: false
+        }
+    }
+    /// Fields about the certificate that the client has shown, as whole lines.
+    var certificateLines: [UInt8] {
+        switch self {
+        case .http1(let connection): connection.certificate?.lines ?? []
+        case .http2(let stream): stream.connection.certificate?.lines ?? []
+        // Its head has those of the client that it was made for.
+        case .fill: []
+        }
+    }
     var isOpen: Bool {
         switch self {
         case .http1(let connection): connection.isOpen

@@ -25,13 +25,13 @@ enum GRPC {
     static func code(_ failure: GatewayFailure) -> Int {
         switch failure {
         case .noRoute: 12
-        case .denied, .addressRefused: 7
+        case .denied, .addressRefused, .misdirected: 7
         case .unauthorized: 16
         case .rateLimited, .overloaded, .bodyTooLarge: 8
         case .deadline, .responseTimeout: 4
         case .badPath, .noHost, .repeatedField: 3
         case .breakerOpen, .noReplica, .wakingUp, .wakeTimeout, .holdEnded, .unreachable, .shortage, .connectTimeout, .noResponse,
-            .brokenResponse, .onlyIfCached:
+            .brokenResponse, .tlsFailed, .onlyIfCached:
             14
         }
     }

@@ -4,6 +4,7 @@ import Resilience
 /// Answers that the gateway itself gives when no backend did: one table, tested whole.
 enum GatewayFailure: String, CaseIterable {
     case noRoute = "no_route"
+    case misdirected = "misdirected_request"
     case denied = "denied"
     case addressRefused = "address_refused"
     case unauthorized = "unauthorized"
@@ -22,6 +23,7 @@ enum GatewayFailure: String, CaseIterable {
     case unreachable = "backend_unreachable"
     case shortage = "gateway_short"
     case connectTimeout = "backend_connect_timeout"
+    case tlsFailed = "backend_tls_failed"
     case noResponse = "backend_closed"
     case responseTimeout = "backend_timeout"
     case brokenResponse = "backend_broke_http"
@@ -32,6 +34,7 @@ enum GatewayFailure: String, CaseIterable {
         case .notSent: self = .unreachable
         case .shortage: self = .shortage
         case .connectTimeout: self = .connectTimeout
+        case .tlsFailed: self = .tlsFailed
         case .noResponse: self = .noResponse
         case .responseTimeout: self = .responseTimeout
         case .brokenResponse: self = .brokenResponse
@@ -50,6 +53,7 @@ enum GatewayFailure: String, CaseIterable {
     var status: Int {
         switch self {
         case .noRoute: 404
+        case .misdirected: 421
         case .denied, .addressRefused: 403
         case .unauthorized: 401
         case .rateLimited: 429
@@ -58,7 +62,7 @@ enum GatewayFailure: String, CaseIterable {
         case .badPath, .noHost, .repeatedField: 400
         case .bodyTooLarge: 413
         case .noReplica, .wakingUp, .wakeTimeout, .holdEnded, .shortage: 503
-        case .unreachable, .noResponse, .brokenResponse: 502
+        case .unreachable, .noResponse, .brokenResponse, .tlsFailed: 502
         case .connectTimeout, .responseTimeout: 504
         // RFC 9111, 5.2.1.7.
         case .onlyIfCached: 504
@@ -68,6 +72,7 @@ enum GatewayFailure: String, CaseIterable {
     var message: String {
         switch self {
         case .noRoute: "no route of this gateway has this path"
+        case .misdirected: "this connection is for another host; ask on a connection of its own"
         case .denied: "this path is not served from outside; each replica's own port has it, see muster ps"
         case .addressRefused: "this address may not ask here"
         case .unauthorized: "this path needs a user or a token that may ask; send Authorization"
@@ -90,6 +95,7 @@ enum GatewayFailure: String, CaseIterable {
         case .unreachable: "no replica could be reached"
         case .shortage: "this gateway has no descriptor, port or memory left for a connection to a replica; send again in a moment"
         case .connectTimeout: "no replica took the connection in time"
+        case .tlsFailed: "no replica could be reached over TLS: its certificate is not accepted, or it refuses this gateway"
         case .noResponse: "the replica ended the connection without an answer"
         case .responseTimeout: "the replica did not answer in time"
         case .onlyIfCached: "only a stored answer was asked for (Cache-Control: only-if-cached), and none can be used"

@@ -242,7 +242,7 @@ struct FileWatch {
     }
 
     /// A text that changes with the file's content: its place, size and time.
-    private static func stamp(_ path: String) -> String {
+    static func stamp(_ path: String) -> String {
         var info = Glibc.stat()
         guard stat(path, &info) == 0 else { return "gone" }
         return "\(info.st_ino) \(info.st_size) \(info.st_mtim.tv_sec).\(info.st_mtim.tv_nsec)"

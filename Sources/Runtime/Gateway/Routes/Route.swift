@@ -42,6 +42,9 @@ public final class Route: Sendable {
     /// The route's part of the response cache; nil: it has none.
     let cache: RouteCache?
 
+    /// TLS to its backends; nil: in plain.
+    let tls: UpstreamTLS?
+
     init(
         spec: RouteSpec, replicas: [Replica], canaryReplicas: [Replica], metrics: RouteMetrics, guards: RouteGuards, hold: RouteHold?,
         cache store: ResponseCache, registry: MetricsRegistry
@@ -74,6 +77,7 @@ public final class Route: Sendable {
         host = spec.edits.host.map { Array($0.utf8) }
         upgrades = spec.upgrades.map { Array($0.utf8) }
         answer = try FixedAnswer(spec.target, route: label)
+        tls = try spec.backendTLS.map { (tls) throws(Gateway.Failure) in try UpstreamTLS(tls, route: spec.label) }
         singleFields = Route.singleFields(access, spec)
         filters = RouteFilter.needed(access, denies: !deny.isEmpty, answers: answer != nil, hasSingleFields: !singleFields.isEmpty)
     }
@@ -102,6 +106,7 @@ public final class Route: Sendable {
         host = old.host
         upgrades = old.upgrades
         answer = old.answer
+        tls = old.tls
         singleFields = old.singleFields
         filters = old.filters
         cache = old.cache

@@ -50,6 +50,7 @@ public final class StandaloneGateway: Sendable {
         let gateway: Gateway
         let prober: Prober
         let discovery: Discovery
+        let keeper: CertificateKeeper
         let loop: EventLoop
     }
 
@@ -76,14 +77,18 @@ public final class StandaloneGateway: Sendable {
         let metrics = MetricsRegistry()
         metrics.addProcessMetrics()
         let gateway: Gateway
-        do { gateway = try Gateway(spec, metrics: metrics, journal: Journal(), logger: logger, accessLog: try openLog(spec)) } catch let
+        do {
+            gateway = try Gateway(
+                spec, metrics: metrics, journal: Journal(), logger: logger, accessLog: try openLog(spec), folder: certificateFolder)
+        } catch let
             error as Gateway.Failure
         {
             throw Failure.wrongFile(error.description)
         }
         let prober = Prober(gateway: gateway, loop: loop)
         let discovery = Discovery(gateway: gateway, loop: loop, logger: logger) { prober.follow() }
-        let parts = Parts(gateway: gateway, prober: prober, discovery: discovery, loop: loop)
+        let keeper = CertificateKeeper(gateway: gateway, loop: loop)
+        let parts = Parts(gateway: gateway, prober: prober, discovery: discovery, keeper: keeper, loop: loop)
         events.withLock { slot in
             slot = { signal in
                 // Ends with its reload, its replacement, or with the process.
@@ -103,6 +108,9 @@ public final class StandaloneGateway: Sendable {
         gateway.stop()
         if let failure = state.withLock({ $0.failure }) { throw failure }
     }
+
+    /// Where an authority of the gateway's own is kept.
+    private var certificateFolder: String { Files.folder(of: Files.absolute(file)) + "/.muster-certificates" }
 
     private func openLog(_ spec: GatewaySpec) throws -> Int32 {
         guard spec.accessLog.format != .none else { return -1 }
@@ -126,6 +134,7 @@ public final class StandaloneGateway: Sendable {
     private func start(_ parts: Parts, _ spec: GatewaySpec) async throws {
         let inherited = Succession.inherited(
             for: ["listen": spec.listeners.map(\.description), "admin": spec.admin.map { [$0.description] } ?? []])
+        if let keys = Succession.inheritedKeys() { parts.gateway.takeTicketKeys(keys, .now) }
         try await apply(spec, to: parts.gateway)
         parts.prober.follow()
         parts.discovery.follow()
@@ -251,7 +260,8 @@ public final class StandaloneGateway: Sendable {
         if isStopping { return logger.warning("replace_refused", .init("reason", "this process is ending")) }
         if admin >= 0, let address = spec.admin { sockets.append(.init(name: "admin", address: address.description, descriptor: admin)) }
         do {
-            pid = try Succession.start(successorArguments, sockets)
+            let keys = spec.tls == nil ? nil : parts.gateway.ticketKeys(.now)
+            pid = try Succession.start(successorArguments, sockets, keys: keys)
             logger.info("successor_started", .init("pid", Int(pid)))
         } catch { logger.error("replace_failed", .init("error", "\(error)"), .init("kept", "this process")) }
     }

@@ -16,6 +16,9 @@ enum Succession {
     }
 
     private static let socketsName = "MUSTER_SOCKETS"
+    /// Under this name a descriptor stands among them from which the keys of tickets are read: they are in no variable and no file.
+    private static let keysName = "tickets"
+    private static let keysLimit = 4096
     private static let predecessorName = "MUSTER_PREDECESSOR"
 
     /// What a predecessor has left to us, as far as it is `wanted` (names and addresses); each is ours from now on. The others are closed:
@@ -80,6 +83,39 @@ enum Succession {
         return out
     }
 
+    /// The keys of tickets that a predecessor has left to us. Call it before `inherited`, which closes what it does not know.
+    static func inheritedKeys() -> [UInt8]? {
+        guard let text = environmentValue(socketsName), text.utf8.count <= 4096, predecessor() != nil,
+            let place = text.split(separator: " ").firstIndex(where: { $0.hasPrefix(keysName + "=") })
+        else { return nil }
+        let number = text.split(separator: " ").distance(from: text.split(separator: " ").startIndex, to: place)
+        let descriptor = Int32(3 + number)
+        defer { close(descriptor) }
+        var out: [UInt8] = []
+        var chunk = [UInt8](repeating: 0, count: keysLimit)
+        while out.count <= keysLimit {
+            let got = read(descriptor, &chunk, chunk.count)
+            if got <= 0 { break }
+            out += chunk[..<got]
+        }
+        return out.isEmpty ? nil : out
+    }
+
+    /// A pipe with the keys in it; the caller closes it.
+    private static func pipe(of keys: [UInt8]) throws -> Int32 {
+        var ends: [Int32] = [-1, -1]
+        guard Glibc.pipe(&ends) == 0 else { throw SystemError("pipe") }
+        for end in ends { _ = fcntl(end, F_SETFD, FD_CLOEXEC) }
+        // A pipe holds 4 KiB at least, so nobody waits for a reader.
+        let written = keys.count <= keysLimit ? write(ends[1], keys, keys.count) : -1
+        close(ends[1])
+        guard written == keys.count else {
+            close(ends[0])
+            throw SystemError("write to a pipe")
+        }
+        return ends[0]
+    }
+
     /// Our parent, if it is the one that started us as its successor.
     private static func predecessor() -> Int32? {
         guard let pid = environmentValue(predecessorName).flatMap({ Int32($0) }), pid > 1, getppid() == pid else { return nil }
@@ -95,7 +131,11 @@ enum Succession {
     }
 
     /// Starts this program again, from the path by which it was started, with the sockets. Its output is ours.
-    static func start(_ arguments: [String], _ sockets: [Socket]) throws -> Int32 {
+    /// `keys`: those of tickets.
+    static func start(_ arguments: [String], _ sockets: [Socket], keys: [UInt8]? = nil) throws -> Int32 {
+        var sockets = sockets
+        if let keys { sockets.append(Socket(name: keysName, address: "keys", descriptor: try pipe(of: keys))) }
+        defer { if keys != nil, let last = sockets.last { close(last.descriptor) } }
         // The path, not the file that runs: a new version may stand there.
         let program = CommandLine.arguments[0].contains("/") ? CommandLine.arguments[0] : Files.absolute("/proc/self/exe")
         guard let names = text(of: sockets) else { throw SystemError("hand over \(sockets.count) sockets", E2BIG) }

@@ -199,7 +199,7 @@ public final class Supervisor: Sendable {
         if spec.accessLog.format != .none, log < 0 { throw Failure("gateway.access-log: \(SystemError("open \(path)"))") }
         metrics.addProcessMetrics()
         let logger = Logger(level: .info, format: .text, descriptor: 2, immediate: true)
-        return try Gateway(spec, metrics: metrics, journal: journal, logger: logger, accessLog: log)
+        return try Gateway(spec, metrics: metrics, journal: journal, logger: logger, accessLog: log, folder: folder.path + "/certificates")
     }
 
     /// The addresses first: a port that is taken must be told before anything has been started.
