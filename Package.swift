@@ -221,7 +221,8 @@ let package = Package(
             "RealServer",
             uses: [
                 "CorrelationEngine", "OpenTelemetry", "ProtobufCoding", "Compression", "Provisioning", "Sharding", "SharedState", "Gateway",
-                "PostgresRouting", "StackFile", "StackModel", "Postgres", "Redis", "RedisStores", "HTTP", "EventLoops", "Loading", "LoadPlanning",
+                "PostgresRouting", "StackFile", "StackModel", "Postgres", "Redis", "RedisStores", "HTTP", "EventLoops", "Loading",
+                "LoadPlanning",
                 "Metering",
                 "Measurement", "Observability",
                 "TestSupport", "CLinux",

@@ -63,6 +63,10 @@ private func promises(_ stack: Stack) -> String? {
         switch store.form {
         case .run(.redis(let settings)): if settings.memory < 1 || store.nodes < 1 { return "a store without memory or nodes" }
         case .run(.memcached(let settings)): if settings.memory < 1 << 20 || store.nodes != 1 { return "a cache without memory" }
+        case .run(.postgres(let settings)):
+            if settings.replicas < 0 || store.nodes != settings.replicas + 1 || settings.databases.isEmpty || settings.roles.isEmpty {
+                return "a database without nodes or names"
+            }
         case .external(let external): if !external.url.reveal.contains("://") || store.nodes != 0 { return "an external store nowhere" }
         }
     }

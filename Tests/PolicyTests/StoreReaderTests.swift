@@ -103,7 +103,7 @@ import Testing
         #expect(told == "s.yaml:1:37: stores.a.memcached.memory: expected a size from 2Mi to 1Ti, found '1Ki'")
         #expect(
             faults("stores: { a: {} }\nservices: { s: { command: x, uses: [a] } }").hasSuffix(
-                "exactly one kind of redis, memcached; found none"))
+                "exactly one kind of redis, memcached, postgres; found none"))
     }
 
     @Test func theAutoscalerCountsInARedisOnly() {

@@ -35,7 +35,7 @@ public struct VerdictCache: Sendable {
         mostEntries = min(max(entries, 1), 1 << 20)
         mostBytes = bytes
         var size = 4
-        while size < mostEntries * 2 { size *= 2 }
+        while size < mostEntries * 2 { size <<= 1 }
         table = [Int32](repeating: -1, count: size)
     }
 

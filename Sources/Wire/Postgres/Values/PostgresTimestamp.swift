@@ -47,12 +47,12 @@ public struct PostgresTimestamp: Hashable, Sendable, Comparable, PostgresDecodab
         if at < bytes.count, bytes[at] == 46 {
             at += 1
             while at < bytes.count, bytes[at] &- 48 < 10, digits < 6 {
-                fraction = fraction * 10 + Int64(bytes[at] - 48)
+                fraction = fraction &* 10 &+ Int64(bytes[at] &- 48)
                 digits += 1
                 at += 1
             }
             guard digits > 0 else { return nil }
-            for _ in digits..<6 { fraction *= 10 }
+            for _ in digits..<6 { fraction = fraction &* 10 }
         }
         guard let zone = PostgresTimestamp.zone(bytes[at...]),
             let whole = try? CalendarTime.parse(String(decoding: bytes[..<19], as: UTF8.self) + "Z")
