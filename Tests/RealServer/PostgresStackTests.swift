@@ -237,6 +237,7 @@ import Testing
                 return output
             }
             try Files.makeFolder("\(store)/node-1/data")
+            try Files.replace("\(stack.folder)/.muster/pg/VERSION", with: Array("1\n".utf8))
             try Files.replace("\(store)/node-1/data/PG_VERSION", with: Array("9\n".utf8))
             #expect(try await refusal().contains("its data is of PostgreSQL 9, which is not installed"))
             try Files.replace("\(store)/node-1/data/PG_VERSION", with: Array("15\n".utf8))

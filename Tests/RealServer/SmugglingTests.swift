@@ -89,6 +89,7 @@ import Testing
     private func declaration(_ port: UInt16, admin: UInt16, _ nginx: UInt16) -> String {
         """
         gateway:
+          http2: false  # The cases are HTTP/1's: the preface of HTTP/2 is a wrong request there.
           listen: 127.0.0.1:\(port)
           admin: 127.0.0.1:\(admin)
           access-log: false

@@ -94,7 +94,7 @@ enum Succession {
         var out: [UInt8] = []
         var chunk = [UInt8](repeating: 0, count: keysLimit)
         while out.count <= keysLimit {
-            let got = read(descriptor, &chunk, chunk.count)
+            let got = Glibc.read(descriptor, &chunk, chunk.count)
             if got <= 0 { break }
             out += chunk[..<got]
         }
