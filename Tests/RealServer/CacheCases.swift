@@ -45,6 +45,11 @@ import Testing
 
     @Test func whatWeWant() async throws { _ = try await Self.play(Self.cases, level: "want") }
 
+    /// Purges by tag and prefix concern every fetch that is under way, and so the herds of cases that are played at the same time.
+    @Test func purgesOfManyAnswers() async throws {
+        #expect(try await Self.play("\(projectFolder)/Tests/RealServer/Cache/purge-cases.json", level: "want") == 2)
+    }
+
     /// A gateway without a cache does not agree: the cases can tell.
     @Test func theCasesCanTell() async throws {
         let origin = TestPorts.server()
